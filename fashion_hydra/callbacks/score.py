@@ -1,0 +1,97 @@
+"""The competition score and COCO's mask AP of the validation images."""
+
+from typing import Any
+
+import numpy as np
+import torch.distributed as dist
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from fashion_hydra import coco, metric, rle
+from fashion_hydra.data.kaggle import Records
+from fashion_hydra.postprocess import COCO_RULE, apply
+from fashion_hydra.structures import Batch, Candidates, Detections
+from fashion_hydra.submission import SUBMISSION_SIZE
+
+_GRID = (SUBMISSION_SIZE, SUBMISSION_SIZE)
+
+
+class ValidationScore(Callback):
+    """Logs `val/score`, `val/AP`, `val/AP50` and `val/AP75` after each validation.
+
+    Args:
+        pooling: how classes are pooled inside an image, see `fashion_hydra.metric`.
+    """
+
+    def __init__(self, pooling: str = "class") -> None:
+        self.pooling = pooling
+        self._on_grid: dict[str, Detections] = {}
+        self._on_image: dict[str, Detections] = {}
+        self._truth: tuple[dict[str, Any], dict[str, Any]] | None = None
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the last epoch's."""
+        self._on_grid.clear()
+        self._on_image.clear()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: list[Candidates],
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the answers as run-lengths."""
+        dropped = pl_module.classes.dropped_labels()
+        for candidates in outputs:
+            name = candidates.image_id
+            self._on_grid[name] = apply(candidates, pl_module.postprocess, size=_GRID, dropped_labels=dropped)
+            self._on_image[name] = apply(candidates, COCO_RULE, size=candidates.size)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gather from all processes once, score, and log."""
+        parts: list[Any] = [(self._on_grid, self._on_image)]
+        if dist.is_initialized():
+            parts = [None] * trainer.world_size
+            dist.all_gather_object(parts, (self._on_grid, self._on_image))
+        on_grid = {name: d for grid, _ in parts for name, d in grid.items()}
+        on_image = {name: d for _, image in parts for name, d in image.items()}
+        if self._truth is None:
+            self._truth = _truth(trainer.datamodule.records, trainer.datamodule.is_validation, pl_module.classes)
+        by_class_id, by_label = self._truth
+        ids = pl_module.classes.ids
+        predicted = {name: _by_class_id(d, ids) for name, d in on_grid.items()}
+        score = metric.score_images(by_class_id, predicted, pooling=self.pooling)
+        ap = coco.mask_ap(by_label, on_image, labels=len(ids))
+        # Every process has the same detections, so every process logs the same numbers.
+        pl_module.log("val/score", score.value, prog_bar=True)
+        pl_module.log("val/AP50", ap["AP50"], prog_bar=True)
+        pl_module.log_dict({"val/AP": ap["AP"], "val/AP75": ap["AP75"]})
+
+
+def _by_class_id(detections: Detections, ids: tuple[int, ...]) -> dict[str, list[Any]]:
+    masks: dict[str, list[Any]] = {}
+    for label, mask in zip(detections.labels, detections.masks, strict=True):
+        masks.setdefault(str(ids[label]), []).append(mask)
+    return masks
+
+
+def _truth(records: Records, chosen: np.ndarray, classes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The truth of the chosen images: on the submission's grid by ClassId, and on their own by label."""
+    label_of = classes.label_of()
+    on_grid: dict[str, Any] = {}
+    on_image: dict[str, Any] = {}
+    for image in np.flatnonzero(chosen):
+        name = str(records.image_ids[image])
+        height, width = (int(edge) for edge in records.sizes[image])
+        on_grid[name], on_image[name] = {}, []
+        for mask in records.instances(image):
+            runs = records.runs_of(mask)
+            small = rle.resize_runs(runs, height=height, width=width, new_height=_GRID[0], new_width=_GRID[1])
+            encoded = rle.runs_to_coco(small, height=_GRID[0], width=_GRID[1])
+            on_grid[name].setdefault(str(records.class_ids[mask]), []).append(encoded)
+            category = int(records.categories[mask])
+            if category in label_of:
+                on_image[name].append((label_of[category], rle.runs_to_coco(runs, height=height, width=width)))
+    return on_grid, on_image

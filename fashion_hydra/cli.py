@@ -1,0 +1,35 @@
+"""The `fashion-hydra` console script: finds the command's module and runs it."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from fashion_hydra.errors import UserError
+
+# Name of the module in fashion_hydra.commands -> its line in --help. Only the chosen module is imported.
+COMMANDS = {
+    "wardrobe": "draw the embedded data set: dressed figures with masks, in Kaggle's layout",
+    "score": "print the competition score of a submission",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (2 for a mistake of the user's, told in one line)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="fashion-hydra", description=__doc__.splitlines()[0])
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = next((a for a in arguments if not a.startswith("-")), None)
+    module = None
+    for name, summary in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=summary, description=summary)
+        if name == chosen:
+            module = importlib.import_module(f"fashion_hydra.commands.{name.replace('-', '_')}")
+            module.add_arguments(subparser)
+    args = parser.parse_args(arguments)
+    assert module is not None
+    try:
+        return module.run(args)
+    except (UserError, OSError) as error:
+        print(f"fashion-hydra {args.command}: {error}", file=sys.stderr)
+        return 2

@@ -1,0 +1,95 @@
+"""Augmentation: photometric by albumentations, then resize and flip of image and masks together."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its newest version at import
+import albumentations as A
+
+from fashion_hydra.errors import UserError
+from fashion_hydra.structures import Size
+
+PLACES = ("original", "resized")
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How a training image is varied.
+
+    Args:
+        short_edge: range that the short edge is drawn from, in pixels, both ends possible.
+        long_edge: the long edge is at most this.
+        flip: probability of a horizontal flip.
+        photometric: albumentations transforms that leave pixels where they are, in order: `name` and arguments.
+        photometric_on: `original` or `resized` image.
+    """
+
+    short_edge: Sequence[int]
+    long_edge: int
+    flip: float = 0.5
+    photometric: Sequence[Mapping[str, Any]] = field(default=())
+    photometric_on: str = "original"
+
+    def __post_init__(self) -> None:
+        low, high = self.short_edge
+        if not 16 <= low <= high <= self.long_edge:
+            raise UserError(
+                f"augment.short_edge={list(self.short_edge)} augment.long_edge={self.long_edge}: "
+                "16 <= low <= high <= long edge expected"
+            )
+        if not 0 <= self.flip <= 1:
+            raise UserError(f"augment.flip={self.flip}: a probability between 0 and 1 expected")
+        if self.photometric_on not in PLACES:
+            raise UserError(f"augment.photometric_on={self.photometric_on}: give {' or '.join(PLACES)}")
+
+
+class Photometric:
+    """The photometric transforms of an `Augment`, seeded anew for every image."""
+
+    def __init__(self, transforms: Sequence[Mapping[str, Any]]) -> None:
+        self._compose = A.Compose([_transform(spec) for spec in transforms]) if transforms else None
+
+    def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
+        """Vary an image (uint8 (H, W, 3), RGB): the same seed, the same result."""
+        if self._compose is None:
+            return image
+        self._compose.set_random_seed(seed)
+        return self._compose(image=image)["image"]
+
+
+def _transform(spec: Mapping[str, Any]) -> A.BasicTransform:
+    arguments = dict(spec)
+    name = arguments.pop("name", None)
+    kind = getattr(A, str(name), None)
+    keeps_pixels = isinstance(kind, type) and issubclass(kind, A.ImageOnlyTransform | A.CoarseDropout)
+    if not keeps_pixels:
+        raise UserError(
+            f"augment.photometric: {name!r} is no albumentations transform that leaves pixels where they are; "
+            "resize and flip are options of augment itself"
+        )
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"augment.photometric: {name}: {error}") from error
+
+
+def scaled_size(size: Size, *, short_edge: int, long_edge: int) -> Size:
+    """The size of an image resized so that the short edge, and the long one at most, are as given.
+
+    Args:
+        size: height and width in pixels.
+        short_edge: wanted length of the shorter edge.
+        long_edge: bound of the longer edge.
+    """
+    height, width = size
+    scale = min(short_edge / min(size), long_edge / max(size))
+    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+
+def source_index(old: int, new: int) -> np.ndarray:
+    """For each of `new` pixels the one of `old` under its centre: int64 (new,), nearest neighbour."""
+    return (2 * np.arange(new, dtype=np.int64) + 1) * old // (2 * new)

@@ -1,0 +1,152 @@
+"""The LightningDataModule: Kaggle's folder -> records -> split -> loaders."""
+
+import csv
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import numpy as np
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from fashion_hydra.data.augment import Augment
+from fashion_hydra.data.classes import ClassSet, ClassSpec
+from fashion_hydra.data.dataset import EvalDataset, TrainDataset, collate
+from fashion_hydra.data.kaggle import Fault, Records, read_records
+from fashion_hydra.data.sampler import AspectBatchSampler
+from fashion_hydra.data.split import stratified_folds, write_split
+from fashion_hydra.errors import UserError
+
+
+class FashionDataModule(LightningDataModule):
+    """Images and masks of a folder in Kaggle's layout, split and fed.
+
+    Args:
+        root: the folder.
+        csv: annotation file below it when it is not train.csv.
+        classes: which categories are learnt.
+        augment: how training images are varied.
+        eval_scale: short and long edge of validation images.
+        folds: the images are split into this many; one of them validates.
+        fold: which one.
+        split_seed: of the split.
+        batch_size: images a device and step.
+        num_workers: loader processes of each device.
+        seed: of order and augmentation.
+        on_fault: `drop` images and rows with faults, or stop with an `error`.
+        report_dir: where the split and the faults are written.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        csv: str | None,
+        classes: ClassSpec,
+        augment: Augment,
+        eval_scale: tuple[int, int],
+        folds: int,
+        fold: int,
+        split_seed: int,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        on_fault: str,
+        report_dir: str | None = None,
+    ) -> None:
+        super().__init__()
+        if on_fault not in ("drop", "error"):
+            raise UserError(f"data.on_fault={on_fault}: give drop or error")
+        if batch_size < 1 or num_workers < 0:
+            raise UserError(f"data.batch_size={batch_size} data.num_workers={num_workers}: at least 1 and 0 expected")
+        if not 0 <= fold < folds:
+            raise UserError(f"data.fold={fold}: between 0 and {folds - 1} expected (data.folds={folds})")
+        self.root, self.csv, self.spec, self.augment = Path(root), csv, classes, augment
+        self.eval_scale, self.folds, self.fold, self.split_seed = eval_scale, folds, fold, split_seed
+        self.batch_size, self.num_workers, self.seed, self.on_fault = batch_size, num_workers, seed, on_fault
+        self.report_dir = Path(report_dir) if report_dir else None
+        self.faults: list[Fault] = []
+        self._records: Records | None = None
+
+    def read(self) -> ClassSet:
+        """Read the folder and split it, once; the class set decides the model's outputs.
+
+        Raises:
+            UserError: the folder is unusable, or has faults and `on_fault` is `error`.
+        """
+        if self._records is None:
+            self._records, self.faults = read_records(self.root, csv_name=self.csv)
+            if self.faults and self.on_fault == "error":
+                first = self.faults[0]
+                raise UserError(
+                    f"{self.root}: {len(self.faults)} faults, the first in row {first.row}: {first.kind}, "
+                    f"{first.image_id}, {first.value}. Mend them or set data.on_fault=drop"
+                )
+            present = np.unique(self._records.categories).tolist()
+            self.classes = self.spec.resolve(self._records.names, present)
+            fold_of = stratified_folds(self._records.category_table(), folds=self.folds, seed=self.split_seed)
+            self.is_validation = fold_of == self.fold
+        return self.classes
+
+    @property
+    def records(self) -> Records:
+        """What `read` found."""
+        assert self._records is not None, "read() comes first"
+        return self._records
+
+    def prepare_data(self) -> None:
+        """Write the split and the faults into the run folder (once a machine)."""
+        self.read()
+        if self.report_dir is None:
+            return
+        self.report_dir.mkdir(parents=True, exist_ok=True)
+        write_split(self.report_dir / "split.csv", self.records.image_ids, self.is_validation)
+        with (self.report_dir / "faults.csv").open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, [f.name for f in fields(Fault)])
+            writer.writeheader()
+            writer.writerows(asdict(fault) for fault in self.faults)
+
+    def setup(self, stage: str) -> None:
+        """Read in every process."""
+        self.read()
+
+    def describe(self) -> str:
+        """Images, masks, classes and faults in one line for a person."""
+        records, held_out = self.records, int(self.is_validation.sum())
+        return (
+            f"{self.root}: {len(records) - held_out} training and {held_out} validation images, "
+            f"{len(records.class_ids)} masks, {len(self.classes)} classes ({self.spec.name})"
+            + (f"; {len(self.faults)} faults left out" if self.faults else "")
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches for training, alike in aspect."""
+        images = np.flatnonzero(~self.is_validation)
+        sizes = self.records.sizes[images]
+        sampler = AspectBatchSampler(
+            lying=sizes[:, 1] > sizes[:, 0],
+            batch_size=self.batch_size,
+            seed=self.seed,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=self.trainer.world_size if self.trainer else 1,
+        )
+        dataset = TrainDataset(self.records, images, self.classes, self.augment, seed=self.seed)
+        return self._loader(dataset, batch_sampler=sampler)
+
+    def val_dataloader(self) -> DataLoader:
+        """Single images, so that no result depends on its neighbours; each process takes every world_size-th."""
+        images = np.flatnonzero(self.is_validation)
+        if self.trainer:
+            images = images[self.trainer.global_rank :: self.trainer.world_size]
+        short_edge, long_edge = self.eval_scale
+        dataset = EvalDataset(self.records, images, self.classes, short_edge=short_edge, long_edge=long_edge)
+        return self._loader(dataset, batch_size=1)
+
+    def _loader(self, dataset: TrainDataset | EvalDataset, **how: object) -> DataLoader:
+        return DataLoader(
+            dataset,
+            collate_fn=collate,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=bool(self.trainer and self.trainer.accelerator.__class__.__name__ == "CUDAAccelerator"),
+            **how,
+        )

@@ -1,0 +1,168 @@
+"""Records -> samples: decode, augment, resize and flip; and samples -> padded batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from fashion_hydra import rle
+from fashion_hydra.data.augment import Augment, Photometric, scaled_size, source_index
+from fashion_hydra.data.classes import ClassSet
+from fashion_hydra.data.kaggle import Records
+from fashion_hydra.errors import UserError
+from fashion_hydra.structures import Batch, CropMasks, Size, Targets
+
+PAD_DIVISOR = 32  # the coarsest stride that the feature pyramid adds up
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its objects: `image` is uint8 (3, H, W), RGB."""
+
+    image: torch.Tensor
+    original_size: Size
+    image_id: str
+    targets: Targets
+
+
+def read_image(records: Records, image: int) -> np.ndarray:
+    """Decode an image in the frame of its masks: uint8 (H, W, 3), RGB.
+
+    Raises:
+        UserError: the file cannot be decoded, or not to the size that its header told.
+    """
+    path = records.folder / str(records.files[image])
+    flags = cv2.IMREAD_COLOR if records.turned[image] else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imread(str(path), flags)
+    if pixels is None or pixels.shape[:2] != tuple(records.sizes[image]):
+        got = "nothing" if pixels is None else f"{pixels.shape[0]}x{pixels.shape[1]}"
+        height, width = records.sizes[image]
+        raise UserError(f"{path}: decodes to {got} instead of {height}x{width}; mend or remove the file")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def crop_masks(records: Records, masks: Sequence[int], *, old: Size, new: Size, flip: bool) -> CropMasks:
+    """The masks of one image on its resized, flipped frame, touching the pixels of their boxes alone.
+
+    Args:
+        records: where the masks are.
+        masks: indices into the records' masks.
+        old: height and width of the frame that the masks are drawn in.
+        new: height and width of the resized frame; nearest neighbour.
+        flip: mirror left and right.
+    """
+    rows, columns = source_index(old[0], new[0]), source_index(old[1], new[1])
+    pixels, windows = [], np.zeros((len(masks), 4), dtype=np.int64)
+    for i, mask in enumerate(masks):
+        x0, y0, x1, y1 = box = tuple(int(v) for v in records.boxes[mask])
+        crop = rle.runs_to_crop(records.runs_of(mask), height=old[0], box=box)
+        top, bottom = np.searchsorted(rows, (y0, y1))
+        left, right = np.searchsorted(columns, (x0, x1))
+        crop = crop[np.ix_(rows[top:bottom] - y0, columns[left:right] - x0)]
+        if flip:
+            crop, left, right = crop[:, ::-1], new[1] - right, new[1] - left
+        windows[i] = left, top, right, bottom
+        pixels.append(crop.ravel())
+    flat = np.concatenate(pixels) if pixels else np.zeros(0, np.uint8)
+    return CropMasks(torch.from_numpy(flat), torch.from_numpy(windows), new)
+
+
+def make_targets(records: Records, image: int, label_of: dict[int, int], *, new: Size, flip: bool) -> Targets:
+    """The objects of an image on its resized, flipped frame.
+
+    Objects of categories outside the class set, and those without a pixel left after resizing, are left out:
+    box, label and mask together.
+    """
+    known = [m for m in records.instances(image) if int(records.categories[m]) in label_of]
+    old = (int(records.sizes[image, 0]), int(records.sizes[image, 1]))
+    masks = crop_masks(records, known, old=old, new=new, flip=flip)
+    visible = [i for i, crop in enumerate(masks.crops()) if crop.any()]
+    if len(visible) < len(known):
+        known = [known[i] for i in visible]
+        masks = crop_masks(records, known, old=old, new=new, flip=flip)
+    scale_y, scale_x = new[0] / old[0], new[1] / old[1]
+    boxes = records.boxes[known].astype(np.float32) * np.float32([scale_x, scale_y, scale_x, scale_y])
+    if flip:
+        boxes[:, [0, 2]] = new[1] - boxes[:, [2, 0]]
+    labels = [label_of[int(records.categories[m])] for m in known]
+    return Targets(torch.from_numpy(boxes).reshape(-1, 4), torch.tensor(labels, dtype=torch.int64), masks)
+
+
+class TrainDataset(Dataset):
+    """Augmented samples, each decided by (seed, epoch, image): the same in any process, worker or resumed run."""
+
+    def __init__(self, records: Records, images: np.ndarray, classes: ClassSet, augment: Augment, *, seed: int) -> None:
+        self.records, self.images, self.augment, self.seed = records, images, augment, seed
+        self.label_of = classes.label_of()
+        self.photometric = Photometric(augment.photometric)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        image = int(self.images[index])
+        rng = np.random.default_rng((self.seed, epoch, index))
+        low, high = self.augment.short_edge
+        short_edge = int(rng.integers(low, high + 1))
+        flip = bool(rng.random() < self.augment.flip)
+        photometric_seed = int(rng.integers(2**31))
+
+        pixels = read_image(self.records, image)
+        old = (pixels.shape[0], pixels.shape[1])
+        new = scaled_size(old, short_edge=short_edge, long_edge=self.augment.long_edge)
+        if self.augment.photometric_on == "original":
+            pixels = self.photometric(pixels, photometric_seed)
+        pixels = cv2.resize(pixels, (new[1], new[0]), interpolation=cv2.INTER_LINEAR)
+        if self.augment.photometric_on == "resized":
+            pixels = self.photometric(pixels, photometric_seed)
+        if flip:
+            pixels = pixels[:, ::-1]
+        targets = make_targets(self.records, image, self.label_of, new=new, flip=flip)
+        return Sample(_to_tensor(pixels), old, str(self.records.image_ids[image]), targets)
+
+
+class EvalDataset(Dataset):
+    """Samples at one fixed scale, not flipped."""
+
+    def __init__(
+        self, records: Records, images: np.ndarray, classes: ClassSet, *, short_edge: int, long_edge: int
+    ) -> None:
+        self.records, self.images = records, images
+        self.short_edge, self.long_edge = short_edge, long_edge
+        self.label_of = classes.label_of()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Sample:
+        image = int(self.images[index])
+        pixels = read_image(self.records, image)
+        old = (pixels.shape[0], pixels.shape[1])
+        new = scaled_size(old, short_edge=self.short_edge, long_edge=self.long_edge)
+        pixels = cv2.resize(pixels, (new[1], new[0]), interpolation=cv2.INTER_LINEAR)
+        targets = make_targets(self.records, image, self.label_of, new=new, flip=False)
+        return Sample(_to_tensor(pixels), old, str(self.records.image_ids[image]), targets)
+
+
+def _to_tensor(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Pad the images of some samples, at the right and below, to one size divisible by 32."""
+    sizes = tuple((s.image.shape[1], s.image.shape[2]) for s in samples)
+    height, width = (-(-max(edge) // PAD_DIVISOR) * PAD_DIVISOR for edge in zip(*sizes, strict=True))
+    images = torch.zeros((len(samples), 3, height, width), dtype=torch.uint8)
+    for canvas, sample, (h, w) in zip(images, samples, sizes, strict=True):
+        canvas[:, :h, :w] = sample.image
+    return Batch(
+        images,
+        sizes,
+        tuple(s.original_size for s in samples),
+        tuple(s.image_id for s in samples),
+        tuple(s.targets for s in samples),
+    )

@@ -1,0 +1,268 @@
+"""torchvision's kernels behind mmcv's operators, so that mmdet runs without anything compiled.
+
+mmcv-lite ships the Python sources of `mmcv.ops` but not the compiled module `mmcv._ext` beneath them, and
+mmdet imports `mmcv.ops` everywhere. The Hybrid Task Cascade needs three operators: non-maximum suppression,
+RoIAlign and deformable convolution. torchvision compiles the same algorithms, so `install` puts those in
+place; all the other operators import, and say what is missing when they are called.
+
+The functions here have the signatures of mmcv 2.1.0. They compute in float32 at least (float64 stays), under
+autocast or not, whatever mixture of types they are given, because torchvision has no bfloat16 kernels and box
+coordinates do not fit in 8 bits of mantissa.
+"""
+
+import functools
+import importlib
+import sys
+import warnings
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor
+
+_EXTENSION = "mmcv._ext"
+_REMEDY = "install mmcv==2.1.0 in place of mmcv-lite"
+
+Pair = int | tuple[int, int]
+
+
+def install() -> None:
+    """Make `mmcv.ops` importable; to be called before anything imports it or mmdet.
+
+    A compiled mmcv is left untouched, and a second call finds the work done.
+    """
+    if _importable_extension():
+        return
+    sys.modules[_EXTENSION] = _Extension()
+    importlib.import_module("mmcv.ops")
+    for module, replacement in (
+        ("roi_align", roi_align),
+        ("deform_conv", deform_conv2d),
+        ("modulated_deform_conv", modulated_deform_conv2d),
+        ("nms", _at_full_precision(importlib.import_module("mmcv.ops.nms").batched_nms)),
+    ):
+        original = getattr(importlib.import_module(f"mmcv.ops.{module}"), replacement.__name__)
+        _replace_everywhere(original, replacement)
+
+
+def roi_align(
+    input: Tensor,
+    rois: Tensor,
+    output_size: Pair,
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = 0,
+    pool_mode: str = "avg",
+    aligned: bool = True,
+) -> Tensor:
+    """Average of bilinear samples in each bin of each RoI (He et al., Mask R-CNN, arXiv:1703.06870).
+
+    Args:
+        input: features (N, C, H, W).
+        rois: (K, 5), each the index in the batch and x1, y1, x2, y2 in pixels of the image.
+        output_size: bins, (height, width).
+        spatial_scale: pixels of the features per pixel of the image.
+        sampling_ratio: samples a bin and axis; 0 for as many as the bin has pixels, rounded up.
+        pool_mode: 'avg'; torchvision has no 'max'.
+        aligned: whether pixel centres lie at half-integers; without it they lie at integers, and no RoI is
+            smaller than one pixel of the features.
+
+    Returns:
+        (K, C, height, width) in the type of `input`. Gradients reach `input` alone.
+    """
+    if pool_mode != "avg":
+        raise NotImplementedError(
+            f"mmcv operator `roi_align` with pool_mode={pool_mode!r} needs compiled mmcv "
+            f"(torchvision has 'avg' alone): {_REMEDY}"
+        )
+    dtype = _compute_dtype(input, rois)
+    pooled = torchvision.ops.roi_align(
+        input.to(dtype), rois.to(dtype), output_size, spatial_scale, sampling_ratio, aligned
+    )
+    return pooled.to(input.dtype)
+
+
+def deform_conv2d(
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    deform_groups: int = 1,
+    bias: bool = False,
+    im2col_step: int = 32,
+) -> Tensor:
+    """Deformable convolution, version 1 (Dai et al., arXiv:1703.06211).
+
+    Args:
+        input: (N, C, H, W).
+        offset: (N, deform_groups * kh * kw * 2, H', W'), in pixels, y before x.
+        weight: (O, C // groups, kh, kw).
+        stride: step between outputs; one number or (y, x), as the next two.
+        padding: zeros on each side.
+        dilation: spacing of the kernel's points.
+        groups: blocks of channels of the convolution.
+        deform_groups: blocks of input channels with offsets of their own.
+        bias: False; there is none in version 1.
+        im2col_step: mmcv's batch of images; torchvision chooses its own, and the result is the same.
+
+    Returns:
+        (N, O, H', W') in the type of `input`.
+    """
+    if bias is not False:
+        raise ValueError(f"deform_conv2d: expected bias=False (version 1 has none) but got {bias!r}")
+    return _deform_conv(input, offset, None, weight, None, stride, padding, dilation, groups, deform_groups)
+
+
+def modulated_deform_conv2d(
+    input: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    deform_groups: int = 1,
+) -> Tensor:
+    """Deformable convolution, version 2 (Zhu et al., arXiv:1811.11168): every sample has a weight.
+
+    Args:
+        input: (N, C, H, W).
+        offset: (N, deform_groups * kh * kw * 2, H', W'), in pixels, y before x.
+        mask: (N, deform_groups * kh * kw, H', W'), the weights of the samples.
+        weight: (O, C // groups, kh, kw).
+        bias: (O,) or None.
+        stride: step between outputs; one number or (y, x), as the next two.
+        padding: zeros on each side.
+        dilation: spacing of the kernel's points.
+        groups: blocks of channels of the convolution.
+        deform_groups: blocks of input channels with offsets and masks of their own.
+
+    Returns:
+        (N, O, H', W') in the type of `input`.
+    """
+    return _deform_conv(input, offset, mask, weight, bias, stride, padding, dilation, groups, deform_groups)
+
+
+def _deform_conv(
+    input: Tensor,
+    offset: Tensor,
+    mask: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    deform_groups: int,
+) -> Tensor:
+    """Both versions; version 1 has neither mask nor bias."""
+    _check_groups(input, offset, weight, groups=groups, deform_groups=deform_groups)
+    given = (input, offset, mask, weight, bias)
+    dtype = _compute_dtype(*(x for x in given if x is not None))
+    x, offset_, mask_, weight_, bias_ = (None if tensor is None else tensor.to(dtype) for tensor in given)
+    out = torchvision.ops.deform_conv2d(
+        x, offset_, weight_, bias_, stride=stride, padding=padding, dilation=dilation, mask=mask_
+    )
+    return out.to(input.dtype)
+
+
+def _check_groups(input: Tensor, offset: Tensor, weight: Tensor, *, groups: int, deform_groups: int) -> None:
+    """torchvision infers both numbers from the shapes, rounding down: they have to be the ones asked for."""
+    if input.dim() != 4:
+        raise ValueError(f"deformable convolution: expected input of 4 dimensions but got {input.dim()}")
+    channels, (_, in_group, kernel_h, kernel_w) = input.shape[1], weight.shape
+    if channels != groups * in_group:
+        raise ValueError(
+            f"deformable convolution: input of {channels} channels and weight of shape {tuple(weight.shape)} "
+            f"do not fit groups={groups}"
+        )
+    expected = deform_groups * 2 * kernel_h * kernel_w
+    if offset.shape[1] != expected:
+        raise ValueError(
+            f"deformable convolution: expected offset of {expected} channels (deform_groups={deform_groups}, "
+            f"kernel {kernel_h}x{kernel_w}, 2 coordinates) but got {offset.shape[1]}"
+        )
+
+
+def _compute_dtype(*tensors: Tensor) -> torch.dtype:
+    """The widest type of all, and float32 at least."""
+    return functools.reduce(torch.promote_types, (t.dtype for t in tensors), torch.float32)
+
+
+def _nms_kernel(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """Indices of the kept boxes by descending score: what `mmcv.ops.nms` asks of its compiled module."""
+    if offset != 0:
+        raise NotImplementedError(
+            f"mmcv operator `nms` with offset={offset} needs compiled mmcv "
+            f"(torchvision has 0 alone): {_REMEDY}"
+        )
+    dtype = _compute_dtype(boxes, scores)
+    return torchvision.ops.nms(boxes.to(dtype), scores.to(dtype), iou_threshold)
+
+
+def _at_full_precision(
+    batched_nms: Callable[..., tuple[Tensor, Tensor]],
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    """mmcv's `batched_nms`, given float32 at least.
+
+    It moves the boxes of each class to a place of their own, up to classes x image size away, where bfloat16
+    would make one box of many; and from 10,000 boxes it fails when boxes and scores differ in type.
+    """
+
+    @functools.wraps(batched_nms)
+    def wrapper(boxes: Tensor, scores: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        dtype = _compute_dtype(boxes, scores)
+        dets, keep = batched_nms(boxes.to(dtype), scores.to(dtype), *args, **kwargs)
+        return dets.to(torch.promote_types(boxes.dtype, scores.dtype)), keep
+
+    return wrapper
+
+
+class _Extension(ModuleType):
+    """Stands for `mmcv._ext`: NMS, and for each other kernel a function that says what to install."""
+
+    def __init__(self) -> None:
+        super().__init__(_EXTENSION, self.__doc__)
+        # Without a loader mmcv's own check, `check_ops_exist`, still says that nothing is compiled.
+        self.__spec__ = ModuleSpec(_EXTENSION, loader=None)
+        self.nms = _nms_kernel
+        # What mmcv's `collect_env` prints for these where there are no operators.
+        self.get_compiler_version = self.get_compiling_cuda_version = lambda: "n/a"
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):  # asked by the import system and by inspection; no kernel is named so
+            raise AttributeError(f"module {_EXTENSION!r} has no attribute {name!r}")
+
+        def absent(*args: Any, **kwargs: Any) -> Any:
+            raise NotImplementedError(f"mmcv operator `{name}` needs compiled mmcv: {_REMEDY}")
+
+        return absent
+
+
+def _importable_extension() -> bool:
+    """Whether `mmcv._ext` is there, compiled or already ours."""
+    importlib.import_module("mmcv")  # so that a missing mmcv is not taken for a missing extension
+    try:
+        importlib.import_module(_EXTENSION)
+    except ModuleNotFoundError:
+        return False
+    except ImportError as error:  # it is there, but built for another torch
+        warnings.warn(f"compiled mmcv does not load, torchvision's kernels are used: {error}", stacklevel=3)
+        return False
+    return True
+
+
+def _replace_everywhere(original: object, replacement: object) -> None:
+    """Rebind every name in `mmcv.ops` that holds `original`: its modules copy one another's functions."""
+    for module_name, module in list(sys.modules.items()):
+        if module_name == "mmcv.ops" or module_name.startswith("mmcv.ops."):
+            for name, value in list(vars(module).items()):
+                if value is original:
+                    setattr(module, name, replacement)

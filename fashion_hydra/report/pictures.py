@@ -1,0 +1,121 @@
+"""Photos with masks painted on, truth beside prediction."""
+
+import colorsys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from fashion_hydra.rle import coco_to_runs, runs_to_bitmap
+from fashion_hydra.structures import Detections
+
+_ROW_HEIGHT, _GAP, _LEGEND = 300, 8, 190
+_OPACITY = 0.55
+
+Mask = tuple[int, np.ndarray]
+"""A category id and its uint8 (H, W) bitmap."""
+
+
+@dataclass(frozen=True)
+class Painted:
+    """One row of the picture: a photo, its true masks, and the predicted ones.
+
+    Args:
+        photo: uint8 (H, W, 3), RGB.
+        truth: masks on the photo.
+        found: masks on the photo, the best first.
+    """
+
+    photo: np.ndarray
+    truth: Sequence[Mask]
+    found: Sequence[Mask]
+
+    @classmethod
+    def of_detections(
+        cls, photo: np.ndarray, truth: Sequence[Mask], detections: Detections, ids: Sequence[int]
+    ) -> "Painted":
+        """A row from detections on the photo's grid; `ids` are the category ids behind the labels."""
+        found = [
+            (ids[label], _bitmap(rle)) for label, rle in zip(detections.labels, detections.masks, strict=True)
+        ]
+        return cls(photo, truth, found)
+
+
+def _bitmap(encoded: Mapping[str, Any]) -> np.ndarray:
+    height, width = encoded["size"]
+    return runs_to_bitmap(coco_to_runs(dict(encoded)), height=height, width=width)
+
+
+def colour(category: int) -> tuple[int, int, int]:
+    """A category's colour: hues a golden angle apart, so that neighbouring ids look different."""
+    red, green, blue = colorsys.hsv_to_rgb(category * 0.618034 % 1, 0.85 - 0.25 * (category % 2), 1.0)
+    return int(red * 255), int(green * 255), int(blue * 255)
+
+
+def paint(photo: np.ndarray, masks: Sequence[Mask]) -> np.ndarray:
+    """The photo with masks in their categories' colours, small ones on top, outlined.
+
+    Args:
+        photo: uint8 (H, W, 3).
+        masks: on the photo's grid.
+    """
+    canvas = photo.astype(np.float32)
+    for category, mask in sorted(masks, key=lambda m: -int(m[1].sum())):
+        inside = mask.astype(bool)
+        tint = np.array(colour(category), dtype=np.float32)
+        canvas[inside] = canvas[inside] * (1 - _OPACITY) + tint * _OPACITY
+        canvas[inside & ~_eroded(inside)] = tint * 0.6
+    return canvas.astype(np.uint8)
+
+
+def _eroded(mask: np.ndarray) -> np.ndarray:
+    framed = np.pad(mask, 1, mode="edge")
+    return framed[:-2, 1:-1] & framed[2:, 1:-1] & framed[1:-1, :-2] & framed[1:-1, 2:]
+
+
+def draw_comparison(path: Path, rows: Sequence[Painted], *, names: Mapping[int, str], columns: int = 2) -> None:
+    """Write a PNG: photo, truth and prediction side by side, two images a line, with a legend of what they hold.
+
+    Args:
+        path: the PNG.
+        rows: one an image.
+        names: category id -> name.
+        columns: images a line.
+    """
+    tiles = [_tile(row, names) for row in rows]
+    lines = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
+    width = max((sum(t.width + 2 * _GAP for t in line) for line in lines), default=1)
+    sheet = Image.new("RGB", (width, max(1, len(lines) * (_ROW_HEIGHT + 34))), "white")
+    for y, line in enumerate(lines):
+        x = _GAP
+        for tile in line:
+            sheet.paste(tile, (x, y * (_ROW_HEIGHT + 34) + 4))
+            x += tile.width + 2 * _GAP
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+
+
+def _tile(row: Painted, names: Mapping[int, str]) -> Image.Image:
+    panels = {
+        "photo": row.photo,
+        "truth": paint(row.photo, row.truth),
+        "prediction": paint(row.photo, row.found),
+    }
+    width = round(row.photo.shape[1] * _ROW_HEIGHT / row.photo.shape[0])
+    tile = Image.new("RGB", (3 * (width + _GAP) + _LEGEND, _ROW_HEIGHT + 22), "white")
+    draw, font = ImageDraw.Draw(tile), ImageFont.load_default(13)
+    for i, (title, pixels) in enumerate(panels.items()):
+        draw.text((i * (width + _GAP), 0), title, fill="black", font=font)
+        resized = Image.fromarray(pixels).resize((width, _ROW_HEIGHT), Image.Resampling.LANCZOS)
+        tile.paste(resized, (i * (width + _GAP), 18))
+    true, found = ([c for c, _ in masks] for masks in (row.truth, row.found))
+    left = 3 * (width + _GAP)
+    for line, category in enumerate(sorted(set(true) | set(found))[:18]):
+        y = 18 + 16 * line
+        draw.rectangle((left, y + 3, left + 10, y + 13), fill=colour(category))
+        label = f"{names[category].split(',')[0][:17]} {found.count(category)}/{true.count(category)}"
+        draw.text((left + 15, y), label, fill="black", font=font)
+    return tile

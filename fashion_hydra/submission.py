@@ -1,0 +1,257 @@
+"""Submissions and train.csv: reading masks, writing a submission, scoring one file against the other.
+
+A mask in a submission lies on the 512x512 image, whatever the photo's shape (the competition's evaluation
+page). Here every file is read to that frame, so that truth and submission can be compared.
+"""
+
+import csv
+import gzip
+import io
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from pycocotools import mask as coco_mask
+from tqdm import tqdm
+
+from fashion_hydra.errors import UserError
+from fashion_hydra.metric import Score, combine, count_image
+from fashion_hydra.rle import (
+    CocoRLE,
+    Runs,
+    check_runs_inside,
+    coco_to_runs,
+    kaggle_to_runs,
+    normalise_runs,
+    resize_runs,
+    runs_to_coco,
+    runs_to_kaggle,
+)
+
+SUBMISSION_SIZE = 512
+EMPTY_CLASS_ID = "23"  # what Kaggle's sample_submission.csv writes beside an empty EncodedPixels
+
+MaskTable = dict[str, dict[str, list[CocoRLE]]]
+"""ImageId -> ClassId -> masks."""
+
+_REQUIRED = ("ImageId", "EncodedPixels", "ClassId")
+_SIZES = ("Height", "Width")
+_ATTRIBUTES = "AttributesIds"
+_CLASS_ID = re.compile(r"[0-9]+(_[0-9]+)*")
+_ATTRIBUTE_LIST = re.compile(r"([0-9]+(,[0-9]+)*)?")
+_PROGRESS_AFTER_S = 2.0
+
+
+def read_masks(path: str | Path, *, size: int = SUBMISSION_SIZE) -> MaskTable:
+    """Read a submission or a train.csv (.csv, .csv.gz, .csv.zip) to masks of size x size.
+
+    Without the columns Height and Width the masks are on that frame already; with them each is resized to it
+    (nearest neighbour), and left out where no pixel remains. Attributes of the 2020 schema (`AttributesIds`)
+    are joined to the class in ascending order, as 2019 writes it: `6_28_77`. A row with empty EncodedPixels
+    says that the image exists. Raises UserError naming file, line, image and value for anything else.
+    """
+    path = Path(path)
+    masks: MaskTable = {}
+    with _open_text(path) as file:
+        reader = csv.DictReader(file)
+        _check_header(reader.fieldnames, path)
+        # Shown on a terminal, and there only for a file that takes a while.
+        for row in tqdm(reader, desc=path.name, unit=" rows", delay=_PROGRESS_AFTER_S, disable=None):
+            try:
+                _add_row(masks, row, size=size)
+            except UserError as error:
+                image = row.get("ImageId") or "(no ImageId)"
+                raise UserError(f"{path}: line {reader.line_num}, image {image}: {error}") from None
+    return masks
+
+
+def _add_row(masks: MaskTable, row: Mapping[str | None, str | None], *, size: int) -> None:
+    if None in row or None in row.values():
+        raise UserError("the line has not as many values as the header; quote values that contain commas")
+    image = masks.setdefault(_required_value(row, "ImageId"), {})
+    text = (row["EncodedPixels"] or "").strip()
+    if not text:
+        return
+    class_id = _class_id(row)
+    height, width = (_positive(row, column) for column in _SIZES) if "Height" in row else (size, size)
+    try:
+        runs = normalise_runs(kaggle_to_runs(text))
+        check_runs_inside(runs, height=height, width=width)
+    except UserError as error:
+        frame = "the row's Height and Width" if "Height" in row else f"{size}x{size}, not the photo's size"
+        advice = f"Encode the mask column by column, pixels counted from 1, on {frame}"
+        raise UserError(f"{error}. {advice}") from None
+    if (height, width) != (size, size):
+        runs = resize_runs(runs, height=height, width=width, new_height=size, new_width=size)
+    if len(runs):
+        image.setdefault(class_id, []).append(runs_to_coco(runs, height=size, width=size))
+
+
+def _required_value(row: Mapping[str | None, str | None], column: str) -> str:
+    value = (row[column] or "").strip()
+    if not value:
+        raise UserError(f"{column} is empty: every row needs one")
+    return value
+
+
+def _class_id(row: Mapping[str | None, str | None]) -> str:
+    """The row's class, with the attributes of the 2020 schema joined to it."""
+    class_id = _required_value(row, "ClassId")
+    if not _CLASS_ID.fullmatch(class_id):
+        raise UserError(f"ClassId {class_id!r} is not of the form 6 or 6_28_77: write whole numbers")
+    attributes = (row.get(_ATTRIBUTES) or "").replace(" ", "")
+    if not _ATTRIBUTE_LIST.fullmatch(attributes):
+        raise UserError(f"{_ATTRIBUTES} {attributes!r} is not of the form 115,136: write whole numbers")
+    return "_".join([class_id, *sorted(attributes.split(","), key=int)]) if attributes else class_id
+
+
+def _positive(row: Mapping[str | None, str | None], column: str) -> int:
+    value = _required_value(row, column)
+    if not re.fullmatch(r"0*[1-9][0-9]{0,5}", value):
+        raise UserError(f"{column} {value!r} is not a number of pixels: write a positive whole number")
+    return int(value)
+
+
+def _check_header(fieldnames: Sequence[str] | None, path: Path) -> None:
+    found = list(fieldnames or ())
+    missing = [c for c in _REQUIRED if c not in found]
+    if any(c in found for c in _SIZES):
+        missing += [c for c in _SIZES if c not in found]
+    unknown = [c for c in found if c not in (*_REQUIRED, *_SIZES, _ATTRIBUTES)]
+    if missing or unknown or len(set(found)) < len(found):
+        complaint = f"lacks {', '.join(missing)}" if missing else f"unknown or repeated: {unknown or found}"
+        raise UserError(
+            f"{path}: line 1: header {','.join(found)!r} ({complaint}). Write {','.join(_REQUIRED)} for a "
+            f"submission; Kaggle's train.csv has {','.join(_SIZES)} and perhaps {_ATTRIBUTES} besides"
+        )
+
+
+@contextmanager
+def _open_text(path: Path) -> Iterator[TextIO]:
+    """The CSV as text, unpacked on the way; faults of the packing or the encoding become UserErrors."""
+    csv.field_size_limit(2**31 - 1)  # a mask of a large photo exceeds csv's 128 KiB
+    try:
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive, archive.open(_only_csv(archive, path)) as packed:
+                yield io.TextIOWrapper(packed, encoding="utf-8-sig", newline="")
+        elif path.suffix == ".gz":
+            with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as file:
+                yield file
+        else:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                yield file
+    except (
+        UnicodeDecodeError,
+        csv.Error,
+        zipfile.BadZipFile,
+        gzip.BadGzipFile,
+        zlib.error,
+        EOFError,
+    ) as error:
+        raise UserError(f"{path}: not a readable CSV file ({error}). Write or download it again") from error
+
+
+def _only_csv(archive: zipfile.ZipFile, path: Path) -> str:
+    names = [n for n in archive.namelist() if n.endswith(".csv") and not n.startswith("__MACOSX/")]
+    if len(names) != 1:
+        raise UserError(f"{path}: holds {len(names)} CSV files ({archive.namelist()[:5]}), expected one")
+    return names[0]
+
+
+def write_submission(
+    path: str | Path, rows_by_image: Mapping[str, Sequence[tuple[str, Runs | CocoRLE]]]
+) -> None:
+    """Write a submission: every image of the mapping, its (ClassId, mask) in the order given.
+
+    Masks are runs or COCO encodings on the 512x512 frame. Empty ones are left out, and an image without a
+    mask gets the row that Kaggle wants, `image,,23`. The file appears at once and whole, or not at all.
+    Raises UserError for a mask beyond the frame.
+    """
+    path = Path(path)
+    if path.suffix != ".csv":
+        raise UserError(f"{path}: a submission is written as plain text; name it with .csv")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with unfinished.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(_REQUIRED)
+            for image, masks in rows_by_image.items():
+                encoded = [(class_id, _submission_runs(mask, image)) for class_id, mask in masks]
+                rows = [(image, runs_to_kaggle(runs), class_id) for class_id, runs in encoded if len(runs)]
+                writer.writerows(rows or [(image, "", EMPTY_CLASS_ID)])
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _submission_runs(mask: Runs | CocoRLE, image: str) -> Runs:
+    if isinstance(mask, dict):
+        if list(mask["size"]) != [SUBMISSION_SIZE, SUBMISSION_SIZE]:
+            raise UserError(f"image {image}: mask size {mask['size']}, must be {SUBMISSION_SIZE} both ways")
+        return coco_to_runs(mask)
+    try:
+        check_runs_inside(mask, height=SUBMISSION_SIZE, width=SUBMISSION_SIZE)
+    except UserError as error:
+        raise UserError(f"image {image}: {error}. Resize masks to {SUBMISSION_SIZE} both ways") from None
+    return mask
+
+
+def find_overlaps(masks: Mapping[str, Mapping[str, Sequence[CocoRLE]]]) -> list[tuple[str, str]]:
+    """The (ImageId, ClassId) whose masks share pixels, which the competition forbids within a submission."""
+    return [
+        (image, class_id)
+        for image, by_class in masks.items()
+        for class_id, rles in by_class.items()
+        if len(rles) > 1 and coco_mask.area(coco_mask.merge(list(rles))) < coco_mask.area(list(rles)).sum()
+    ]
+
+
+def score_masks(
+    truth: Mapping[str, Mapping[str, Sequence[CocoRLE]]],
+    predicted: Mapping[str, Mapping[str, Sequence[CocoRLE]]],
+    *,
+    pooling: str = "class",
+) -> tuple[Score, list[str]]:
+    """Score two tables from `read_masks`; also the images, by truth's names, that `predicted` lacks.
+
+    A missing image counts as one without predictions. Images are matched with `.jpg` and the like cut off,
+    since the 2019 files write `name.jpg` and those of 2020 `name`. Raises UserError for images that the truth
+    lacks.
+    """
+    by_stem = _keyed_by_stem(predicted)
+    known = _keyed_by_stem(truth)
+    unknown = [name for stem, name in by_stem.items() if stem not in known]
+    if unknown:
+        raise UserError(
+            f"{len(unknown)} of {len(predicted)} predicted images are not in the truth, the first "
+            f"{unknown[0]}. Check that both files are of the same image set, or remove these rows"
+        )
+    counts = {}
+    for stem, name in tqdm(
+        known.items(), desc="scoring", unit=" images", delay=_PROGRESS_AFTER_S, disable=None
+    ):
+        counts[name] = count_image(truth[name], predicted[by_stem[stem]] if stem in by_stem else {})
+    return combine(counts, pooling=pooling), [name for stem, name in known.items() if stem not in by_stem]
+
+
+def score_files(
+    truth: str | Path, submission: str | Path, *, pooling: str = "class"
+) -> tuple[Score, list[str]]:
+    """Read both files and score them as `score_masks` does."""
+    return score_masks(read_masks(truth), read_masks(submission), pooling=pooling)
+
+
+def _keyed_by_stem(images: Mapping[str, object]) -> dict[str, str]:
+    """ImageId without image suffix -> ImageId."""
+    stems: dict[str, str] = {}
+    for name in images:
+        stem = re.sub(r"\.(jpg|jpeg|png)$", "", name, flags=re.IGNORECASE)
+        if stem in stems:
+            raise UserError(f"images {stems[stem]} and {name} are in one file: name each image in one way")
+        stems[stem] = name
+    return stems

@@ -1,0 +1,134 @@
+"""Config -> objects -> a trained model, and what to tell the person about it."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from fashion_hydra.data.augment import Augment
+from fashion_hydra.data.classes import ClassSpec
+from fashion_hydra.data.datamodule import FashionDataModule
+from fashion_hydra.errors import UserError
+from fashion_hydra.hydra_app import build
+from fashion_hydra.module import SegmentationModule
+from fashion_hydra.postprocess import Postprocess
+from fashion_hydra.schedule import Schedule
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training run is made of."""
+
+    datamodule: FashionDataModule
+    module: SegmentationModule
+    trainer: pl.Trainer
+    ckpt_path: Path | None
+
+
+def assemble(cfg: DictConfig) -> Training:
+    """Build data, model and trainer from the config.
+
+    Raises:
+        UserError: devices, data, classes, weights or a checkpoint that cannot be had.
+    """
+    check_devices(cfg.trainer)
+    ckpt_path = resume_from(cfg)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    datamodule: FashionDataModule = instantiate(cfg.data, _partial_=True)(
+        classes=build(ClassSpec, cfg.classes, "classes"),
+        augment=build(Augment, cfg.augment, "augment"),
+    )
+    classes = datamodule.read()
+    schedule = build(Schedule, cfg.schedule, "schedule", without=("optimizer", "gradient_clip"))
+    devices = device_count(cfg.trainer) * cfg.trainer.num_nodes
+    batch = cfg.data.batch_size * devices * cfg.trainer.accumulate_grad_batches
+    module = SegmentationModule(
+        instantiate(cfg.model, num_classes=len(classes), _convert_="all"),
+        classes=classes,
+        model=OmegaConf.to_container(cfg.model, resolve=True),  # type: ignore[arg-type]
+        optimizer=instantiate(cfg.schedule.optimizer),
+        schedule=schedule,
+        batch=batch,
+        postprocess=build(Postprocess, cfg.postprocess, "postprocess"),
+        seed=cfg.seed,
+    )
+    trainer = instantiate(
+        cfg.trainer,
+        callbacks=[instantiate(c) for c in cfg.callbacks.values()],
+        logger=[instantiate(c) for c in cfg.logger.values()],
+    )
+    for logger in trainer.loggers:
+        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
+    log.info("data           %s", datamodule.describe())
+    log.info("model          %s, %.1f M parameters", cfg.name, sum(p.numel() for p in module.parameters()) / 1e6)
+    log.info(
+        "learning rate  %.4g = %.4g x %d/%d (batch %d = %d images x %d devices x %d accumulated)",
+        *(schedule.scaled_lr(batch), schedule.lr, batch, schedule.base_batch),
+        *(batch, cfg.data.batch_size, devices, cfg.trainer.accumulate_grad_batches),
+    )
+    return Training(datamodule, module, trainer, ckpt_path)
+
+
+def train(run: Training) -> float:
+    """Fit; returns the best `val/score`."""
+    run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=run.ckpt_path, weights_only=True)
+    return report(run)
+
+
+def report(run: Training) -> float:
+    """Say where everything is and what to do next; returns the best `val/score`."""
+    checkpoint = run.trainer.checkpoint_callback
+    assert isinstance(checkpoint, ModelCheckpoint)
+    folder = Path(run.trainer.default_root_dir)
+    latest = {name: float(value) for name, value in run.trainer.callback_metrics.items() if name.startswith("val/")}
+    best = checkpoint.best_model_score
+    log.info("validation     %s", "  ".join(f"{name} {value:.4f}" for name, value in sorted(latest.items())))
+    log.info("best           %s", checkpoint.best_model_path)
+    log.info("last           %s", checkpoint.last_model_path)
+    log.info("pictures       %s  %s", folder / "predictions.png", folder / "curves.png")
+    log.info("go on with     the same command and ckpt_path=last (more epochs: schedule.epochs=N)")
+    return float(best) if best is not None else float("nan")
+
+
+def device_count(trainer: DictConfig) -> int:
+    """How many devices a node uses, from the trainer's config."""
+    devices = trainer.devices
+    if isinstance(devices, int) and devices >= 1:
+        return devices
+    if devices in (-1, "-1", "auto"):
+        return max(1, torch.cuda.device_count()) if trainer.accelerator != "cpu" else 1
+    if isinstance(devices, str) and devices.isdigit():
+        return int(devices)
+    try:
+        return len(devices.split(",") if isinstance(devices, str) else devices)
+    except TypeError:
+        raise UserError(f"trainer.devices={devices}: give a number, a list of indices, or auto") from None
+
+
+def check_devices(trainer: DictConfig) -> None:
+    """Refuse more devices than there are, before Lightning would start that many CPU processes."""
+    wanted, gpus = device_count(trainer), torch.cuda.device_count()
+    if trainer.accelerator in ("auto", "gpu", "cuda") and wanted > max(1, gpus):
+        raise UserError(
+            f"trainer.devices={wanted}: this machine has {gpus} GPUs. Give trainer.devices={max(1, gpus)}, "
+            "or trainer.accelerator=cpu for that many CPU processes"
+        )
+
+
+def resume_from(cfg: DictConfig) -> Path | None:
+    """The checkpoint to go on from, if any."""
+    if cfg.ckpt_path is None:
+        return None
+    path = Path(cfg.paths.output_dir) / "checkpoints" / "last.ckpt" if cfg.ckpt_path == "last" else Path(cfg.ckpt_path)
+    if not path.is_file():
+        where = f"no run below {cfg.paths.runs}/{cfg.name} has a checkpoint" if cfg.ckpt_path == "last" else "no such file"
+        raise UserError(f"ckpt_path={cfg.ckpt_path}: {where}; leave ckpt_path out to start anew")
+    return path

@@ -1,0 +1,25 @@
+"""Train a model: `python train.py --help` shows the groups and options, `experiment=NAME` picks a recipe."""
+
+from typing import TYPE_CHECKING
+
+import hydra
+
+from fashion_hydra.hydra_app import one_line_errors, register_resolvers
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+register_resolvers()
+
+
+@one_line_errors
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: "DictConfig") -> float:
+    """Train, and return the best validation score, which Hydra's sweepers read."""
+    from fashion_hydra.training import assemble, train  # torch and mmdet, only when there is something to train
+
+    return train(assemble(cfg))
+
+
+if __name__ == "__main__":
+    main()
