@@ -16,7 +16,10 @@ register_resolvers()
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: "DictConfig") -> float:
     """Train, and return the best validation score, which Hydra's sweepers read."""
-    from fashion_hydra.training import assemble, train  # torch and mmdet, only when there is something to train
+    from fashion_hydra.training import (
+        assemble,
+        train,
+    )  # torch and mmdet, only when there is something to train
 
     return train(assemble(cfg))
 

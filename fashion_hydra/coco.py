@@ -1,7 +1,6 @@
 """COCO's average precision of masks, by the faster-coco-eval library."""
 
-import contextlib
-import io
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,10 +51,10 @@ def mask_ap(
         "annotations": [{"id": i, **a} for i, a in enumerate(annotations, start=1)],
         "categories": [{"id": label, "name": str(label)} for label in range(labels)],
     }
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its table
-        coco = COCO(dataset)
-        evaluation = COCOeval_faster(coco, coco.loadRes(results), iouType="segm")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
+    logging.getLogger("faster_coco_eval").setLevel(logging.WARNING)  # it tells each step and prints its table
+    coco = COCO(dataset)
+    evaluation = COCOeval_faster(coco, coco.loadRes(results), iouType="segm")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
     return {name: max(0.0, float(value)) for name, value in zip(NAMES, evaluation.stats, strict=False)}

@@ -1,5 +1,6 @@
 """The helper beside the entry scripts: resolvers, errors in one line, config -> objects."""
 
+import datetime
 import functools
 import os
 import sys
@@ -27,8 +28,6 @@ def register_resolvers() -> None:
 
 def run_dir(runs: str, name: str, ckpt_path: str | None) -> str:
     """The folder of a run: a new one by date, or with `ckpt_path=last` the newest that has a checkpoint."""
-    import datetime
-
     if ckpt_path == "last" and (found := newest_checkpoint(Path(runs) / name)):
         return str(found.parent.parent)
     return str(Path(runs) / name / datetime.datetime.now().strftime(_STAMP))

@@ -13,23 +13,27 @@ from fashion_hydra.structures import Batch, Candidates, Size
 class CascadeDetector(Protocol):
     """The steps that inference needs of a model; see `fashion_hydra.model.detector.Detector`."""
 
-    def features(self, images: Tensor, sizes: Sequence[Size]) -> tuple[Tensor, ...]: ...
+    def features(self, images: Tensor, sizes: Sequence[Size]) -> tuple[Tensor, ...]:
+        """The pyramid of padded uint8 images (B, 3, H, W)."""
+        ...
 
-    def propose(self, features: Sequence[Tensor], sizes: Sequence[Size]) -> list[tuple[Tensor, Tensor]]: ...
+    def propose(self, features: Sequence[Tensor], sizes: Sequence[Size]) -> list[tuple[Tensor, Tensor]]:
+        """Boxes (N, 4) and scores (N,) of each image."""
+        ...
 
     def refine(
         self, features: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size]
-    ) -> list[tuple[Tensor, Tensor]]: ...
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Boxes (N, 4) and class probabilities (N, C + 1) of each image."""
+        ...
 
-    def segment(
-        self, features: Sequence[Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor]
-    ) -> list[Tensor]: ...
+    def segment(self, features: Sequence[Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> list[Tensor]:
+        """Mask probabilities (N, M, M) of each image."""
+        ...
 
 
 @torch.no_grad()
-def find_candidates(
-    detector: CascadeDetector, batch: Batch, rules: Sequence[Postprocess]
-) -> list[Candidates]:
+def find_candidates(detector: CascadeDetector, batch: Batch, rules: Sequence[Postprocess]) -> list[Candidates]:
     """Everything that any of the rules may keep, for each image of a batch, on the CPU.
 
     A candidate's mask is only computed when its box survives the NMS of a rule, so a rule outside `rules` that

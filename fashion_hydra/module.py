@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from fashion_hydra.data.classes import ClassSet
 from fashion_hydra.errors import UserError
 from fashion_hydra.inference import find_candidates
+from fashion_hydra.model.detector import Detector
 from fashion_hydra.postprocess import COCO_RULE, Postprocess
 from fashion_hydra.schedule import Schedule
 from fashion_hydra.structures import Batch, Candidates
@@ -36,7 +37,7 @@ class SegmentationModule(LightningModule):
 
     def __init__(
         self,
-        detector: nn.Module,
+        detector: Detector,
         *,
         classes: ClassSet,
         model: dict[str, Any],
@@ -59,28 +60,29 @@ class SegmentationModule(LightningModule):
         """
         place = (self.seed, self.current_epoch, batch_idx, self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
-        losses: dict[str, Tensor] = self.detector.loss(batch)
+        losses = self.detector.loss(batch)
         total = torch.stack(list(losses.values())).sum()
         count = len(batch)
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=count)
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=count)
         return total
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> list[Candidates]:
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Candidates]]:
         """Candidates for the competition's rule and for COCO's."""
-        return find_candidates(self.detector, batch, [self.postprocess, COCO_RULE])
+        return {"candidates": find_candidates(self.detector, batch, [self.postprocess, COCO_RULE])}
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Images go to the device, targets stay on the host."""
         return batch.to(device)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
         """The optimizer at the scaled learning rate, and the schedule step by step."""
         parameters = [p for p in self.detector.parameters() if p.requires_grad]
         optimizer = self.optimizer_factory(parameters)
         for group in optimizer.param_groups:
             group["lr"] = self.schedule.scaled_lr(self.batch)
-        steps_per_epoch = max(1, int(self.trainer.estimated_stepping_batches) // self.schedule.epochs)
+        assert self.trainer.max_epochs, "the schedule counts in epochs"
+        steps_per_epoch = max(1, int(self.trainer.estimated_stepping_batches) // self.trainer.max_epochs)
         scheduler = LambdaLR(optimizer, lambda step: self.schedule.factor(step, steps_per_epoch))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -98,9 +100,7 @@ def check_classes(checkpoint: dict[str, Any], ids: Sequence[int]) -> None:
     """Raise `UserError` unless the checkpoint was trained on these categories, in this order."""
     kept = checkpoint.get("classes")
     if kept is None:
-        raise UserError(
-            "the checkpoint does not say which classes it was trained on: not written by train.py"
-        )
+        raise UserError("the checkpoint does not say which classes it was trained on: not written by train.py")
     if list(kept["ids"]) != list(ids):
         raise UserError(
             f"the checkpoint was trained on {len(kept['ids'])} classes {_short(kept['ids'])}, this run has "

@@ -43,9 +43,7 @@ class Postprocess:
             )
 
 
-COCO_RULE = Postprocess(
-    score_thr=0.001, iou_thr=0.5, mask_thr=0.5, max_per_image=100, suppress_overlaps=False
-)
+COCO_RULE = Postprocess(score_thr=0.001, iou_thr=0.5, mask_thr=0.5, max_per_image=100, suppress_overlaps=False)
 """What COCO average precision is measured with (mmdet's test settings of Hybrid Task Cascade)."""
 
 
@@ -61,7 +59,9 @@ def select(
         boxes: float32 (N, 4).
         scores: float32 (N,).
         labels: int64 (N,).
-        score_thr, iou_thr, max_per_image: see `Postprocess`.
+        score_thr: see `Postprocess`.
+        iou_thr: see there.
+        max_per_image: see there.
     """
     able = torch.nonzero(scores > score_thr)[:, 0]
     kept = [
@@ -76,9 +76,7 @@ def select(
     return index[order[:max_per_image]]
 
 
-def apply(
-    candidates: Candidates, rule: Postprocess, *, size: Size, dropped_labels: Sequence[int] = ()
-) -> Detections:
+def apply(candidates: Candidates, rule: Postprocess, *, size: Size, dropped_labels: Sequence[int] = ()) -> Detections:
     """The answer for one image on a grid of `size`.
 
     Args:

@@ -33,9 +33,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.lr <= 0 or self.base_batch < 1:
-            raise UserError(
-                f"schedule: epochs={self.epochs} lr={self.lr} base_batch={self.base_batch} must be above 0"
-            )
+            raise UserError(f"schedule: epochs={self.epochs} lr={self.lr} base_batch={self.base_batch} must be above 0")
         if self.decay not in ("multistep", "cosine"):
             raise UserError(f"schedule.decay={self.decay}: give multistep or cosine")
 

@@ -3,12 +3,13 @@
 Boxes are `(x0, y0, x1, y1)` in pixels, x to the right and y down, the right and lower edges outside.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from fashion_hydra.rle import CocoRLE
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -169,7 +170,7 @@ class Detections:
     image_id: str
     labels: Sequence[int]
     scores: Sequence[float]
-    masks: Sequence[Mapping[str, Any]]
+    masks: Sequence[CocoRLE]
 
     def __post_init__(self) -> None:
         _check_lengths(self, labels=len(self.labels), scores=len(self.scores), masks=len(self.masks))

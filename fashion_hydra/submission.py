@@ -163,9 +163,7 @@ def _only_csv(archive: zipfile.ZipFile, path: Path) -> str:
     return names[0]
 
 
-def write_submission(
-    path: str | Path, rows_by_image: Mapping[str, Sequence[tuple[str, Runs | CocoRLE]]]
-) -> None:
+def write_submission(path: str | Path, rows_by_image: Mapping[str, Sequence[tuple[str, Runs | CocoRLE]]]) -> None:
     """Write a submission: every image of the mapping, its (ClassId, mask) in the order given.
 
     Masks are runs or COCO encodings on the 512x512 frame. Empty ones are left out, and an image without a
@@ -232,16 +230,12 @@ def score_masks(
             f"{unknown[0]}. Check that both files are of the same image set, or remove these rows"
         )
     counts = {}
-    for stem, name in tqdm(
-        known.items(), desc="scoring", unit=" images", delay=_PROGRESS_AFTER_S, disable=None
-    ):
+    for stem, name in tqdm(known.items(), desc="scoring", unit=" images", delay=_PROGRESS_AFTER_S, disable=None):
         counts[name] = count_image(truth[name], predicted[by_stem[stem]] if stem in by_stem else {})
     return combine(counts, pooling=pooling), [name for stem, name in known.items() if stem not in by_stem]
 
 
-def score_files(
-    truth: str | Path, submission: str | Path, *, pooling: str = "class"
-) -> tuple[Score, list[str]]:
+def score_files(truth: str | Path, submission: str | Path, *, pooling: str = "class") -> tuple[Score, list[str]]:
     """Read both files and score them as `score_masks` does."""
     return score_masks(read_masks(truth), read_masks(submission), pooling=pooling)
 

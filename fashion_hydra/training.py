@@ -3,7 +3,6 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -129,6 +128,8 @@ def resume_from(cfg: DictConfig) -> Path | None:
         return None
     path = Path(cfg.paths.output_dir) / "checkpoints" / "last.ckpt" if cfg.ckpt_path == "last" else Path(cfg.ckpt_path)
     if not path.is_file():
-        where = f"no run below {cfg.paths.runs}/{cfg.name} has a checkpoint" if cfg.ckpt_path == "last" else "no such file"
+        where = (
+            f"no run below {cfg.paths.runs}/{cfg.name} has a checkpoint" if cfg.ckpt_path == "last" else "no such file"
+        )
         raise UserError(f"ckpt_path={cfg.ckpt_path}: {where}; leave ckpt_path out to start anew")
     return path

@@ -106,9 +106,7 @@ def test_the_order_of_masks_classes_and_images_is_irrelevant(scene, random, pool
         return dict(random.sample(items, len(items)))
 
     images = {"a": (truth, predicted), "b": (truth, {}), "c": (predicted, truth)}
-    plain = score_images(
-        {k: v[0] for k, v in images.items()}, {k: v[1] for k, v in images.items()}, pooling=pooling
-    )
+    plain = score_images({k: v[0] for k, v in images.items()}, {k: v[1] for k, v in images.items()}, pooling=pooling)
     mixed = score_images(
         {k: shuffled(images[k][0]) for k in "cab"},
         {k: shuffled(images[k][1]) for k in "bca"},

@@ -117,9 +117,7 @@ def test_crop_equals_slice_of_the_bitmap(bitmap_and_box):
     np.testing.assert_array_equal(crop, bitmap[y0:y1, x0:x1])
     pasted = np.zeros_like(bitmap)
     pasted[y0:y1, x0:x1] = crop
-    np.testing.assert_array_equal(
-        crop_to_runs(crop, x0=x0, y0=y0, height=height), runs_by_brute_force(pasted)
-    )
+    np.testing.assert_array_equal(crop_to_runs(crop, x0=x0, y0=y0, height=height), runs_by_brute_force(pasted))
 
 
 def test_crop_of_a_huge_image_needs_only_the_box():
@@ -195,9 +193,7 @@ def test_faulty_text_is_named(text, message):
 @pytest.mark.parametrize("function", [runs_to_coco, runs_to_bitmap])
 def test_runs_beyond_the_image_are_named(function):
     runs = np.array([[0, 2], [10, 3]], np.int64)
-    with pytest.raises(
-        UserError, match="run 11 3 ends at pixel 13, but a mask of height 4 and width 3 has 12"
-    ):
+    with pytest.raises(UserError, match="run 11 3 ends at pixel 13, but a mask of height 4 and width 3 has 12"):
         function(runs, height=4, width=3)
 
 

@@ -63,9 +63,7 @@ def test_the_table_is_sorted_and_named(files, tmp_path, capsys):
     ]
 
 
-@pytest.mark.parametrize(
-    ("n_missing", "n_named", "rest"), [(1, 1, ""), (20, 20, ""), (23, 20, " and 3 more")]
-)
+@pytest.mark.parametrize(("n_missing", "n_named", "rest"), [(1, 1, ""), (20, 20, ""), (23, 20, " and 3 more")])
 def test_missing_images_are_named(tmp_path, capsys, n_missing, n_named, rest):
     truth, submission = tmp_path / "truth.csv", tmp_path / "submission.csv"
     names = [f"m{i:02}.jpg" for i in range(n_missing)]

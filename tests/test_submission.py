@@ -164,8 +164,7 @@ def test_written_submission_is_what_kaggle_wants(tmp_path):
         },
     )
     assert path.read_bytes() == (
-        b"ImageId,EncodedPixels,ClassId\n"
-        b"a.jpg,511 3,31\na.jpg,1 2 10 1,6_28\nb.jpg,,23\nc.jpg,,23\nd.jpg,5 1,5\n"
+        b"ImageId,EncodedPixels,ClassId\na.jpg,511 3,31\na.jpg,1 2 10 1,6_28\nb.jpg,,23\nc.jpg,,23\nd.jpg,5 1,5\n"
     )
     assert [p.name for p in tmp_path.iterdir()] == ["submission.csv"]
     table = read_masks(path)

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from fashion_hydra.callbacks._context import data_of, typed
 from fashion_hydra.data.dataset import read_image
 from fashion_hydra.data.kaggle import Records
+from fashion_hydra.module import SegmentationModule
 from fashion_hydra.postprocess import apply
 from fashion_hydra.report.pictures import Painted, draw_comparison
 from fashion_hydra.rle import runs_to_bitmap
@@ -43,13 +45,13 @@ class ValidationPictures(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: list[Candidates],
+        outputs: dict[str, list[Candidates]],  # type: ignore[override]
         batch: Batch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the first few images' candidates."""
-        self._shown += outputs[: self.images - len(self._shown)]
+        self._shown += outputs["candidates"][: self.images - len(self._shown)]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw if the score is the best so far."""
@@ -57,11 +59,11 @@ class ValidationPictures(Callback):
         if not trainer.is_global_zero or trainer.sanity_checking or score <= self.best:
             return
         self.best = score
-        records = trainer.datamodule.records
-        rows = [self._row(candidates, records, pl_module) for candidates in self._shown]
+        records = data_of(trainer).records
+        rows = [self._row(candidates, records, typed(pl_module)) for candidates in self._shown]
         draw_comparison(self.path, rows, names=records.names)
 
-    def _row(self, candidates: Candidates, records: Records, module: LightningModule) -> Painted:
+    def _row(self, candidates: Candidates, records: Records, module: SegmentationModule) -> Painted:
         image = int(np.flatnonzero(records.image_ids == candidates.image_id)[0])
         height, width = candidates.size
         masks = records.instances(image)

@@ -7,6 +7,8 @@ import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from fashion_hydra import coco, metric, rle
+from fashion_hydra.callbacks._context import data_of, typed
+from fashion_hydra.data.classes import ClassSet
 from fashion_hydra.data.kaggle import Records
 from fashion_hydra.postprocess import COCO_RULE, apply
 from fashion_hydra.structures import Batch, Candidates, Detections
@@ -37,16 +39,17 @@ class ValidationScore(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: list[Candidates],
+        outputs: dict[str, list[Candidates]],  # type: ignore[override]
         batch: Batch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the answers as run-lengths."""
-        dropped = pl_module.classes.dropped_labels()
-        for candidates in outputs:
+        module = typed(pl_module)
+        dropped = module.classes.dropped_labels()
+        for candidates in outputs["candidates"]:
             name = candidates.image_id
-            self._on_grid[name] = apply(candidates, pl_module.postprocess, size=_GRID, dropped_labels=dropped)
+            self._on_grid[name] = apply(candidates, module.postprocess, size=_GRID, dropped_labels=dropped)
             self._on_image[name] = apply(candidates, COCO_RULE, size=candidates.size)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -57,13 +60,13 @@ class ValidationScore(Callback):
             dist.all_gather_object(parts, (self._on_grid, self._on_image))
         on_grid = {name: d for grid, _ in parts for name, d in grid.items()}
         on_image = {name: d for _, image in parts for name, d in image.items()}
+        classes, data = typed(pl_module).classes, data_of(trainer)
         if self._truth is None:
-            self._truth = _truth(trainer.datamodule.records, trainer.datamodule.is_validation, pl_module.classes)
+            self._truth = _truth(data.records, data.is_validation, classes)
         by_class_id, by_label = self._truth
-        ids = pl_module.classes.ids
-        predicted = {name: _by_class_id(d, ids) for name, d in on_grid.items()}
+        predicted = {name: _by_class_id(d, classes.ids) for name, d in on_grid.items()}
         score = metric.score_images(by_class_id, predicted, pooling=self.pooling)
-        ap = coco.mask_ap(by_label, on_image, labels=len(ids))
+        ap = coco.mask_ap(by_label, on_image, labels=len(classes))
         # Every process has the same detections, so every process logs the same numbers.
         pl_module.log("val/score", score.value, prog_bar=True)
         pl_module.log("val/AP50", ap["AP50"], prog_bar=True)
@@ -77,12 +80,12 @@ def _by_class_id(detections: Detections, ids: tuple[int, ...]) -> dict[str, list
     return masks
 
 
-def _truth(records: Records, chosen: np.ndarray, classes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def _truth(records: Records, chosen: np.ndarray, classes: ClassSet) -> tuple[dict[str, Any], dict[str, Any]]:
     """The truth of the chosen images: on the submission's grid by ClassId, and on their own by label."""
     label_of = classes.label_of()
     on_grid: dict[str, Any] = {}
     on_image: dict[str, Any] = {}
-    for image in np.flatnonzero(chosen):
+    for image in np.flatnonzero(chosen).tolist():
         name = str(records.image_ids[image])
         height, width = (int(edge) for edge in records.sizes[image])
         on_grid[name], on_image[name] = {}, []

@@ -1,0 +1,1 @@
+"""The commands of the `fashion-hydra` console script, one a file."""

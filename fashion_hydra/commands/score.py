@@ -17,12 +17,8 @@ _NAMED_IMAGES = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "truth", metavar="TRUTH.csv", type=Path, help="train.csv (2019, 2020) or a submission"
-    )
-    parser.add_argument(
-        "submission", metavar="SUBMISSION.csv", type=Path, help="both may be .csv.gz, .csv.zip"
-    )
+    parser.add_argument("truth", metavar="TRUTH.csv", type=Path, help="train.csv (2019, 2020) or a submission")
+    parser.add_argument("submission", metavar="SUBMISSION.csv", type=Path, help="both may be .csv.gz, .csv.zip")
     parser.add_argument(
         "--pooling",
         choices=("class", "image"),
@@ -75,8 +71,7 @@ def _class_table(score: "Score", names: Mapping[str, str]) -> str:
     width = max(width, len("class"))
     lines = [f"{'class':>{width}}    score  images   truth  predicted  name"]
     lines += [
-        f"{class_id:>{width}} {c.score:8.6f} {c.n_images:7} {c.n_true:7} {c.n_predicted:10}  "
-        f"{_name(class_id, names)}"
+        f"{class_id:>{width}} {c.score:8.6f} {c.n_images:7} {c.n_true:7} {c.n_predicted:10}  {_name(class_id, names)}"
         for class_id, c in ordered
     ]
     return "\n".join(line.rstrip() for line in lines)

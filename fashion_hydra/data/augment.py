@@ -65,8 +65,7 @@ def _transform(spec: Mapping[str, Any]) -> A.BasicTransform:
     arguments = dict(spec)
     name = arguments.pop("name", None)
     kind = getattr(A, str(name), None)
-    keeps_pixels = isinstance(kind, type) and issubclass(kind, A.ImageOnlyTransform | A.CoarseDropout)
-    if not keeps_pixels:
+    if not (isinstance(kind, type) and issubclass(kind, (A.ImageOnlyTransform, A.CoarseDropout))):
         raise UserError(
             f"augment.photometric: {name!r} is no albumentations transform that leaves pixels where they are; "
             "resize and flip are options of augment itself"

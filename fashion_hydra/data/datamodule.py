@@ -3,6 +3,7 @@
 import csv
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pytorch_lightning import LightningDataModule
@@ -141,7 +142,7 @@ class FashionDataModule(LightningDataModule):
         dataset = EvalDataset(self.records, images, self.classes, short_edge=short_edge, long_edge=long_edge)
         return self._loader(dataset, batch_size=1)
 
-    def _loader(self, dataset: TrainDataset | EvalDataset, **how: object) -> DataLoader:
+    def _loader(self, dataset: TrainDataset | EvalDataset, **how: Any) -> DataLoader:
         return DataLoader(
             dataset,
             collate_fn=collate,

@@ -57,8 +57,8 @@ def crop_masks(records: Records, masks: Sequence[int], *, old: Size, new: Size, 
     rows, columns = source_index(old[0], new[0]), source_index(old[1], new[1])
     pixels, windows = [], np.zeros((len(masks), 4), dtype=np.int64)
     for i, mask in enumerate(masks):
-        x0, y0, x1, y1 = box = tuple(int(v) for v in records.boxes[mask])
-        crop = rle.runs_to_crop(records.runs_of(mask), height=old[0], box=box)
+        x0, y0, x1, y1 = records.boxes[mask].tolist()
+        crop = rle.runs_to_crop(records.runs_of(mask), height=old[0], box=(x0, y0, x1, y1))
         top, bottom = np.searchsorted(rows, (y0, y1))
         left, right = np.searchsorted(columns, (x0, x1))
         crop = crop[np.ix_(rows[top:bottom] - y0, columns[left:right] - x0)]
@@ -84,7 +84,7 @@ def make_targets(records: Records, image: int, label_of: dict[int, int], *, new:
         known = [known[i] for i in visible]
         masks = crop_masks(records, known, old=old, new=new, flip=flip)
     scale_y, scale_x = new[0] / old[0], new[1] / old[1]
-    boxes = records.boxes[known].astype(np.float32) * np.float32([scale_x, scale_y, scale_x, scale_y])
+    boxes = records.boxes[known].astype(np.float32) * np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
     if flip:
         boxes[:, [0, 2]] = new[1] - boxes[:, [2, 0]]
     labels = [label_of[int(records.categories[m])] for m in known]

@@ -175,7 +175,9 @@ def _read_rows(path: Path, names: Mapping[int, str], faults: list[Fault]) -> dic
         header = set(reader.fieldnames or ())
         missing = {"ImageId", "EncodedPixels", "Height", "Width", "ClassId"} - header
         if missing:
-            raise UserError(f"{path}: no column {', '.join(sorted(missing))} (header: {','.join(reader.fieldnames or ())})")
+            raise UserError(
+                f"{path}: no column {', '.join(sorted(missing))} (header: {','.join(reader.fieldnames or ())})"
+            )
         for row, line in enumerate(tqdm(reader, desc=f"reading {path.name}", unit=" masks", disable=None), start=2):
             _add_row(images, line, row, names, faults)
     if not images:
@@ -184,7 +186,11 @@ def _read_rows(path: Path, names: Mapping[int, str], faults: list[Fault]) -> dic
 
 
 def _add_row(
-    images: dict[str, _Image], line: Mapping[str, str], row: int, names: Mapping[int, str], faults: list[Fault]
+    images: dict[str, _Image],
+    line: Mapping[str, str],
+    row: int,
+    names: Mapping[int, str],
+    faults: list[Fault],
 ) -> None:
     image_id = line["ImageId"]
 
@@ -233,7 +239,9 @@ def _assemble(folder: Path, images: Mapping[str, _Image], names: Mapping[int, st
             kept.append((image_id, file, image, turned))
     if not kept:
         first = faults[0]
-        raise UserError(f"{folder}: none of {len(images)} images is usable; first: {first.kind} {first.image_id} {first.value}")
+        raise UserError(
+            f"{folder}: none of {len(images)} images is usable; first: {first.kind} {first.image_id} {first.value}"
+        )
     runs = [r for _, _, image, _ in kept for r in image.runs]
     heights = [image.height for _, _, image, _ in kept for _ in image.runs]
     class_ids = [c for _, _, image, _ in kept for c in image.class_ids]

@@ -1,5 +1,6 @@
 """The order of training: batches of alike aspect, decided by (seed, epoch) alone."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -38,7 +39,7 @@ class AspectBatchSampler:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.lying) // (self.batch_size * self.world_size))
+        return math.ceil(len(self.lying) / (self.batch_size * self.world_size))
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for batch in self._global_batches():

@@ -1,0 +1,1 @@
+"""The detector; the only room that knows mmdet and mmcv."""

@@ -20,6 +20,7 @@ from mmdet.registry import MODELS  # noqa: E402
 from mmdet.structures import DetDataSample  # noqa: E402
 from mmdet.structures.bbox import bbox2roi  # noqa: E402
 from mmengine.config import ConfigDict  # noqa: E402
+from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
 from fashion_hydra.model.mask_targets import GroundTruthMasks  # noqa: E402
@@ -57,6 +58,9 @@ class Detector(nn.Module):
         std: likewise.
         channel_order: `rgb` or `bgr`, what the backbone's weights expect.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self, net: HybridTaskCascade, *, mean: Sequence[float], std: Sequence[float], channel_order: str
@@ -125,14 +129,17 @@ class Detector(nn.Module):
             logits.append(result["cls_score"])
             coder = head.bbox_head[stage].bbox_coder
             deltas = result["bbox_pred"].split(counts)
-            boxes = [
-                coder.decode(b, d, max_shape=size) for b, d, size in zip(boxes, deltas, sizes, strict=True)
-            ]
+            boxes = [coder.decode(b, d, max_shape=size) for b, d, size in zip(boxes, deltas, sizes, strict=True)]
         averaged = torch.stack(logits).float().mean(0).softmax(-1).split(counts)
         return list(zip(boxes, averaged, strict=True))
 
     def segment(
-        self, features: Sequence[Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor], *, last_stage_only: bool = False
+        self,
+        features: Sequence[Tensor],
+        boxes: Sequence[Tensor],
+        labels: Sequence[Tensor],
+        *,
+        last_stage_only: bool = False,
     ) -> list[Tensor]:
         """Mask probabilities (N, 28, 28) on a grid over each box, for its class.
 
@@ -248,6 +255,7 @@ def build_htc(
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"model.backbone={dict(backbone)}: mmdet refuses it: {error}") from error
+    MMLogger.get_current_instance().setLevel("WARNING")  # it would list every parameter
     net.init_weights()
     if weights:
         load_backbone(net.backbone, Path(weights))
@@ -346,7 +354,12 @@ def _train_cfg(
 
 def _test_cfg(proposals: int, proposal_iou: float) -> dict[str, Any]:
     # Thresholds of the final answer live in Postprocess; mmdet's `predict`, which needs them here, is not used.
-    rcnn = {"score_thr": 0.001, "nms": {"type": "nms", "iou_threshold": 0.5}, "max_per_img": 100, "mask_thr_binary": 0.5}
+    rcnn = {
+        "score_thr": 0.001,
+        "nms": {"type": "nms", "iou_threshold": 0.5},
+        "max_per_img": 100,
+        "mask_thr_binary": 0.5,
+    }
     return {"rpn": _proposals(proposals, proposal_iou), "rcnn": rcnn}
 
 

@@ -23,7 +23,12 @@ class GroundTruthMasks:
         return len(self._masks)
 
     def crop_and_resize(
-        self, bboxes: np.ndarray, out_shape: tuple[int, int], inds: np.ndarray, binarize: bool = True, **_: Any
+        self,
+        bboxes: np.ndarray,
+        out_shape: tuple[int, int],
+        inds: np.ndarray,
+        binarize: bool = True,
+        **_: Any,
     ) -> "_Resized":
         """What mmdet's `BitmapMasks.crop_and_resize` gives: masks of `inds` seen through `bboxes`.
 

@@ -29,6 +29,9 @@ _REMEDY = "install mmcv==2.1.0 in place of mmcv-lite"
 Pair = int | tuple[int, int]
 
 
+_OUTSIDE = 1e6  # pixels: beyond any image, and still an index
+
+
 def install() -> None:
     """Make `mmcv.ops` importable; to be called before anything imports it or mmdet.
 
@@ -167,6 +170,9 @@ def _deform_conv(
     given = (input, offset, mask, weight, bias)
     dtype = _compute_dtype(*(x for x in given if x is not None))
     x, offset_, mask_, weight_, bias_ = (None if tensor is None else tensor.to(dtype) for tensor in given)
+    # torchvision's kernel turns a coordinate that is not a number into an index and reads beyond the image, which
+    # ends the process; mmcv's reads zero there, and so does this.
+    offset_ = offset_.nan_to_num(nan=_OUTSIDE, posinf=_OUTSIDE, neginf=-_OUTSIDE).clamp(-_OUTSIDE, _OUTSIDE)
     out = torchvision.ops.deform_conv2d(
         x, offset_, weight_, bias_, stride=stride, padding=padding, dilation=dilation, mask=mask_
     )
@@ -200,8 +206,7 @@ def _nms_kernel(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int
     """Indices of the kept boxes by descending score: what `mmcv.ops.nms` asks of its compiled module."""
     if offset != 0:
         raise NotImplementedError(
-            f"mmcv operator `nms` with offset={offset} needs compiled mmcv "
-            f"(torchvision has 0 alone): {_REMEDY}"
+            f"mmcv operator `nms` with offset={offset} needs compiled mmcv (torchvision has 0 alone): {_REMEDY}"
         )
     dtype = _compute_dtype(boxes, scores)
     return torchvision.ops.nms(boxes.to(dtype), scores.to(dtype), iou_threshold)

@@ -4,12 +4,11 @@ import colorsys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fashion_hydra.rle import coco_to_runs, runs_to_bitmap
+from fashion_hydra.rle import CocoRLE, coco_to_runs, runs_to_bitmap
 from fashion_hydra.structures import Detections
 
 _ROW_HEIGHT, _GAP, _LEGEND = 300, 8, 190
@@ -38,15 +37,13 @@ class Painted:
         cls, photo: np.ndarray, truth: Sequence[Mask], detections: Detections, ids: Sequence[int]
     ) -> "Painted":
         """A row from detections on the photo's grid; `ids` are the category ids behind the labels."""
-        found = [
-            (ids[label], _bitmap(rle)) for label, rle in zip(detections.labels, detections.masks, strict=True)
-        ]
+        found = [(ids[label], _bitmap(rle)) for label, rle in zip(detections.labels, detections.masks, strict=True)]
         return cls(photo, truth, found)
 
 
-def _bitmap(encoded: Mapping[str, Any]) -> np.ndarray:
+def _bitmap(encoded: CocoRLE) -> np.ndarray:
     height, width = encoded["size"]
-    return runs_to_bitmap(coco_to_runs(dict(encoded)), height=height, width=width)
+    return runs_to_bitmap(coco_to_runs(encoded), height=height, width=width)
 
 
 def colour(category: int) -> tuple[int, int, int]:

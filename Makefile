@@ -1,0 +1,50 @@
+# make help lists the targets. Needs Linux, Python 3.11 to 3.13, git and make; everything else goes into .venv.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+DEMO_DATA := data/wardrobe
+
+.PHONY: help setup demo test lint format bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## make .venv with the pinned lock (done by the others when needed)
+
+# The stamp comes last, so an interrupted set-up is taken up again; a good .venv is left alone.
+$(STAMP): requirements.lock pyproject.toml
+	@$(if $(PYTHON),,echo "no python3 found: install Python 3.11" >&2; exit 1)
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 needed, $(PYTHON) is {v[0]}.{v[1]}: set PYTHON=...")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $$(grep -E '^setuptools==' requirements.lock)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(STAMP) ## draw the wardrobe, train the tiny model on it, score it: about ten minutes on two cores
+	$(BIN)/python benchmarks/timed.py $(BIN)/fashion-hydra wardrobe $(DEMO_DATA)
+	$(BIN)/python benchmarks/timed.py $(BIN)/python train.py experiment=demo
+
+test: $(STAMP) ## run the linters and the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP) ## lint and type-check alone
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove .venv
+	rm -rf $(VENV)

@@ -1,0 +1,41 @@
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def wardrobe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small embedded data set."""
+    from fashion_hydra.data.wardrobe import write_wardrobe
+
+    folder = tmp_path_factory.mktemp("data") / "wardrobe"
+    write_wardrobe(folder, train=20, test=2, size=128, seed=5)
+    return folder
+
+
+@pytest.fixture
+def kaggle_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a folder in Kaggle's layout from rows and image sizes (height, width)."""
+
+    def make(rows: list[dict[str, object]], images: dict[str, tuple[int, int]], categories: int = 46) -> Path:
+        root = tmp_path / "root"
+        (root / "train").mkdir(parents=True)
+        for name, (height, width) in images.items():
+            pixels = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / "train" / name, quality=95)
+        described = {"categories": [{"id": i, "name": f"category {i}"} for i in range(categories)]}
+        (root / "label_descriptions.json").write_text(json.dumps(described))
+        with (root / "train.csv").open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        return root
+
+    return make

@@ -1,0 +1,174 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fashion_hydra.data.augment import Augment, Photometric, scaled_size, source_index
+from fashion_hydra.data.classes import ClassSpec
+from fashion_hydra.data.dataset import EvalDataset, Sample, TrainDataset, collate, crop_masks, make_targets, read_image
+from fashion_hydra.data.kaggle import read_records
+from fashion_hydra.errors import UserError
+from fashion_hydra.rle import runs_to_bitmap
+
+
+@pytest.fixture(scope="module")
+def records(wardrobe):
+    return read_records(wardrobe)[0]
+
+
+@pytest.fixture(scope="module")
+def classes(records):
+    return ClassSpec("present", "present").resolve(records.names, records.categories.tolist())
+
+
+AUGMENT = Augment(
+    short_edge=[60, 110], long_edge=160, flip=0.5, photometric=[{"name": "RandomBrightnessContrast", "p": 1}]
+)
+
+
+def bitmap(records, mask, size):
+    return runs_to_bitmap(records.runs_of(mask), height=size[0], width=size[1])
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("new", [(90, 70), (200, 131), (128, 97)])
+def test_resized_crops_equal_the_resized_full_frame(records, new, flip):
+    for image in range(3):
+        old = tuple(records.sizes[image].tolist())
+        masks = list(records.instances(image))
+        resized = crop_masks(records, masks, old=old, new=new, flip=flip).bitmaps().numpy()
+        # The pixel under each target pixel's centre, by exact fractions.
+        rows = [(2 * i + 1) * old[0] // (2 * new[0]) for i in range(new[0])]
+        columns = [(2 * j + 1) * old[1] // (2 * new[1]) for j in range(new[1])]
+        expected = np.stack([bitmap(records, m, old)[rows][:, columns] for m in masks])
+        assert (resized == (expected[:, :, ::-1] if flip else expected)).all()
+
+
+def test_flipping_twice_gives_the_same_targets(records, classes):
+    size = tuple(records.sizes[0].tolist())
+    plain = make_targets(records, 0, classes.label_of(), new=size, flip=False)
+    flipped = make_targets(records, 0, classes.label_of(), new=size, flip=True)
+    assert torch.equal(flipped.masks.bitmaps().flip(2), plain.masks.bitmaps())
+    mirrored = flipped.boxes.clone()
+    mirrored[:, [0, 2]] = size[1] - flipped.boxes[:, [2, 0]]
+    assert torch.equal(mirrored, plain.boxes)
+
+
+def test_boxes_labels_and_masks_stay_in_step(records, classes):
+    dataset = TrainDataset(records, np.arange(len(records)), classes, AUGMENT, seed=3)
+    for index in range(6):
+        sample = dataset[1, index]
+        height, width = sample.image.shape[1:]
+        assert sample.targets.masks.size == (height, width)
+        for box, plane in zip(sample.targets.boxes, sample.targets.masks.bitmaps(), strict=True):
+            ys, xs = torch.nonzero(plane, as_tuple=True)
+            drawn = torch.tensor([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
+            # Nearest-neighbour sampling may miss the outermost row of a scaled box, at most a pixel a side.
+            assert (drawn - box).abs().max() <= 1.5
+
+
+def test_instances_of_other_classes_and_vanished_ones_are_left_out_whole(records):
+    label_of = {int(records.categories[0]): 0}
+    targets = make_targets(records, 0, label_of, new=(8, 8), flip=False)
+    assert set(targets.labels.tolist()) <= {0}
+    assert all(crop.any() for crop in targets.masks.crops())
+    assert len(make_targets(records, 0, {}, new=(50, 50), flip=False)) == 0
+
+
+def test_samples_depend_on_seed_epoch_and_image_alone(records, classes):
+    def sample(seed, epoch):
+        return TrainDataset(records, np.arange(6), classes, AUGMENT, seed=seed)[epoch, 2]
+
+    first, again = sample(1, 0), sample(1, 0)
+    assert torch.equal(first.image, again.image)
+    assert torch.equal(first.targets.boxes, again.targets.boxes)
+    others = [sample(1, 1), sample(2, 0)]
+    assert all(o.image.shape != first.image.shape or not torch.equal(o.image, first.image) for o in others)
+
+
+def test_sizes_cover_the_range_and_keep_the_bound(records, classes):
+    dataset = TrainDataset(records, np.arange(len(records)), classes, AUGMENT, seed=1)
+    shapes = [tuple(dataset[epoch, 0].image.shape[1:]) for epoch in range(40)]
+    assert min(min(s) for s in shapes) < 70
+    assert max(min(s) for s in shapes) > 100
+    assert max(max(s) for s in shapes) <= 160
+
+
+def test_a_clean_evaluation_sample_is_the_resized_photo(records, classes):
+    size = records.sizes[1].tolist()
+    dataset = EvalDataset(records, np.array([1]), classes, short_edge=min(size), long_edge=max(size))
+    photo = np.asarray(Image.open(records.folder / records.files[1]))
+    difference = np.abs(dataset[0].image.numpy().transpose(1, 2, 0).astype(int) - photo)
+    assert difference.max() <= 2  # two decoders of one JPEG
+
+
+def test_padding_is_at_the_right_and_below_and_divisible_by_32(records, classes):
+    dataset = TrainDataset(records, np.arange(6), classes, AUGMENT, seed=1)
+    samples: list[Sample] = [dataset[0, i] for i in range(3)]
+    batch = collate(samples)
+    assert batch.images.shape[2] % 32 == batch.images.shape[3] % 32 == 0
+    for image, sample, (h, w) in zip(batch.images, samples, batch.sizes, strict=True):
+        assert torch.equal(image[:, :h, :w], sample.image)
+        assert image[:, h:].sum() == image[:, :, w:].sum() == 0
+
+
+def test_a_photo_cut_short_is_named(records, tmp_path):
+    import dataclasses
+
+    name = str(records.files[0])
+    (tmp_path / name).write_bytes((records.folder / name).read_bytes()[:200])
+    with pytest.raises(UserError, match=f"{name}: decodes to nothing"):
+        read_image(dataclasses.replace(records, folder=tmp_path), 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "short", "long", "expected"),
+    [((1000, 500), 600, 1900, (1200, 600)), ((500, 1000), 600, 900, (450, 900)), ((333, 333), 600, 600, (600, 600))],
+)
+def test_scaled_size(size, short, long, expected):
+    assert scaled_size(size, short_edge=short, long_edge=long) == expected
+
+
+def test_source_index_is_nearest_to_the_centres():
+    for old, new in [(10, 7), (7, 10), (5, 5), (1, 4), (100, 33)]:
+        centres = (np.arange(new) + 0.5) * old / new
+        assert np.abs(source_index(old, new) + 0.5 - centres).max() <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"short_edge": [200, 100], "long_edge": 300}, "16 <= low <= high <= long edge"),
+        ({"short_edge": [100, 200], "long_edge": 150}, "16 <= low <= high <= long edge"),
+        ({"short_edge": [100, 200], "long_edge": 300, "flip": 2}, "a probability"),
+        ({"short_edge": [100, 200], "long_edge": 300, "photometric_on": "both"}, "give original or resized"),
+    ],
+)
+def test_wrong_augmentation_is_refused(options, told):
+    with pytest.raises(UserError, match=told):
+        Augment(**options)
+
+
+@pytest.mark.parametrize("name", ["HorizontalFlip", "RandomCrop", "NoSuchTransform", None])
+def test_transforms_that_move_pixels_are_refused(name):
+    with pytest.raises(UserError, match="leaves pixels where they are"):
+        Photometric([{"name": name}])
+
+
+def test_every_photometric_transform_of_the_winner_runs():
+    recipe = [
+        {
+            "name": "CoarseDropout",
+            "num_holes_range": [8, 8],
+            "hole_height_range": [6, 6],
+            "hole_width_range": [2, 2],
+            "p": 1,
+        },
+        {"name": "RandomBrightnessContrast", "brightness_limit": 0.3, "contrast_limit": 0.3, "p": 1},
+        {"name": "ImageCompression", "compression_type": "jpeg", "quality_range": [80, 99], "p": 1},
+    ]
+    image = np.full((40, 30, 3), 120, np.uint8)
+    varied = Photometric(recipe)
+    assert (varied(image, 1) == varied(image, 1)).all()
+    assert (varied(image, 1) != varied(image, 2)).any()
+    assert (varied(image, 1) != image).any()

@@ -1,0 +1,241 @@
+"""The detector's steps against mmdet's own training and prediction on the same modules."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from safetensors.torch import save_file
+
+from fashion_hydra.data.augment import Augment
+from fashion_hydra.data.classes import ClassSpec
+from fashion_hydra.data.dataset import TrainDataset, collate
+from fashion_hydra.data.kaggle import read_records
+from fashion_hydra.errors import UserError
+from fashion_hydra.hydra_app import PROJECT_ROOT, register_resolvers
+from fashion_hydra.inference import find_candidates
+from fashion_hydra.model.detector import PreciseRoIExtractor, build_htc
+from fashion_hydra.postprocess import COCO_RULE, paste
+
+CLASSES = 7
+
+
+def configured(name, *overrides):
+    register_resolvers()
+    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+        model = compose("train", overrides=[f"model={name}", *overrides]).model
+    return {k: v for k, v in model.items() if k != "_target_"}, model
+
+
+def tiny(**changes):
+    torch.manual_seed(0)
+    options, _ = configured("htc_tiny")
+    return build_htc(num_classes=CLASSES, **{**options, **changes})
+
+
+def decided(detector):
+    """Heads that disagree: fresh ones give every class the same score, and nothing could go wrong unseen."""
+    for head in detector.net.roi_head.bbox_head:
+        torch.nn.init.normal_(head.fc_cls.weight, std=0.5)
+        torch.nn.init.normal_(head.fc_reg.weight, std=0.05)
+    return detector.eval()
+
+
+@pytest.fixture(scope="module")
+def batch(wardrobe):
+    records, _ = read_records(wardrobe)
+    classes = ClassSpec("some", [31, 23, 10, 6, 1, 32, 4]).resolve(records.names, [])
+    augment = Augment(short_edge=[90, 120], long_edge=160, flip=0.5)
+    dataset = TrainDataset(records, np.arange(len(records)), classes, augment, seed=0)
+    return collate([dataset[0, i] for i in range(3)])
+
+
+def mmdet_samples(batch):
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+    from mmengine.structures import InstanceData
+
+    shape = tuple(batch.images.shape[-2:])
+    samples = []
+    for size, targets in zip(batch.sizes, batch.targets, strict=True):
+        meta = {"img_shape": size, "ori_shape": size, "pad_shape": shape, "batch_input_shape": shape}
+        sample = DetDataSample(metainfo={**meta, "scale_factor": (1.0, 1.0)})
+        masks = BitmapMasks(targets.masks.bitmaps().numpy(), *size)
+        sample.gt_instances = InstanceData(bboxes=targets.boxes, labels=targets.labels, masks=masks)
+        samples.append(sample)
+    return samples
+
+
+def test_losses_are_mmdets(batch):
+    detector = tiny().train()
+    torch.manual_seed(1)
+    mine = detector.loss(batch)
+    torch.manual_seed(1)
+    theirs = detector.net.loss(detector.normalise(batch.images, batch.sizes), mmdet_samples(batch))
+    theirs = {k: sum(t.sum() for t in (v if isinstance(v, list) else [v])) for k, v in theirs.items() if "loss" in k}
+    assert mine.keys() == theirs.keys()
+    assert len(mine) == 2 + 3 * 3
+    for name, value in mine.items():
+        assert value.item() == pytest.approx(theirs[name].item(), rel=1e-5), name
+
+
+def test_a_step_reaches_every_parameter(batch):
+    detector = tiny().train()
+    torch.stack(list(detector.loss(batch).values())).sum().backward()
+    assert [n for n, p in detector.named_parameters() if p.grad is None] == []
+
+
+def test_images_without_objects_train(batch, wardrobe):
+    records, _ = read_records(wardrobe)
+    classes = ClassSpec("none here", [20]).resolve(records.names, [])
+    dataset = TrainDataset(records, np.arange(2), classes, Augment(short_edge=[100, 100], long_edge=160), seed=0)
+    empty = collate([dataset[0, 0], dataset[0, 1]])
+    assert [len(t) for t in empty.targets] == [0, 0]
+    detector = tiny().train()
+    total = torch.stack(list(detector.loss(empty).values())).sum()
+    total.backward()
+    assert torch.isfinite(total)
+
+
+def test_candidates_are_mmdets_predictions(batch):
+    detector = decided(tiny())
+    batch = replace(batch, original_sizes=batch.sizes)
+    with torch.no_grad():
+        theirs = detector.net.predict(detector.normalise(batch.images, batch.sizes), mmdet_samples(batch))
+    mine = find_candidates(detector, batch, [COCO_RULE])
+    for candidates, sample in zip(mine, theirs, strict=True):
+        expected = sample.pred_instances
+        assert len(candidates) == len(expected) > 10
+        assert candidates.labels.tolist() == expected.labels.tolist()
+        assert torch.allclose(candidates.scores, expected.scores, atol=1e-6)
+        assert torch.allclose(candidates.boxes, expected.bboxes, atol=1e-3)
+
+
+def test_last_stage_masks_are_mmdets(batch):
+    detector = decided(tiny())
+    normalised = detector.normalise(batch.images, batch.sizes)
+    with torch.no_grad():
+        theirs = detector.net.predict(normalised, mmdet_samples(batch))
+        features = detector.features(batch.images, batch.sizes)
+        found = [s.pred_instances for s in theirs]
+        masks = detector.segment(features, [f.bboxes for f in found], [f.labels for f in found], last_stage_only=True)
+    for size, instances, probabilities in zip(batch.sizes, found, masks, strict=True):
+        assert probabilities.shape[1:] == (28, 28)
+        for box, mask, expected in zip(instances.bboxes, probabilities, instances.masks, strict=True):
+            crop, x, y = paste(mask.numpy(), box.double().numpy(), size=size, mask_thr=0.5)
+            drawn = torch.zeros(size, dtype=torch.bool)
+            drawn[y : y + crop.shape[0], x : x + crop.shape[1]] = torch.from_numpy(crop)
+            # The two differ in rounding alone, where a pixel's probability is one half.
+            assert (drawn != expected).sum() <= max(2, 0.002 * drawn.numel())
+
+
+def test_masks_are_averaged_over_the_stages(batch):
+    detector = decided(tiny())
+    boxes = [t.boxes for t in batch.targets]
+    labels = [t.labels for t in batch.targets]
+    with torch.no_grad():
+        features = detector.features(batch.images, batch.sizes)
+        merged = torch.cat(detector.segment(features, boxes, labels))
+        last = torch.cat(detector.segment(features, boxes, labels, last_stage_only=True))
+    assert merged.shape == last.shape
+    assert ((merged >= 0) & (merged <= 1)).all()
+    assert not torch.allclose(merged, last)
+
+
+def test_padding_does_not_reach_the_backbone(batch):
+    detector = tiny()
+    noisy = batch.images.clone()
+    for image, (h, w) in zip(noisy, batch.sizes, strict=True):
+        image[:, h:] = 200
+        image[:, :, w:] = 200
+    assert torch.equal(detector.normalise(noisy, batch.sizes), detector.normalise(batch.images, batch.sizes))
+
+
+def test_channel_order_and_scale():
+    options, _ = configured("htc_tiny")
+    backbone = {**options["backbone"], "mean": [1.0, 2.0, 3.0], "std": [1.0, 2.0, 4.0], "channel_order": "bgr"}
+    detector = build_htc(num_classes=2, **{**options, "backbone": backbone})
+    image = torch.tensor([10, 20, 30], dtype=torch.uint8).view(1, 3, 1, 1)
+    assert detector.normalise(image, [(1, 1)]).flatten().tolist() == [29, 9, 7 / 4]
+
+
+def test_boxes_keep_their_precision_under_bf16():
+    """1027.3 is not a bf16 number: rounding it would read another part of the image."""
+    layer = {"type": "RoIAlign", "output_size": 7, "sampling_ratio": 2}
+    extractor = PreciseRoIExtractor(layer, out_channels=4, featmap_strides=[4])
+    feature = torch.randn(1, 4, 300, 300)
+    rois = torch.tensor([[0, 1027.3, 900.6, 1083.9, 955.1]])
+    exact = extractor([feature.bfloat16().float()], rois)
+    half = extractor([feature.bfloat16()], rois)
+    assert torch.allclose(half.float(), exact, atol=0.02)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_htc_x101_takes_a_training_step_and_predicts(batch, precision):
+    torch.manual_seed(0)
+    _, config = configured("htc_x101")
+    detector = instantiate(config, num_classes=CLASSES, _convert_="all")
+    net = detector.net
+    blocks = [
+        sum("DeformConv2d" in type(m).__name__ for m in stage.modules())
+        for stage in (net.backbone.layer1, net.backbone.layer2, net.backbone.layer3, net.backbone.layer4)
+    ]
+    assert blocks == [0, 4, 23, 3]
+    assert (net.backbone.groups, net.backbone.base_width, net.backbone.frozen_stages) == (64, 4, 1)
+    small = replace(
+        batch,
+        images=batch.images[:1],
+        sizes=batch.sizes[:1],
+        original_sizes=batch.sizes[:1],
+        image_ids=batch.image_ids[:1],
+        targets=batch.targets[:1],
+    )
+    parameters = [p for p in detector.train().parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=0.03 / 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision is torch.bfloat16):
+        total = torch.stack([v.float() for v in detector.loss(small).values()]).sum()
+    total.backward()
+    torch.nn.utils.clip_grad_norm_(parameters, 35)
+    optimizer.step()
+    assert torch.isfinite(total)
+    detector.eval()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision is torch.bfloat16):
+        (found,) = find_candidates(detector, small, [COCO_RULE])
+    assert len(found) > 0
+    assert torch.isfinite(found.scores).all()
+
+
+def test_backbone_weights_are_loaded_from_a_file(tmp_path):
+    source = tiny()
+    path = tmp_path / "backbone.safetensors"
+    save_file({k: v + 1 for k, v in source.net.backbone.state_dict().items() if v.is_floating_point()}, path)
+    options, _ = configured("htc_tiny")
+    loaded = tiny(backbone={**options["backbone"], "weights": str(path)})
+    assert torch.equal(loaded.net.backbone.conv1.weight, source.net.backbone.conv1.weight + 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "no such file"),
+        (b"not tensors", "not a readable safetensors file"),
+        ({"conv1.weight": torch.zeros(1, 2)}, r"conv1.weight \(1, 2\) instead of \(32, 3, 7, 7\)|missing"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tmp_path, content, told):
+    path = tmp_path / "weights.safetensors"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content:
+        save_file(content, path)
+    options, _ = configured("htc_tiny")
+    with pytest.raises(UserError, match=told):
+        tiny(backbone={**options["backbone"], "weights": str(path)})
+
+
+def test_an_unknown_backbone_is_refused():
+    options, _ = configured("htc_tiny")
+    with pytest.raises(UserError, match="mmdet refuses it"):
+        tiny(backbone={**options["backbone"], "type": "ResNeet"})
