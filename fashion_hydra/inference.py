@@ -56,7 +56,7 @@ def find_candidates(detector: CascadeDetector, batch: Batch, rules: Sequence[Pos
     if sum(map(len, labels)):
         masks = detector.segment(features, boxes, labels)
     else:
-        masks = [torch.zeros((0, 28, 28)) for _ in labels]
+        masks = [torch.zeros((0, 1, 1)) for _ in labels]
     return [
         Candidates(image_id, size, b.cpu(), s.cpu(), c.cpu(), m.cpu())
         for image_id, size, b, s, c, m in zip(

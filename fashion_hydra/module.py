@@ -71,10 +71,6 @@ class SegmentationModule(LightningModule):
         """Candidates for the competition's rule and for COCO's."""
         return {"candidates": find_candidates(self.detector, batch, [self.postprocess, COCO_RULE])}
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Images go to the device, targets stay on the host."""
-        return batch.to(device)
-
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
         """The optimizer at the scaled learning rate, and the schedule step by step."""
         parameters = [p for p in self.detector.parameters() if p.requires_grad]

@@ -1,6 +1,7 @@
 """Config -> objects -> a trained model, and what to tell the person about it."""
 
 import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities import rank_zero_only
 
 from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.classes import ClassSpec
@@ -20,6 +22,13 @@ from fashion_hydra.postprocess import Postprocess
 from fashion_hydra.schedule import Schedule
 
 log = logging.getLogger(__name__)
+_NOISE = (  # warnings of libraries that a user of this one can do nothing about
+    ".*LeafSpec.*is deprecated",
+    ".*does not have many workers",
+    ".*Grad strides do not match bucket view strides",
+    ".*The number of training batches .* is smaller than the logging interval",
+    ".*Checkpoint directory .* exists and is not empty",
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,8 @@ def assemble(cfg: DictConfig) -> Training:
     Raises:
         UserError: devices, data, classes, weights or a checkpoint that cannot be had.
     """
+    for pattern in _NOISE:
+        warnings.filterwarnings("ignore", message=pattern)
     check_devices(cfg.trainer)
     ckpt_path = resume_from(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -66,9 +77,10 @@ def assemble(cfg: DictConfig) -> Training:
     )
     for logger in trainer.loggers:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
-    log.info("data           %s", datamodule.describe())
-    log.info("model          %s, %.1f M parameters", cfg.name, sum(p.numel() for p in module.parameters()) / 1e6)
-    log.info(
+    tell = rank_zero_only(log.info)
+    tell("data           %s", datamodule.describe())
+    tell("model          %s, %.1f M parameters", cfg.name, sum(p.numel() for p in module.parameters()) / 1e6)
+    tell(
         "learning rate  %.4g = %.4g x %d/%d (batch %d = %d images x %d devices x %d accumulated)",
         *(schedule.scaled_lr(batch), schedule.lr, batch, schedule.base_batch),
         *(batch, cfg.data.batch_size, devices, cfg.trainer.accumulate_grad_batches),
@@ -89,11 +101,12 @@ def report(run: Training) -> float:
     folder = Path(run.trainer.default_root_dir)
     latest = {name: float(value) for name, value in run.trainer.callback_metrics.items() if name.startswith("val/")}
     best = checkpoint.best_model_score
-    log.info("validation     %s", "  ".join(f"{name} {value:.4f}" for name, value in sorted(latest.items())))
-    log.info("best           %s", checkpoint.best_model_path)
-    log.info("last           %s", checkpoint.last_model_path)
-    log.info("pictures       %s  %s", folder / "predictions.png", folder / "curves.png")
-    log.info("go on with     the same command and ckpt_path=last (more epochs: schedule.epochs=N)")
+    tell = rank_zero_only(log.info)
+    tell("validation     %s", "  ".join(f"{name} {value:.4f}" for name, value in sorted(latest.items())))
+    tell("best           %s", checkpoint.best_model_path)
+    tell("last           %s", checkpoint.last_model_path)
+    tell("pictures       %s  %s", folder / "predictions.png", folder / "curves.png")
+    tell("go on with     the same command and ckpt_path=last (more epochs: schedule.epochs=N)")
     return float(best) if best is not None else float("nan")
 
 

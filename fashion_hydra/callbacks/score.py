@@ -67,10 +67,10 @@ class ValidationScore(Callback):
         predicted = {name: _by_class_id(d, classes.ids) for name, d in on_grid.items()}
         score = metric.score_images(by_class_id, predicted, pooling=self.pooling)
         ap = coco.mask_ap(by_label, on_image, labels=len(classes))
-        # Every process has the same detections, so every process logs the same numbers.
-        pl_module.log("val/score", score.value, prog_bar=True)
-        pl_module.log("val/AP50", ap["AP50"], prog_bar=True)
-        pl_module.log_dict({"val/AP": ap["AP"], "val/AP75": ap["AP75"]})
+        # Every process has the same detections, so the mean over processes is the number itself.
+        pl_module.log("val/score", score.value, prog_bar=True, sync_dist=True)
+        pl_module.log("val/AP50", ap["AP50"], prog_bar=True, sync_dist=True)
+        pl_module.log_dict({"val/AP": ap["AP"], "val/AP75": ap["AP75"]}, sync_dist=True)
 
 
 def _by_class_id(detections: Detections, ids: tuple[int, ...]) -> dict[str, list[Any]]:

@@ -15,12 +15,8 @@ SHEET_SIZE = 512  # of its pictures, however small the data set's are
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("folder", metavar="DIR", type=Path, help="folder to make")
-    parser.add_argument(
-        "--train", type=int, default=240, metavar="N", help="training images (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--test", type=int, default=60, metavar="N", help="test images (default: %(default)s)"
-    )
+    parser.add_argument("--train", type=int, default=240, metavar="N", help="training images (default: %(default)s)")
+    parser.add_argument("--test", type=int, default=60, metavar="N", help="test images (default: %(default)s)")
     parser.add_argument(
         "--size",
         type=int,
@@ -62,10 +58,7 @@ def run(args: argparse.Namespace) -> int:
 def _describe(summary: Summary, folder: Path) -> str:
     state = "drawn in" if summary.written else "already there:"
     counts = "; ".join(
-        f"{summary.images[split]} {split} images with {summary.masks[split]} masks"
-        for split in summary.images
+        f"{summary.images[split]} {split} images with {summary.masks[split]} masks" for split in summary.images
     )
-    names = ", ".join(
-        f"{CATEGORIES[c].name.split(',')[0]} {n}" for c, n in summary.masks_per_category.items()
-    )
+    names = ", ".join(f"{CATEGORIES[c].name.split(',')[0]} {n}" for c, n in summary.masks_per_category.items())
     return f"{state} {folder}: {counts}\n{len(summary.masks_per_category)} categories (masks): {names}"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -16,6 +17,7 @@ from fashion_hydra.data.kaggle import Fault, Records, read_records
 from fashion_hydra.data.sampler import AspectBatchSampler
 from fashion_hydra.data.split import stratified_folds, write_split
 from fashion_hydra.errors import UserError
+from fashion_hydra.structures import Batch
 
 
 class FashionDataModule(LightningDataModule):
@@ -141,6 +143,10 @@ class FashionDataModule(LightningDataModule):
         short_edge, long_edge = self.eval_scale
         dataset = EvalDataset(self.records, images, self.classes, short_edge=short_edge, long_edge=long_edge)
         return self._loader(dataset, batch_size=1)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Images go to the device, targets stay on the host."""
+        return batch.to(device)
 
     def _loader(self, dataset: TrainDataset | EvalDataset, **how: Any) -> DataLoader:
         return DataLoader(

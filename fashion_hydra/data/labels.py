@@ -56,8 +56,7 @@ _ATTRIBUTE_GROUPS = (
     (
         "waistline",
         1,
-        "empire waistline; dropped waistline; high waist; normal waist; low waist; basque (wasitline); "
-        "no waistline",
+        "empire waistline; dropped waistline; high waist; normal waist; low waist; basque (wasitline); no waistline",
     ),
 )
 

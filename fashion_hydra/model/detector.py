@@ -24,6 +24,7 @@ from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
 from fashion_hydra.model.mask_targets import GroundTruthMasks  # noqa: E402
+from fashion_hydra.model.roi import pyramid_roi_align  # noqa: E402
 from fashion_hydra.model.weights import load_backbone  # noqa: E402
 from fashion_hydra.structures import Batch, Size  # noqa: E402
 
@@ -38,8 +39,11 @@ class PreciseRoIExtractor(SingleRoIExtractor):
     def forward(self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None = None) -> Tensor:
         """Pool (K, 5) boxes, batch index first, from the pyramid: (K, C, size, size)."""
         assert roi_scale_factor is None, "not used by Hybrid Task Cascade"
-        pooled = feats[0].new_zeros((len(rois), self.out_channels, *self.roi_layers[0].output_size))
         levels = self.map_roi_levels(rois, len(feats))
+        size, samples = self.roi_layers[0].output_size, self.roi_layers[0].sampling_ratio
+        if samples > 0 and not rois.is_cuda:
+            return pyramid_roi_align(feats, rois, levels, strides=self.featmap_strides, size=size[0], samples=samples)
+        pooled = feats[0].new_zeros((len(rois), self.out_channels, *size))
         for level, (layer, feature) in enumerate(zip(self.roi_layers, feats, strict=True)):
             members = torch.nonzero(levels == level)[:, 0]
             if len(members):
@@ -141,7 +145,7 @@ class Detector(nn.Module):
         *,
         last_stage_only: bool = False,
     ) -> list[Tensor]:
-        """Mask probabilities (N, 28, 28) on a grid over each box, for its class.
+        """Mask probabilities (N, M, M) on a grid over each box, for its class.
 
         Args:
             features: of the images.
@@ -173,21 +177,23 @@ def build_htc(
     *,
     num_classes: int,
     backbone: Mapping[str, Any],
-    neck_channels: int = 256,
-    fc_channels: int = 1024,
-    mask_channels: int = 256,
-    mask_convs: int = 4,
-    anchor_scale: float = 8,
-    anchor_ratios: Sequence[float] = (0.5, 1.0, 2.0),
-    rpn_batch: int = 256,
-    train_proposals: int = 2000,
-    test_proposals: int = 1000,
-    proposal_iou_thr: float = 0.7,
-    rois_per_stage: int = 512,
-    stage_ious: Sequence[float] = (0.5, 0.6, 0.7),
-    stage_weights: Sequence[float] = (1.0, 0.5, 0.25),
-    roi_sampling_ratio: int = 0,
-    gradient_checkpointing: bool = False,
+    neck_channels: int,
+    fc_channels: int,
+    mask_channels: int,
+    mask_convs: int,
+    mask_roi_size: int,
+    anchor_scale: float,
+    anchor_ratios: Sequence[float],
+    rpn_batch: int,
+    train_proposals: int,
+    test_proposals: int,
+    proposal_iou_thr: float,
+    rois_per_stage: int,
+    stage_ious: Sequence[float],
+    stage_weights: Sequence[float],
+    roi_sampling_ratio: int,
+    norm: str | None,
+    gradient_checkpointing: bool,
 ) -> Detector:
     """Hybrid Task Cascade without the semantic branch: interleaved, with mask information flow.
 
@@ -199,6 +205,7 @@ def build_htc(
         fc_channels: of the two fully connected layers of a box head.
         mask_channels: of the convolutions of a mask head.
         mask_convs: how many of them.
+        mask_roi_size: cells an edge that a mask head sees; its masks have twice as many.
         anchor_scale: anchor edge in strides.
         anchor_ratios: height over width.
         rpn_batch: anchors sampled an image in training.
@@ -209,6 +216,7 @@ def build_htc(
         stage_ious: overlap from which a box counts as an object, stage by stage.
         stage_weights: of the stages' losses.
         roi_sampling_ratio: samples an edge of a RoIAlign cell; 0: as many as it has feature pixels.
+        norm: `BN` or `GN` in pyramid and mask heads, which training from scratch needs; null as in the paper.
         gradient_checkpointing: recompute the backbone's activations in the backward pass to save memory.
 
     Raises:
@@ -241,16 +249,23 @@ def build_htc(
         "stage_loss_weights": list(stage_weights),
         "bbox_roi_extractor": roi_extractor(7),
         "bbox_head": [_box_head(num_classes, neck_channels, fc_channels, _BOX_STDS[s]) for s in stages],
-        "mask_roi_extractor": roi_extractor(14),
+        "mask_roi_extractor": roi_extractor(mask_roi_size),
         "mask_head": [_mask_head(num_classes, neck_channels, mask_channels, mask_convs, s) for s in stages],
     }
+    norm_cfg = _norm_cfg(norm)
+    for mask_head in roi_head["mask_head"]:
+        mask_head["norm_cfg"] = norm_cfg
     try:
         net = HybridTaskCascade(
             backbone=ConfigDict(arguments),
-            neck=ConfigDict(type="FPN", in_channels=channels, out_channels=neck_channels, num_outs=len(STRIDES)),
+            neck=ConfigDict(
+                type="FPN", in_channels=channels, out_channels=neck_channels, num_outs=len(STRIDES), norm_cfg=norm_cfg
+            ),
             rpn_head=ConfigDict(_rpn_head(neck_channels, anchor_scale, anchor_ratios)),
             roi_head=ConfigDict(roi_head),
-            train_cfg=ConfigDict(_train_cfg(rpn_batch, train_proposals, proposal_iou_thr, rois_per_stage, stage_ious)),
+            train_cfg=ConfigDict(
+                _train_cfg(rpn_batch, train_proposals, proposal_iou_thr, rois_per_stage, stage_ious, 2 * mask_roi_size)
+            ),
             test_cfg=ConfigDict(_test_cfg(test_proposals, proposal_iou_thr)),
         )
     except (KeyError, TypeError) as error:
@@ -260,6 +275,17 @@ def build_htc(
     if weights:
         load_backbone(net.backbone, Path(weights))
     return Detector(net, mean=mean, std=std, channel_order=channel_order)
+
+
+def _norm_cfg(norm: str | None) -> dict[str, Any] | None:
+    choices: dict[str | None, dict[str, Any] | None] = {
+        None: None,
+        "BN": {"type": "BN"},
+        "GN": {"type": "GN", "num_groups": 8},
+    }
+    if norm not in choices:
+        raise UserError(f"model.norm={norm}: give null, BN or GN")
+    return choices[norm]
 
 
 def _box_coder(stds: Sequence[float]) -> dict[str, Any]:
@@ -310,7 +336,7 @@ def _mask_head(num_classes: int, channels: int, mask_channels: int, convs: int, 
 
 
 def _train_cfg(
-    rpn_batch: int, proposals: int, proposal_iou: float, rois: int, stage_ious: Sequence[float]
+    rpn_batch: int, proposals: int, proposal_iou: float, rois: int, stage_ious: Sequence[float], mask_size: int
 ) -> dict[str, Any]:
     def sampler(num: int, positive: float, add_truth: bool) -> dict[str, Any]:
         return {
@@ -343,7 +369,7 @@ def _train_cfg(
             {
                 "assigner": assigner(iou, iou, iou),
                 "sampler": sampler(rois, 0.25, True),
-                "mask_size": 28,
+                "mask_size": mask_size,
                 "pos_weight": -1,
                 "debug": False,
             }

@@ -122,7 +122,7 @@ def test_last_stage_masks_are_mmdets(batch):
         found = [s.pred_instances for s in theirs]
         masks = detector.segment(features, [f.bboxes for f in found], [f.labels for f in found], last_stage_only=True)
     for size, instances, probabilities in zip(batch.sizes, found, masks, strict=True):
-        assert probabilities.shape[1:] == (28, 28)
+        assert probabilities.shape[1:] == (16, 16)
         for box, mask, expected in zip(instances.bboxes, probabilities, instances.masks, strict=True):
             crop, x, y = paste(mask.numpy(), box.double().numpy(), size=size, mask_thr=0.5)
             drawn = torch.zeros(size, dtype=torch.bool)

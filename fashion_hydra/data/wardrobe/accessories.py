@@ -25,9 +25,7 @@ def draw_shoes(figure: Figure, kind: str) -> None:
     """A pair, two instances: sneaker, boot, pump or loafer."""
     rng = figure.rng
     codes = (
-        (*BRIGHTS, *NEUTRALS[:1])
-        if kind == "sneaker"
-        else ("25262b", "5b3a24", "8a4b2a", "b83b3b", "d0a15f", "43506b")
+        (*BRIGHTS, *NEUTRALS[:1]) if kind == "sneaker" else ("25262b", "5b3a24", "8a4b2a", "b83b3b", "d0a15f", "43506b")
     )
     colour = rgb(codes[int(rng.integers(len(codes)))])
     sole = rgb("f4f1ea") if kind == "sneaker" else shade(colour, 0.45)
@@ -180,9 +178,7 @@ def draw_scarf(figure: Figure) -> None:
     """Wound around the neck, with one or two ends hanging down to a fringe."""
     body, canvas, rng = figure.body, figure.canvas, figure.rng
     part = figure.add("scarf")
-    cloth = weave(
-        rng, str(rng.choice(["check", "stripe", "knit", "leopard"])), (*BRIGHTS, *PASTELS), period=0.42
-    )
+    cloth = weave(rng, str(rng.choice(["check", "stripe", "knit", "leopard"])), (*BRIGHTS, *PASTELS), period=0.42)
     for side in (-1, 1) if figure.chance(0.5) else (int(rng.choice([-1, 1])),):
         length = float(rng.uniform(0.9, 1.5))
         x = side * 0.2
@@ -213,9 +209,7 @@ def draw_bag_strap(figure: Figure, side: int) -> None:
         shadow=0.5,
         edge=0.3,
     )
-    _draw_bag(
-        figure, part, hip, leather, width=float(rng.uniform(0.72, 0.9)), height=float(rng.uniform(0.54, 0.68))
-    )
+    _draw_bag(figure, part, hip, leather, width=float(rng.uniform(0.72, 0.9)), height=float(rng.uniform(0.54, 0.68)))
 
 
 def draw_handbag(figure: Figure, side: int) -> None:
@@ -229,9 +223,7 @@ def draw_handbag(figure: Figure, side: int) -> None:
     handle = np.concatenate([ellipse(top, 0.25, 0.46, n=40)[20:], [top + xy(0.25, 0)]])
     inner = np.concatenate([ellipse(top, 0.18, 0.38, n=40)[20:], [top + xy(0.18, 0)]])
     canvas.fill(np.concatenate([handle, inner[::-1]]), shade(leather, 0.7), (part,), shadow=0.4, relief=0.05)
-    _draw_bag(
-        figure, part, top + xy(0, 0.3), leather, width=float(figure.rng.uniform(0.8, 1.05)), height=0.66
-    )
+    _draw_bag(figure, part, top + xy(0, 0.3), leather, width=float(figure.rng.uniform(0.8, 1.05)), height=0.66)
 
 
 def _leather(figure: Figure):
@@ -265,9 +257,7 @@ def _draw_bag(figure: Figure, part, centre, leather, *, width: float, height: fl
         steps=5,
     )
     canvas.fill(flap + centre, shade(leather, 0.82), clip=part, relief=0.08, edge=0.5, shadow=0.4)
-    canvas.fill(
-        box(centre + np.array([0, 0.25 * h]), 0.15, 0.13), rgb("e2bf63"), clip=part, relief=0.04, edge=0.4
-    )
+    canvas.fill(box(centre + np.array([0, 0.25 * h]), 0.15, 0.13), rgb("e2bf63"), clip=part, relief=0.04, edge=0.4)
 
 
 def _umbrella_ends(figure: Figure, side: int) -> tuple[Points, Points]:

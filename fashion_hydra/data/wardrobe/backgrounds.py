@@ -54,9 +54,7 @@ def _studio(height: int, width: int, floor: float, rng: np.random.Generator) -> 
     image = _gradient(height, width, shade(tone, 1.25), shade(tone, 0.92))
     _floor(image, floor, shade(tone, 0.98), shade(tone, 0.84))
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    glow = np.exp(
-        -(((x - width * rng.uniform(0.3, 0.7)) / width) ** 2 + ((y - 0.35 * height) / height) ** 2) * 4
-    )
+    glow = np.exp(-(((x - width * rng.uniform(0.3, 0.7)) / width) ** 2 + ((y - 0.35 * height) / height) ** 2) * 4)
     image *= (0.86 + 0.18 * glow)[..., None]
     # A backdrop curves into the floor: no hard edge.
     return cv2.GaussianBlur(image, (0, 0), 0.02 * height)
@@ -89,9 +87,7 @@ def _street(height: int, width: int, floor: float, rng: np.random.Generator) -> 
     while x < width:
         wide = width * float(rng.uniform(0.22, 0.45))
         top = height * float(rng.uniform(0.0, 0.32))
-        tone = blend(
-            _pick(rng, "c9a98f", "a8a39d", "d8c8ae", "b88a78", "94a0ac", "dcd3c8"), (1.0, 1.0, 1.0), 0.22
-        )
+        tone = blend(_pick(rng, "c9a98f", "a8a39d", "d8c8ae", "b88a78", "94a0ac", "dcd3c8"), (1.0, 1.0, 1.0), 0.22)
         _box(image, x, top, x + wide, floor, tone)
         pane, cols, step = shade(tone, float(rng.choice([0.6, 1.4]))), int(rng.integers(2, 5)), height * 0.13
         for i in range(int((floor - top) / step)):

@@ -21,9 +21,7 @@ from fashion_hydra.data.wardrobe.figure import Figure, Sleeve
 def draw_pants(figure: Figure, *, slim: bool) -> None:
     """Long legs, from tight (always if `slim`, to go into boots) to wide: denim, chinos, checks."""
     rng = figure.rng
-    pattern = str(
-        rng.choice(["denim", "plain", "wool", "check", "camouflage"], p=[0.45, 0.3, 0.12, 0.08, 0.05])
-    )
+    pattern = str(rng.choice(["denim", "plain", "wool", "check", "camouflage"], p=[0.45, 0.3, 0.12, 0.08, 0.05]))
     cloth = weave(rng, pattern, DENIMS if pattern == "denim" else (*NEUTRALS[2:], *EARTHS[3:7]), period=0.7)
     cut = "tight" if slim else figure.pick("tight", "straight", "straight", "wide leg", "bootcut")
     garment = figure.add(
@@ -45,9 +43,7 @@ def draw_pants(figure: Figure, *, slim: bool) -> None:
 def draw_shorts(figure: Figure) -> None:
     """Legs that end above the knee, with a turned-up hem."""
     rng = figure.rng
-    pattern = str(
-        rng.choice(["denim", "plain", "check", "floral", "stripe"], p=[0.35, 0.35, 0.12, 0.1, 0.08])
-    )
+    pattern = str(rng.choice(["denim", "plain", "check", "floral", "stripe"], p=[0.35, 0.35, 0.12, 0.1, 0.08]))
     cloth = weave(rng, pattern, DENIMS if pattern == "denim" else (*BRIGHTS, *EARTHS), period=0.6)
     length = float(rng.uniform(0.25, 0.42))
     garment = figure.add(
@@ -145,9 +141,7 @@ def hem_folds(figure: Figure, y0: float, half: float, hem_y: float, hem: float, 
         u = u + float(figure.rng.uniform(-0.08, 0.08))
         start = y0 + float(figure.rng.uniform(0.02, 0.35)) * (hem_y - y0)
         x0 = half + (hem - half) * (start - y0) / (hem_y - y0)
-        line = spline(
-            [(u * x0 * 0.9, start), (u * (x0 + hem) / 2, (start + hem_y) / 2), (u * hem, hem_y + 0.12)]
-        )
+        line = spline([(u * x0 * 0.9, start), (u * (x0 + hem) / 2, (start + hem_y) / 2), (u * hem, hem_y + 0.12)])
         folds.append((figure.body.warp(line), 0.085, float(figure.rng.uniform(0.3, 0.6))))
     return folds
 
@@ -156,15 +150,11 @@ def draw_skirt(figure: Figure) -> None:
     """From the waist, pencil to pleated circle."""
     body, rng = figure.body, figure.rng
     pattern = str(
-        rng.choice(
-            ["plain", "check", "denim", "leopard", "dot", "stripe"], p=[0.4, 0.24, 0.1, 0.1, 0.08, 0.08]
-        )
+        rng.choice(["plain", "check", "denim", "leopard", "dot", "stripe"], p=[0.4, 0.24, 0.1, 0.1, 0.08, 0.08])
     )
     cloth = weave(rng, pattern, (*BRIGHTS, *EARTHS, *PASTELS[:5]), period=0.6)
     cut = figure.pick("pencil", "a-line", "a-line", "circle")
-    length, hem_y = [("mini", 0.95), ("above-the-knee", 1.35), ("knee", 1.65), ("midi", 2.2)][
-        int(rng.integers(4))
-    ]
+    length, hem_y = [("mini", 0.95), ("above-the-knee", 1.35), ("knee", 1.65), ("midi", 2.2)][int(rng.integers(4))]
     hem = {
         "pencil": body.hip + 0.02,
         "a-line": body.hip + 0.22 + 0.12 * hem_y,
@@ -189,9 +179,7 @@ def draw_skirt(figure: Figure) -> None:
 def draw_dress(figure: Figure) -> None:
     """Bodice and skirt in one: floral, dotted or plain; short sleeves, puffs or straps."""
     body, rng, canvas = figure.body, figure.rng, figure.canvas
-    pattern = str(
-        rng.choice(["floral", "dot", "plain", "geometric", "stripe"], p=[0.45, 0.2, 0.2, 0.1, 0.05])
-    )
+    pattern = str(rng.choice(["floral", "dot", "plain", "geometric", "stripe"], p=[0.45, 0.2, 0.2, 0.1, 0.05]))
     cloth = weave(rng, pattern, (*PASTELS, *BRIGHTS, "25262b", "43506b"), period=0.85)
     length, hem_y = [("mini", 0.95), ("knee", 1.5), ("midi", 2.0), ("maxi", 2.65)][int(rng.integers(4))]
     cut = figure.pick("a-line", "fit and flare", "straight")
@@ -219,9 +207,7 @@ def draw_dress(figure: Figure) -> None:
         figure.neckline(garment, trim, depth=0.34, width=0.34, band=0.12)
     if not bare:
         puff = float(rng.choice([0.0, 0.14]))
-        figure.sleeve = Sleeve(
-            garment, cloth, end=0.34, pad=0.08, flare=0.04 if puff else 0.12, puff=puff, cuff=None
-        )
+        figure.sleeve = Sleeve(garment, cloth, end=0.34, pad=0.08, flare=0.04 if puff else 0.12, puff=puff, cuff=None)
 
 
 def draw_dungarees(figure: Figure, *, slim: bool) -> None:
@@ -229,9 +215,7 @@ def draw_dungarees(figure: Figure, *, slim: bool) -> None:
     body, rng, canvas = figure.body, figure.rng, figure.canvas
     pattern = str(rng.choice(["denim", "plain"], p=[0.6, 0.4]))
     cloth = weave(rng, pattern, DENIMS if pattern == "denim" else EARTHS, period=0.7)
-    garment = figure.add(
-        "jumpsuit", "maxi", "buckled", "symmetrical", "loose", cloth.attribute, 60, "normal waist"
-    )
+    garment = figure.add("jumpsuit", "maxi", "buckled", "symmetrical", "loose", cloth.attribute, 60, "normal waist")
     _draw_trousers(
         figure,
         garment,
@@ -280,9 +264,7 @@ def draw_belt(figure: Figure, *, y: float) -> None:
     buckle = figure.add("buckle")
     centre = body.middle(y)[0]
     metal = rgb("e2bf63") if figure.chance(0.6) else rgb("d5d8dc")
-    figure.canvas.fill(
-        box(centre, 0.42, 0.34, soft=0.35), metal, (belt, buckle), relief=0.07, shadow=0.6, edge=0.6
-    )
+    figure.canvas.fill(box(centre, 0.42, 0.34, soft=0.35), metal, (belt, buckle), relief=0.07, shadow=0.6, edge=0.6)
     figure.canvas.fill(box(centre, 0.24, 0.17, soft=0.3), shade(leather, 0.7), clip=buckle)
     pin = np.array([(-0.14, -0.025), (0.14, -0.02), (0.14, 0.02), (-0.14, 0.025)]) + centre
     figure.canvas.fill(pin, shade(metal, 0.85), clip=buckle)

@@ -136,9 +136,7 @@ class Canvas:
         if area is None:
             return
         rows, cols = area
-        cover = self._stroke(
-            (rows.stop - rows.start, cols.stop - cols.start), pixels, (cols.start, rows.start), width
-        )
+        cover = self._stroke((rows.stop - rows.start, cols.stop - cols.start), pixels, (cols.start, rows.start), width)
         if clip is not None:
             cover[~self._lookup(clip)[self._owners_HW[area]]] = 0
         alpha = (cover * opacity)[..., None]
@@ -199,9 +197,7 @@ class Canvas:
         if relief:
             radius = relief * self.camera.scale
             h = np.clip(distance / np.float32(radius), 0, 1)
-            height = cv2.GaussianBlur(
-                np.float32(radius) * np.sqrt(1 - (1 - h) ** 2), (0, 0), max(radius / 5, 0.6)
-            )
+            height = cv2.GaussianBlur(np.float32(radius) * np.sqrt(1 - (1 - h) ** 2), (0, 0), max(radius / 5, 0.6))
             gx = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
             gy = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
             light = self.light
@@ -214,9 +210,7 @@ class Canvas:
 
     def _cast(self, cover: np.ndarray, area: tuple[slice, slice], strength: float) -> None:
         reach = 0.06 * self.camera.scale
-        move = np.array(
-            [[1, 0, -self.light.x * reach], [0, 1, -self.light.y * reach + 0.3 * reach]], np.float32
-        )
+        move = np.array([[1, 0, -self.light.x * reach], [0, 1, -self.light.y * reach + 0.3 * reach]], np.float32)
         cast = cv2.GaussianBlur(cv2.warpAffine(cover, move, cover.shape[::-1]), (0, 0), max(0.7 * reach, 0.6))
         cast = cast * (self._figure_HW[area] == self.figure)
         self.rgb[area] *= (1 - cast.astype(np.float32) * (strength / 255))[..., None]

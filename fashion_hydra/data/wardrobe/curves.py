@@ -12,9 +12,7 @@ def xy(x: float, y: float) -> np.ndarray:
     return np.array([x, y], dtype=np.float64)
 
 
-def spline(
-    points: Sequence[Sequence[float] | np.ndarray] | Points, *, closed: bool = False, steps: int = 8
-) -> Points:
+def spline(points: Sequence[Sequence[float] | np.ndarray] | Points, *, closed: bool = False, steps: int = 8) -> Points:
     """Catmull-Rom curve through `points` (N, 2), `steps` samples a segment; closed joins last to first."""
     p = np.asarray(points, dtype=np.float64)
     if closed:
@@ -23,9 +21,7 @@ def spline(
         p = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
     p0, p1, p2, p3 = (p[i : len(p) - 3 + i, None, :] for i in range(4))
     t = np.linspace(0, 1, steps, endpoint=False)[None, :, None]
-    curve = 0.5 * (
-        2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * p1 - p0 - 3 * p2 + p3) * t**3
-    )
+    curve = 0.5 * (2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * p1 - p0 - 3 * p2 + p3) * t**3)
     curve = curve.reshape(-1, 2)
     return curve if closed else np.concatenate([curve, p[-2:-1]])
 
@@ -36,9 +32,7 @@ def mirror(points: Sequence[Sequence[float] | np.ndarray] | Points) -> Points:
     return np.concatenate([right, right[::-1] * (-1, 1)])
 
 
-def ellipse(
-    centre: Sequence[float] | np.ndarray, rx: float, ry: float, *, angle: float = 0.0, n: int = 40
-) -> Points:
+def ellipse(centre: Sequence[float] | np.ndarray, rx: float, ry: float, *, angle: float = 0.0, n: int = 40) -> Points:
     """Ellipse of half axes `rx`, `ry`, turned by `angle` radians (clockwise on screen)."""
     t = np.linspace(0, 2 * np.pi, n, endpoint=False)
     return turn(np.stack([rx * np.cos(t), ry * np.sin(t)], axis=1), angle) + np.asarray(centre)
@@ -68,9 +62,7 @@ def turn(points: Points, angle: float) -> Points:
     return np.asarray(points) @ np.array([[c, s], [-s, c]])
 
 
-def limb_path(
-    joints: Sequence[Sequence[float] | np.ndarray], *, steps: int = 24, rounding: int = 5
-) -> Points:
+def limb_path(joints: Sequence[Sequence[float] | np.ndarray], *, steps: int = 24, rounding: int = 5) -> Points:
     """Centre line of an arm or a leg through its `joints`, the inner ones rounded off."""
     j = np.asarray(joints, dtype=np.float64)
     t = np.linspace(0, len(j) - 1, steps * (len(j) - 1) + 1)

@@ -81,15 +81,11 @@ class Figure:
     def pocket(self, garment: Instance, outline: Points, fabric: Fabric, *, shadow: float = 0.35) -> None:
         """A pocket lying on a garment."""
         part = self.add("pocket")
-        self.canvas.fill(
-            outline, fabric, (garment, part), clip=garment, relief=0.06, shadow=shadow, edge=0.55
-        )
+        self.canvas.fill(outline, fabric, (garment, part), clip=garment, relief=0.06, shadow=shadow, edge=0.55)
         inner = (outline - outline.mean(axis=0)) * 0.84 + outline.mean(axis=0)
         self.seam(garment, np.concatenate([inner, inner[:1]]), shade(fabric.base, 1.5), opacity=0.5)
 
-    def neckline(
-        self, garment: Instance, fabric: Fabric, *, depth: float, width: float, band: float = 0.13
-    ) -> None:
+    def neckline(self, garment: Instance, fabric: Fabric, *, depth: float, width: float, band: float = 0.13) -> None:
         """Skin in the neck hole and a band around it; `depth` below the pit of the neck."""
         body = self.body
         top = -body.torso - 0.12
@@ -103,9 +99,7 @@ class Figure:
         self.canvas.fill(hole(band), fabric, (garment, part), clip=garment, relief=0.05, edge=0.4, shadow=0.2)
         self._bare(garment, hole(0.0))
 
-    def vneck(
-        self, garment: Instance, fabric: Fabric, *, depth: float, width: float, band: float = 0.13
-    ) -> None:
+    def vneck(self, garment: Instance, fabric: Fabric, *, depth: float, width: float, band: float = 0.13) -> None:
         """As `neckline`, with a point at the bottom."""
         body = self.body
         top = -body.torso - 0.12
@@ -173,12 +167,6 @@ class Figure:
             point, direction = along(path, t)
             across = np.array([-direction[1], direction[0]])
             a = point - across * radius * self.rng.uniform(0.2, 1.0)
-            b = (
-                point
-                + across * radius * self.rng.uniform(0.2, 1.0)
-                + direction * self.rng.uniform(-0.12, 0.12)
-            )
-            folds.append(
-                (np.stack([a, (a + b) / 2 + 0.03 * direction, b]), 0.05, float(self.rng.uniform(0.25, 0.5)))
-            )
+            b = point + across * radius * self.rng.uniform(0.2, 1.0) + direction * self.rng.uniform(-0.12, 0.12)
+            folds.append((np.stack([a, (a + b) / 2 + 0.03 * direction, b]), 0.05, float(self.rng.uniform(0.25, 0.5))))
         return folds

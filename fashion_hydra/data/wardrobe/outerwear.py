@@ -10,9 +10,7 @@ from fashion_hydra.data.wardrobe.figure import Figure, Sleeve
 from fashion_hydra.data.wardrobe.tops import torso_folds
 
 
-def _open_halves(
-    figure: Figure, outline: Points, hem_y: float, gap: tuple[float, float]
-) -> tuple[Points, Points]:
+def _open_halves(figure: Figure, outline: Points, hem_y: float, gap: tuple[float, float]) -> tuple[Points, Points]:
     """The two fronts of an open garment: `outline` cut `gap` = (top, bottom) beside the middle."""
     body = figure.body
     half = len(outline) // 2
@@ -176,9 +174,7 @@ def _draw_lapels(figure: Figure, garment: Instance, cloth: Fabric, *, closed: bo
         throat = body.warp(mirror([(0.24, -body.torso - 0.12), (0.0, -body.torso + 0.62)]))
         canvas.fill(throat, _inside(figure), (), clip=garment)
     low = 0.82 if closed else 0.95
-    wing = np.array(
-        [(0.0 if closed else 0.1, low), (0.1, 0.2), (0.26, 0.02), (0.44, 0.12), (0.6, 0.2), (0.5, 0.42)]
-    )
+    wing = np.array([(0.0 if closed else 0.1, low), (0.1, 0.2), (0.26, 0.02), (0.44, 0.12), (0.6, 0.2), (0.5, 0.42)])
     neck = np.array([(0.2, -0.26), (0.34, -0.2), (0.54, 0.06), (0.46, 0.16), (0.3, 0.12), (0.12, 0.1)])
     for side in (-1, 1):
         points = body.warp(wing * (side, 1) + xy(0, -body.torso))
@@ -198,9 +194,7 @@ def draw_cape(figure: Figure) -> None:
     pattern = str(rng.choice(["wool", "check", "plain", "leopard"], p=[0.35, 0.35, 0.2, 0.1]))
     cloth = weave(rng, pattern, (*EARTHS, *BRIGHTS[5:8], *NEUTRALS[3:6]), period=0.9)
     hem_y = float(rng.uniform(0.0, 0.6))
-    garment = figure.add(
-        "cape", "hip", "single breasted", "symmetrical", "tent", cloth.attribute, 60, "no waistline"
-    )
+    garment = figure.add("cape", "hip", "single breasted", "symmetrical", "tent", cloth.attribute, 60, "no waistline")
     hem = body.shoulder + 0.75
     side = spline(
         [

@@ -7,9 +7,7 @@ from fashion_hydra.data.wardrobe.fabrics import blend, rgb, shade
 from fashion_hydra.data.wardrobe.figure import Figure
 
 SKINS = tuple(map(rgb, ("f3cdb0", "eab995", "dca27a", "c68862", "a86d49", "8a5638", "6b4029", "f6d9c6")))
-HAIRS = tuple(
-    map(rgb, ("1d1715", "2f211a", "4a2f20", "6e4526", "a06a35", "d0a55c", "8c3b23", "8d8a88", "e4d6bd"))
-)
+HAIRS = tuple(map(rgb, ("1d1715", "2f211a", "4a2f20", "6e4526", "a06a35", "d0a55c", "8c3b23", "8d8a88", "e4d6bd")))
 
 
 def draw_legs(figure: Figure) -> None:
@@ -38,9 +36,7 @@ def draw_torso(figure: Figure) -> None:
 def draw_arm(figure: Figure, side: int) -> None:
     """A bare arm; the hand comes later, over what it holds."""
     path = figure.body.arm(side)
-    figure.canvas.fill(
-        tube(path, figure.body.arm_radii(), cap=True), figure.skin, (), relief=0.14, shadow=0.4
-    )
+    figure.canvas.fill(tube(path, figure.body.arm_radii(), cap=True), figure.skin, (), relief=0.14, shadow=0.4)
 
 
 def draw_hand(figure: Figure, side: int) -> None:
@@ -140,9 +136,7 @@ def _draw_face(figure: Figure, put) -> None:
         brow = spline([(x - 0.09, -0.095), (x, -0.125 - 0.01 * figure.feminine), (x + 0.09, -0.095)])
         canvas.line(put(brow), 0.035, blend(shade(figure.hair, 0.6), dark, 0.35), opacity=0.85)
     x = turn_x * 1.3
-    canvas.line(
-        put(spline([(x, 0.04), (x + 0.035, 0.17), (x - 0.02, 0.185)])), 0.025, shade(skin, 0.68), opacity=0.7
-    )
+    canvas.line(put(spline([(x, 0.04), (x + 0.035, 0.17), (x - 0.02, 0.185)])), 0.025, shade(skin, 0.68), opacity=0.7)
     mouth = spline([(x - 0.1, 0.3), (x, 0.325), (x + 0.1, 0.295)])
     canvas.fill(put(np.concatenate([mouth, ellipse((x, 0.31), 0.09, 0.05, n=20)[:10]])), lip, None)
     canvas.line(put(mouth), 0.02, shade(lip, 0.6))

@@ -109,9 +109,7 @@ def _ground_shadow(canvas: Canvas, body: Body) -> None:
         foot, _ = along(body.leg(side), 1.0)
         centre = (foot + xy(-0.25 * canvas.light.x, 0.36)) * k + origin
         axes = (round(0.5 * k), round(0.14 * k))
-        cv2.ellipse(
-            layer, tuple(np.round(centre).astype(int).tolist()), axes, 0, 0, 360, 1.0, -1, cv2.LINE_AA
-        )
+        cv2.ellipse(layer, tuple(np.round(centre).astype(int).tolist()), axes, 0, 0, 360, 1.0, -1, cv2.LINE_AA)
     canvas.rgb *= (1 - 0.5 * cv2.GaussianBlur(layer, (0, 0), 0.1 * k))[..., None]
 
 
@@ -130,9 +128,7 @@ def _develop(canvas: Canvas, rng: np.random.Generator, height: int, width: int) 
 def _truth(canvas: Canvas, height: int, width: int) -> tuple[Truth, ...]:
     truth = []
     for instance in canvas.instances:
-        share = cv2.resize(
-            canvas.mask(instance).astype(np.float32), (width, height), interpolation=cv2.INTER_AREA
-        )
+        share = cv2.resize(canvas.mask(instance).astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
         mask = share >= 0.5
         if np.count_nonzero(mask) >= MIN_AREA:
             truth.append(Truth(instance.category, instance.attributes, mask))

@@ -77,9 +77,7 @@ def _row(pictures: Sequence[Picture], width: int, columns: int) -> Image.Image:
             )
         for i, category in enumerate(categories):
             at = (x + (i % k) * wide // k, 2 * (tall + MARGIN) + (i // k) * LINE)
-            draw.rectangle(
-                (at[0], at[1] + 2, at[0] + LINE - 5, at[1] + LINE - 3), fill=category_colour(category)
-            )
+            draw.rectangle((at[0], at[1] + 2, at[0] + LINE - 5, at[1] + LINE - 3), fill=category_colour(category))
             draw.text((at[0] + LINE - 1, at[1]), CATEGORIES[category].name.split(",")[0], "black", font)
         x += wide + MARGIN
     return strip

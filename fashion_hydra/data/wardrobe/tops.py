@@ -33,9 +33,7 @@ def torso_folds(figure: Figure, *, count: int = 4) -> list[tuple[Points, float, 
 def draw_tshirt(figure: Figure, *, tucked: bool) -> None:
     """Short sleeves, a contrasting neck band and often a print on the chest; or a hooded sweatshirt."""
     body, rng = figure.body, figure.rng
-    pattern = str(
-        rng.choice(["plain", "stripe", "dot", "camouflage", "leopard"], p=[0.62, 0.22, 0.08, 0.04, 0.04])
-    )
+    pattern = str(rng.choice(["plain", "stripe", "dot", "camouflage", "leopard"], p=[0.62, 0.22, 0.08, 0.04, 0.04]))
     cloth = weave(rng, pattern, (*BRIGHTS, *BRIGHTS, "f2ede4", "25262b"), period=0.75)
     printed = pattern == "plain" and figure.chance(0.75)
     hem = body.waist_y + 0.25 if tucked else float(rng.uniform(0.22, 0.42))
@@ -45,24 +43,16 @@ def draw_tshirt(figure: Figure, *, tucked: bool) -> None:
         "printed" if printed else "no special manufacturing technique", "no waistline",
     )  # fmt: skip
     outline = body.bodice(hem, ease=ease, hem=None if tucked else body.hip + ease + 0.02)
-    figure.canvas.fill(
-        outline, cloth, (garment,), relief=0.22, shadow=0.35, edge=0.4, folds=torso_folds(figure)
-    )
+    figure.canvas.fill(outline, cloth, (garment,), relief=0.22, shadow=0.35, edge=0.4, folds=torso_folds(figure))
     if printed:
         _draw_print(figure, garment, cloth)
-    trim = (
-        cloth.plain(0.72)
-        if figure.chance(0.3)
-        else Fabric("plain", cloth.accent, cloth.base, 0.5, cloth.seed)
-    )
+    trim = cloth.plain(0.72) if figure.chance(0.3) else Fabric("plain", cloth.accent, cloth.base, 0.5, cloth.seed)
     if figure.chance(0.7):
         figure.neckline(garment, trim, depth=float(rng.uniform(0.12, 0.26)), width=0.26, band=0.12)
     else:
         figure.vneck(garment, trim, depth=float(rng.uniform(0.4, 0.55)), width=0.26, band=0.1)
     figure.seam(garment, outline[np.argsort(-outline[:, 1])[:2]] - xy(0, 0.06), shade(cloth.base, 0.6))
-    figure.sleeve = Sleeve(
-        garment, cloth, end=float(rng.uniform(0.36, 0.44)), pad=0.07, flare=0.03, cuff=trim
-    )
+    figure.sleeve = Sleeve(garment, cloth, end=float(rng.uniform(0.36, 0.44)), pad=0.07, flare=0.03, cuff=trim)
 
 
 def _draw_print(figure: Figure, garment, cloth: Fabric) -> None:
@@ -87,9 +77,7 @@ def _draw_print(figure: Figure, garment, cloth: Fabric) -> None:
                 canvas.line(line, 0.075, tone, clip=garment)
         case _:
             for i, width in enumerate((0.52, 0.36, 0.52)):
-                canvas.fill(
-                    box(centre + xy(0, 0.14 * (i - 1)), width, 0.09), ink if i != 1 else second, clip=garment
-                )
+                canvas.fill(box(centre + xy(0, 0.14 * (i - 1)), width, 0.09), ink if i != 1 else second, clip=garment)
 
 
 def draw_shirt(figure: Figure, *, tucked: bool, tie: bool) -> None:
@@ -116,9 +104,7 @@ def draw_shirt(figure: Figure, *, tucked: bool, tie: bool) -> None:
     canvas.fill(_throat(figure), figure.skin, (), clip=garment)
     if tie:
         draw_tie(figure)
-    collar = (
-        cloth.plain(1.0) if figure.chance(0.6) else Fabric("plain", (0.96, 0.95, 0.92), cloth.base, 1.0, 1)
-    )
+    collar = cloth.plain(1.0) if figure.chance(0.6) else Fabric("plain", (0.96, 0.95, 0.92), cloth.base, 1.0, 1)
     draw_collar(figure, garment, collar)
     figure.sleeve = Sleeve(garment, cloth, end=0.97 if figure.chance(0.7) else 0.62, pad=0.075, cuff=collar)
 
@@ -140,9 +126,7 @@ def draw_collar(figure: Figure, garment, cloth: Fabric, *, size: float = 1.0) ->
 def draw_tie(figure: Figure) -> None:
     """A knot and a blade down to the waist."""
     body, rng = figure.body, figure.rng
-    cloth = weave(
-        rng, str(rng.choice(["stripe", "plain", "dot"])), (*BRIGHTS, "7a3b2e", "25262b"), period=0.28
-    )
+    cloth = weave(rng, str(rng.choice(["stripe", "plain", "dot"])), (*BRIGHTS, "7a3b2e", "25262b"), period=0.28)
     part = figure.add("tie")
     y0 = -body.torso + 0.1
     y = np.linspace(y0 + 0.22, body.waist_y + 0.3, 8)
@@ -171,9 +155,7 @@ def draw_sweater(figure: Figure, *, tucked: bool) -> None:
     outline = body.bodice(
         hem, ease=0.15, hem=body.waist + 0.05 if tucked else body.hip + 0.14, cinch=1.25, shoulder=0.04
     )
-    figure.canvas.fill(
-        outline, cloth, (garment,), relief=0.3, shadow=0.5, edge=0.45, folds=torso_folds(figure)
-    )
+    figure.canvas.fill(outline, cloth, (garment,), relief=0.3, shadow=0.5, edge=0.45, folds=torso_folds(figure))
     rib = cloth.ribbed(0.88)
     band = body.warp(mirror([(body.hip + 0.17, hem - 0.16), (body.hip + 0.1, hem + 0.06)]))
     if not tucked:

@@ -121,17 +121,11 @@ def _is_there(folder: Path, parameters: dict[str, int]) -> bool:
     if not any(folder.iterdir()):
         return False
     if not (folder / PARAMETERS_FILE).is_file():
-        raise UserError(
-            f"{folder}: is not empty and holds no wardrobe. Name another folder, or empty this one"
-        )
+        raise UserError(f"{folder}: is not empty and holds no wardrobe. Name another folder, or empty this one")
     found = json.loads((folder / PARAMETERS_FILE).read_text())
     if found != parameters:
-        differ = ", ".join(
-            f"{k} {found.get(k)} instead of {v}" for k, v in parameters.items() if found.get(k) != v
-        )
-        raise UserError(
-            f"{folder}: holds another wardrobe ({differ}). Name another folder, or delete this one"
-        )
+        differ = ", ".join(f"{k} {found.get(k)} instead of {v}" for k, v in parameters.items() if found.get(k) != v)
+        raise UserError(f"{folder}: holds another wardrobe ({differ}). Name another folder, or delete this one")
     return True
 
 
@@ -149,16 +143,12 @@ def _temporary_sibling(folder: Path) -> Iterator[Path]:
 
 
 def _draw_all(jobs: list[_Job]) -> Iterable[_Drawn]:
-    workers = (
-        min(len(os.sched_getaffinity(0)), 16) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    workers = min(len(os.sched_getaffinity(0)), 16) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if workers == 1 or len(jobs) < MIN_IMAGES_FOR_POOL:
         yield from map(_draw, jobs)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)
-    ) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         yield from pool.map(_draw, jobs, chunksize=4)
 
 
@@ -168,8 +158,7 @@ def _draw(job: _Job) -> _Drawn:
     name = hashlib.md5(f"{job.seed}/{job.split}/{job.index}".encode()).hexdigest() + ".jpg"
     Image.fromarray(picture.rgb).save(Path(job.folder, job.split, name), quality=JPEG_QUALITY)
     rows = tuple(
-        (runs_to_kaggle(bitmap_to_runs(t.mask)), "_".join(map(str, (t.category, *t.attributes))))
-        for t in picture.truth
+        (runs_to_kaggle(bitmap_to_runs(t.mask)), "_".join(map(str, (t.category, *t.attributes)))) for t in picture.truth
     )
     height, width = picture.rgb.shape[:2]
     return _Drawn(name, height, width, rows)

@@ -1,0 +1,73 @@
+"""Every config composes; the winner's recipe is the winner's to the number."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from fashion_hydra.hydra_app import PROJECT_ROOT, register_resolvers
+
+CONF = PROJECT_ROOT / "conf"
+
+
+def composed(*overrides):
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", overrides=["paths.output_dir=out", "name=test", *overrides])
+    return OmegaConf.to_container(cfg, resolve=True)
+
+
+@pytest.mark.parametrize("group", sorted(p.parent.name for p in CONF.glob("*/*.yaml") if p.parent.name != "experiment"))
+def test_groups_are_top_level_keys(group):
+    assert group in composed()
+
+
+CHOICES = sorted(f"{p.parent.name}={p.stem}" for p in CONF.glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes(choice):
+    cfg = composed(choice)
+    assert cfg["name"]
+
+
+def test_the_winners_recipe_to_the_number():
+    cfg = composed("experiment=winner")
+    assert cfg["trainer"]["devices"] * cfg["data"]["batch_size"] == 16
+    schedule = cfg["schedule"]
+    assert (schedule["lr"], schedule["base_batch"], schedule["epochs"], schedule["gamma"]) == (0.03, 16, 20, 0.1)
+    assert (schedule["warmup_steps"], schedule["milestones"], schedule["decay"]) == (500, [10, 18], "multistep")
+    assert schedule["warmup_ratio"] == pytest.approx(1 / 3)
+    assert (schedule["optimizer"]["momentum"], schedule["optimizer"]["weight_decay"]) == (0.9, 1e-4)
+    assert cfg["trainer"]["gradient_clip_val"] == 35
+    assert "ema" not in cfg["callbacks"]
+    augment = cfg["augment"]
+    assert (augment["short_edge"], augment["long_edge"], augment["flip"]) == ([600, 1200], 1900, 0.5)
+    cutout, contrast, jpeg = augment["photometric"]
+    assert (cutout["hole_height_range"], cutout["p"]) == ([64, 64], 0.5)
+    assert (contrast["brightness_limit"], contrast["contrast_limit"], contrast["p"]) == (0.3, 0.3, 0.5)
+    assert (jpeg["quality_range"], jpeg["p"]) == ([80, 99], 0.5)
+    assert augment["photometric_on"] == "original"
+    assert (cfg["data"]["folds"], cfg["data"]["split_seed"]) == (100, 777)
+    model = cfg["model"]
+    assert (model["stage_ious"], model["stage_weights"]) == ([0.5, 0.6, 0.7], [1, 0.5, 0.25])
+    assert (model["rois_per_stage"], model["train_proposals"], model["test_proposals"]) == (512, 2000, 1000)
+    assert (model["proposal_iou_thr"], model["neck_channels"]) == (0.7, 256)
+    assert model["backbone"]["dcn"] == {"type": "DCN", "deform_groups": 1, "fallback_on_stride": False}
+    rule = cfg["postprocess"]
+    assert (rule["score_thr"], rule["iou_thr"], rule["mask_thr"]) == (0.5, 0.3, 0.45)
+    assert (rule["max_per_image"], rule["min_area"]) == (100, 20)
+    assert cfg["classes"]["train"] == "all"
+    assert cfg["classes"]["drop"] == list(range(13))
+
+
+def test_classes_and_thresholds_have_one_home():
+    for file in (CONF / "model").rglob("*.yaml"):
+        keys = OmegaConf.load(file)
+        assert not {"num_classes", "score_thr", "iou_thr", "mask_thr"} & set(keys), file
+
+
+def test_the_experiments_are_those_of_the_top_level_folder():
+    assert (CONF / "experiment").resolve() == (PROJECT_ROOT / "experiments").resolve()
+    assert Path(CONF / "experiment" / "winner.yaml").is_file()
