@@ -1,6 +1,7 @@
 # make help lists the targets. Needs Linux, Python 3.11 to 3.13, git and make; everything else goes into .venv.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p && break; done)
@@ -8,8 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 DEMO_DATA := data/wardrobe
+DEMO_IMAGES := 900
 
-.PHONY: help setup demo test lint format bench clean
+.PHONY: help setup demo test lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,13 +30,12 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 demo: $(STAMP) ## draw the wardrobe, train the tiny model on it, score it: about ten minutes on two cores
-	$(BIN)/python benchmarks/timed.py $(BIN)/fashion-hydra wardrobe $(DEMO_DATA)
-	$(BIN)/python benchmarks/timed.py $(BIN)/python train.py experiment=demo
+	@timed() { local begin=$$SECONDS; echo "==> $$*"; "$$@"; times+="$$(printf '%6d s  %s' $$((SECONDS - begin)) "$$*")"$$'\n'; }; times=
+	timed $(BIN)/fashion-hydra wardrobe $(DEMO_DATA) --train $(DEMO_IMAGES) --test 60 --size 224
+	timed $(BIN)/python train.py experiment=demo
+	printf '\nwall time\n%s%6d s  in all\n' "$$times" $$SECONDS
 
-test: $(STAMP) ## run the linters and the tests
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+test: lint ## run the linters and the tests
 	$(BIN)/python -m pytest -q
 
 lint: $(STAMP) ## lint and type-check alone

@@ -39,7 +39,8 @@ class Postprocess:
                 raise UserError(f"postprocess.{name}={getattr(self, name)}: between 0 and 1 expected")
         if self.max_per_image < 1 or self.min_area < 1:
             raise UserError(
-                f"postprocess.max_per_image={self.max_per_image} postprocess.min_area={self.min_area}: at least 1 expected"
+                f"postprocess.max_per_image={self.max_per_image} postprocess.min_area={self.min_area}: "
+                "at least 1 expected"
             )
 
 

@@ -5,16 +5,10 @@ page). Here every file is read to that frame, so that truth and submission can b
 """
 
 import csv
-import gzip
-import io
 import os
 import re
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
 
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
@@ -32,6 +26,7 @@ from fashion_hydra.rle import (
     runs_to_coco,
     runs_to_kaggle,
 )
+from fashion_hydra.tables import full_class_id, open_csv
 
 SUBMISSION_SIZE = 512
 EMPTY_CLASS_ID = "23"  # what Kaggle's sample_submission.csv writes beside an empty EncodedPixels
@@ -42,8 +37,6 @@ MaskTable = dict[str, dict[str, list[CocoRLE]]]
 _REQUIRED = ("ImageId", "EncodedPixels", "ClassId")
 _SIZES = ("Height", "Width")
 _ATTRIBUTES = "AttributesIds"
-_CLASS_ID = re.compile(r"[0-9]+(_[0-9]+)*")
-_ATTRIBUTE_LIST = re.compile(r"([0-9]+(,[0-9]+)*)?")
 _PROGRESS_AFTER_S = 2.0
 
 
@@ -57,7 +50,7 @@ def read_masks(path: str | Path, *, size: int = SUBMISSION_SIZE) -> MaskTable:
     """
     path = Path(path)
     masks: MaskTable = {}
-    with _open_text(path) as file:
+    with open_csv(path) as file:
         reader = csv.DictReader(file)
         _check_header(reader.fieldnames, path)
         # Shown on a terminal, and there only for a file that takes a while.
@@ -77,7 +70,7 @@ def _add_row(masks: MaskTable, row: Mapping[str | None, str | None], *, size: in
     text = (row["EncodedPixels"] or "").strip()
     if not text:
         return
-    class_id = _class_id(row)
+    class_id = full_class_id(_required_value(row, "ClassId"), row.get(_ATTRIBUTES))
     height, width = (_positive(row, column) for column in _SIZES) if "Height" in row else (size, size)
     try:
         runs = normalise_runs(kaggle_to_runs(text))
@@ -99,17 +92,6 @@ def _required_value(row: Mapping[str | None, str | None], column: str) -> str:
     return value
 
 
-def _class_id(row: Mapping[str | None, str | None]) -> str:
-    """The row's class, with the attributes of the 2020 schema joined to it."""
-    class_id = _required_value(row, "ClassId")
-    if not _CLASS_ID.fullmatch(class_id):
-        raise UserError(f"ClassId {class_id!r} is not of the form 6 or 6_28_77: write whole numbers")
-    attributes = (row.get(_ATTRIBUTES) or "").replace(" ", "")
-    if not _ATTRIBUTE_LIST.fullmatch(attributes):
-        raise UserError(f"{_ATTRIBUTES} {attributes!r} is not of the form 115,136: write whole numbers")
-    return "_".join([class_id, *sorted(attributes.split(","), key=int)]) if attributes else class_id
-
-
 def _positive(row: Mapping[str | None, str | None], column: str) -> int:
     value = _required_value(row, column)
     if not re.fullmatch(r"0*[1-9][0-9]{0,5}", value):
@@ -129,38 +111,6 @@ def _check_header(fieldnames: Sequence[str] | None, path: Path) -> None:
             f"{path}: line 1: header {','.join(found)!r} ({complaint}). Write {','.join(_REQUIRED)} for a "
             f"submission; Kaggle's train.csv has {','.join(_SIZES)} and perhaps {_ATTRIBUTES} besides"
         )
-
-
-@contextmanager
-def _open_text(path: Path) -> Iterator[TextIO]:
-    """The CSV as text, unpacked on the way; faults of the packing or the encoding become UserErrors."""
-    csv.field_size_limit(2**31 - 1)  # a mask of a large photo exceeds csv's 128 KiB
-    try:
-        if path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive, archive.open(_only_csv(archive, path)) as packed:
-                yield io.TextIOWrapper(packed, encoding="utf-8-sig", newline="")
-        elif path.suffix == ".gz":
-            with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as file:
-                yield file
-        else:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                yield file
-    except (
-        UnicodeDecodeError,
-        csv.Error,
-        zipfile.BadZipFile,
-        gzip.BadGzipFile,
-        zlib.error,
-        EOFError,
-    ) as error:
-        raise UserError(f"{path}: not a readable CSV file ({error}). Write or download it again") from error
-
-
-def _only_csv(archive: zipfile.ZipFile, path: Path) -> str:
-    names = [n for n in archive.namelist() if n.endswith(".csv") and not n.startswith("__MACOSX/")]
-    if len(names) != 1:
-        raise UserError(f"{path}: holds {len(names)} CSV files ({archive.namelist()[:5]}), expected one")
-    return names[0]
 
 
 def write_submission(path: str | Path, rows_by_image: Mapping[str, Sequence[tuple[str, Runs | CocoRLE]]]) -> None:

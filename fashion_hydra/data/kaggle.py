@@ -1,16 +1,10 @@
 """Kaggle's folder (train.csv, train/, label_descriptions.json) -> records, with every fault told."""
 
 import csv
-import gzip
-import io
 import json
-import sys
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 from PIL import Image
@@ -18,6 +12,7 @@ from tqdm import tqdm
 
 from fashion_hydra import rle
 from fashion_hydra.errors import UserError
+from fashion_hydra.tables import full_class_id, open_csv
 
 CSV_NAMES = ("train.csv", "train.csv.zip", "train.csv.gz")
 _EXIF_ORIENTATION = 0x0112
@@ -116,20 +111,6 @@ def find_csv(root: Path, name: str | None = None) -> Path:
     )
 
 
-@contextmanager
-def open_csv(path: Path) -> Iterator[TextIO]:
-    """A CSV as text, whether plain, gzipped or zipped as Kaggle ships it."""
-    if path.suffix == ".gz":
-        with gzip.open(path, "rt", newline="", encoding="utf-8") as stream:
-            yield stream
-    elif path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as raw:
-            yield io.TextIOWrapper(raw, newline="", encoding="utf-8")
-    else:
-        with path.open(newline="", encoding="utf-8") as stream:
-            yield stream
-
-
 def read_categories(root: Path) -> dict[int, str]:
     """Category id -> name, from label_descriptions.json.
 
@@ -168,7 +149,6 @@ def read_records(root: Path, *, csv_name: str | None = None) -> tuple[Records, l
 
 
 def _read_rows(path: Path, names: Mapping[int, str], faults: list[Fault]) -> dict[str, _Image]:
-    csv.field_size_limit(sys.maxsize)
     images: dict[str, _Image] = {}
     with open_csv(path) as stream:
         reader = csv.DictReader(stream)
@@ -206,9 +186,11 @@ def _add_row(
         return fault("sizes-differ-between-rows", f"{height}x{width} after {image.height}x{image.width}")
     if not (line["EncodedPixels"] or "").strip():
         return None  # an image without this mask: as in a submission
-    class_id = full_class_id(line["ClassId"], line.get("AttributesIds"))
-    category = class_id.partition("_")[0]
-    if not category.isdigit() or int(category) not in names:
+    try:
+        class_id = full_class_id(line["ClassId"], line.get("AttributesIds"))
+    except UserError:
+        return fault("unknown-class", f"{line['ClassId']} {line.get('AttributesIds') or ''}".strip())
+    if int(class_id.partition("_")[0]) not in names:
         return fault("unknown-class", class_id)
     try:
         runs = rle.normalise_runs(rle.kaggle_to_runs(line["EncodedPixels"]))
@@ -219,13 +201,6 @@ def _add_row(
     image.class_ids.append(class_id)
     image.runs.append(runs.astype(np.int32))
     return None
-
-
-def full_class_id(class_id: str, attributes: str | None) -> str:
-    """ClassId with its attributes, ascending, as the 2019 schema writes it: `6_28_77`."""
-    if not attributes:
-        return class_id
-    return "_".join([class_id, *sorted((a.strip() for a in attributes.split(",")), key=int)])
 
 
 def _assemble(folder: Path, images: Mapping[str, _Image], names: Mapping[int, str], faults: list[Fault]) -> Records:

@@ -224,13 +224,14 @@ def build_htc(
     """
     if len(stage_ious) != len(stage_weights) or not 1 <= len(stage_ious) <= len(_BOX_STDS):
         raise UserError(
-            f"model.stage_ious={list(stage_ious)} model.stage_weights={list(stage_weights)}: one to three of each expected"
+            f"model.stage_ious={list(stage_ious)} model.stage_weights={list(stage_weights)}: "
+            "one to three of each expected"
         )
     arguments = dict(backbone)
     channels, mean, std = (list(arguments.pop(key)) for key in ("channels", "mean", "std"))
     channel_order, weights = arguments.pop("channel_order"), arguments.pop("weights", None)
     arguments["with_cp"] = gradient_checkpointing
-    stages = range(len(stage_ious))
+    stages, norm_cfg = range(len(stage_ious)), _norm_cfg(norm)
 
     def roi_extractor(size: int) -> dict[str, Any]:
         layer = {"type": "RoIAlign", "output_size": size, "sampling_ratio": roi_sampling_ratio}
@@ -250,11 +251,8 @@ def build_htc(
         "bbox_roi_extractor": roi_extractor(7),
         "bbox_head": [_box_head(num_classes, neck_channels, fc_channels, _BOX_STDS[s]) for s in stages],
         "mask_roi_extractor": roi_extractor(mask_roi_size),
-        "mask_head": [_mask_head(num_classes, neck_channels, mask_channels, mask_convs, s) for s in stages],
+        "mask_head": [_mask_head(num_classes, neck_channels, mask_channels, mask_convs, norm_cfg, s) for s in stages],
     }
-    norm_cfg = _norm_cfg(norm)
-    for mask_head in roi_head["mask_head"]:
-        mask_head["norm_cfg"] = norm_cfg
     try:
         net = HybridTaskCascade(
             backbone=ConfigDict(arguments),
@@ -323,13 +321,16 @@ def _box_head(num_classes: int, channels: int, fc_channels: int, stds: Sequence[
     }
 
 
-def _mask_head(num_classes: int, channels: int, mask_channels: int, convs: int, stage: int) -> dict[str, Any]:
+def _mask_head(
+    num_classes: int, channels: int, mask_channels: int, convs: int, norm_cfg: dict[str, Any] | None, stage: int
+) -> dict[str, Any]:
     return {
         "type": "HTCMaskHead",
         "with_conv_res": stage > 0,  # the first stage has no earlier one to take features from
         "num_convs": convs,
         "in_channels": channels,
         "conv_out_channels": mask_channels,
+        "norm_cfg": norm_cfg,
         "num_classes": num_classes,
         "loss_mask": {"type": "CrossEntropyLoss", "use_mask": True},
     }

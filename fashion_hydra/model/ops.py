@@ -169,10 +169,10 @@ def _deform_conv(
     _check_groups(input, offset, weight, groups=groups, deform_groups=deform_groups)
     given = (input, offset, mask, weight, bias)
     dtype = _compute_dtype(*(x for x in given if x is not None))
-    x, offset_, mask_, weight_, bias_ = (None if tensor is None else tensor.to(dtype) for tensor in given)
+    x, mask_, weight_, bias_ = (None if t is None else t.to(dtype) for t in (input, mask, weight, bias))
     # torchvision's kernel turns a coordinate that is not a number into an index and reads beyond the image, which
     # ends the process; mmcv's reads zero there, and so does this.
-    offset_ = offset_.nan_to_num(nan=_OUTSIDE, posinf=_OUTSIDE, neginf=-_OUTSIDE).clamp(-_OUTSIDE, _OUTSIDE)
+    offset_ = offset.to(dtype).nan_to_num(nan=_OUTSIDE).clamp(-_OUTSIDE, _OUTSIDE)
     out = torchvision.ops.deform_conv2d(
         x, offset_, weight_, bias_, stride=stride, padding=padding, dilation=dilation, mask=mask_
     )

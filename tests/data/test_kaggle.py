@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from fashion_hydra.data.kaggle import full_class_id, read_records
+from fashion_hydra.data.kaggle import read_records
 from fashion_hydra.errors import UserError
 from fashion_hydra.rle import runs_to_bitmap
+from fashion_hydra.tables import full_class_id
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -65,6 +66,7 @@ def test_attributes_ascend_by_number():
         (row(pixels="199 3"), "beyond-image"),
         (row(class_id="46"), "unknown-class"),
         (row(class_id="shirt"), "unknown-class"),
+        (row(class_id=""), "unknown-class"),
         (row(height="ten"), "bad-size"),
         (row(height=20, width=10), "sizes-differ-between-rows"),
     ],
@@ -140,7 +142,7 @@ def test_a_wrong_header_is_named(kaggle_folder):
 
 
 def test_nothing_usable_is_an_error(kaggle_folder):
-    with pytest.raises(UserError, match="none of 1 images is usable; first: missing-image a.jpg"):
+    with pytest.raises(UserError, match=r"none of 1 images is usable; first: missing-image a.jpg"):
         read_records(kaggle_folder([row()], {}))
 
 

@@ -137,8 +137,8 @@ def flared(figure: Figure, y0: float, half: float, hem_y: float, hem: float) -> 
 def hem_folds(figure: Figure, y0: float, half: float, hem_y: float, hem: float, count: int) -> list:
     """Folds that fan out from the waist to the hem."""
     folds = []
-    for u in np.linspace(-0.85, 0.85, count):
-        u = u + float(figure.rng.uniform(-0.08, 0.08))
+    for place in np.linspace(-0.85, 0.85, count):
+        u = place + float(figure.rng.uniform(-0.08, 0.08))
         start = y0 + float(figure.rng.uniform(0.02, 0.35)) * (hem_y - y0)
         x0 = half + (hem - half) * (start - y0) / (hem_y - y0)
         line = spline([(u * x0 * 0.9, start), (u * (x0 + hem) / 2, (start + hem_y) / 2), (u * hem, hem_y + 0.12)])

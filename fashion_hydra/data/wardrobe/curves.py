@@ -15,10 +15,8 @@ def xy(x: float, y: float) -> np.ndarray:
 def spline(points: Sequence[Sequence[float] | np.ndarray] | Points, *, closed: bool = False, steps: int = 8) -> Points:
     """Catmull-Rom curve through `points` (N, 2), `steps` samples a segment; closed joins last to first."""
     p = np.asarray(points, dtype=np.float64)
-    if closed:
-        p = np.concatenate([p[-1:], p, p[:2]])
-    else:
-        p = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
+    before, after = (p[-1:], p[:2]) if closed else (2 * p[:1] - p[1:2], 2 * p[-1:] - p[-2:-1])
+    p = np.concatenate([before, p, after])
     p0, p1, p2, p3 = (p[i : len(p) - 3 + i, None, :] for i in range(4))
     t = np.linspace(0, 1, steps, endpoint=False)[None, :, None]
     curve = 0.5 * (2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * p1 - p0 - 3 * p2 + p3) * t**3)

@@ -160,8 +160,8 @@ class Figure:
     def _sleeve_folds(self, path: Points, end: float, radius: float) -> list[tuple[Points, float, float]]:
         folds = []
         centres = [0.42, 0.5, 0.58] if end > 0.7 else [end * 0.7]
-        for t in centres:
-            t = t + float(self.rng.uniform(-0.04, 0.04))
+        for centre in centres:
+            t = centre + float(self.rng.uniform(-0.04, 0.04))
             if t > end - 0.05:
                 continue
             point, direction = along(path, t)
