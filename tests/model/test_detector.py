@@ -172,8 +172,7 @@ def test_boxes_keep_their_precision_under_bf16():
     assert torch.allclose(half.float(), exact, atol=0.02)
 
 
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_htc_x101_takes_a_training_step_and_predicts(batch, precision):
+def test_htc_x101_takes_a_training_step_and_predicts(batch):
     torch.manual_seed(0)
     _, config = configured("htc_x101")
     detector = instantiate(config, num_classes=CLASSES, _convert_="all")
@@ -194,15 +193,13 @@ def test_htc_x101_takes_a_training_step_and_predicts(batch, precision):
     )
     parameters = [p for p in detector.train().parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=0.03 / 16)
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision is torch.bfloat16):
-        total = torch.stack([v.float() for v in detector.loss(small).values()]).sum()
+    total = torch.stack(list(detector.loss(small).values())).sum()
     total.backward()
     torch.nn.utils.clip_grad_norm_(parameters, 35)
     optimizer.step()
     assert torch.isfinite(total)
     detector.eval()
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision is torch.bfloat16):
-        (found,) = find_candidates(detector, small, [COCO_RULE])
+    (found,) = find_candidates(detector, small, [COCO_RULE])
     assert len(found) > 0
     assert torch.isfinite(found.scores).all()
 
