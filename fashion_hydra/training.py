@@ -1,12 +1,15 @@
 """Config -> objects -> a trained model, and what to tell the person about it."""
 
 import logging
+import re
+import shlex
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -22,12 +25,16 @@ from fashion_hydra.postprocess import Postprocess
 from fashion_hydra.schedule import Schedule
 
 log = logging.getLogger(__name__)
-_NOISE = (  # warnings of libraries that a user of this one can do nothing about
+_NOISE = (  # what libraries say that is of no use to a user of this one
     ".*LeafSpec.*is deprecated",
     ".*does not have many workers",
     ".*Grad strides do not match bucket view strides",
     ".*The number of training batches .* is smaller than the logging interval",
     ".*Checkpoint directory .* exists and is not empty",
+    "TPU available",
+    ".*litlogger",
+    "Loading `train_dataloader` to estimate",
+    "generated new fontManager",
 )
 
 
@@ -47,8 +54,7 @@ def assemble(cfg: DictConfig) -> Training:
     Raises:
         UserError: devices, data, classes, weights or a checkpoint that cannot be had.
     """
-    for pattern in _NOISE:
-        warnings.filterwarnings("ignore", message=pattern)
+    _quieten()
     check_devices(cfg.trainer)
     ckpt_path = resume_from(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -79,13 +85,24 @@ def assemble(cfg: DictConfig) -> Training:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
     tell = rank_zero_only(log.info)
     tell("data           %s", datamodule.describe())
-    tell("model          %s, %.1f M parameters", cfg.name, sum(p.numel() for p in module.parameters()) / 1e6)
+    tell(
+        "model          Hybrid Task Cascade on %s, %.1f M parameters",
+        *(cfg.model.backbone.type, sum(p.numel() for p in module.parameters()) / 1e6),
+    )
     tell(
         "learning rate  %.4g = %.4g x %d/%d (batch %d = %d images x %d devices x %d accumulated)",
         *(schedule.scaled_lr(batch), schedule.lr, batch, schedule.base_batch),
         *(batch, cfg.data.batch_size, devices, cfg.trainer.accumulate_grad_batches),
     )
     return Training(datamodule, module, trainer, ckpt_path)
+
+
+def _quieten() -> None:
+    for pattern in _NOISE:
+        warnings.filterwarnings("ignore", message=pattern)
+    noise = re.compile("|".join(_NOISE))
+    for name in ("pytorch_lightning.utilities.rank_zero", "matplotlib.font_manager"):
+        logging.getLogger(name).addFilter(lambda record: not noise.match(record.getMessage()))
 
 
 def train(run: Training) -> float:
@@ -106,8 +123,15 @@ def report(run: Training) -> float:
     tell("best           %s", checkpoint.best_model_path)
     tell("last           %s", checkpoint.last_model_path)
     tell("pictures       %s  %s", folder / "predictions.png", folder / "curves.png")
-    tell("go on with     the same command and ckpt_path=last (more epochs: schedule.epochs=N)")
+    tell("more epochs    %s", _continued(2 * (run.trainer.max_epochs or 1)))
     return float(best) if best is not None else float("nan")
+
+
+def _continued(epochs: int) -> str:
+    """The command that goes on with this run, up to so many epochs."""
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    kept = [entry for entry in given if not entry.startswith(("ckpt_path=", "schedule.epochs="))]
+    return shlex.join(["python", "train.py", *kept, f"schedule.epochs={epochs}", "ckpt_path=last"])
 
 
 def device_count(trainer: DictConfig) -> int:

@@ -4,11 +4,8 @@ import torch
 from pycocotools import mask as coco_mask
 
 from fashion_hydra.errors import UserError
-from fashion_hydra.model import ops
 from fashion_hydra.postprocess import Postprocess, apply, paste, select
 from fashion_hydra.structures import Candidates
-
-ops.install()
 
 RULE = Postprocess(score_thr=0.3, iou_thr=0.5, mask_thr=0.5, max_per_image=100)
 
@@ -60,6 +57,8 @@ def test_nms_of_the_survivors_at_a_looser_threshold_changes_nothing():
 @pytest.mark.parametrize("mask_thr", [0.3, 0.5])
 def test_pasting_is_mmdets(seed, mask_thr):
     from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
+
+    import fashion_hydra.model  # noqa: F401 - before mmdet
 
     rng = np.random.default_rng(seed)
     size = (70, 90)

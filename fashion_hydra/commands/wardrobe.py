@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     print(_describe(summary, args.folder))
     if args.sheet is not None:
         print(f"contact sheet: {args.sheet}")
-    print(f"next: python train.py data.root={args.folder}")
+    print(f"next: python train.py experiment=demo data.root={args.folder}")
     return 0
 
 

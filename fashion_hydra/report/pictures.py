@@ -12,7 +12,9 @@ from fashion_hydra.rle import CocoRLE, coco_to_runs, runs_to_bitmap
 from fashion_hydra.structures import Detections
 
 _ROW_HEIGHT, _GAP, _LEGEND = 300, 8, 190
+_LINE_HEIGHT, _LEGEND_LINES = 16, 18
 _OPACITY = 0.55
+_TONES = ((0.9, 1.0), (0.5, 1.0), (0.9, 0.65))
 
 Mask = tuple[int, np.ndarray]
 """A category id and its uint8 (H, W) bitmap."""
@@ -47,8 +49,9 @@ def _bitmap(encoded: CocoRLE) -> np.ndarray:
 
 
 def colour(category: int) -> tuple[int, int, int]:
-    """A category's colour: hues a golden angle apart, so that neighbouring ids look different."""
-    red, green, blue = colorsys.hsv_to_rgb(category * 0.618034 % 1, 0.85 - 0.25 * (category % 2), 1.0)
+    """A category's colour: hues a golden angle apart, in turn strong, pale and dark, so that 46 can be told apart."""
+    saturation, value = _TONES[category % len(_TONES)]
+    red, green, blue = colorsys.hsv_to_rgb(category * 0.618034 % 1, saturation, value)
     return int(red * 255), int(green * 255), int(blue * 255)
 
 
@@ -83,14 +86,12 @@ def draw_comparison(path: Path, rows: Sequence[Painted], *, names: Mapping[int, 
         columns: images a line.
     """
     tiles = [_tile(row, names) for row in rows]
-    lines = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
-    width = max((sum(t.width + 2 * _GAP for t in line) for line in lines), default=1)
-    sheet = Image.new("RGB", (width, max(1, len(lines) * (_ROW_HEIGHT + 34))), "white")
-    for y, line in enumerate(lines):
-        x = _GAP
-        for tile in line:
-            sheet.paste(tile, (x, y * (_ROW_HEIGHT + 34) + 4))
-            x += tile.width + 2 * _GAP
+    width = max((tile.width for tile in tiles), default=1) + 2 * _GAP
+    height = _ROW_HEIGHT + 34
+    lines = max(1, -(-len(tiles) // columns))
+    sheet = Image.new("RGB", (width * min(columns, max(1, len(tiles))), height * lines), "white")
+    for i, tile in enumerate(tiles):
+        sheet.paste(tile, (i % columns * width + _GAP, i // columns * height + 4))
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
 
@@ -102,7 +103,7 @@ def _tile(row: Painted, names: Mapping[int, str]) -> Image.Image:
         "prediction": paint(row.photo, row.found),
     }
     width = round(row.photo.shape[1] * _ROW_HEIGHT / row.photo.shape[0])
-    tile = Image.new("RGB", (3 * (width + _GAP) + _LEGEND, _ROW_HEIGHT + 22), "white")
+    tile = Image.new("RGB", (3 * (width + _GAP) + _LEGEND, _ROW_HEIGHT + 30), "white")
     draw, font = ImageDraw.Draw(tile), ImageFont.load_default(13)
     for i, (title, pixels) in enumerate(panels.items()):
         draw.text((i * (width + _GAP), 0), title, fill="black", font=font)
@@ -110,9 +111,14 @@ def _tile(row: Painted, names: Mapping[int, str]) -> Image.Image:
         tile.paste(resized, (i * (width + _GAP), 18))
     true, found = ([c for c, _ in masks] for masks in (row.truth, row.found))
     left = 3 * (width + _GAP)
-    for line, category in enumerate(sorted(set(true) | set(found))[:18]):
-        y = 18 + 16 * line
+    draw.text((left, 0), "found / true", fill="black", font=font)
+    categories = sorted(set(true) | set(found))
+    for line, category in enumerate(categories[:_LEGEND_LINES]):
+        y = 18 + _LINE_HEIGHT * line
         draw.rectangle((left, y + 3, left + 10, y + 13), fill=colour(category))
-        label = f"{names[category].split(',')[0][:17]} {found.count(category)}/{true.count(category)}"
+        label = f"{names[category].split(',')[0][:17]} {found.count(category)} / {true.count(category)}"
         draw.text((left + 15, y), label, fill="black", font=font)
+    if len(categories) > _LEGEND_LINES:
+        more = f"and {len(categories) - _LEGEND_LINES} more"
+        draw.text((left + 15, 18 + _LINE_HEIGHT * _LEGEND_LINES), more, fill="black", font=font)
     return tile

@@ -16,7 +16,8 @@ from fashion_hydra.data.kaggle import read_records
 from fashion_hydra.errors import UserError
 from fashion_hydra.hydra_app import PROJECT_ROOT, register_resolvers
 from fashion_hydra.inference import find_candidates
-from fashion_hydra.model.detector import PreciseRoIExtractor, build_htc
+from fashion_hydra.model.detector import PreciseRoIExtractor
+from fashion_hydra.model.htc import build_htc
 from fashion_hydra.postprocess import COCO_RULE, paste
 
 CLASSES = 7

@@ -3,15 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from mmdet.structures.mask import BitmapMasks
 
-from fashion_hydra.model import ops
-
-ops.install()
-
-from mmdet.structures.mask import BitmapMasks  # noqa: E402
-
-from fashion_hydra.model.mask_targets import GroundTruthMasks  # noqa: E402
-from fashion_hydra.structures import CropMasks  # noqa: E402
+from fashion_hydra.model.mask_targets import GroundTruthMasks
+from fashion_hydra.structures import CropMasks
 
 
 def scene(seed, size=(60, 80), objects=5):

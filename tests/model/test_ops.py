@@ -5,16 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mmcv.ops
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from fashion_hydra.model import ops
-
-ops.install()
-
-import mmcv.ops  # noqa: E402 - importable only after install()
 
 COMPILED = hasattr(sys.modules["mmcv._ext"], "__file__")
 without_compiled = pytest.mark.skipif(COMPILED, reason="compiled mmcv is installed and left as it is")
@@ -512,7 +509,6 @@ def test_compiled_extension_is_left_untouched():
         "        return lambda *a, **k: 'compiled ' + name\n"
         "fake = sys.modules['mmcv._ext'] = Compiled('mmcv._ext')\n"
         "from fashion_hydra.model import ops\n"
-        "ops.install()\n"
         "assert sys.modules['mmcv._ext'] is fake\n"
         "import mmcv.ops\n"
         "print(mmcv.ops.roi_align is ops.roi_align, mmcv.ops.deform_conv2d is ops.deform_conv2d,\n"
@@ -526,7 +522,6 @@ def test_mmdet_imports_in_silence_and_copies_the_replacements():
     """mmdet's assertions on versions pass, and no warning is there for a user to read."""
     run_python(
         "from fashion_hydra.model import ops\n"
-        "ops.install()\n"
         "import mmcv.ops, mmdet.models\n"
         "from mmcv.ops import saconv\n"
         "from mmcv.ops.nms import batched_nms\n"

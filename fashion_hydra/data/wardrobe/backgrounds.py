@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from fashion_hydra.data.wardrobe.canvas import Colour
+from fashion_hydra.data.wardrobe.colours import blend, rgb, shade
 from fashion_hydra.data.wardrobe.curves import xy
-from fashion_hydra.data.wardrobe.fabrics import blend, rgb, shade
 
 Image = np.ndarray
 LONG_EDGE = 512  # pixels of a background as drawn

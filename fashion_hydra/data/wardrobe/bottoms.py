@@ -3,18 +3,9 @@
 import numpy as np
 
 from fashion_hydra.data.wardrobe.canvas import Instance
+from fashion_hydra.data.wardrobe.colours import BRIGHTS, DENIMS, EARTHS, NEUTRALS, PASTELS, rgb, shade
 from fashion_hydra.data.wardrobe.curves import Points, along, box, mirror, radius_at, spline, tube, xy
-from fashion_hydra.data.wardrobe.fabrics import (
-    BRIGHTS,
-    DENIMS,
-    EARTHS,
-    NEUTRALS,
-    PASTELS,
-    Fabric,
-    rgb,
-    shade,
-    weave,
-)
+from fashion_hydra.data.wardrobe.fabrics import Fabric, weave
 from fashion_hydra.data.wardrobe.figure import Figure, Sleeve
 
 

@@ -8,8 +8,9 @@ import numpy as np
 from fashion_hydra.data.labels import NUM_WITH_ATTRIBUTES, attribute_id, category_id
 from fashion_hydra.data.wardrobe.body import Body
 from fashion_hydra.data.wardrobe.canvas import Canvas, Colour, Instance
+from fashion_hydra.data.wardrobe.colours import shade
 from fashion_hydra.data.wardrobe.curves import Points, along, ellipse, mirror, radius_at, spline, tube, xy
-from fashion_hydra.data.wardrobe.fabrics import Fabric, shade
+from fashion_hydra.data.wardrobe.fabrics import Fabric
 
 _category = lru_cache(category_id)
 _attribute = lru_cache(attribute_id)

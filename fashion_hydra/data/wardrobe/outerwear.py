@@ -4,8 +4,9 @@ import numpy as np
 
 from fashion_hydra.data.wardrobe.bottoms import hem_folds
 from fashion_hydra.data.wardrobe.canvas import Instance
+from fashion_hydra.data.wardrobe.colours import BRIGHTS, EARTHS, NEUTRALS, rgb, shade
 from fashion_hydra.data.wardrobe.curves import Points, box, mirror, spline, xy
-from fashion_hydra.data.wardrobe.fabrics import BRIGHTS, EARTHS, NEUTRALS, Fabric, rgb, shade, weave
+from fashion_hydra.data.wardrobe.fabrics import Fabric, weave
 from fashion_hydra.data.wardrobe.figure import Figure, Sleeve
 from fashion_hydra.data.wardrobe.tops import torso_folds
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fashion_hydra.data.wardrobe import accessories, bottoms, outerwear, person, tops
+from fashion_hydra.data.wardrobe import accessories, bottoms, carried, outerwear, person, tops
 from fashion_hydra.data.wardrobe.body import ArmPose, Body
 from fashion_hydra.data.wardrobe.figure import Figure
 
@@ -91,7 +91,7 @@ def draw_figure(figure: Figure, outfit: Outfit) -> None:
     """Draw one dressed person, back to front."""
     figure.canvas.figure += 1
     if outfit.umbrella:
-        accessories.draw_umbrella(figure, outfit.side)
+        carried.draw_umbrella(figure, outfit.side)
     person.draw_back_hair(figure, outfit.hair)
     person.draw_legs(figure)
     if outfit.tights:
@@ -101,15 +101,15 @@ def draw_figure(figure: Figure, outfit: Outfit) -> None:
     person.draw_torso(figure)
     _draw_clothes(figure, outfit)
     if outfit.bag == "strap":
-        accessories.draw_bag_strap(figure, -outfit.side)
+        carried.draw_bag_strap(figure, -outfit.side)
     for side in (-1, 1):
         person.draw_arm(figure, side)
         if figure.sleeve is not None:
             figure.draw_sleeve(side, figure.sleeve)
         if outfit.umbrella and side == outfit.side:
-            accessories.draw_umbrella_handle(figure, side)
+            carried.draw_umbrella_handle(figure, side)
         if outfit.bag == "hand" and side == -outfit.side:
-            accessories.draw_handbag(figure, side)
+            carried.draw_handbag(figure, side)
         person.draw_hand(figure, side)
     if outfit.outer == "cape":
         outerwear.draw_cape(figure)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from fashion_hydra.data.wardrobe.colours import blend, rgb, shade
 from fashion_hydra.data.wardrobe.curves import Points, along, ellipse, mirror, spline, tube, turn, xy
-from fashion_hydra.data.wardrobe.fabrics import blend, rgb, shade
 from fashion_hydra.data.wardrobe.figure import Figure
 
 SKINS = tuple(map(rgb, ("f3cdb0", "eab995", "dca27a", "c68862", "a86d49", "8a5638", "6b4029", "f6d9c6")))

@@ -2,17 +2,9 @@
 
 import numpy as np
 
+from fashion_hydra.data.wardrobe.colours import BRIGHTS, EARTHS, NEUTRALS, PASTELS, against, shade
 from fashion_hydra.data.wardrobe.curves import Points, box, ellipse, mirror, spline, xy
-from fashion_hydra.data.wardrobe.fabrics import (
-    BRIGHTS,
-    EARTHS,
-    NEUTRALS,
-    PASTELS,
-    Fabric,
-    against,
-    shade,
-    weave,
-)
+from fashion_hydra.data.wardrobe.fabrics import Fabric, weave
 from fashion_hydra.data.wardrobe.figure import Figure, Sleeve
 
 

@@ -1,0 +1,271 @@
+"""Hybrid Task Cascade from plain arguments, built by mmdet.
+
+Chen et al., CVPR 2019, arXiv:1901.07518; the numbers that no argument names are those of mmdet's published models.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmdet.models import HybridTaskCascade
+from mmengine.config import ConfigDict
+from mmengine.logging import MMLogger
+
+from fashion_hydra.errors import UserError
+from fashion_hydra.model.detector import STRIDES, Detector
+from fashion_hydra.model.weights import load_backbone
+
+_log = logging.getLogger(__name__)
+_BOX_STDS = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))
+
+
+def build_htc(
+    *,
+    num_classes: int,
+    backbone: Mapping[str, Any],
+    neck_channels: int,
+    fc_channels: int,
+    mask_channels: int,
+    mask_convs: int,
+    mask_roi_size: int,
+    anchor_scale: float,
+    anchor_ratios: Sequence[float],
+    rpn_batch: int,
+    train_proposals: int,
+    test_proposals: int,
+    proposal_iou_thr: float,
+    rois_per_stage: int,
+    stage_ious: Sequence[float],
+    stage_weights: Sequence[float],
+    roi_sampling_ratio: int,
+    norm: str | None,
+    gradient_checkpointing: bool,
+) -> Detector:
+    """Hybrid Task Cascade without the semantic branch: interleaved, with mask information flow.
+
+    Args:
+        num_classes: outputs, background not counted.
+        backbone: `type` of mmdet's registry with its arguments, beside them `channels` (of its four outputs),
+            `mean`, `std`, `channel_order`, and `weights` (a safetensors file or null).
+        neck_channels: of the feature pyramid.
+        fc_channels: of the two fully connected layers of a box head.
+        mask_channels: of the convolutions of a mask head.
+        mask_convs: how many of them.
+        mask_roi_size: cells an edge that a mask head sees; its masks have twice as many.
+        anchor_scale: anchor edge in strides.
+        anchor_ratios: height over width.
+        rpn_batch: anchors sampled an image in training.
+        train_proposals: kept an image in training.
+        test_proposals: kept an image in inference.
+        proposal_iou_thr: of the proposals' NMS.
+        rois_per_stage: boxes sampled an image and stage in training.
+        stage_ious: overlap from which a box counts as an object, stage by stage.
+        stage_weights: of the stages' losses.
+        roi_sampling_ratio: samples an edge of a RoIAlign cell; 0: as many as it has feature pixels.
+        norm: `BN` or `GN` in pyramid and mask heads, which training from scratch needs; null as in the paper.
+        gradient_checkpointing: recompute the backbone's activations in the backward pass to save memory.
+
+    Raises:
+        UserError: a backbone that mmdet does not know, arguments that it refuses, or weights that do not fit.
+    """
+    if len(stage_ious) != len(stage_weights) or not 1 <= len(stage_ious) <= len(_BOX_STDS):
+        raise UserError(
+            f"model.stage_ious={list(stage_ious)} model.stage_weights={list(stage_weights)}: "
+            "one to three of each expected"
+        )
+    arguments = dict(backbone)
+    channels, mean, std = (list(arguments.pop(key)) for key in ("channels", "mean", "std"))
+    channel_order, weights = arguments.pop("channel_order"), arguments.pop("weights", None)
+    arguments["with_cp"] = gradient_checkpointing
+    norm_cfg = _norm_cfg(norm)
+    roi_head = _roi_head(
+        stage_weights,
+        box_heads=[_box_head(num_classes, neck_channels, fc_channels, stds) for stds in _BOX_STDS[: len(stage_ious)]],
+        mask_heads=[
+            _mask_head(num_classes, neck_channels, mask_channels, mask_convs, norm_cfg, first=stage == 0)
+            for stage in range(len(stage_ious))
+        ],
+        box_roi=_roi_extractor(neck_channels, 7, roi_sampling_ratio),
+        mask_roi=_roi_extractor(neck_channels, mask_roi_size, roi_sampling_ratio),
+    )
+    try:
+        net = HybridTaskCascade(
+            backbone=ConfigDict(arguments),
+            neck=ConfigDict(
+                type="FPN", in_channels=channels, out_channels=neck_channels, num_outs=len(STRIDES), norm_cfg=norm_cfg
+            ),
+            rpn_head=ConfigDict(_rpn_head(neck_channels, anchor_scale, anchor_ratios)),
+            roi_head=ConfigDict(roi_head),
+            train_cfg=ConfigDict(
+                _train_cfg(rpn_batch, train_proposals, proposal_iou_thr, rois_per_stage, stage_ious, 2 * mask_roi_size)
+            ),
+            test_cfg=ConfigDict(_test_cfg(test_proposals, proposal_iou_thr)),
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(f"model.backbone={dict(backbone)}: mmdet refuses it: {error}") from error
+    MMLogger.get_current_instance().setLevel("WARNING")  # it would list every parameter
+    net.init_weights()
+    if weights:
+        load_backbone(net.backbone, Path(weights))
+    elif arguments.get("frozen_stages", -1) >= 0:
+        _log.warning(
+            "model.backbone.weights=null with frozen_stages=%d: the frozen layers stay random. Give pretrained "
+            "weights, or model.backbone.frozen_stages=-1 model.backbone.norm_eval=false to train all from scratch",
+            arguments["frozen_stages"],
+        )
+    return Detector(net, mean=mean, std=std, channel_order=channel_order)
+
+
+def _norm_cfg(norm: str | None) -> dict[str, Any] | None:
+    choices: dict[str | None, dict[str, Any] | None] = {
+        None: None,
+        "BN": {"type": "BN"},
+        "GN": {"type": "GN", "num_groups": 8},
+    }
+    if norm not in choices:
+        raise UserError(f"model.norm={norm}: give null, BN or GN")
+    return choices[norm]
+
+
+def _roi_extractor(channels: int, size: int, sampling_ratio: int) -> dict[str, Any]:
+    return {
+        "type": "PreciseRoIExtractor",
+        "roi_layer": {"type": "RoIAlign", "output_size": size, "sampling_ratio": sampling_ratio},
+        "out_channels": channels,
+        "featmap_strides": list(STRIDES[:4]),
+    }
+
+
+def _roi_head(
+    stage_weights: Sequence[float],
+    *,
+    box_heads: list[dict[str, Any]],
+    mask_heads: list[dict[str, Any]],
+    box_roi: dict[str, Any],
+    mask_roi: dict[str, Any],
+) -> dict[str, Any]:
+    return {
+        "type": "HybridTaskCascadeRoIHead",
+        "interleaved": True,
+        "mask_info_flow": True,
+        "num_stages": len(stage_weights),
+        "stage_loss_weights": list(stage_weights),
+        "bbox_roi_extractor": box_roi,
+        "bbox_head": box_heads,
+        "mask_roi_extractor": mask_roi,
+        "mask_head": mask_heads,
+    }
+
+
+def _box_coder(stds: Sequence[float]) -> dict[str, Any]:
+    return {"type": "DeltaXYWHBBoxCoder", "target_means": [0.0] * 4, "target_stds": list(stds)}
+
+
+def _rpn_head(channels: int, anchor_scale: float, ratios: Sequence[float]) -> dict[str, Any]:
+    return {
+        "type": "RPNHead",
+        "in_channels": channels,
+        "feat_channels": channels,
+        "anchor_generator": {
+            "type": "AnchorGenerator",
+            "scales": [anchor_scale],
+            "ratios": list(ratios),
+            "strides": list(STRIDES),
+        },
+        "bbox_coder": _box_coder((1.0,) * 4),
+        "loss_cls": {"type": "CrossEntropyLoss", "use_sigmoid": True},
+        "loss_bbox": {"type": "SmoothL1Loss", "beta": 1 / 9},
+    }
+
+
+def _box_head(num_classes: int, channels: int, fc_channels: int, stds: Sequence[float]) -> dict[str, Any]:
+    return {
+        "type": "Shared2FCBBoxHead",
+        "in_channels": channels,
+        "fc_out_channels": fc_channels,
+        "roi_feat_size": 7,
+        "num_classes": num_classes,
+        "bbox_coder": _box_coder(stds),
+        "reg_class_agnostic": True,
+        "loss_cls": {"type": "CrossEntropyLoss", "use_sigmoid": False},
+        "loss_bbox": {"type": "SmoothL1Loss", "beta": 1.0},
+    }
+
+
+def _mask_head(
+    num_classes: int, channels: int, mask_channels: int, convs: int, norm_cfg: dict[str, Any] | None, *, first: bool
+) -> dict[str, Any]:
+    return {
+        "type": "HTCMaskHead",
+        "with_conv_res": not first,  # the first stage has no earlier one to take features from
+        "num_convs": convs,
+        "in_channels": channels,
+        "conv_out_channels": mask_channels,
+        "norm_cfg": norm_cfg,
+        "num_classes": num_classes,
+        "loss_mask": {"type": "CrossEntropyLoss", "use_mask": True},
+    }
+
+
+def _train_cfg(
+    rpn_batch: int, proposals: int, proposal_iou: float, rois: int, stage_ious: Sequence[float], mask_size: int
+) -> dict[str, Any]:
+    def sampler(num: int, positive: float, add_truth: bool) -> dict[str, Any]:
+        return {
+            "type": "RandomSampler",
+            "num": num,
+            "pos_fraction": positive,
+            "neg_pos_ub": -1,
+            "add_gt_as_proposals": add_truth,
+        }
+
+    def assigner(positive: float, negative: float, at_least: float) -> dict[str, Any]:
+        return {
+            "type": "MaxIoUAssigner",
+            "pos_iou_thr": positive,
+            "neg_iou_thr": negative,
+            "min_pos_iou": at_least,
+            "ignore_iof_thr": -1,
+        }
+
+    return {
+        "rpn": {
+            "assigner": assigner(0.7, 0.3, 0.3),
+            "sampler": sampler(rpn_batch, 0.5, False),
+            "allowed_border": 0,
+            "pos_weight": -1,
+            "debug": False,
+        },
+        "rpn_proposal": _proposals(proposals, proposal_iou),
+        "rcnn": [
+            {
+                "assigner": assigner(iou, iou, iou),
+                "sampler": sampler(rois, 0.25, True),
+                "mask_size": mask_size,
+                "pos_weight": -1,
+                "debug": False,
+            }
+            for iou in stage_ious
+        ],
+    }
+
+
+def _test_cfg(proposals: int, proposal_iou: float) -> dict[str, Any]:
+    # Thresholds of the final answer live in Postprocess; mmdet's `predict`, which needs them here, is not used.
+    rcnn = {
+        "score_thr": 0.001,
+        "nms": {"type": "nms", "iou_threshold": 0.5},
+        "max_per_img": 100,
+        "mask_thr_binary": 0.5,
+    }
+    return {"rpn": _proposals(proposals, proposal_iou), "rcnn": rcnn}
+
+
+def _proposals(count: int, iou_thr: float) -> dict[str, Any]:
+    return {
+        "nms_pre": count,
+        "max_per_img": count,
+        "nms": {"type": "nms", "iou_threshold": iou_thr},
+        "min_bbox_size": 0,
+    }
