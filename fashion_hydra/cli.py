@@ -10,6 +10,10 @@ from fashion_hydra.errors import UserError
 # Name of the module in fashion_hydra.commands -> its line in --help. Only the chosen module is imported.
 COMMANDS = {
     "wardrobe": "draw the embedded data set: dressed figures with masks, in Kaggle's layout",
+    "check": "list every fault of a data set",
+    "split": "write stratified folds that train.py reads, and how even they are",
+    "export-coco": "write a data set in COCO's format",
+    "eda": "write a page about a data set: classes, sizes, samples with masks, augmented samples",
     "score": "print the competition score of a submission",
 }
 

@@ -54,11 +54,19 @@ def one_line_errors(task: Callable[[], T]) -> Callable[[], T]:
         except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
             if wanted:
                 raise
-            line = " ".join(str(error).partition("Config search path")[0].split())
+            line = " ".join(str(_mistake(error)).partition("Config search path")[0].split())
             print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
             sys.exit(2)
 
     return wrapped
+
+
+def _mistake(error: BaseException) -> BaseException:
+    """The user's mistake behind an error of Hydra's, which wraps what an object's making fails with."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, UserError):
+        cause = cause.__cause__
+    return cause or error
 
 
 def build(kind: type[T], config: DictConfig, group: str, *, without: tuple[str, ...] = ()) -> T:

@@ -27,6 +27,14 @@ class CocoRLE(TypedDict):
     counts: bytes | str
 
 
+class BadRuns(UserError):
+    """A run-length encoding that cannot be read; `kind` names the fault in short."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 _DIGITS = re.compile(r"[0-9\s]*", re.ASCII)
 # Far above any image, far below what would overflow when a start and a length are added.
 _LARGEST = 2**40
@@ -36,16 +44,17 @@ def kaggle_to_runs(text: str) -> Runs:
     """Parse Kaggle's `start length start length ...` (starts from 1), in the order given.
 
     Nothing is sorted or merged, so that a caller can tell how the text was written; follow with
-    `normalise_runs`. Raises UserError naming the value and its place: an odd count, something that is not
+    `normalise_runs`. Raises BadRuns naming the value and its place: an odd count, something that is not
     an integer, a start or a length below 1.
     """
     if not _DIGITS.fullmatch(text):
         _name_first_bad_value(text)
     values = np.fromstring(text, dtype=np.int64, sep=" ") if text.strip() else np.empty(0, np.int64)
     if values.size % 2:
-        raise UserError(
+        raise BadRuns(
+            "odd-runs",
             f"run-length encoding has {values.size} values, the last {values[-1]}: "
-            "they must come in pairs of start and length"
+            "they must come in pairs of start and length",
         )
     if values.size and (values.min() < 1 or values.max() > _LARGEST):
         _name_first_bad_value(text)
@@ -60,11 +69,11 @@ def _name_first_bad_value(text: str) -> NoReturn:
         name = "length" if index % 2 else "start"
         place = f"value {index + 1} of the run-length encoding, the {name} {word!r},"
         if not re.fullmatch(r"-?[0-9]+", word):
-            raise UserError(f"{place} is not an integer")
+            raise BadRuns("runs-not-numbers", f"{place} is not an integer")
         if word.startswith("-") or not word.strip("0"):
-            raise UserError(f"{place} must be at least 1")
+            raise BadRuns(f"{name}-below-1", f"{place} must be at least 1")
         if len(word.lstrip("0")) > 18 or int(word) > _LARGEST:  # int() itself refuses thousands of digits
-            raise UserError(f"{place} is larger than any image")
+            raise BadRuns("runs-beyond-image", f"{place} is larger than any image")
     raise AssertionError(f"no bad value in {text!r}")
 
 
@@ -118,6 +127,8 @@ def coco_to_runs(rle: CocoRLE) -> Runs:
         return np.empty((0, 2), np.int64)
     codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
     last = np.flatnonzero(codes & 0x20 == 0)
+    if codes.min() < 0 or codes.max() > 0x3F or len(last) == 0 or last[-1] != len(codes) - 1:
+        raise UserError(f"counts {text[:20]!r} are no COCO run-length encoding")
     first = np.append(0, last[:-1] + 1)
     n_characters = last - first + 1
     place = np.arange(len(codes)) - np.repeat(first, n_characters)
@@ -126,6 +137,9 @@ def coco_to_runs(rle: CocoRLE) -> Runs:
     numbers[1::2] = np.cumsum(numbers[1::2])
     numbers[2::2] = np.cumsum(numbers[2::2])
     ends = np.cumsum(numbers)
+    height, width = rle["size"]
+    if (numbers < 0).any() or ends[-1] > height * width:
+        raise UserError(f"counts of a COCO run-length encoding do not fit its size {height}x{width}")
     lengths = numbers[1::2]
     return normalise_runs(np.stack([ends[1::2] - lengths, lengths], axis=1))
 
@@ -162,6 +176,32 @@ def runs_to_box(runs: Runs, *, height: int) -> Box:
     if (first // height != last // height).any():  # a run over a column's end holds bottom and top row
         return x0, 0, x1, height
     return x0, int((first % height).min()), x1, int((last % height).max()) + 1
+
+
+def measure(
+    runs: Runs, first: npt.NDArray[np.int64], heights: npt.NDArray[np.integer]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Boxes and areas of many masks at once, straight from their runs.
+
+    Args:
+        runs: (R, 2) of all masks, one after the other, each mask's normalised and at least one.
+        first: (M + 1,), runs of mask m are `first[m]:first[m + 1]`.
+        heights: (M,), of the image that each mask lies on.
+
+    Returns:
+        (M, 4) boxes as `runs_to_box` gives them, and (M,) numbers of pixels.
+    """
+    if len(heights) == 0:
+        return np.zeros((0, 4), np.int64), np.zeros(0, np.int64)
+    begin = first[:-1]
+    height = np.repeat(np.asarray(heights, dtype=np.int64), np.diff(first))
+    x_start, y_start = np.divmod(runs[:, 0], height)
+    x_last, y_last = np.divmod(runs[:, 0] + runs[:, 1] - 1, height)
+    over = x_start != x_last  # a run over a column's end holds bottom and top row
+    top = np.minimum.reduceat(np.where(over, 0, y_start), begin)
+    bottom = np.maximum.reduceat(np.where(over, height - 1, y_last), begin)
+    boxes = np.stack([x_start[begin], top, x_last[first[1:] - 1] + 1, bottom + 1], axis=1)
+    return boxes, np.add.reduceat(runs[:, 1], begin)
 
 
 def runs_to_crop(runs: Runs, *, height: int, box: Box) -> Bitmap:

@@ -42,6 +42,17 @@ def open_csv(path: Path) -> Iterator[TextIO]:
         raise UserError(f"{path}: not a readable CSV file ({error}). Write or download it again") from error
 
 
+def unpacked_size(path: Path) -> int | None:
+    """Bytes of the CSV once unpacked, where the packing tells."""
+    if path.suffix == ".zip":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return archive.getinfo(_only_csv(archive, path)).file_size
+        except zipfile.BadZipFile:
+            return None
+    return None if path.suffix == ".gz" else path.stat().st_size
+
+
 def _only_csv(archive: zipfile.ZipFile, path: Path) -> str:
     names = [n for n in archive.namelist() if n.endswith(".csv") and not n.startswith("__MACOSX/")]
     if len(names) != 1:

@@ -7,7 +7,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from fashion_hydra.callbacks._context import data_of, typed
 from fashion_hydra.data.dataset import read_image
-from fashion_hydra.data.kaggle import Records
+from fashion_hydra.data.records import Records
 from fashion_hydra.module import SegmentationModule
 from fashion_hydra.postprocess import apply
 from fashion_hydra.report.pictures import Painted, draw_comparison

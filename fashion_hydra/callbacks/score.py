@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from fashion_hydra import coco, metric, rle
 from fashion_hydra.callbacks._context import data_of, typed
 from fashion_hydra.data.classes import ClassSet
-from fashion_hydra.data.kaggle import Records
+from fashion_hydra.data.records import Records
 from fashion_hydra.postprocess import COCO_RULE, apply
 from fashion_hydra.structures import Batch, Candidates, Detections
 from fashion_hydra.submission import SUBMISSION_SIZE

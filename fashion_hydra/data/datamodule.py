@@ -1,7 +1,7 @@
-"""The LightningDataModule: Kaggle's folder -> records -> split -> loaders."""
+"""The LightningDataModule: annotations -> records -> split -> loaders."""
 
-import csv
-from dataclasses import asdict, fields
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,28 @@ from torch.utils.data import DataLoader
 from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.classes import ClassSet, ClassSpec
 from fashion_hydra.data.dataset import EvalDataset, TrainDataset, collate
-from fashion_hydra.data.kaggle import Fault, Records, read_records
+from fashion_hydra.data.index import Source, read_source
+from fashion_hydra.data.records import Fault, Records, write_faults
 from fashion_hydra.data.sampler import AspectBatchSampler
-from fashion_hydra.data.split import stratified_folds, write_split
+from fashion_hydra.data.split import UNUSED, read_split, stratified_folds, write_split
 from fashion_hydra.errors import UserError
 from fashion_hydra.structures import Batch
 
 
 class FashionDataModule(LightningDataModule):
-    """Images and masks of a folder in Kaggle's layout, split and fed.
+    """Images and masks of a folder, split and fed.
 
     Args:
         root: the folder.
-        csv: annotation file below it when it is not train.csv.
+        annotations: the file with the masks; null for train.csv in `root`.
+        source: reads both, such as `fashion_hydra.data.kaggle.KaggleFolder`.
         classes: which categories are learnt.
         augment: how training images are varied.
         eval_scale: short and long edge of validation images.
         folds: the images are split into this many; one of them validates.
         fold: which one.
         split_seed: of the split.
+        split_file: a CSV with each image's fold, in place of a split of our own.
         batch_size: images a device and step.
         num_workers: loader processes of each device.
         seed: of order and augmentation.
@@ -43,13 +46,15 @@ class FashionDataModule(LightningDataModule):
         self,
         root: str,
         *,
-        csv: str | None,
+        annotations: str | None,
+        source: Callable[[str, str | None], Source],
         classes: ClassSpec,
         augment: Augment,
         eval_scale: tuple[int, int],
         folds: int,
         fold: int,
         split_seed: int,
+        split_file: str | None,
         batch_size: int,
         num_workers: int,
         seed: int,
@@ -63,8 +68,9 @@ class FashionDataModule(LightningDataModule):
             raise UserError(f"data.batch_size={batch_size} data.num_workers={num_workers}: at least 1 and 0 expected")
         if not 0 <= fold < folds:
             raise UserError(f"data.fold={fold}: between 0 and {folds - 1} expected (data.folds={folds})")
-        self.root, self.csv, self.spec, self.augment = Path(root), csv, classes, augment
-        self.eval_scale, self.folds, self.fold, self.split_seed = eval_scale, folds, fold, split_seed
+        self.root, self.annotations, self.make_source = root, annotations, source
+        self.spec, self.augment, self.eval_scale = classes, augment, eval_scale
+        self.folds, self.fold, self.split_seed, self.split_file = folds, fold, split_seed, split_file
         self.batch_size, self.num_workers, self.seed, self.on_fault = batch_size, num_workers, seed, on_fault
         self.report_dir = Path(report_dir) if report_dir else None
         self.faults: list[Fault] = []
@@ -77,18 +83,33 @@ class FashionDataModule(LightningDataModule):
             UserError: the folder is unusable, or has faults and `on_fault` is `error`.
         """
         if self._records is None:
-            self._records, self.faults = read_records(self.root, csv_name=self.csv)
+            self._records, self.faults = read_source(self.make_source(self.root, self.annotations))
             if self.faults and self.on_fault == "error":
                 first = self.faults[0]
                 raise UserError(
                     f"{self.root}: {len(self.faults)} faults, the first in row {first.row}: {first.kind}, "
-                    f"{first.image_id}, {first.value}. Mend them or set data.on_fault=drop"
+                    f"{first.image_id}, {first.value}. Mend them or set data.on_fault=drop; "
+                    "`fashion-hydra check` lists them"
                 )
             present = np.unique(self._records.categories).tolist()
             self.classes = self.spec.resolve(self._records.names, present)
-            fold_of = stratified_folds(self._records.category_table(), folds=self.folds, seed=self.split_seed)
-            self.is_validation = fold_of == self.fold
+            self.fold_of = self._split(self._records)
+            self.is_validation, self.is_training = (
+                self.fold_of == self.fold,
+                ~np.isin(self.fold_of, (self.fold, UNUSED)),
+            )
+            if not (self.is_validation.any() and self.is_training.any()):
+                raise UserError(
+                    f"data.fold={self.fold}: {self.is_training.sum()} images to train on and "
+                    f"{self.is_validation.sum()} to validate with; at least one of each needed"
+                )
         return self.classes
+
+    def _split(self, records: Records) -> np.ndarray:
+        if self.split_file is None:
+            return stratified_folds(records.category_table(), folds=self.folds, seed=self.split_seed)
+        left_out = frozenset(fault.image_id for fault in self.faults)
+        return read_split(Path(self.split_file), records.image_ids, left_out=left_out)
 
     @property
     def records(self) -> Records:
@@ -102,11 +123,8 @@ class FashionDataModule(LightningDataModule):
         if self.report_dir is None:
             return
         self.report_dir.mkdir(parents=True, exist_ok=True)
-        write_split(self.report_dir / "split.csv", self.records.image_ids, self.is_validation)
-        with (self.report_dir / "faults.csv").open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, [f.name for f in fields(Fault)])
-            writer.writeheader()
-            writer.writerows(asdict(fault) for fault in self.faults)
+        write_split(self.report_dir / "split.csv", self.records.image_ids, self.fold_of)
+        write_faults(self.report_dir / "faults.csv", self.faults)
 
     def setup(self, stage: str) -> None:
         """Read in every process."""
@@ -114,16 +132,18 @@ class FashionDataModule(LightningDataModule):
 
     def describe(self) -> str:
         """Images, masks, classes and faults in one line for a person."""
-        records, held_out = self.records, int(self.is_validation.sum())
+        unused = len(self.records) - int(self.is_training.sum()) - int(self.is_validation.sum())
+        kinds = Counter(fault.kind for fault in self.faults)
         return (
-            f"{self.root}: {len(records) - held_out} training and {held_out} validation images, "
-            f"{len(records.class_ids)} masks, {len(self.classes)} classes ({self.spec.name})"
-            + (f"; {len(self.faults)} faults left out" if self.faults else "")
+            f"{self.root}: {self.is_training.sum()} training and {self.is_validation.sum()} validation images, "
+            f"{len(self.records.class_ids)} masks, {len(self.classes)} classes ({self.spec.name})"
+            + (f"; {unused} images not used (data.split_file)" if unused else "")
+            + (f"; left out: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}" if kinds else "")
         )
 
     def train_dataloader(self) -> DataLoader:
         """Batches for training, alike in aspect."""
-        images = np.flatnonzero(~self.is_validation)
+        images = np.flatnonzero(self.is_training)
         sizes = self.records.sizes[images]
         sampler = AspectBatchSampler(
             lying=sizes[:, 1] > sizes[:, 0],

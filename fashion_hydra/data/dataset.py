@@ -11,8 +11,8 @@ from torch.utils.data import Dataset
 from fashion_hydra import rle
 from fashion_hydra.data.augment import Augment, Photometric, scaled_size, source_index
 from fashion_hydra.data.classes import ClassSet
-from fashion_hydra.data.kaggle import Records
-from fashion_hydra.errors import UserError
+from fashion_hydra.data.images import read_pixels
+from fashion_hydra.data.records import Records
 from fashion_hydra.structures import Batch, CropMasks, Size, Targets
 
 PAD_DIVISOR = 32  # the coarsest stride that the feature pyramid adds up
@@ -34,14 +34,9 @@ def read_image(records: Records, image: int) -> np.ndarray:
     Raises:
         UserError: the file cannot be decoded, or not to the size that its header told.
     """
+    height, width = (int(edge) for edge in records.sizes[image])
     path = records.folder / str(records.files[image])
-    flags = cv2.IMREAD_COLOR if records.turned[image] else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imread(str(path), flags)
-    if pixels is None or pixels.shape[:2] != tuple(records.sizes[image]):
-        got = "nothing" if pixels is None else f"{pixels.shape[0]}x{pixels.shape[1]}"
-        height, width = records.sizes[image]
-        raise UserError(f"{path}: decodes to {got} instead of {height}x{width}; mend or remove the file")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return read_pixels(path, size=(height, width), orientation=int(records.orientation[image]))
 
 
 def crop_masks(records: Records, masks: Sequence[int], *, old: Size, new: Size, flip: bool) -> CropMasks:

@@ -1,96 +1,34 @@
-"""Kaggle's folder (train.csv, train/, label_descriptions.json) -> records, with every fault told."""
+"""Kaggle's folder: train.csv in either schema, train/, label_descriptions.json."""
 
 import csv
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from fashion_hydra import rle
+from fashion_hydra.data.index import read_source
+from fashion_hydra.data.records import Fault, Records, RecordsBuilder
 from fashion_hydra.errors import UserError
-from fashion_hydra.tables import full_class_id, open_csv
+from fashion_hydra.tables import full_class_id, open_csv, unpacked_size
 
 CSV_NAMES = ("train.csv", "train.csv.zip", "train.csv.gz")
-_EXIF_ORIENTATION = 0x0112
-_QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".ppm")
+_COLUMNS = ("ImageId", "EncodedPixels", "Height", "Width", "ClassId")
 
 
-@dataclass(frozen=True)
-class Fault:
-    """Something wrong with the data: what, where, and what is done about it."""
-
-    kind: str
-    image_id: str
-    row: int
-    value: str
-    action: str
-
-
-@dataclass(frozen=True)
-class Records:
-    """Images and their masks as flat arrays: shared by workers without a copy.
+def read_records(root: Path, *, csv_name: str | None = None, decode: bool = False) -> tuple[Records, list[Fault]]:
+    """Read a folder in Kaggle's layout, see `fashion_hydra.data.index.read_source`.
 
     Args:
-        folder: where the image files are.
-        image_ids: (I,) as in the CSV.
-        files: (I,) file names below `folder`.
-        sizes: int32 (I, 2), height and width of the frame that the masks are drawn in.
-        turned: bool (I,), whether EXIF's orientation has to be applied to arrive at that frame.
-        first: int64 (I + 1,), masks of image i are `first[i]:first[i + 1]`.
-        class_ids: (M,) ClassId strings with attributes, such as `6_28_77`.
-        categories: int16 (M,).
-        boxes: int32 (M, 4).
-        run_first: int64 (M + 1,), runs of mask m are `run_first[m]:run_first[m + 1]`.
-        runs: int32 (R, 2), 0-indexed start and length, column-major.
-        names: category id -> name.
+        root: the folder.
+        csv_name: annotation file below it, when it is not train.csv.
+        decode: read every image to its end.
     """
-
-    folder: Path
-    image_ids: np.ndarray
-    files: np.ndarray
-    sizes: np.ndarray
-    turned: np.ndarray
-    first: np.ndarray
-    class_ids: np.ndarray
-    categories: np.ndarray
-    boxes: np.ndarray
-    run_first: np.ndarray
-    runs: np.ndarray
-    names: Mapping[int, str]
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def instances(self, image: int) -> range:
-        """Indices of the masks of one image."""
-        return range(int(self.first[image]), int(self.first[image + 1]))
-
-    def runs_of(self, mask: int) -> np.ndarray:
-        """The runs of one mask: int64 (K, 2)."""
-        return self.runs[self.run_first[mask] : self.run_first[mask + 1]].astype(np.int64)
-
-    def category_table(self) -> np.ndarray:
-        """Which categories each image has: uint8 (I, C), columns in the order of `names`."""
-        table = np.zeros((len(self), len(self.names)), dtype=np.uint8)
-        column = {category: i for i, category in enumerate(self.names)}
-        owner = np.repeat(np.arange(len(self)), np.diff(self.first))
-        table[owner, [column[int(c)] for c in self.categories]] = 1
-        return table
-
-
-@dataclass
-class _Image:
-    """An image while the CSV is read: its rows may stand anywhere."""
-
-    height: int
-    width: int
-    row: int
-    class_ids: list[str] = field(default_factory=list)
-    runs: list[np.ndarray] = field(default_factory=list)
+    return read_source(KaggleFolder(root, csv_name), decode=decode)
 
 
 def find_csv(root: Path, name: str | None = None) -> Path:
@@ -107,12 +45,13 @@ def find_csv(root: Path, name: str | None = None) -> Path:
             return root / candidate
     found = ", ".join(sorted(p.name + "/" * p.is_dir() for p in root.iterdir())[:8]) or "nothing"
     raise UserError(
-        f"data.root={root}: no {wanted[0]} (found: {found}). Put Kaggle's train.csv there or name it with data.csv=..."
+        f"data.root={root}: no {wanted[0]} (found: {found}). Put Kaggle's train.csv there, "
+        "or name it with data.annotations=..."
     )
 
 
-def read_categories(root: Path) -> dict[int, str]:
-    """Category id -> name, from label_descriptions.json.
+def read_labels(root: Path) -> tuple[dict[int, str], frozenset[int] | None]:
+    """Category id -> name, and the attributes' ids (None where none are described), from label_descriptions.json.
 
     Raises:
         UserError: the file is missing or is not what Kaggle gives.
@@ -122,141 +61,169 @@ def read_categories(root: Path) -> dict[int, str]:
         raise UserError(f"data.root={root}: no label_descriptions.json. Put Kaggle's there: it names the categories")
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
-        return {int(c["id"]): str(c["name"]) for c in described["categories"]}
+        attributes = frozenset(int(a["id"]) for a in described.get("attributes", ()))
+        return {int(c["id"]): str(c["name"]) for c in described["categories"]}, attributes or None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a list of categories with id and name ({error!r})") from error
 
 
-def read_records(root: Path, *, csv_name: str | None = None) -> tuple[Records, list[Fault]]:
-    """Read a folder in Kaggle's layout, either schema.
+class KaggleFolder:
+    """A folder in Kaggle's layout, either schema.
 
     Args:
         root: the folder.
-        csv_name: annotation file below it, when it is not train.csv.
-
-    Returns:
-        What can be used, and the faults of what was left out.
+        annotations: the CSV below it, when it is not train.csv.
 
     Raises:
-        UserError: the folder, the CSV's header or the label descriptions are unusable.
+        UserError: the folder, the CSV or the label descriptions are missing or unusable.
     """
-    path = find_csv(root, csv_name)
-    names = read_categories(root)
-    faults: list[Fault] = []
-    images = _read_rows(path, names, faults)
-    folder = root / "train"
-    return _assemble(folder, images, names, faults), faults
+
+    def __init__(self, root: str | Path, annotations: str | None = None) -> None:
+        self.root = Path(root)
+        self.path = find_csv(self.root, annotations)
+        self.names, self.attributes = read_labels(self.root)
+        self.folder = self.root / "train"
+        self.first_rows: dict[str, int] = {}
+
+    def key(self) -> Mapping[str, str]:
+        """The folder and its annotation file."""
+        return {"kaggle": str(self.path.absolute())}
+
+    def files(self) -> Sequence[Path]:
+        """The CSV and the label descriptions."""
+        return (self.path, self.root / "label_descriptions.json")
+
+    def categories(self) -> Mapping[int, str]:
+        """From label_descriptions.json."""
+        return self.names
+
+    def row_of(self, image_id: str) -> int:
+        """The first line of the CSV that names the image."""
+        return self.first_rows[image_id]
+
+    def file_of(self, image_id: str) -> str:
+        """The image's file: the 2020 schema leaves the suffix out."""
+        if (self.folder / image_id).is_file():
+            return image_id
+        for suffix in IMAGE_SUFFIXES:
+            for written in (suffix, suffix.upper()):
+                if (self.folder / (image_id + written)).is_file():
+                    return image_id + written
+        return image_id if Path(image_id).suffix.lower() in IMAGE_SUFFIXES else f"{image_id}.jpg"
+
+    def scan(self, builder: RecordsBuilder, faults: list[Fault]) -> None:
+        """Read the CSV row by row.
+
+        Raises:
+            UserError: a column is missing, there are no rows, or the file is no CSV.
+        """
+        seen: set[int] = set()
+        for line, row in self._lines():
+            _Row(self, line, row, builder, faults).read(seen)
+        if not builder.image_ids:
+            raise UserError(f"{self.path}: no row that names an image and its size")
+
+    def _lines(self) -> Iterator[tuple[dict[str, str], int]]:
+        """The rows as column -> value, with their line numbers; missing values are empty."""
+        with (
+            open_csv(self.path) as stream,
+            tqdm(total=unpacked_size(self.path), desc=f"reading {self.path.name}", unit="B", unit_scale=True,
+                 disable=None) as bar,
+        ):  # fmt: skip
+            reader = csv.reader(stream)
+            header = next(reader, [])
+            if missing := sorted(set(_COLUMNS) - set(header)):
+                raise UserError(f"{self.path}: no column {', '.join(missing)} (header: {','.join(header)[:200]})")
+            for values in reader:
+                if values:
+                    bar.update(sum(map(len, values)) + len(values))
+                    yield dict(zip_longest(header, values[: len(header)], fillvalue="")), reader.line_num
 
 
-def _read_rows(path: Path, names: Mapping[int, str], faults: list[Fault]) -> dict[str, _Image]:
-    images: dict[str, _Image] = {}
-    with open_csv(path) as stream:
-        reader = csv.DictReader(stream)
-        header = set(reader.fieldnames or ())
-        missing = {"ImageId", "EncodedPixels", "Height", "Width", "ClassId"} - header
-        if missing:
-            raise UserError(
-                f"{path}: no column {', '.join(sorted(missing))} (header: {','.join(reader.fieldnames or ())})"
-            )
-        for row, line in enumerate(tqdm(reader, desc=f"reading {path.name}", unit=" masks", disable=None), start=2):
-            _add_row(images, line, row, names, faults)
-    if not images:
-        raise UserError(f"{path}: no rows with a usable mask")
-    return images
+class _Row:
+    """One row of the CSV on its way into the builder."""
+
+    def __init__(
+        self, source: KaggleFolder, line: Mapping[str, str], row: int, builder: RecordsBuilder, faults: list[Fault]
+    ) -> None:
+        self.source, self.line, self.row, self.builder, self.faults = source, line, row, builder, faults
+        self.image_id = line["ImageId"].strip()
+
+    def fault(self, kind: str, value: str, action: str = "row dropped") -> None:
+        shown = value if len(value) <= 120 else f"{value[:117]}..."
+        self.faults.append(Fault(kind, self.image_id, self.row, shown, action))
+
+    def read(self, seen: set[int]) -> None:
+        """Check the row and add its mask; `seen` holds the hashes of the rows before."""
+        if (size := self._size()) is None:
+            return
+        content = hash(tuple(self.line.values()))
+        if content in seen:
+            self.fault("duplicate-row", f"ClassId {self.line['ClassId']}, the same mask as before")
+            return
+        seen.add(content)
+        if not self.line["EncodedPixels"].strip():
+            if self.line["ClassId"].strip():  # without a class it says that nothing is on the photo
+                self.fault("empty-mask", f"ClassId {self.line['ClassId']}")
+            return
+        class_id, runs = self._class_id(), self._runs(size)
+        if class_id is not None and runs is not None:
+            self.builder.add(self.image_id, class_id, runs)
+
+    def _size(self) -> tuple[int, int] | None:
+        """The image's size, once the image is known to the builder."""
+        line = self.line
+        try:
+            size = int(line["Height"]), int(line["Width"])
+        except ValueError:
+            size = (0, 0)
+        if not self.image_id:
+            self.fault("bad-row", "no ImageId")
+            return None
+        if min(size) < 1:
+            self.fault("bad-size", f"{line['Height']}x{line['Width']} (height x width)")
+            return None
+        self.source.first_rows.setdefault(self.image_id, self.row)
+        first = self.builder.image(self.image_id, size)
+        if first != size:
+            self.fault("sizes-differ-between-rows", f"{size[0]}x{size[1]} after {first[0]}x{first[1]}")
+            return None
+        return size
+
+    def _class_id(self) -> str | None:
+        written = f"{self.line['ClassId']} {self.line.get('AttributesIds', '')}".strip()
+        try:
+            category, *attributes = full_class_id(self.line["ClassId"], self.line.get("AttributesIds")).split("_")
+        except UserError:
+            self.fault("unknown-class", written)
+            return None
+        if int(category) not in self.source.names:
+            self.fault("unknown-class", written)
+            return None
+        known = self.source.attributes
+        if known is not None and (strange := [a for a in attributes if int(a) not in known]):
+            self.fault("unknown-attribute", f"{','.join(strange)} in {written}", "attribute left out")
+            attributes = [a for a in attributes if a not in strange]
+        return "_".join([category, *attributes])
+
+    def _runs(self, size: tuple[int, int]) -> np.ndarray | None:
+        try:
+            raw = rle.kaggle_to_runs(self.line["EncodedPixels"])
+        except rle.BadRuns as error:
+            self.fault(error.kind, str(error))
+            return None
+        ends = raw.sum(axis=1)
+        if ends.max() > size[0] * size[1]:
+            self.fault("runs-beyond-image", f"pixel {ends.max()} of {size[0] * size[1]}")
+            return None
+        if (raw[1:, 0] < raw[:-1, 0]).any():
+            self.fault("unsorted-runs", _pair(raw, raw[1:, 0] < raw[:-1, 0]), "runs sorted")
+        runs = rle.normalise_runs(raw)
+        if (surplus := int(raw[:, 1].sum() - runs[:, 1].sum())) > 0:
+            self.fault("overlapping-runs", f"{surplus} pixels told twice", "runs merged")
+        return runs
 
 
-def _add_row(
-    images: dict[str, _Image],
-    line: Mapping[str, str],
-    row: int,
-    names: Mapping[int, str],
-    faults: list[Fault],
-) -> None:
-    image_id = line["ImageId"]
-
-    def fault(kind: str, value: str) -> None:
-        faults.append(Fault(kind, image_id, row, value[:60], "row dropped"))
-
-    try:
-        height, width = int(line["Height"]), int(line["Width"])
-    except (TypeError, ValueError):
-        return fault("bad-size", f"{line['Height']}x{line['Width']}")
-    image = images.setdefault(image_id, _Image(height, width, row))
-    if (height, width) != (image.height, image.width):
-        return fault("sizes-differ-between-rows", f"{height}x{width} after {image.height}x{image.width}")
-    if not (line["EncodedPixels"] or "").strip():
-        return None  # an image without this mask: as in a submission
-    try:
-        class_id = full_class_id(line["ClassId"], line.get("AttributesIds"))
-    except UserError:
-        return fault("unknown-class", f"{line['ClassId']} {line.get('AttributesIds') or ''}".strip())
-    if int(class_id.partition("_")[0]) not in names:
-        return fault("unknown-class", class_id)
-    try:
-        runs = rle.normalise_runs(rle.kaggle_to_runs(line["EncodedPixels"]))
-    except UserError as error:
-        return fault("bad-runs", str(error))
-    if runs[-1].sum() > height * width:
-        return fault("beyond-image", f"pixel {runs[-1].sum()} of {height * width}")
-    image.class_ids.append(class_id)
-    image.runs.append(runs.astype(np.int32))
-    return None
-
-
-def _assemble(folder: Path, images: Mapping[str, _Image], names: Mapping[int, str], faults: list[Fault]) -> Records:
-    kept: list[tuple[str, str, _Image, bool]] = []
-    for image_id, image in tqdm(images.items(), desc="checking images", unit=" images", disable=None):
-        file = _file_of(folder, image_id)
-        kind, value, turned = _check_image(folder, file, image)
-        if kind:
-            faults.append(Fault(kind, image_id, image.row, value, "image dropped"))
-        else:
-            kept.append((image_id, file, image, turned))
-    if not kept:
-        first = faults[0]
-        raise UserError(
-            f"{folder}: none of {len(images)} images is usable; first: {first.kind} {first.image_id} {first.value}"
-        )
-    runs = [r for _, _, image, _ in kept for r in image.runs]
-    heights = [image.height for _, _, image, _ in kept for _ in image.runs]
-    class_ids = [c for _, _, image, _ in kept for c in image.class_ids]
-    boxes = [rle.runs_to_box(r, height=h) for r, h in zip(runs, heights, strict=True)]
-    return Records(
-        folder=folder,
-        image_ids=np.array([k[0] for k in kept]),
-        files=np.array([k[1] for k in kept]),
-        sizes=np.array([(k[2].height, k[2].width) for k in kept], dtype=np.int32),
-        turned=np.array([k[3] for k in kept]),
-        first=np.cumsum([0, *(len(k[2].runs) for k in kept)], dtype=np.int64),
-        class_ids=np.array(class_ids, dtype=str),
-        categories=np.array([int(c.partition("_")[0]) for c in class_ids], dtype=np.int16),
-        boxes=np.array(boxes, dtype=np.int32).reshape(-1, 4),
-        run_first=np.cumsum([0, *map(len, runs)], dtype=np.int64),
-        runs=np.concatenate(runs) if runs else np.zeros((0, 2), np.int32),
-        names=names,
-    )
-
-
-def _file_of(folder: Path, image_id: str) -> str:
-    """The file of an image: the 2020 schema leaves `.jpg` out."""
-    return image_id if Path(image_id).suffix or (folder / image_id).is_file() else f"{image_id}.jpg"
-
-
-def _check_image(folder: Path, file: str, image: _Image) -> tuple[str, str, bool]:
-    """Kind and value of the fault (empty when fine), and whether EXIF's quarter turn is part of the masks' frame."""
-    path = folder / file
-    if not path.resolve().is_relative_to(folder.resolve()):
-        return "outside-folder", file, False
-    if not path.is_file():
-        return "missing-image", file, False
-    try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
-    except Exception as error:  # Pillow raises whatever a broken header leads to
-        return "unreadable-image", repr(error)[:60], False
-    if (height, width) == (image.height, image.width):
-        return "", "", False
-    if orientation in _QUARTER_TURNS and (width, height) == (image.height, image.width):
-        return "", "", True
-    return "size-mismatch", f"CSV {image.height}x{image.width}, file {height}x{width}", False
+def _pair(raw: np.ndarray, where: np.ndarray) -> str:
+    i = int(np.flatnonzero(where)[0])
+    return f"start {raw[i + 1, 0] + 1} after {raw[i, 0] + 1}"

@@ -1,12 +1,18 @@
 """Hold-out and k-fold splits, stratified over the categories that each image has."""
 
 import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 
 from fashion_hydra.errors import UserError
+
+UNUSED = -1
+"""Fold of an image that neither trains nor validates."""
 
 
 def stratified_folds(category_table: np.ndarray, *, folds: int, seed: int) -> np.ndarray:
@@ -33,15 +39,95 @@ def stratified_folds(category_table: np.ndarray, *, folds: int, seed: int) -> np
     return fold_of
 
 
-def write_split(path: Path, image_ids: np.ndarray, validation: np.ndarray) -> None:
-    """Write which images train and which validate, as a CSV that a person can edit.
+def write_split(path: Path, image_ids: Sequence[str] | np.ndarray, fold_of: np.ndarray) -> None:
+    """Write each image's fold as a CSV that a person can edit and `read_split` reads.
 
     Args:
         path: the CSV.
         image_ids: (I,).
+        fold_of: (I,), see `stratified_folds`.
+    """
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["ImageId", "fold"])
+        writer.writerows((i, f if f != UNUSED else "") for i, f in zip(image_ids, fold_of.tolist(), strict=True))
+    os.replace(part, path)
+
+
+def read_split(path: Path, image_ids: Sequence[str] | np.ndarray, *, left_out: frozenset[str]) -> np.ndarray:
+    """Read a split; images that it does not name, or names without a fold, are not used.
+
+    Args:
+        path: a CSV with the columns ImageId and fold.
+        image_ids: (I,) of the data.
+        left_out: images that the data names but that are left out for a fault.
+
+    Returns:
+        int64 (I,), fold of each image or `UNUSED`.
+
+    Raises:
+        UserError: the file is missing or has a row that cannot be meant.
+    """
+    if not path.is_file():
+        raise UserError(f"data.split_file={path}: no such file. `fashion-hydra split` writes one")
+    index = {str(image_id): i for i, image_id in enumerate(image_ids)}
+    fold_of = np.full(len(index), UNUSED, dtype=np.int64)
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream)
+        if not {"ImageId", "fold"} <= set(reader.fieldnames or ()):
+            raise UserError(f"{path}: columns ImageId and fold expected, got {','.join(reader.fieldnames or ())}")
+        seen: set[str] = set()
+        for line in reader:
+            image_id, fold = line["ImageId"], (line["fold"] or "").strip()
+            where = f"{path}, row {reader.line_num}"
+            if image_id in seen:
+                raise UserError(f"{where}: {image_id} a second time")
+            if image_id not in index and image_id not in left_out:
+                raise UserError(f"{where}: the data has no image {image_id}")
+            if fold and not fold.isdecimal():
+                raise UserError(f"{where}: fold {fold!r}: a number from 0, or nothing for an image not to be used")
+            seen.add(image_id)
+            if image_id in index and fold:
+                fold_of[index[image_id]] = int(fold)
+    return fold_of
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How far the classes' shares of images differ between validation and training.
+
+    A class's deviation is |share of validation images that have it / share of training images that have it - 1|,
+    over the classes that some training image has.
+
+    Args:
+        worst: the largest.
+        worst_class: its column in the table.
+        mean: over the classes.
+    """
+
+    worst: float
+    worst_class: int
+    mean: float
+
+
+def deviation(category_table: np.ndarray, validation: np.ndarray) -> Deviation:
+    """Measure a split.
+
+    Args:
+        category_table: (I, C), 1 where the image has the category.
         validation: bool (I,).
     """
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["ImageId", "split"])
-        writer.writerows((i, "val" if v else "train") for i, v in zip(image_ids, validation, strict=True))
+    train, val = (category_table[chosen].mean(axis=0) for chosen in (~validation, validation))
+    able = np.flatnonzero(train > 0)
+    relative = np.abs(val[able] / train[able] - 1)
+    worst = int(relative.argmax())
+    return Deviation(float(relative[worst]), int(able[worst]), float(relative.mean()))
+
+
+def random_deviation(category_table: np.ndarray, validation: np.ndarray, *, seed: int, draws: int = 50) -> Deviation:
+    """The same measures of random splits of that size: the medians over some draws."""
+    rng = np.random.default_rng(seed)
+    drawn = [deviation(category_table, rng.permutation(validation)) for _ in range(draws)]
+    typical = sorted(drawn, key=lambda d: d.worst)[draws // 2]
+    return Deviation(typical.worst, typical.worst_class, float(np.median([d.mean for d in drawn])))

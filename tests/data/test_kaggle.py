@@ -1,11 +1,11 @@
 import gzip
+import json
 import shutil
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from pycocotools import mask as coco_mask
 
 from fashion_hydra.data.kaggle import read_records
@@ -56,25 +56,93 @@ def test_attributes_ascend_by_number():
     assert full_class_id("3", "115, 20,9") == "3_9_20_115"
 
 
+FAULTY_ROWS = [
+    (row(pixels="1 2 3"), "odd-runs", "values, the last 3"),
+    (row(pixels="1 x"), "runs-not-numbers", "the length 'x', is not an integer"),
+    (row(pixels="1.5 2"), "runs-not-numbers", "the start '1.5', is not an integer"),
+    (row(pixels="0 2"), "start-below-1", "the start '0', must be at least 1"),
+    (row(pixels="5 -1"), "length-below-1", "the length '-1', must be at least 1"),
+    (row(pixels="5 0"), "length-below-1", "the length '0', must be at least 1"),
+    (row(pixels="199 3"), "runs-beyond-image", "pixel 201 of 200"),
+    (row(pixels=f"1 {10**30}"), "runs-beyond-image", "larger than any image"),
+    (row(pixels=" "), "empty-mask", "ClassId 6"),
+    (row(), "duplicate-row", "ClassId 6, the same mask"),
+    (row(class_id="46"), "unknown-class", "46"),
+    (row(class_id="shirt"), "unknown-class", "shirt"),
+    (row(class_id=""), "unknown-class", ""),
+    (row(height="ten"), "bad-size", "tenx20"),
+    (row(height=-10), "bad-size", "-10x20"),
+    (row(image=""), "bad-row", "no ImageId"),
+    (row(height=20, width=10), "sizes-differ-between-rows", "20x10 after 10x20"),
+]
+
+
+@pytest.mark.parametrize(("faulty", "kind", "value"), FAULTY_ROWS, ids=lambda v: v if isinstance(v, str) else "")
+def test_faulty_rows_are_left_out_and_named(kaggle_folder, faulty, kind, value):
+    records, faults = read_records(kaggle_folder([row(), faulty], {"a.jpg": (10, 20)}))
+    assert [(f.kind, f.row, f.image_id, f.action) for f in faults] == [(kind, 3, faulty["ImageId"], "row dropped")]
+    assert value in faults[0].value
+    assert len(records.class_ids) == 1
+
+
 @pytest.mark.parametrize(
-    ("faulty", "kind"),
+    ("pixels", "kinds"),
     [
-        (row(pixels="1 2 3"), "bad-runs"),
-        (row(pixels="0 2"), "bad-runs"),
-        (row(pixels="1 x"), "bad-runs"),
-        (row(pixels="5 -1"), "bad-runs"),
-        (row(pixels="199 3"), "beyond-image"),
-        (row(class_id="46"), "unknown-class"),
-        (row(class_id="shirt"), "unknown-class"),
-        (row(class_id=""), "unknown-class"),
-        (row(height="ten"), "bad-size"),
-        (row(height=20, width=10), "sizes-differ-between-rows"),
+        ("11 3 1 3", ["unsorted-runs"]),
+        ("1 3 3 2 11 3", ["overlapping-runs"]),
+        ("11 3 1 3 2 2", ["unsorted-runs", "overlapping-runs"]),
     ],
 )
-def test_faulty_rows_are_left_out_and_named(kaggle_folder, faulty, kind):
-    records, faults = read_records(kaggle_folder([row(), faulty], {"a.jpg": (10, 20)}))
-    assert [(f.kind, f.row, f.image_id) for f in faults] == [(kind, 3, "a.jpg")]
-    assert len(records.class_ids) == 1
+def test_runs_out_of_order_are_told_and_mended(kaggle_folder, pixels, kinds):
+    records, faults = read_records(kaggle_folder([row(pixels=pixels)], {"a.jpg": (10, 20)}))
+    assert [f.kind for f in faults] == kinds
+    assert all(f.action in ("runs sorted", "runs merged") for f in faults)
+    told = pixels.split()
+    wanted = np.zeros(200, np.uint8)
+    for start, length in zip(told[::2], told[1::2], strict=True):
+        wanted[int(start) - 1 : int(start) - 1 + int(length)] = 1
+    drawn = runs_to_bitmap(records.runs_of(0), height=10, width=20)
+    assert (drawn.ravel("F") == wanted).all()
+
+
+def test_runs_that_touch_are_no_fault(kaggle_folder):
+    records, faults = read_records(kaggle_folder([row(pixels="1 3 4 2")], {"a.jpg": (10, 20)}))
+    assert faults == []
+    assert records.areas.tolist() == [5]
+
+
+def test_a_row_without_class_and_mask_is_a_photo_of_nothing(kaggle_folder):
+    images = {"a.jpg": (10, 20), "b.jpg": (4, 4)}
+    records, faults = read_records(kaggle_folder([row(), row("b.jpg", "", 4, 4, "")], images))
+    assert faults == []
+    assert np.diff(records.first).tolist() == [1, 0]
+
+
+def test_an_unknown_attribute_is_told_and_left_out(kaggle_folder):
+    root = kaggle_folder([row(class_id="6_28_500")], {"a.jpg": (10, 20)})
+    described = json.loads((root / "label_descriptions.json").read_text())
+    described["attributes"] = [{"id": i, "name": f"attribute {i}"} for i in range(92)]
+    (root / "label_descriptions.json").write_text(json.dumps(described))
+    records, faults = read_records(root)
+    assert [(f.kind, f.value, f.action) for f in faults] == [
+        ("unknown-attribute", "500 in 6_28_500", "attribute left out")
+    ]
+    assert records.class_ids.tolist() == ["6_28"]
+
+
+def test_a_photo_without_rows_is_told_and_not_used(kaggle_folder):
+    records, faults = read_records(kaggle_folder([row()], {"a.jpg": (10, 20), "b.jpg": (4, 4)}))
+    assert [(f.kind, f.image_id) for f in faults] == [("image-without-rows", "b.jpg")]
+    assert records.image_ids.tolist() == ["a.jpg"]
+
+
+def test_a_short_row_is_a_fault_and_not_the_end(kaggle_folder):
+    root = kaggle_folder([row(), row("b.jpg", "1 1", 4, 4)], {"a.jpg": (10, 20), "b.jpg": (4, 4)})
+    lines = (root / "train.csv").read_text().splitlines()
+    (root / "train.csv").write_text("\n".join([lines[0], lines[1], "a.jpg,5 5", "", lines[2]]))
+    records, faults = read_records(root)
+    assert [(f.kind, f.row) for f in faults] == [("bad-size", 3)]
+    assert records.image_ids.tolist() == ["a.jpg", "b.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -83,6 +151,8 @@ def test_faulty_rows_are_left_out_and_named(kaggle_folder, faulty, kind):
         ("b.jpg", (20, 10), "size-mismatch"),
         ("missing.jpg", None, "missing-image"),
         ("../label_descriptions.json", None, "outside-folder"),
+        ("x/../../label_descriptions.json", None, "outside-folder"),
+        ("/etc/hostname", None, "outside-folder"),
     ],
 )
 def test_faulty_images_are_left_out_and_named(kaggle_folder, image, size, kind):
@@ -92,22 +162,17 @@ def test_faulty_images_are_left_out_and_named(kaggle_folder, image, size, kind):
     assert records.image_ids.tolist() == ["a.jpg"]
 
 
-def test_an_image_that_is_none_is_left_out(kaggle_folder):
-    root = kaggle_folder([row(), row("b.jpg")], {"a.jpg": (10, 20)})
-    (root / "train" / "b.jpg").write_bytes(b"not a picture")
-    _, faults = read_records(root)
-    assert [f.kind for f in faults] == ["unreadable-image"]
-
-
-def test_a_turned_photo_is_read_in_the_frame_of_its_masks(kaggle_folder):
-    root = kaggle_folder([row(height=20, width=10)], {"a.jpg": (10, 20)})
-    picture = Image.open(root / "train" / "a.jpg")
-    exif = picture.getexif()
-    exif[0x0112] = 6
-    picture.save(root / "train" / "a.jpg", exif=exif)
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [(b"not a picture", "unreadable-image"), (b"", "unreadable-image"), ("half", "cut-short-image")],
+)
+def test_a_broken_image_is_left_out(kaggle_folder, content, kind):
+    root = kaggle_folder([row(), row("b.jpg", "1 1", 64, 64)], {"a.jpg": (10, 20), "b.jpg": (64, 64)})
+    path = root / "train" / "b.jpg"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content == "half" else content)
     records, faults = read_records(root)
-    assert faults == []
-    assert records.turned.tolist() == [True]
+    assert [(f.kind, f.image_id, f.row, f.action) for f in faults] == [(kind, "b.jpg", 3, "image dropped")]
+    assert records.image_ids.tolist() == ["a.jpg"]
 
 
 @pytest.mark.parametrize("packed", ["train.csv.gz", "train.csv.zip"])
@@ -164,3 +229,12 @@ def test_real_photos_agree_with_pycocotools():
         bitmap = runs_to_bitmap(records.runs_of(mask), height=height, width=width)
         x, y, w, h = coco_mask.toBbox(coco_mask.encode(np.asfortranarray(bitmap)))
         assert records.boxes[mask].tolist() == [x, y, x + w, y + h]
+
+
+@pytest.mark.skipif(not (SHARED / "imat2020_sample").is_dir(), reason="real photos are not at hand")
+def test_both_schemas_of_the_same_real_photos_give_the_same_records():
+    new, old = (read_records(SHARED / "imat2020_sample", csv_name=name)[0] for name in (None, "train_2019_schema.csv"))
+    assert [i.removesuffix(".jpg") for i in old.image_ids.tolist()] == new.image_ids.tolist()
+    for name in ("files", "sizes", "first", "categories", "boxes", "areas", "run_first", "runs"):
+        assert (getattr(new, name) == getattr(old, name)).all(), name
+    assert any("_" in class_id for class_id in new.class_ids.tolist())

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from fashion_hydra.data.split import stratified_folds, write_split
+from fashion_hydra.data.split import (
+    UNUSED,
+    deviation,
+    random_deviation,
+    read_split,
+    stratified_folds,
+    write_split,
+)
 from fashion_hydra.errors import UserError
 
 
@@ -37,6 +44,49 @@ def test_impossible_folds_are_refused(folds):
         stratified_folds(table(60), folds=folds, seed=1)
 
 
-def test_the_split_is_written_as_a_table(tmp_path):
-    write_split(tmp_path / "split.csv", np.array(["a.jpg", "b.jpg"]), np.array([True, False]))
-    assert (tmp_path / "split.csv").read_text().split() == ["ImageId,split", "a.jpg,val", "b.jpg,train"]
+def test_a_split_is_written_and_read_again(tmp_path):
+    ids, fold_of = np.array(["a.jpg", "b.jpg", "c.jpg"]), np.array([1, 0, UNUSED])
+    write_split(tmp_path / "split.csv", ids, fold_of)
+    assert (tmp_path / "split.csv").read_text().split() == ["ImageId,fold", "a.jpg,1", "b.jpg,0", "c.jpg,"]
+    assert (read_split(tmp_path / "split.csv", ids, left_out=frozenset()) == fold_of).all()
+
+
+def test_an_edited_split_leaves_out_what_it_does_not_name(tmp_path):
+    (tmp_path / "split.csv").write_text("ImageId,fold,note\nb.jpg,0,mine\na.jpg,,\nfaulty.jpg,1,\n")
+    ids = np.array(["a.jpg", "b.jpg", "c.jpg"])
+    fold_of = read_split(tmp_path / "split.csv", ids, left_out=frozenset({"faulty.jpg"}))
+    assert fold_of.tolist() == [UNUSED, 0, UNUSED]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("ImageId,part\na.jpg,0\n", "columns ImageId and fold expected, got ImageId,part"),
+        ("ImageId,fold\na.jpg,0\na.jpg,1\n", "row 3: a.jpg a second time"),
+        ("ImageId,fold\nz.jpg,0\n", "row 2: the data has no image z.jpg"),
+        ("ImageId,fold\na.jpg,val\n", "row 2: fold 'val': a number from 0"),
+    ],
+)
+def test_a_wrong_split_is_refused(tmp_path, text, told):
+    (tmp_path / "split.csv").write_text(text)
+    with pytest.raises(UserError, match=told):
+        read_split(tmp_path / "split.csv", np.array(["a.jpg"]), left_out=frozenset())
+
+
+def test_deviation_counts_images():
+    categories = np.array([[1, 1], [1, 0], [1, 1], [0, 0]], np.uint8)
+    found = deviation(categories, np.array([True, False, False, False]))
+    # first class: 1 of 1 against 2 of 3; second: 1 of 1 against 1 of 3
+    assert found.worst == pytest.approx(2.0)
+    assert found.worst_class == 1
+    assert found.mean == pytest.approx((0.5 + 2.0) / 2)
+
+
+def test_stratified_folds_deviate_less_than_random_ones():
+    categories = table(2000)
+    fold_of = stratified_folds(categories, folds=10, seed=777)
+    for fold in range(10):
+        found = deviation(categories, fold_of == fold)
+        random = random_deviation(categories, fold_of == fold, seed=fold)
+        assert found.mean < 0.7 * random.mean
+        assert found.worst < random.worst

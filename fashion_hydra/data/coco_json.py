@@ -1,0 +1,182 @@
+"""COCO's JSON, in and out (https://cocodataset.org/#format-data), with Fashionpedia's `attribute_ids` where given."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pycocotools import mask as coco_mask
+from tqdm import tqdm
+
+from fashion_hydra import rle
+from fashion_hydra.data.records import Fault, Records, RecordsBuilder
+from fashion_hydra.errors import UserError
+
+_IMAGE_FOLDERS = ("", "train", "images")
+
+
+class CocoFile:
+    """A folder of images and a JSON file in COCO's format; crowd regions are left out.
+
+    Args:
+        root: the images are there, or in its folder `train` or `images`.
+        annotations: the JSON file, below `root` or anywhere.
+
+    Raises:
+        UserError: the file is missing or is not in COCO's format.
+    """
+
+    def __init__(self, root: str | Path, annotations: str | None) -> None:
+        self.root = Path(root)
+        if not annotations:
+            raise UserError("data.annotations: give the JSON file in COCO's format")
+        self.path = next((p for p in (self.root / annotations, Path(annotations)) if p.is_file()), Path(annotations))
+        if not self.path.is_file():
+            raise UserError(f"data.annotations={annotations}: no such file, neither here nor below {self.root}")
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            self.images = {image["id"]: image for image in content["images"]}
+            self.annotations = content["annotations"]
+            self.names = {int(c["id"]): str(c["name"]) for c in content["categories"]}
+            files = [str(image["file_name"]) for image in self.images.values()]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{self.path}: not in COCO's format ({error!r})") from error
+        folders = (self.root / name for name in _IMAGE_FOLDERS)
+        self.folder = next((f for f in folders if any((f / file).is_file() for file in files[:10])), self.root)
+
+    def key(self) -> Mapping[str, str]:
+        """The file and the images' folder."""
+        return {"coco": str(self.path.absolute()), "images": str(self.folder.absolute())}
+
+    def files(self) -> Sequence[Path]:
+        """The JSON file."""
+        return (self.path,)
+
+    def categories(self) -> Mapping[int, str]:
+        """As the file lists them."""
+        return self.names
+
+    def row_of(self, image_id: str) -> int:
+        """Nothing: faults of images name the file."""
+        return 0
+
+    def file_of(self, image_id: str) -> str:
+        """Images are known by their files' names."""
+        return image_id
+
+    def scan(self, builder: RecordsBuilder, faults: list[Fault]) -> None:
+        """Read images and annotations into the builder."""
+        for image in self.images.values():
+            try:
+                size = int(image["height"]), int(image["width"])
+            except (KeyError, ValueError, TypeError):
+                size = (0, 0)
+            if min(size) < 1:
+                faults.append(Fault("bad-size", str(image["file_name"]), 0, f"{size[0]}x{size[1]}", "image dropped"))
+            else:
+                builder.image(str(image["file_name"]), size)
+        known, seen = set(builder.image_ids), set[int]()
+        for annotation in tqdm(self.annotations, desc=f"reading {self.path.name}", unit=" masks", disable=None):
+            image_id = str(self.images.get(annotation.get("image_id"), {}).get("file_name", ""))
+            if annotation.get("iscrowd") or (image_id and image_id not in known):
+                continue
+            kind, value = self._read(annotation, image_id, builder, seen)
+            if kind:
+                row = annotation.get("id")
+                faults.append(Fault(kind, image_id, row if isinstance(row, int) else 0, value, "annotation dropped"))
+
+    def _read(
+        self, annotation: Mapping[str, Any], image_id: str, builder: RecordsBuilder, seen: set[int]
+    ) -> tuple[str, str]:
+        """Add one annotation, or give the kind and value of its fault."""
+        if not image_id:
+            return "unknown-image", f"image_id {annotation.get('image_id')}"
+        category = annotation.get("category_id")
+        if category not in self.names:
+            return "unknown-class", f"category_id {category}"
+        height, width = builder.image(image_id, (0, 0))
+        try:
+            runs = segmentation_to_runs(annotation["segmentation"], height=height, width=width)
+            attributes = sorted(int(a) for a in annotation.get("attribute_ids", ()))
+        except Exception as error:  # pycocotools raises what its arguments lead to
+            return "bad-segmentation", " ".join(str(error).split())[:120]
+        if len(runs) == 0:
+            return "empty-mask", f"category_id {category}"
+        class_id = "_".join(map(str, [category, *attributes]))
+        content = hash((image_id, class_id, runs.tobytes()))
+        if content in seen:
+            return "duplicate-row", f"category_id {category}, the same mask as before"
+        seen.add(content)
+        builder.add(image_id, class_id, runs)
+        return "", ""
+
+
+def segmentation_to_runs(segmentation: Any, *, height: int, width: int) -> rle.Runs:
+    """Polygons, or a run-length encoding (compressed or not), of an image of that size.
+
+    Raises:
+        ValueError: none of these, or of another size.
+    """
+    if isinstance(segmentation, list):
+        if not segmentation or any(len(polygon) < 6 or len(polygon) % 2 for polygon in segmentation):
+            raise ValueError("a polygon needs three points or more, as x and y in turn")
+        encoded = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    else:
+        if list(segmentation["size"]) != [height, width]:
+            raise ValueError(f"run-length encoding of size {segmentation['size']}, image {[height, width]}")
+        counts = segmentation["counts"]
+        encoded = coco_mask.frPyObjects(segmentation, height, width) if isinstance(counts, list) else segmentation
+    runs = rle.coco_to_runs(encoded)
+    rle.check_runs_inside(runs, height=height, width=width)
+    return runs
+
+
+def write_coco(records: Records, path: Path, chosen: Sequence[int]) -> int:
+    """Write images and their masks as COCO's JSON, mask by mask, and put the file in its place when it is whole.
+
+    Args:
+        records: where they are.
+        path: the file.
+        chosen: which images.
+
+    Returns:
+        How many masks were written.
+    """
+    images = [
+        {"id": i, "file_name": str(records.files[i]), "height": int(h), "width": int(w)}
+        for i in chosen
+        for h, w in [records.sizes[i]]
+    ]
+    categories = [{"id": i, "name": name} for i, name in records.names.items()]
+    part = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with part.open("w", encoding="utf-8") as stream:
+        stream.write(f'{{"images": {json.dumps(images)},\n"categories": {json.dumps(categories)},\n"annotations": [')
+        for i in tqdm(chosen, desc="writing", unit=" images", disable=None):
+            for mask in records.instances(i):
+                stream.write(",\n" if count else "\n")
+                count += 1
+                stream.write(json.dumps(_annotation(records, i, mask, number=count)))
+        stream.write("\n]}\n")
+    os.replace(part, path)
+    return count
+
+
+def _annotation(records: Records, image: int, mask: int, *, number: int) -> dict[str, Any]:
+    height, width = (int(edge) for edge in records.sizes[image])
+    x0, y0, x1, y1 = records.boxes[mask].tolist()
+    encoded = rle.runs_to_coco(records.runs_of(mask), height=height, width=width)
+    counts = encoded["counts"]
+    category, *attributes = str(records.class_ids[mask]).split("_")
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": int(category),
+        "attribute_ids": [int(a) for a in attributes],
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": int(records.areas[mask]),
+        "iscrowd": 0,
+        "segmentation": {"size": encoded["size"], "counts": counts.decode() if isinstance(counts, bytes) else counts},
+    }

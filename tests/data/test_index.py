@@ -1,0 +1,147 @@
+"""Records are kept between runs and read anew when something changed."""
+
+import json
+import multiprocessing
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from fashion_hydra.data import index
+from fashion_hydra.data.index import read_source
+from fashion_hydra.data.kaggle import KaggleFolder, read_records
+from fashion_hydra.data.records import RecordsBuilder, open_records
+from fashion_hydra.rle import bitmap_to_runs
+
+
+def row(image="a.jpg", pixels="1 3 11 3", height=10, width=20, class_id="6"):
+    return {"ImageId": image, "EncodedPixels": pixels, "Height": height, "Width": width, "ClassId": class_id}
+
+
+@pytest.fixture
+def scans(monkeypatch):
+    """How many times a folder was read."""
+    counted = []
+    scan = KaggleFolder.scan
+    monkeypatch.setattr(KaggleFolder, "scan", lambda *arguments: (counted.append(1), scan(*arguments)))
+    return counted
+
+
+def test_the_second_read_is_from_the_cache(kaggle_folder, scans):
+    root = kaggle_folder([row(), row(pixels="x")], {"a.jpg": (10, 20)})
+    first, faults = read_records(root)
+    again, faults_again = read_records(root)
+    assert len(scans) == 1
+    assert faults_again == faults
+    assert isinstance(again.runs, np.memmap)
+    for name in ("image_ids", "sizes", "first", "class_ids", "boxes", "runs"):
+        assert (getattr(first, name) == getattr(again, name)).all()
+
+
+@pytest.mark.parametrize("change", ["csv", "labels", "image", "new image"])
+def test_a_change_is_noticed(kaggle_folder, scans, change):
+    root = kaggle_folder([row()], {"a.jpg": (10, 20)})
+    read_records(root)
+    path = {
+        "csv": root / "train.csv",
+        "labels": root / "label_descriptions.json",
+        "image": root / "train" / "a.jpg",
+        "new image": root / "train" / "b.jpg",
+    }[change]
+    if change == "new image":
+        path.write_bytes((root / "train" / "a.jpg").read_bytes())
+    os.utime(path, ns=(1, 1))
+    read_records(root)
+    assert len(scans) == 2
+
+
+def test_a_look_at_all_pixels_serves_a_look_at_headers_and_not_the_reverse(kaggle_folder, scans):
+    root = kaggle_folder([row()], {"a.jpg": (10, 20)})
+    for decode, reads in ((False, 1), (True, 2), (False, 2), (True, 2)):
+        read_source(KaggleFolder(root), decode=decode)
+        assert len(scans) == reads
+
+
+def test_an_interrupted_build_leaves_no_half_records(kaggle_folder, monkeypatch):
+    root = kaggle_folder([row()], {"a.jpg": (10, 20)})
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordsBuilder, "write", stop)
+        with pytest.raises(KeyboardInterrupt):
+            read_records(root)
+    records, _ = read_records(root)
+    assert len(records) == 1
+    assert not [p for p in index.cache_folder().iterdir() if ".new-" in p.name or ".old-" in p.name]
+
+
+def test_a_read_only_cache_is_done_without(kaggle_folder, monkeypatch):
+    monkeypatch.setenv("FASHION_HYDRA_CACHE", "/proc/nowhere")
+    records, _ = read_records(kaggle_folder([row()], {"a.jpg": (10, 20)}))
+    assert len(records) == 1
+
+
+def test_nothing_of_the_users_changes(kaggle_folder):
+    root = kaggle_folder([row(), row("missing.jpg")], {"a.jpg": (10, 20), "b.jpg": (4, 4)})
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else b"") for p in root.rglob("*")}
+    read_records(root)
+    assert {p: (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else b"") for p in root.rglob("*")} == before
+
+
+def test_a_process_is_sent_the_place_and_not_the_arrays(kaggle_folder):
+    records, _ = read_records(kaggle_folder([row()], {"a.jpg": (10, 20)}))
+    sent = pickle.dumps(records)
+    assert len(sent) < 500
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(len, (records,)) == 1
+
+
+def random_mask(rng, height, width):
+    bitmap = np.zeros((height, width), np.uint8)
+    y, x = rng.integers(0, height), rng.integers(0, width)
+    bitmap[y : y + rng.integers(1, height + 1), x : x + rng.integers(1, width + 1)] = rng.random() < 2
+    bitmap &= rng.random((height, width)) < 0.8
+    bitmap[y, x] = 1
+    return bitmap
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_masks_come_out_grouped_by_image_whatever_their_order(tmp_path, seed, monkeypatch):
+    monkeypatch.setattr("fashion_hydra.data.records._CHUNK", 7)
+    rng = np.random.default_rng(seed)
+    sizes = [tuple(rng.integers(3, 12, 2).tolist()) for _ in range(6)]
+    builder = RecordsBuilder(tmp_path, {0: "a", 1: "b"})
+    told = {i: [] for i in range(6)}
+    for i, size in enumerate(sizes):
+        builder.image(f"{i}.jpg", size)
+    for _ in range(40):
+        i = int(rng.integers(0, 6))
+        bitmap = random_mask(rng, *sizes[i])
+        class_id = f"{rng.integers(0, 2)}_{rng.integers(0, 3)}"
+        told[i].append((class_id, bitmap))
+        builder.add(f"{i}.jpg", class_id, bitmap_to_runs(bitmap))
+    keep = np.array([True, True, False, True, True, False])
+    (tmp_path / "made").mkdir()
+    names = [f"{i}.jpg" for i in range(6)]
+    builder.write(tmp_path / "made", keep=keep, files=names, orientation=np.ones(6))
+    records = open_records(tmp_path / "made")
+    assert records.image_ids.tolist() == [names[i] for i in np.flatnonzero(keep)]
+    for image, original in enumerate(np.flatnonzero(keep).tolist()):
+        masks = records.instances(image)
+        assert [str(records.class_ids[m]) for m in masks] == [c for c, _ in told[original]]
+        for mask, (class_id, bitmap) in zip(masks, told[original], strict=True):
+            assert records.categories[mask] == int(class_id[0])
+            assert records.areas[mask] == bitmap.sum()
+            assert (records.runs_of(mask) == bitmap_to_runs(bitmap)).all()
+            ys, xs = np.nonzero(bitmap)
+            assert records.boxes[mask].tolist() == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+
+
+def test_the_manifest_names_what_was_read(kaggle_folder):
+    root = kaggle_folder([row()], {"a.jpg": (10, 20)})
+    records, _ = read_records(root)
+    manifest = json.loads((records.source / "manifest.json").read_text())
+    assert str(root / "train.csv") in manifest["files"]
