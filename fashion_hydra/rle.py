@@ -83,7 +83,12 @@ def runs_to_kaggle(runs: Runs) -> str:
 
 
 def normalise_runs(runs: Runs) -> Runs:
-    """Sort runs and merge those that overlap or touch; the same pixels in their one shortest form."""
+    """Sort runs and merge those that overlap or touch; the same pixels in their one shortest form.
+
+    Runs that are so already come back as they are.
+    """
+    if (runs[:, 1] > 0).all() and (runs[1:, 0] > runs[:-1, 0] + runs[:-1, 1]).all():
+        return runs
     runs = runs[runs[:, 1] > 0]
     if len(runs) == 0:
         return runs

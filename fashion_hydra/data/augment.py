@@ -14,6 +14,7 @@ from fashion_hydra.errors import UserError
 from fashion_hydra.structures import Size
 
 PLACES = ("original", "resized")
+SAMPLINGS = ("centre", "corner")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Augment:
         flip: probability of a horizontal flip.
         photometric: albumentations transforms that leave pixels where they are, in order: `name` and arguments.
         photometric_on: `original` or `resized` image.
+        mask_sampling: `centre` takes the mask's value under each new pixel's centre, in step with the image;
+            `corner` under its corner, half a pixel aside, as OpenCV's and with it mmdet's nearest neighbour does.
     """
 
     short_edge: Sequence[int]
@@ -33,6 +36,7 @@ class Augment:
     flip: float = 0.5
     photometric: Sequence[Mapping[str, Any]] = field(default=())
     photometric_on: str = "original"
+    mask_sampling: str = "centre"
 
     def __post_init__(self) -> None:
         low, high = self.short_edge
@@ -45,6 +49,8 @@ class Augment:
             raise UserError(f"augment.flip={self.flip}: a probability between 0 and 1 expected")
         if self.photometric_on not in PLACES:
             raise UserError(f"augment.photometric_on={self.photometric_on}: give {' or '.join(PLACES)}")
+        if self.mask_sampling not in SAMPLINGS:
+            raise UserError(f"augment.mask_sampling={self.mask_sampling}: give {' or '.join(SAMPLINGS)}")
 
 
 class Photometric:
@@ -89,6 +95,7 @@ def scaled_size(size: Size, *, short_edge: int, long_edge: int) -> Size:
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
-def source_index(old: int, new: int) -> np.ndarray:
-    """For each of `new` pixels the one of `old` under its centre: int64 (new,), nearest neighbour."""
-    return (2 * np.arange(new, dtype=np.int64) + 1) * old // (2 * new)
+def source_index(old: int, new: int, sampling: str = "centre") -> np.ndarray:
+    """For each of `new` pixels the one of `old` under its centre or corner: int64 (new,), nearest neighbour."""
+    within = 1 if sampling == "centre" else 0
+    return (2 * np.arange(new, dtype=np.int64) + within) * old // (2 * new)

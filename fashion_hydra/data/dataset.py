@@ -39,7 +39,9 @@ def read_image(records: Records, image: int) -> np.ndarray:
     return read_pixels(path, size=(height, width), orientation=int(records.orientation[image]))
 
 
-def crop_masks(records: Records, masks: Sequence[int], *, old: Size, new: Size, flip: bool) -> CropMasks:
+def crop_masks(
+    records: Records, masks: Sequence[int], *, old: Size, new: Size, flip: bool, sampling: str = "centre"
+) -> CropMasks:
     """The masks of one image on its resized, flipped frame, touching the pixels of their boxes alone.
 
     Args:
@@ -48,8 +50,9 @@ def crop_masks(records: Records, masks: Sequence[int], *, old: Size, new: Size, 
         old: height and width of the frame that the masks are drawn in.
         new: height and width of the resized frame; nearest neighbour.
         flip: mirror left and right.
+        sampling: see `fashion_hydra.data.augment.Augment`.
     """
-    rows, columns = source_index(old[0], new[0]), source_index(old[1], new[1])
+    rows, columns = (source_index(*edges, sampling) for edges in zip(old, new, strict=True))
     pixels, windows = [], np.zeros((len(masks), 4), dtype=np.int64)
     for i, mask in enumerate(masks):
         x0, y0, x1, y1 = records.boxes[mask].tolist()
@@ -65,7 +68,9 @@ def crop_masks(records: Records, masks: Sequence[int], *, old: Size, new: Size, 
     return CropMasks(torch.from_numpy(flat), torch.from_numpy(windows), new)
 
 
-def make_targets(records: Records, image: int, label_of: dict[int, int], *, new: Size, flip: bool) -> Targets:
+def make_targets(
+    records: Records, image: int, label_of: dict[int, int], *, new: Size, flip: bool, sampling: str = "centre"
+) -> Targets:
     """The objects of an image on its resized, flipped frame.
 
     Objects of categories outside the class set, and those without a pixel left after resizing, are left out:
@@ -73,11 +78,11 @@ def make_targets(records: Records, image: int, label_of: dict[int, int], *, new:
     """
     known = [m for m in records.instances(image) if int(records.categories[m]) in label_of]
     old = (int(records.sizes[image, 0]), int(records.sizes[image, 1]))
-    masks = crop_masks(records, known, old=old, new=new, flip=flip)
+    masks = crop_masks(records, known, old=old, new=new, flip=flip, sampling=sampling)
     visible = [i for i, crop in enumerate(masks.crops()) if crop.any()]
     if len(visible) < len(known):
         known = [known[i] for i in visible]
-        masks = crop_masks(records, known, old=old, new=new, flip=flip)
+        masks = crop_masks(records, known, old=old, new=new, flip=flip, sampling=sampling)
     scale_y, scale_x = new[0] / old[0], new[1] / old[1]
     boxes = records.boxes[known].astype(np.float32) * np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
     if flip:
@@ -97,15 +102,15 @@ class TrainDataset(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
-        image = int(self.images[index])
-        rng = np.random.default_rng((self.seed, epoch, index))
+    def drawn(self, key: tuple[int, int]) -> tuple[int, bool, int]:
+        """What chance decides of a sample: short edge, whether it is flipped, seed of the photometric transforms."""
+        rng = np.random.default_rng((self.seed, *key))
         low, high = self.augment.short_edge
-        short_edge = int(rng.integers(low, high + 1))
-        flip = bool(rng.random() < self.augment.flip)
-        photometric_seed = int(rng.integers(2**31))
+        return int(rng.integers(low, high + 1)), bool(rng.random() < self.augment.flip), int(rng.integers(2**31))
 
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        image = int(self.images[key[1]])
+        short_edge, flip, photometric_seed = self.drawn(key)
         pixels = read_image(self.records, image)
         old = (pixels.shape[0], pixels.shape[1])
         new = scaled_size(old, short_edge=short_edge, long_edge=self.augment.long_edge)
@@ -116,7 +121,8 @@ class TrainDataset(Dataset):
             pixels = self.photometric(pixels, photometric_seed)
         if flip:
             pixels = pixels[:, ::-1]
-        targets = make_targets(self.records, image, self.label_of, new=new, flip=flip)
+        sampling = self.augment.mask_sampling
+        targets = make_targets(self.records, image, self.label_of, new=new, flip=flip, sampling=sampling)
         return Sample(_to_tensor(pixels), old, str(self.records.image_ids[image]), targets)
 
 

@@ -212,18 +212,19 @@ class _Row:
         except rle.BadRuns as error:
             self.fault(error.kind, str(error))
             return None
-        ends = raw.sum(axis=1)
-        if ends.max() > size[0] * size[1]:
-            self.fault("runs-beyond-image", f"pixel {ends.max()} of {size[0] * size[1]}")
+        furthest = int((raw[:, 0] + raw[:, 1]).max())
+        if furthest > size[0] * size[1]:
+            self.fault("runs-beyond-image", f"pixel {furthest} of {size[0] * size[1]}")
             return None
-        if (raw[1:, 0] < raw[:-1, 0]).any():
-            self.fault("unsorted-runs", _pair(raw, raw[1:, 0] < raw[:-1, 0]), "runs sorted")
         runs = rle.normalise_runs(raw)
-        if (surplus := int(raw[:, 1].sum() - runs[:, 1].sum())) > 0:
-            self.fault("overlapping-runs", f"{surplus} pixels told twice", "runs merged")
+        if runs is not raw:
+            self._tell_of_order(raw, runs)
         return runs
 
-
-def _pair(raw: np.ndarray, where: np.ndarray) -> str:
-    i = int(np.flatnonzero(where)[0])
-    return f"start {raw[i + 1, 0] + 1} after {raw[i, 0] + 1}"
+    def _tell_of_order(self, raw: np.ndarray, runs: np.ndarray) -> None:
+        """Faults that normalising mended; that runs touch is none."""
+        if len(backwards := np.flatnonzero(raw[1:, 0] < raw[:-1, 0])):
+            i = int(backwards[0])
+            self.fault("unsorted-runs", f"start {raw[i + 1, 0] + 1} after {raw[i, 0] + 1}", "runs sorted")
+        if surplus := int(raw[:, 1].sum() - runs[:, 1].sum()):
+            self.fault("overlapping-runs", f"{surplus} pixels told twice", "runs merged")

@@ -4,7 +4,7 @@ import csv
 import json
 import tempfile
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any
@@ -207,22 +207,31 @@ class RecordsBuilder:
         self, path: Path, order: np.ndarray, counts: np.ndarray, run_first: np.ndarray, heights: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Write the runs in their new order, some masks at a time, and measure the masks on the way."""
-        self._spool.flush()
-        total = int(run_first[-1])
         boxes, areas = np.zeros((len(order), 4), np.int32), np.zeros(len(order), np.int64)
-        target = np.lib.format.open_memmap(path, mode="w+", dtype=np.int32, shape=(total, 2))
-        if total:
-            spool = np.memmap(self._spool, dtype=np.int32, mode="r").reshape(-1, 2)
-            begins = np.cumsum(np.append(0, counts))[order]
+        begins = np.cumsum(np.append(0, counts))[order]
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.int32)), "fortran_order": False}
+        with path.open("wb") as target:
+            np.lib.format.write_array_header_1_0(target, {**header, "shape": (int(run_first[-1]), 2)})
             start = 0
             while start < len(order):
                 stop = max(start + 1, int(np.searchsorted(run_first, run_first[start] + _CHUNK, side="right")) - 1)
                 lengths = counts[order[start:stop]]
+                runs = np.concatenate([self._spooled(*span) for span in _spans(begins[start:stop], lengths)])
+                target.write(runs.tobytes())
                 first = run_first[start : stop + 1] - run_first[start]
-                where = np.repeat(begins[start:stop] - first[:-1], lengths) + np.arange(first[-1])
-                runs = spool[where].astype(np.int64)
-                target[run_first[start] : run_first[stop]] = runs
-                boxes[start:stop], areas[start:stop] = rle.measure(runs, first, heights[start:stop])
+                boxes[start:stop], areas[start:stop] = rle.measure(runs.astype(np.int64), first, heights[start:stop])
                 start = stop
-        target.flush()
         return boxes, areas
+
+    def _spooled(self, begin: int, count: int) -> np.ndarray:
+        """So many runs from the spool: int32 (count, 2)."""
+        self._spool.seek(begin * 8)
+        return np.frombuffer(self._spool.read(count * 8), dtype=np.int32).reshape(-1, 2)
+
+
+def _spans(begins: np.ndarray, lengths: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Neighbouring pieces joined: (begin, length) of each stretch without a gap."""
+    last = np.flatnonzero(np.append(begins[1:] != begins[:-1] + lengths[:-1], True))
+    first = np.append(0, last[:-1] + 1)
+    for i, j in zip(first.tolist(), last.tolist(), strict=True):
+        yield int(begins[i]), int(begins[j] + lengths[j] - begins[i])

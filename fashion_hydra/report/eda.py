@@ -150,9 +150,10 @@ def _category_rows(
     carries = np.array(["_" in class_id for class_id in class_ids.tolist()], dtype=bool)[codes]
     tiny = submission_areas(shares) < TINY
     order = np.argsort(records.categories, kind="stable")
-    found, begins = np.unique(records.categories[order], return_index=True)
+    found, sizes = np.unique(records.categories, return_counts=True)
     rows = []
-    for category, masks in zip(found.tolist(), np.split(order, begins[1:]), strict=True):
+    for category, size, end in zip(found.tolist(), sizes, np.cumsum(sizes), strict=True):
+        masks = order[end - size : end]
         low, median, high = np.quantile(shares[masks], (0.1, 0.5, 0.9)).tolist()
         row = CategoryRow(
             id=category,
@@ -211,8 +212,10 @@ def _notes_on_classes(statistics: Statistics) -> list[str]:
     notes, rows = [], statistics.categories
     if len(rows) > 1:
         most, least = rows[0], rows[-1]
-        times = f"{most.masks / least.masks:,.0f} times as many"
-        notes.append(f"{most.name} has {most.masks:,} masks, {least.name} {least.masks:,}: {times}.")
+        notes.append(
+            f"From {_listed([most.name])} ({most.masks:,} masks) to {_listed([least.name])} ({least.masks:,}), "
+            f"frequencies differ by a factor of {most.masks / least.masks:,.0f}."
+        )
     if rare := [row.name for row in reversed(rows) if row.masks < RARE]:
         notes.append(f"{len(rare)} of {len(rows)} categories have fewer than {RARE} masks: {_listed(rare)}.")
     if absent := list(statistics.absent.values()):

@@ -129,7 +129,8 @@ def size_map(sizes: np.ndarray, short_edges: Sequence[int], long_edge: int, *, l
         label: what the chart says, for those who cannot see it.
     """
     largest = float(sizes.max(initial=1)) * 1.04
-    x, y = counting_axis("width (pixels)", largest), counting_axis("height (pixels)", largest)
+    ticks = [tick for tick in counting_axis("", largest).ticks if tick[0] <= largest]
+    x, y = Axis("width (pixels)", 0, largest, ticks), Axis("height (pixels)", 0, largest, ticks)
     cell = max(x.high / 56, 1)
     rows, columns = (sizes // cell).astype(np.int64).T
     _, cell_of, counts = np.unique(rows * 1000 + columns, return_inverse=True, return_counts=True)
@@ -138,11 +139,11 @@ def size_map(sizes: np.ndarray, short_edges: Sequence[int], long_edge: int, *, l
     order = np.argsort(-counts, kind="stable")
     for (height, width), n in zip(middles[order].tolist(), counts[order].tolist(), strict=True):
         left, top = _LEFT + float(x.place(width)) * _PLOT_WIDTH, _TOP + (1 - float(y.place(height))) * _PLOT_HEIGHT
-        radius = 2.2 + 8 * (n / len(sizes)) ** 0.5
-        tip = f"about {height:.0f} × {width:.0f}: {n:,} photos"
-        drawn.append(
-            f'<circle class="dot" cx="{left:.1f}" cy="{top:.1f}" r="{radius:.1f}"><title>{tip}</title></circle>'
-        )
+        radius = 2 + 8 * (n / len(sizes)) ** 0.5
+        opacity = 0.2 + 0.7 * np.log1p(n) / np.log1p(counts.max())
+        place = f'cx="{left:.1f}" cy="{top:.1f}" r="{radius:.1f}" opacity="{opacity:.2f}"'
+        tip = f"about {height:.0f} × {width:.0f}: {n:,} {'photo' if n == 1 else 'photos'}"
+        drawn.append(f'<circle class="dot" {place}><title>{tip}</title></circle>')
     drawn += [_corner(edge, x, y, inner=True, text=f"short edge {edge}") for edge in short_edges if edge < x.high]
     if long_edge < x.high:
         drawn.append(_corner(long_edge, x, y, inner=False, text=f"long edge {long_edge}"))
@@ -180,7 +181,8 @@ def _grid(x: Axis, y: Axis) -> str:
     for value, text in x.ticks:
         at = _LEFT + float(x.place(value)) * _PLOT_WIDTH
         parts.append(f'<path class="tick" d="M{at:.1f} {bottom}v4"/>')
-        parts.append(f'<text x="{at:.1f}" y="{bottom + 16}" text-anchor="middle">{escape(text)}</text>')
+        middle = min(at, _WIDTH - 3.6 * len(text))
+        parts.append(f'<text x="{middle:.1f}" y="{bottom + 16}" text-anchor="middle">{escape(text)}</text>')
     parts.append(f'<text class="title" x="{right}" y="{_HEIGHT - 6}" text-anchor="end">{escape(x.title)}</text>')
     if y.title:
         parts.append(f'<text class="title" x="4" y="12">{escape(y.title)}</text>')

@@ -73,7 +73,7 @@ def object_sizes_figure(statistics: Statistics, augment: Augment) -> str:
     scale = statistics.training_scale(augment, short_edge)[statistics.owners]
     areas = {
         "photo": statistics.areas,
-        f"training, short edge {short_edge:.0f}": statistics.areas * scale**2,
+        f"training at {short_edge:.0f}": statistics.areas * scale**2,
         f"submission, {SUBMISSION_SIZE}²": submission_areas(statistics.shares),
     }
     x = log_axis("side of a square of the mask's area (pixels)", 1, 3000)

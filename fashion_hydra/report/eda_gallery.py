@@ -11,7 +11,7 @@ import numpy as np
 from fashion_hydra import rle
 from fashion_hydra.data.augment import Augment, source_index
 from fashion_hydra.data.classes import ClassSet
-from fashion_hydra.data.dataset import TrainDataset, read_image
+from fashion_hydra.data.dataset import Sample, TrainDataset, read_image
 from fashion_hydra.data.records import Records
 from fashion_hydra.errors import UserError
 from fashion_hydra.report.pictures import Mask, paint
@@ -87,7 +87,8 @@ def choose_images(table: np.ndarray, count: int, seed: int) -> list[int]:
     """
     order = np.random.default_rng(seed).permutation(len(table))
     has = table[order].astype(bool)
-    missing, chosen = has.any(axis=0), []
+    missing = has.any(axis=0)
+    chosen: list[int] = []
     while len(chosen) < min(count, len(table)) and missing.any():
         best = int(has[:, missing].sum(axis=1).argmax())
         chosen.append(best)
@@ -138,27 +139,27 @@ def draw_augmented(
     dataset = TrainDataset(records, np.array(images), classes, augment, seed=seed)
     factor = min(1.0, _DRAW_EDGE / augment.short_edge[1])
     for index, image in enumerate(images):
-        pictures, sizes = [], []
         image_id = str(records.image_ids[image])
         try:
-            for epoch in range(draws):
-                sample = dataset[epoch, index]
-                pixels = sample.image.numpy().transpose(1, 2, 0)
-                old = sample.targets.masks.size
-                new = max(1, round(old[0] * factor)), max(1, round(old[1] * factor))
-                small = cv2.resize(pixels, (new[1], new[0]), interpolation=cv2.INTER_AREA)
-                rows, columns = source_index(old[0], new[0]), source_index(old[1], new[1])
-                masks = []
-                windows = sample.targets.masks.windows.tolist()
-                for label, window, crop in zip(
-                    sample.targets.labels.tolist(), windows, sample.targets.masks.crops(), strict=True
-                ):
-                    masks.append((classes.ids[label], _reduced(crop.numpy(), window, rows, columns)))
-                pictures.append(Picture(_jpeg(small), _jpeg(paint(small, masks)), new))
-                sizes.append(old)
-            yield Draws(image_id, pictures, sizes)
+            samples = (dataset[epoch, index] for epoch in range(draws))  # one large image at a time
+            drawn = [(_sample_picture(sample, classes, factor), sample.targets.masks.size) for sample in samples]
         except UserError as error:
             yield Draws(image_id, [], [], str(error))
+        else:
+            yield Draws(image_id, [picture for picture, _ in drawn], [size for _, size in drawn])
+
+
+def _sample_picture(sample: Sample, classes: ClassSet, factor: float) -> Picture:
+    """A training sample, reduced by a factor."""
+    targets = sample.targets
+    old = targets.masks.size
+    new = max(1, round(old[0] * factor)), max(1, round(old[1] * factor))
+    pixels = sample.image.numpy().transpose(1, 2, 0)
+    small = cv2.resize(pixels, (new[1], new[0]), interpolation=cv2.INTER_AREA)
+    rows, columns = source_index(old[0], new[0]), source_index(old[1], new[1])
+    crops = zip(targets.labels.tolist(), targets.masks.windows.tolist(), targets.masks.crops(), strict=True)
+    masks = [(classes.ids[label], _reduced(crop.numpy(), window, rows, columns)) for label, window, crop in crops]
+    return Picture(_jpeg(small), _jpeg(paint(small, masks)), new)
 
 
 def _reduced(crop: np.ndarray, window: Sequence[int], rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fashion_hydra.data.augment import Augment
-from fashion_hydra.report.eda import SMALL, TINY, CategoryRow, Statistics, percent, stand_outs
+from fashion_hydra.report.eda import TINY, Statistics, percent, stand_outs
 from fashion_hydra.report.eda_figures import (
     aspects_figure,
     object_sizes_figure,
@@ -22,11 +21,16 @@ from fashion_hydra.report.eda_figures import (
 )
 from fashion_hydra.report.eda_gallery import Card, Draws, Picture
 from fashion_hydra.report.eda_style import SCRIPT, STYLE
-from fashion_hydra.report.pictures import colour
+from fashion_hydra.report.eda_tables import (
+    attributes_section,
+    classes_section,
+    faults_card,
+    short,
+    swatch,
+    together_section,
+)
 from fashion_hydra.submission import SUBMISSION_SIZE
 
-_SHOWN_ATTRIBUTES, _SHOWN_CLASS_IDS = 25, 15
-_AREA_DECADES = 5  # of the bars of area shares: 0.001 % to 100 %
 _SECTIONS = (
     ("classes", "Classes"),
     ("attributes", "Attributes"),
@@ -85,10 +89,10 @@ def render(content: Content) -> str:
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{hashed}'"
     body = "".join(
         (
-            _classes(content),
-            _attributes(content),
+            classes_section(content.statistics),
+            attributes_section(content.statistics, content.names, content.attribute_names),
             _sizes(content),
-            _together(content),
+            together_section(content.statistics, content.names),
             _samples(content),
             _draws(content),
         )
@@ -114,9 +118,9 @@ def _overview(content: Content) -> str:
         "images": f"{len(statistics.sizes):,}",
         "masks": f"{len(statistics.areas):,}",
         f"of {len(content.names):,} categories occur": f"{len(statistics.categories):,}",
-        "full ClassIds, with attributes": f"{statistics.class_ids:,}",
+        "full ClassIds, attributes included": f"{statistics.class_ids:,}",
         "masks on an image, mean": f"{len(statistics.areas) / len(statistics.sizes):.1f}",
-        "median height × width": f"{height:.0f} × {width:.0f}",
+        "median height × width": f"{height:.0f}×{width:.0f}",
         "faults, left out": f"{sum(statistics.faults.values()):,}",
     }
     shown = "".join(f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for name, value in tiles.items())
@@ -124,139 +128,7 @@ def _overview(content: Content) -> str:
         f"<li>{escape(note)}</li>" for note in stand_outs(statistics, content.augment, content.augment_name)
     )
     told = f'<div class="card"><h3>What stands out</h3><ul class="notes">{notes}</ul></div>' if notes else ""
-    return f'<div class="tiles">{shown}</div>{told}{_faults(statistics)}'
-
-
-def _faults(statistics: Statistics) -> str:
-    if not statistics.faults:
-        return ""
-    rows = []
-    for kind, number in statistics.faults.items():
-        first = statistics.examples[kind]
-        line = f", line {first.row:,}" if first.row else ""
-        rows.append(
-            f'<tr><th scope="row">{escape(kind)}</th><td class="n">{number:,}</td><td>{escape(first.action)}</td>'
-            f"<td>{escape(first.image_id)}{line}: {escape(first.value)}</td></tr>"
-        )
-    heads = '<th scope="col">fault</th><th scope="col" class="n">times</th><th scope="col">done</th>'
-    return (
-        '<div class="card"><h3>Left out because of faults</h3><div class="scroll" tabindex="0"><table><thead><tr>'
-        f'{heads}<th scope="col">first one</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div></div>'
-    )
-
-
-def _swatch(category: int) -> str:
-    red, green, blue = colour(category)
-    return f'<i class="sw" style="background:rgb({red},{green},{blue})"></i>'
-
-
-def _short(name: str) -> str:
-    return name.partition(",")[0]
-
-
-_COLUMNS = (
-    ("id", "n", "Category id"),
-    ("category", "", "Category name"),
-    ("masks", "n", "Masks, and their share of all masks"),
-    ("images", "n", "Images with at least one, and their share of all images"),
-    ("masks on an image", "n", "Masks on an image that has any"),
-    ("area share: median, 10 to 90 %", "", "A mask's share of its image; the bar is logarithmic from 0.001 % to 100 %"),
-    ("small (< 32²)", "n", f"Share of masks below {SMALL} pixels on the photo"),
-    (f"< {TINY} px at {SUBMISSION_SIZE}²", "n", f"Share of masks below {TINY} pixels on the submission's grid"),
-    ("with attributes", "n", "Share of masks that carry attributes"),
-    ("ClassIds", "n", "Distinct ClassIds, attributes included"),
-)
-
-
-def _classes(content: Content) -> str:
-    statistics = content.statistics
-    heads = "".join(
-        f'<th scope="col" class="{kind}" aria-sort="{"descending" if text == "masks" else "none"}">'
-        f'<button type="button" title="{escape(title)}">{escape(text)}</button></th>'
-        for text, kind, title in _COLUMNS
-    )
-    rows = "".join(_class_row(row, statistics) for row in statistics.categories)
-    absent = ", ".join(f"{escape(_short(name))} ({key})" for key, name in statistics.absent.items())
-    missing = f'<p class="muted">Without a mask: {absent}.</p>' if absent else ""
-    return (
-        '<section id="classes"><h2>Classes</h2><p class="muted">Press a heading to sort. Colours are those of the '
-        'pictures below.</p><div class="card scroll" tabindex="0" role="region" aria-label="Table of classes">'
-        f'<table class="sortable"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>{missing}</section>'
-    )
-
-
-def _class_row(row: CategoryRow, statistics: Statistics) -> str:
-    most = max(r.masks for r in statistics.categories)
-    images = len(statistics.sizes)
-    low, median, high = row.area
-    ends = "".join(f"--{key}:{_decades(value):.0f};" for key, value in (("a", low), ("m", median), ("b", high)))
-    tip = f"10 %: {percent(low)}, median: {percent(median)}, 90 %: {percent(high)}"
-    shares = "".join(
-        f'<td class="n h" style="--w:{share * 100:.0f}" data-v="{share:.6f}">{escape(percent(share))}</td>'
-        for share in (row.small, row.tiny, row.with_attributes)
-    )
-    return (
-        f'<tr><td class="n">{row.id}</td><th scope="row">{_swatch(row.id)}{escape(row.name)}</th>'
-        f'<td class="n w" style="--w:{row.masks / most * 100:.1f}" data-v="{row.masks}">{row.masks:,} '
-        f"<small>{escape(percent(row.masks / len(statistics.areas)))}</small></td>"
-        f'<td class="n w" style="--w:{row.images / images * 100:.1f}" data-v="{row.images}">{row.images:,} '
-        f"<small>{escape(percent(row.images / images))}</small></td>"
-        f'<td class="n">{row.masks / row.images:.2f}</td>'
-        f'<td class="n" data-v="{median:.8f}">{escape(percent(median))}'
-        f'<span class="range" style="{ends}" title="{escape(tip)}"><i></i><b></b></span></td>'
-        f'{shares}<td class="n" data-v="{row.class_ids}">{row.class_ids:,}</td></tr>'
-    )
-
-
-def _decades(share: float) -> float:
-    """Where a share lies on the logarithmic bar, 0 to 100."""
-    return max(0.0, min(100.0, (math.log10(max(share, 1e-12)) + _AREA_DECADES) / _AREA_DECADES * 100))
-
-
-def _attributes(content: Content) -> str:
-    found, total = content.statistics.attributes, len(content.statistics.areas)
-    head = '<section id="attributes"><h2>Attributes</h2>'
-    if not found.masks:
-        return f'{head}<p class="muted">No mask carries attributes: a ClassId is its category alone.</p></section>'
-    single = sum(1 for n in found.class_ids.values() if n == 1)
-    once = f"{single:,} of the {len(found.class_ids):,} ClassIds with attributes occur on a single mask."
-    carried = sum(found.counts.values()) / found.masks
-    text = (
-        f"{found.masks:,} masks ({percent(found.masks / total)}) carry attributes, {carried:.1f} on average; "
-        f"{len(found.counts):,} different ones occur. {once}"
-    )
-    attributes = [
-        (f"{content.attribute_names.get(key, 'attribute')} ({key})", n)
-        for key, n in list(found.counts.items())[:_SHOWN_ATTRIBUTES]
-    ]
-    class_ids = [
-        (_class_id_text(class_id, content), n) for class_id, n in list(found.class_ids.items())[:_SHOWN_CLASS_IDS]
-    ]
-    return (
-        f'{head}<p class="muted">{escape(text)}</p><div class="two">'
-        f"{_ranking('Most frequent attributes', 'attribute', attributes, found.masks)}"
-        f"{_ranking('Most frequent ClassIds with attributes', 'ClassId', class_ids, found.masks)}</div></section>"
-    )
-
-
-def _class_id_text(class_id: str, content: Content) -> str:
-    category, *attributes = class_id.split("_")
-    named = ", ".join(content.attribute_names.get(int(a), a) for a in attributes)
-    return f"{_short(content.names[int(category)])}: {named} ({class_id})"
-
-
-def _ranking(title: str, what: str, counted: Sequence[tuple[str, int]], masks: int) -> str:
-    most = max(n for _, n in counted)
-    rows = "".join(
-        f'<tr><th scope="row">{escape(text)}</th><td class="n w" style="--w:{n / most * 100:.1f}">{n:,} '
-        f"<small>{escape(percent(n / masks))}</small></td></tr>"
-        for text, n in counted
-    )
-    heads = f'<th scope="col">{what}</th><th scope="col" class="n">masks</th>'
-    return (
-        f'<div class="card"><h3>{title}</h3><p>Shares are of the masks with attributes.</p>'
-        f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+    return f'<div class="tiles">{shown}</div>{told}{faults_card(statistics)}'
 
 
 def _sizes(content: Content) -> str:
@@ -265,8 +137,10 @@ def _sizes(content: Content) -> str:
     middle = statistics.training_scale(content.augment, (low + high) / 2)
     portrait = float((statistics.sizes[:, 0] > statistics.sizes[:, 1]).mean())
     limit = TINY / SUBMISSION_SIZE**2
-    scale = f"At the middle of augment={name} the median photo is scaled by {np.median(middle):.2f}."
-    sizes = f"Lines: the edges that augment={name} scales to. {scale}"
+    drawn = f"Lines: the edges that augment={name} scales to."
+    if statistics.sizes.max() < low:
+        drawn = f"All photos are smaller than augment={name} makes them."
+    sizes = f"{drawn} At the middle of its range the median photo is scaled by {np.median(middle):.2f}."
     area = f"Left of {limit * 100:.2g} % a mask comes to fewer than {TINY} pixels of a submission."
     by_scale = "Share of masks that are smaller. Lines: COCO’s small (32²) and large (96²)."
     categories = content.categories_per_image
@@ -282,39 +156,9 @@ def _sizes(content: Content) -> str:
     return f'<section id="sizes"><h2>Sizes</h2><div class="grid">{shown}</div></section>'
 
 
-def _together(content: Content) -> str:
-    statistics = content.statistics
-    ids, together = statistics.together_ids, statistics.together
-    names = [_short(content.names[i]) for i in ids]
-    heads = "".join(f'<th scope="col" title="{escape(name)}"><span>{escape(name)}</span></th>' for name in names)
-    rows = []
-    for i, name in enumerate(names):
-        own = int(together[i, i])
-        cells = "".join(
-            _heat_cell(int(together[i, j]), own, f"{name} with {names[j]}", same=i == j) for j in range(len(ids))
-        )
-        rows.append(f'<tr><th scope="row" title="{escape(name)}">{escape(name)}</th>{cells}</tr>')
-    left_out = len(statistics.categories) - len(ids)
-    more = f" The {left_out} rarest categories are left out." if left_out else ""
-    return (
-        '<section id="together"><h2>Together on an image</h2><p class="muted">Of the images with the row’s category, '
-        f"how many percent also have the column’s.{more}</p>"
-        '<div class="card scroll heat" tabindex="0" role="region" aria-label="Table of categories together">'
-        f"<table><thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
-    )
-
-
-def _heat_cell(both: int, own: int, text: str, *, same: bool) -> str:
-    if same:
-        return '<td class="s"></td>'
-    if not both:
-        return '<td style="--p:0"></td>'
-    share = round(both / own * 100)
-    dark = ' class="d"' if share >= 60 else ""
-    return f'<td{dark} style="--p:{share}" title="{escape(text)}: {both:,} of {own:,} images">{share}</td>'
-
-
 def _samples(content: Content) -> str:
+    if not content.cards:
+        return '<section id="samples"><h2>Samples</h2><p class="muted">None were asked for.</p></section>'
     cards = "".join(_card(card, content.names) for card in content.cards)
     shown = {category for card in content.cards for category in card.masks}
     text = f"{len(content.cards)} images that show {len(shown)} of {len(content.statistics.categories)} categories."
@@ -325,9 +169,9 @@ def _samples(content: Content) -> str:
 
 
 def _card(card: Card, names: Mapping[int, str]) -> str:
-    listed = ", ".join(_short(names[category]) for category in card.masks) or "no category"
+    listed = ", ".join(short(names[category]) for category in card.masks) or "no category"
     legend = "".join(
-        f"<li>{_swatch(category)}{escape(_short(names[category]))}{f' × {n}' if n > 1 else ''}</li>"
+        f"<li>{swatch(category)}{escape(short(names[category]))}{f' × {n}' if n > 1 else ''}</li>"
         for category, n in card.masks.items()
     )
     if card.picture is None:
@@ -336,9 +180,13 @@ def _card(card: Card, names: Mapping[int, str]) -> str:
         shown = f'<div class="pair">{_images(card.picture, card.image_id, f"masks of {listed}")}</div>'
     return (
         f'<figure class="card">{shown}<figcaption><b>{escape(card.image_id)}</b> '
-        f'<span class="muted">{card.size[0]} × {card.size[1]}, {sum(card.masks.values())} masks</span></figcaption>'
+        f'<span class="muted">{card.size[0]} × {card.size[1]}, {_masks(sum(card.masks.values()))}</span></figcaption>'
         f'<ul class="legend">{legend}</ul></figure>'
     )
+
+
+def _masks(number: int) -> str:
+    return f"{number} mask" if number == 1 else f"{number} masks"
 
 
 def _images(picture: Picture, image_id: str, painted: str) -> str:
@@ -351,24 +199,28 @@ def _images(picture: Picture, image_id: str, painted: str) -> str:
 
 
 def _draws(content: Content) -> str:
+    if not content.draws:
+        return '<section id="augmented"><h2>Augmented samples</h2><p class="muted">None were asked for.</p></section>'
     augment = content.augment
     low, high = augment.short_edge
     transforms = ", ".join(str(t.get("name")) for t in augment.photometric) or "no photometric transform"
     text = (
         f"augment={content.augment_name}: short edge {low} to {high}, long edge at most {augment.long_edge}, flipped "
-        f"with probability {augment.flip:g}; {transforms}. Below, what training sees in its first epochs, all "
-        "reduced by the same factor."
+        f"with probability {augment.flip:g}; {transforms}. Below, some images as training sees them, drawn anew in "
+        "every epoch, all reduced by the same factor."
     )
     strips = []
     for drawn in content.draws:
         figures = "".join(
-            f'<figure style="width:{picture.size[1]}px">'
+            f'<figure style="--c:{epoch + 1}">'
             f"{_images(picture, drawn.image_id, f'masks, as drawn in epoch {epoch}')}"
             f'<figcaption class="muted">epoch {epoch}: {size[0]} × {size[1]}</figcaption></figure>'
             for epoch, (picture, size) in enumerate(zip(drawn.pictures, drawn.sizes, strict=True))
         )
         told = f'<p class="fault">{escape(drawn.fault)}</p>' if drawn.fault else ""
-        strip = f'<div class="strip" tabindex="0">{figures}</div>'
+        widths = [picture.size[1] for picture in drawn.pictures]
+        layout = f"grid-template-columns:{' '.join(f'{w}fr' for w in widths)};max-width:{sum(widths) + 60}px"
+        strip = f'<div class="strip" tabindex="0"><div class="draws" style="{layout}">{figures}</div></div>'
         strips.append(f'<div class="card"><h3>{escape(drawn.image_id)}</h3>{told}{strip}</div>')
     head = f'<h2>Augmented samples</h2><p class="muted">{escape(text)}</p>'
     return f'<section id="augmented">{head}{"".join(strips)}</section>'

@@ -1,9 +1,10 @@
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from fashion_hydra.data.augment import Augment, Photometric, scaled_size, source_index
+from fashion_hydra.data.augment import SAMPLINGS, Augment, Photometric, scaled_size, source_index
 from fashion_hydra.data.classes import ClassSpec
 from fashion_hydra.data.dataset import EvalDataset, Sample, TrainDataset, collate, crop_masks, make_targets
 from fashion_hydra.data.kaggle import read_records
@@ -126,6 +127,24 @@ def test_source_index_is_nearest_to_the_centres():
         assert np.abs(source_index(old, new) + 0.5 - centres).max() <= 0.5 + 1e-9
 
 
+def test_masks_under_centres_lie_nearer_to_the_shares_of_area_than_under_corners():
+    rng = np.random.default_rng(0)
+    mask = cv2.GaussianBlur(rng.random((900, 700)).astype(np.float32), (0, 0), 20) > 0.5
+    wanted = cv2.resize(mask.astype(np.float32), (210, 270), interpolation=cv2.INTER_AREA) >= 0.5
+    overlap = {}
+    for sampling in SAMPLINGS:
+        drawn = mask[np.ix_(source_index(900, 270, sampling), source_index(700, 210, sampling))]
+        overlap[sampling] = (drawn & wanted).sum() / (drawn | wanted).sum()
+    assert overlap["centre"] > 0.99 > overlap["corner"]
+
+
+def test_corners_are_opencvs_nearest_neighbour():
+    mask = np.random.default_rng(1).integers(0, 2, (90, 70), dtype=np.uint8)
+    for height, width in ((45, 35), (30, 14), (180, 140)):  # ratios that OpenCV computes without rounding
+        wanted = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+        assert (mask[np.ix_(source_index(90, height, "corner"), source_index(70, width, "corner"))] == wanted).all()
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -133,6 +152,7 @@ def test_source_index_is_nearest_to_the_centres():
         ({"short_edge": [100, 200], "long_edge": 150}, "16 <= low <= high <= long edge"),
         ({"short_edge": [100, 200], "long_edge": 300, "flip": 2}, "a probability"),
         ({"short_edge": [100, 200], "long_edge": 300, "photometric_on": "both"}, "give original or resized"),
+        ({"short_edge": [100, 200], "long_edge": 300, "mask_sampling": "mid"}, "give centre or corner"),
     ],
 )
 def test_wrong_augmentation_is_refused(options, told):

@@ -1,0 +1,104 @@
+"""A CSV of run-lengths -> classes, boxes and areas: from the runs, and by decoding every mask to full size.
+
+The rival is the usual way of competition notebooks: fill an array of the image's size, then look where it is set.
+Rows: those of real photos, if ../shared/data/imat2020_sample is there, else of drawn ones enlarged tenfold.
+"""
+
+import argparse
+import csv
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks._measure import interleaved, tell
+from fashion_hydra import rle
+from fashion_hydra.data.kaggle import KaggleFolder
+from fashion_hydra.data.records import RecordsBuilder, open_records
+from fashion_hydra.data.wardrobe import write_wardrobe
+
+PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "imat2020_sample"
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    """Real rows, or drawn ones."""
+    if PHOTOS.is_dir():
+        with (PHOTOS / "train_2019_schema.csv").open(newline="") as stream:
+            return list(csv.DictReader(stream))
+    write_wardrobe(folder / "wardrobe", train=12, test=2, size=256, seed=0)
+    with (folder / "wardrobe" / "train.csv").open(newline="") as stream:
+        return [enlarged(row) for row in csv.DictReader(stream)]
+
+
+def enlarged(row: dict[str, str], times: int = 10) -> dict[str, str]:
+    """The row of an image so many times as high and as wide."""
+    height, width = int(row["Height"]), int(row["Width"])
+    runs = rle.normalise_runs(rle.kaggle_to_runs(row["EncodedPixels"]))
+    big = rle.resize_runs(runs, height=height, width=width, new_height=height * times, new_width=width * times)
+    return {**row, "EncodedPixels": rle.runs_to_kaggle(big), "Height": height * times, "Width": width * times}
+
+
+def repeated(folder: Path, rows: list[dict[str, str]], times: int) -> Path:
+    """A folder whose CSV has the rows so many times, each time of other images."""
+    root = folder / "repeated"
+    (root / "train").mkdir(parents=True)
+    (root / "label_descriptions.json").write_text(
+        json.dumps({"categories": [{"id": i, "name": f"category {i}"} for i in range(46)]})
+    )
+    with (root / "train.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({**row, "ImageId": f"{i}-{row['ImageId']}"} for i in range(times) for row in rows)
+    return root
+
+
+def from_runs(root: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Ours: everything that a training needs, written and mapped; image files apart."""
+    source = KaggleFolder(root)
+    builder = RecordsBuilder(source.folder, source.categories())
+    source.scan(builder, [])
+    count = len(builder.image_ids)
+    with tempfile.TemporaryDirectory() as made:
+        builder.write(Path(made), keep=np.ones(count, bool), files=builder.image_ids, orientation=np.ones(count))
+        records = open_records(Path(made))
+        return np.array(records.boxes), np.array(records.areas)
+
+
+def by_decoding(root: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The rival: boxes and areas alone."""
+    boxes, areas = [], []
+    with (root / "train.csv").open(newline="") as stream:
+        for row in csv.DictReader(stream):
+            height, width = int(row["Height"]), int(row["Width"])
+            numbers = np.array(row["EncodedPixels"].split(), dtype=np.int64)
+            flat = np.zeros(height * width, dtype=np.uint8)
+            for start, length in zip(numbers[::2] - 1, numbers[1::2], strict=True):
+                flat[start : start + length] = 1
+            mask = flat.reshape(height, width, order="F")
+            ys, xs = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
+            boxes.append((xs[0], ys[0], xs[-1] + 1, ys[-1] + 1))
+            areas.append(mask.sum())
+    return np.array(boxes), np.array(areas)
+
+
+def main() -> None:
+    """Compare, then time."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=10, help="repetitions of the rows")
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = rows_of(Path(folder))
+        root = repeated(Path(folder), rows, args.times)
+        for a, b in zip(from_runs(root), by_decoding(root), strict=True):
+            assert (a == b).all()
+        rivals = {"from the runs (ours)": lambda: from_runs(root), "by decoding each mask": lambda: by_decoding(root)}
+        seconds = interleaved(rivals, rounds=args.rounds)
+    total = len(rows) * args.times
+    print(f"{total} masks of {args.times} x {len({r['ImageId'] for r in rows})} images; boxes and areas equal")
+    tell("CSV -> annotations, a mask", seconds, ours="from the runs (ours)", per=total)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""A training sample, decoded, resized, flipped and packed with its masks: ours against mmdet 3's own pipeline.
+
+Both draw the same scale and flip, so boxes have to be equal. mmdet resizes masks with OpenCV's nearest neighbour,
+which lays them half a pixel aside of the image (augment.mask_sampling=corner); the masks are compared in that
+sampling and in our own, centre.
+Photos: real ones brought to 6 megapixels, if ../shared/data/imat2020_sample is there, else drawn ones; masks are
+repeated or left out until each photo has ten.
+"""
+
+import argparse
+import csv
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+import fashion_hydra.model  # noqa: F401 - mmdet cannot be imported before it
+from benchmarks._measure import interleaved, tell
+from fashion_hydra import rle
+from fashion_hydra.data.augment import SAMPLINGS, Augment
+from fashion_hydra.data.classes import ClassSpec
+from fashion_hydra.data.dataset import Sample, TrainDataset, read_image
+from fashion_hydra.data.kaggle import read_records
+from fashion_hydra.data.records import Records
+from fashion_hydra.data.wardrobe import write_wardrobe
+
+PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "imat2020_sample"
+SHORT_EDGE, LONG_EDGE = 2000, 3000  # of the photos
+MASKS = 10
+
+
+def make_photos(folder: Path) -> Path:
+    """A folder in Kaggle's layout of photos of six megapixels with ten masks each."""
+    source = PHOTOS
+    if not PHOTOS.is_dir():
+        source = folder / "wardrobe"
+        write_wardrobe(source, train=12, test=2, size=1024, seed=0)
+    records, _ = read_records(source)
+    root = folder / "photos"
+    (root / "train").mkdir(parents=True)
+    (root / "label_descriptions.json").write_bytes((source / "label_descriptions.json").read_bytes())
+    with (root / "train.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["ImageId", "EncodedPixels", "Height", "Width", "ClassId"])
+        for image in range(len(records)):
+            old = (int(records.sizes[image, 0]), int(records.sizes[image, 1]))
+            new = (LONG_EDGE, SHORT_EDGE) if old[0] >= old[1] else (SHORT_EDGE, LONG_EDGE)
+            pixels = cv2.resize(read_image(records, image), new[::-1], interpolation=cv2.INTER_CUBIC)
+            cv2.imwrite(str(root / "train" / f"{image}.jpg"), pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+            masks = list(records.instances(image))
+            for i in range(MASKS):
+                runs = records.runs_of(masks[i % len(masks)])
+                runs = rle.resize_runs(runs, height=old[0], width=old[1], new_height=new[0], new_width=new[1])
+                category = (int(records.categories[masks[i % len(masks)]]) + i // len(masks)) % 46
+                writer.writerow([f"{image}.jpg", rle.runs_to_kaggle(runs), *new, category])
+    return root
+
+
+def mmdet_pipeline(short_edge: int, flip: bool) -> Any:
+    """mmdet's transforms, bound to one scale and one side."""
+    from mmcv.transforms import Compose, RandomResize
+    from mmdet.datasets import transforms
+
+    scale = (1900, short_edge)
+    return Compose(
+        [
+            transforms.LoadAnnotations(with_bbox=True, with_mask=True),
+            RandomResize(scale=[scale, scale], keep_ratio=True, resize_type=transforms.Resize),
+            transforms.RandomFlip(prob=1.0 if flip else 0.0),
+            transforms.PackDetInputs(),
+        ]
+    )
+
+
+def mmdet_input(records: Records, image: int) -> dict[str, Any]:
+    """What mmdet's data set would hand to its pipeline for an image."""
+    height, width = (int(edge) for edge in records.sizes[image])
+    instances = []
+    for mask in records.instances(image):
+        encoded = rle.runs_to_coco(records.runs_of(mask), height=height, width=width)
+        instances.append(
+            {
+                "bbox": records.boxes[mask].tolist(),
+                "bbox_label": int(records.categories[mask]),
+                "mask": {"size": encoded["size"], "counts": encoded["counts"].decode()},
+                "ignore_flag": 0,
+            }
+        )
+    path = records.folder / str(records.files[image])
+    return {"img_path": str(path), "img_id": image, "height": height, "width": width, "instances": instances}
+
+
+def run_mmdet(pipeline: Any, results: dict[str, Any]) -> dict[str, Any]:
+    """LoadImageFromFile, then the rest."""
+    from mmcv.transforms import LoadImageFromFile
+
+    return pipeline(LoadImageFromFile()(results))
+
+
+def compare(ours: Sample, theirs: dict[str, Any]) -> tuple[float, list[float]]:
+    """The largest difference between boxes, and the IoU of each mask of over 400 pixels."""
+    other = theirs["data_samples"].gt_instances
+    assert ours.image.shape == theirs["inputs"].shape
+    boxes = np.asarray(other.bboxes.tensor if hasattr(other.bboxes, "tensor") else other.bboxes)
+    difference = float(np.abs(ours.targets.boxes.numpy() - boxes).max())
+    overlaps = []
+    for mine, its in zip(ours.targets.masks.bitmaps().numpy(), other.masks.masks, strict=True):
+        if its.sum() > 400:
+            encoded = [coco_mask.encode(np.asfortranarray(m.astype(np.uint8))) for m in (mine, its)]
+            overlaps.append(float(coco_mask.iou([encoded[0]], [encoded[1]], [0])[0, 0]))
+    return difference, overlaps
+
+
+def main() -> None:
+    """Compare, then time."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--short-edge", type=int, nargs=2, default=(600, 1200), metavar=("LOW", "HIGH"))
+    args = parser.parse_args()
+    cv2.setNumThreads(1)  # as in a loader process
+    with tempfile.TemporaryDirectory() as folder:
+        records, _ = read_records(make_photos(Path(folder)))
+        classes = ClassSpec("all", "all").resolve(records.names, [])
+        datasets = {
+            sampling: TrainDataset(
+                records,
+                np.arange(len(records)),
+                classes,
+                Augment(short_edge=list(args.short_edge), long_edge=1900, mask_sampling=sampling),
+                seed=0,
+            )
+            for sampling in SAMPLINGS
+        }
+        dataset = datasets["centre"]
+        keys = [(0, image) for image in range(len(records))]
+        inputs = [mmdet_input(records, image) for image in range(len(records))]
+        pipelines = [mmdet_pipeline(*dataset.drawn(key)[:2]) for key in keys]
+        theirs = [run_mmdet(pipeline, dict(i)) for pipeline, i in zip(pipelines, inputs, strict=True)]
+        print(f"{len(keys)} photos of 6 megapixels with {MASKS} masks each, short edge {args.short_edge}")
+        for sampling in SAMPLINGS:
+            compared = [compare(datasets[sampling][key], other) for key, other in zip(keys, theirs, strict=True)]
+            overlaps = [iou for _, ious in compared for iou in ious]
+            print(
+                f"augment.mask_sampling={sampling} against mmdet: boxes differ by {max(d for d, _ in compared):.1e} px "
+                f"at most, {len(overlaps)} masks of over 400 pixels: mean IoU {np.mean(overlaps):.4f}, "
+                f"least {min(overlaps):.4f}"
+            )
+        rivals = {
+            "ours": lambda: [dataset[key] for key in keys],
+            "mmdet's pipeline": lambda: [
+                run_mmdet(pipeline, dict(results)) for pipeline, results in zip(pipelines, inputs, strict=True)
+            ],
+        }
+        seconds = interleaved(rivals, rounds=args.rounds)
+    tell("a training sample", seconds, ours="ours", per=len(keys))
+
+
+if __name__ == "__main__":
+    main()

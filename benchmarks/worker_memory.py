@@ -1,0 +1,147 @@
+"""Memory of four loader processes before and after an epoch's worth of reads from a large index.
+
+The index is made up: as many images and masks as iMaterialist's. Each worker reads the boxes, classes and runs of
+every image that falls to it and makes its crops of masks; no image files are needed. Before measuring, each worker
+has mapped the whole index in, so that what grows is what a worker copies. The rival keeps a Python object a mask:
+counting references to them writes to their pages, and each worker ends up with a copy.
+"""
+
+import argparse
+import multiprocessing
+import tempfile
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from fashion_hydra.data.dataset import make_targets
+from fashion_hydra.data.records import Records, RecordsBuilder, open_records
+
+SIZE = (1536, 1024)
+
+
+def make_index(folder: Path, images: int, masks: int) -> Records:
+    """Records of so many images and masks: ellipses of all sizes."""
+    rng = np.random.default_rng(0)
+    builder = RecordsBuilder(folder, {i: f"category {i}" for i in range(46)})
+    owners = np.sort(rng.integers(0, images, masks))
+    names = [f"{rng.integers(2**63):016x}{rng.integers(2**63):016x}.jpg" for _ in range(images)]
+    for name in names:
+        builder.image(name, SIZE)
+    for owner in tqdm(owners.tolist(), desc="making the index", unit=" masks", disable=None):
+        height, width = (int(edge * rng.uniform(0.02, 0.5)) for edge in SIZE)
+        top, left = (int(rng.integers(0, edge - used)) for edge, used in zip(SIZE, (height, width), strict=True))
+        x = np.arange(width)
+        lengths = np.maximum(1, height * np.sqrt(1 - ((x + 0.5) / width * 2 - 1) ** 2)).astype(np.int64)
+        runs = np.stack([(left + x) * SIZE[0] + top + (height - lengths) // 2, lengths], axis=1)
+        category = int(rng.integers(0, 46))
+        builder.add(names[owner], f"{category}_{rng.integers(0, 92)}" if category < 13 else str(category), runs)
+    target = folder / "records"
+    target.mkdir()
+    builder.write(target, keep=np.ones(images, bool), files=names, orientation=np.ones(images))
+    return open_records(target)
+
+
+def memory() -> dict[str, float]:
+    """This process's memory in MiB: its own, its share of what several have, and all that is mapped in."""
+    found: dict[str, float] = {}
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]:
+        name, value, _ = line.split()
+        found[name[:-1]] = int(value) / 1024
+    private = found["Private_Clean"] + found["Private_Dirty"]
+    return {"private": private, "proportional": found["Pss"], "resident": found["Rss"]}
+
+
+def read_records(records: Records, images: np.ndarray) -> None:
+    """Ours: crops of the masks of some images."""
+    label_of = {i: i for i in range(46)}
+    for image in images.tolist():
+        make_targets(records, image, label_of, new=(384, 256), flip=bool(image % 2))
+
+
+def as_objects(records: Records) -> list[list[dict[str, Any]]]:
+    """The rival: a list of dicts for each image, as many data sets keep them."""
+    bar = tqdm(range(len(records)), desc="making objects", unit=" images", disable=None)
+    return [
+        [
+            {
+                "class_id": str(records.class_ids[mask]),
+                "bbox": records.boxes[mask].tolist(),
+                "segmentation": {"size": list(SIZE), "counts": records.runs_of(mask).tobytes()},
+            }
+            for mask in records.instances(image)
+        ]
+        for image in bar
+    ]
+
+
+def read_objects(objects: list[list[dict[str, Any]]], images: np.ndarray) -> None:
+    """The rival's reading: every field of every mask."""
+    for image in images.tolist():
+        for one in objects[image]:
+            runs = np.frombuffer(one["segmentation"]["counts"], dtype=np.int64)
+            assert len(one["class_id"]) and sum(one["bbox"]) and len(runs)
+
+
+def work(index: Any, read: Callable[[Any, np.ndarray], None], share: tuple[int, int], pipe: Connection) -> None:
+    """One worker: map everything in, wait, measure, read its share, measure."""
+    if isinstance(index, Records):
+        for name in ("runs", "run_first", "boxes", "areas", "class_ids", "categories", "first", "sizes"):
+            np.asarray(getattr(index, name)).view(np.uint8).max()
+    chosen = np.random.default_rng(share[0]).permutation(len(index))[share[0] :: share[1]]
+    read(index, chosen[:50])
+    pipe.send(None)
+    pipe.recv()
+    before = memory()
+    pipe.send(None)
+    pipe.recv()
+    read(index, chosen)
+    pipe.send(None)
+    pipe.recv()
+    pipe.send((before, memory()))
+
+
+def measure(name: str, index: Any, read: Callable[[Any, np.ndarray], None], workers: int) -> None:
+    """Run the workers side by side and print what they take."""
+    context = multiprocessing.get_context("fork")  # as the DataLoader does on Linux
+    pipes, processes = [], []
+    for number in range(workers):
+        mine, its = context.Pipe()
+        process = context.Process(target=work, args=(index, read, (number, workers), its))
+        process.start()
+        pipes.append(mine)
+        processes.append(process)
+    for _ in range(3):  # warmed up; measured; everything read
+        for pipe in pipes:
+            pipe.recv()
+        for pipe in pipes:
+            pipe.send(None)
+    reports = [pipe.recv() for pipe in pipes]
+    for process in processes:
+        process.join()
+    print(f"{name}, sum of {workers} workers")
+    for kind in ("private", "proportional", "resident"):
+        before, after = (sum(report[i][kind] for report in reports) for i in (0, 1))
+        print(f"  {kind:13} before {before:8.1f} MiB   after {after:8.1f} MiB   {after / before - 1:+.1%}")
+
+
+def main() -> None:
+    """Make the index and measure both ways of keeping it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=45_600)
+    parser.add_argument("--masks", type=int, default=333_000)
+    parser.add_argument("--workers", type=int, default=4)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        records = make_index(Path(folder), args.images, args.masks)
+        size = sum(path.stat().st_size for path in Path(folder, "records").iterdir()) / 2**20
+        print(f"{args.images} images, {args.masks} masks, index of {size:.0f} MiB on disk")
+        measure("mapped records (ours)", records, read_records, args.workers)
+        measure("a Python object a mask", as_objects(records), read_objects, args.workers)
+
+
+if __name__ == "__main__":
+    main()
