@@ -32,8 +32,8 @@ SHORT_EDGE, LONG_EDGE = 2000, 3000  # of the photos
 MASKS = 10
 
 
-def make_photos(folder: Path) -> Path:
-    """A folder in Kaggle's layout of photos of six megapixels with ten masks each."""
+def make_photos(folder: Path, count: int) -> Path:
+    """A folder in Kaggle's layout of so many photos of six megapixels with ten masks each."""
     source = PHOTOS
     if not PHOTOS.is_dir():
         source = folder / "wardrobe"
@@ -45,7 +45,7 @@ def make_photos(folder: Path) -> Path:
     with (root / "train.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["ImageId", "EncodedPixels", "Height", "Width", "ClassId"])
-        for image in range(len(records)):
+        for image in range(min(count, len(records))):
             old = (int(records.sizes[image, 0]), int(records.sizes[image, 1]))
             new = (LONG_EDGE, SHORT_EDGE) if old[0] >= old[1] else (SHORT_EDGE, LONG_EDGE)
             pixels = cv2.resize(read_image(records, image), new[::-1], interpolation=cv2.INTER_CUBIC)
@@ -118,11 +118,12 @@ def main() -> None:
     """Compare, then time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--photos", type=int, default=12, help="at most 12")
     parser.add_argument("--short-edge", type=int, nargs=2, default=(600, 1200), metavar=("LOW", "HIGH"))
     args = parser.parse_args()
     cv2.setNumThreads(1)  # as in a loader process
     with tempfile.TemporaryDirectory() as folder:
-        records, _ = read_records(make_photos(Path(folder)))
+        records, _ = read_records(make_photos(Path(folder), args.photos))
         classes = ClassSpec("all", "all").resolve(records.names, [])
         datasets = {
             sampling: TrainDataset(

@@ -58,10 +58,7 @@ def assemble(cfg: DictConfig) -> Training:
     check_devices(cfg.trainer)
     ckpt_path = resume_from(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    datamodule: FashionDataModule = instantiate(cfg.data, _partial_=True)(
-        classes=build(ClassSpec, cfg.classes, "classes"),
-        augment=build(Augment, cfg.augment, "augment"),
-    )
+    datamodule = make_datamodule(cfg)
     classes = datamodule.read()
     schedule = build(Schedule, cfg.schedule, "schedule", without=("optimizer", "gradient_clip"))
     devices = device_count(cfg.trainer) * cfg.trainer.num_nodes
@@ -95,6 +92,14 @@ def assemble(cfg: DictConfig) -> Training:
         *(batch, cfg.data.batch_size, devices, cfg.trainer.accumulate_grad_batches),
     )
     return Training(datamodule, module, trainer, ckpt_path)
+
+
+def make_datamodule(cfg: DictConfig) -> FashionDataModule:
+    """The data module of a config, nothing read yet."""
+    return instantiate(cfg.data, _partial_=True)(
+        classes=build(ClassSpec, cfg.classes, "classes"),
+        augment=build(Augment, cfg.augment, "augment"),
+    )
 
 
 def _quieten() -> None:

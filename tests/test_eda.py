@@ -13,9 +13,9 @@ from fashion_hydra import rle
 from fashion_hydra.cli import main
 from fashion_hydra.data.augment import Augment, source_index
 from fashion_hydra.data.kaggle import read_records
-from fashion_hydra.report.eda import count, percent, stand_outs
-from fashion_hydra.report.eda_charts import Axis, counting_axis, log_axis
-from fashion_hydra.report.eda_gallery import _reduced, choose_images, draw_augmented, draw_cards
+from fashion_hydra.report.eda.charts import Axis, counting_axis, log_axis
+from fashion_hydra.report.eda.gallery import _reduced, choose_images, draw_augmented, draw_cards
+from fashion_hydra.report.eda.statistics import count, percent, stand_outs
 
 AUGMENT = Augment(short_edge=[48, 64], long_edge=128)
 VOID = {"meta", "link", "img", "br"}

@@ -17,6 +17,7 @@ from fashion_hydra.rle import (
     coco_to_runs,
     crop_to_runs,
     kaggle_to_runs,
+    measure,
     normalise_runs,
     resize_runs,
     runs_area,
@@ -228,3 +229,22 @@ def test_real_masks_agree_with_pycocotools():
         small = resize_runs(runs, height=height, width=width, new_height=512, new_width=512)
         expected = decoded[np.arange(512) * height // 512][:, np.arange(512) * width // 512]
         np.testing.assert_array_equal(runs_to_bitmap(small, height=512, width=512), expected)
+
+
+@given(st.lists(bitmaps(), min_size=1, max_size=6))
+def test_many_masks_are_measured_at_once_as_one_by_one(drawn):
+    kept = [bitmap for bitmap in drawn if bitmap.any()]
+    runs = [bitmap_to_runs(bitmap) for bitmap in kept]
+    first = np.cumsum([0, *map(len, runs)])
+    joined = np.concatenate(runs) if runs else np.zeros((0, 2), np.int64)
+    boxes, areas = measure(joined, first, np.array([bitmap.shape[0] for bitmap in kept], np.int64))
+    assert areas.tolist() == [int(np.count_nonzero(bitmap)) for bitmap in kept]
+    for box, bitmap in zip(boxes.tolist(), kept, strict=True):
+        ys, xs = np.nonzero(bitmap)
+        assert box == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+
+
+@pytest.mark.parametrize("counts", ["~~~", b"\x10", "`", "o" * 30])
+def test_counts_that_are_none_are_refused(counts):
+    with pytest.raises(UserError, match="counts"):
+        coco_to_runs({"size": [4, 5], "counts": counts})

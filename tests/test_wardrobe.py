@@ -209,7 +209,7 @@ def test_command_prints_counts_and_the_next_step(tmp_path: Path, capsys: pytest.
     assert main(["wardrobe", str(folder), "--train", "8", "--test", "1", "--size", "96", "--sheet", str(sheet)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "8 train images" in lines[0] and "1 test images" in lines[0]
-    assert lines[-1] == f"next: python train.py data.root={folder}"
+    assert lines[-1] == f"next: python train.py experiment=demo data.root={folder}"
     with Image.open(sheet) as image:
         assert image.width == 1200
 

@@ -50,9 +50,9 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from fashion_hydra.data.index import read_source
-    from fashion_hydra.report.eda import count
-    from fashion_hydra.report.eda_gallery import choose_images, draw_augmented, draw_cards
-    from fashion_hydra.report.eda_page import Content, write_page
+    from fashion_hydra.report.eda.gallery import choose_images, draw_augmented, draw_cards
+    from fashion_hydra.report.eda.page import Content, write_page
+    from fashion_hydra.report.eda.statistics import count
 
     records, faults = read_source(source_of(args))
     table = records.category_table()

@@ -14,7 +14,7 @@ from fashion_hydra.structures import Detections
 _ROW_HEIGHT, _GAP, _LEGEND = 300, 8, 190
 _LINE_HEIGHT, _LEGEND_LINES = 16, 18
 _OPACITY = 0.55
-_TONES = ((0.9, 1.0), (0.5, 1.0), (0.9, 0.65))
+_TONES = ((0.95, 1.0), (0.45, 1.0), (0.95, 0.6), (0.5, 0.65), (0.7, 0.85))
 
 Mask = tuple[int, np.ndarray]
 """A category id and its uint8 (H, W) bitmap."""
@@ -49,7 +49,7 @@ def _bitmap(encoded: CocoRLE) -> np.ndarray:
 
 
 def colour(category: int) -> tuple[int, int, int]:
-    """A category's colour: hues a golden angle apart, in turn strong, pale and dark, so that 46 can be told apart."""
+    """A category's colour: hues a golden angle apart, in five tones in turn, so that 46 can be told apart."""
     saturation, value = _TONES[category % len(_TONES)]
     red, green, blue = colorsys.hsv_to_rgb(category * 0.618034 % 1, saturation, value)
     return int(red * 255), int(green * 255), int(blue * 255)

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from fashion_hydra.data.augment import Augment
-from fashion_hydra.report.eda import TINY, Statistics, percent, stand_outs
-from fashion_hydra.report.eda_figures import (
+from fashion_hydra.report.eda.figures import (
     aspects_figure,
     object_sizes_figure,
     per_image_figure,
     shares_figure,
     sizes_figure,
 )
-from fashion_hydra.report.eda_gallery import Card, Draws, Picture
-from fashion_hydra.report.eda_style import SCRIPT, STYLE
-from fashion_hydra.report.eda_tables import (
+from fashion_hydra.report.eda.gallery import Card, Draws, Picture
+from fashion_hydra.report.eda.statistics import TINY, Statistics, percent, stand_outs
+from fashion_hydra.report.eda.style import SCRIPT, STYLE
+from fashion_hydra.report.eda.tables import (
     attributes_section,
     classes_section,
     faults_card,

@@ -4,12 +4,24 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from fashion_hydra.report.eda import SMALL, TINY, CategoryRow, Statistics, percent
+from fashion_hydra.report.eda.statistics import SMALL, TINY, CategoryRow, Statistics, percent
 from fashion_hydra.report.pictures import colour
 from fashion_hydra.submission import SUBMISSION_SIZE
 
 _SHOWN_ATTRIBUTES, _SHOWN_CLASS_IDS = 25, 12
 _AREA_DECADES = 5  # of the bars of area shares: 0.001 % to 100 %
+_COLUMNS = (
+    ("id", "n", "Category id"),
+    ("category", "", "Category name"),
+    ("masks", "n", "Masks, and their share of all masks"),
+    ("images", "n", "Images with at least one, and their share of all images"),
+    ("masks on an image", "n", "Masks on an image that has any"),
+    ("area share: median, 10 to 90 %", "", "A mask's share of its image; the bar is logarithmic from 0.001 % to 100 %"),
+    ("small (< 32²)", "n", f"Share of masks below {SMALL} pixels on the photo"),
+    (f"< {TINY} px at {SUBMISSION_SIZE}²", "n", f"Share of masks below {TINY} pixels on the submission's grid"),
+    ("with attributes", "n", "Share of masks that carry attributes"),
+    ("ClassIds", "n", "Distinct ClassIds, attributes included"),
+)
 
 
 def swatch(category: int) -> str:
@@ -30,30 +42,16 @@ def faults_card(statistics: Statistics) -> str:
     rows = []
     for kind, number in statistics.faults.items():
         first = statistics.examples[kind]
-        line = f", line {first.row:,}" if first.row else ""
+        row = f", row {first.row}" if first.row else ""
         rows.append(
             f'<tr><th scope="row">{escape(kind)}</th><td class="n">{number:,}</td><td>{escape(first.action)}</td>'
-            f"<td>{escape(first.image_id)}{line}: {escape(first.value)}</td></tr>"
+            f"<td>{escape(first.image_id)}{row}: {escape(first.value)}</td></tr>"
         )
     heads = '<th scope="col">fault</th><th scope="col" class="n">times</th><th scope="col">done</th>'
     return (
         '<div class="card"><h3>Left out because of faults</h3><div class="scroll" tabindex="0"><table><thead><tr>'
         f'{heads}<th scope="col">first one</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div></div>'
     )
-
-
-_COLUMNS = (
-    ("id", "n", "Category id"),
-    ("category", "", "Category name"),
-    ("masks", "n", "Masks, and their share of all masks"),
-    ("images", "n", "Images with at least one, and their share of all images"),
-    ("masks on an image", "n", "Masks on an image that has any"),
-    ("area share: median, 10 to 90 %", "", "A mask's share of its image; the bar is logarithmic from 0.001 % to 100 %"),
-    ("small (< 32²)", "n", f"Share of masks below {SMALL} pixels on the photo"),
-    (f"< {TINY} px at {SUBMISSION_SIZE}²", "n", f"Share of masks below {TINY} pixels on the submission's grid"),
-    ("with attributes", "n", "Share of masks that carry attributes"),
-    ("ClassIds", "n", "Distinct ClassIds, attributes included"),
-)
 
 
 def classes_section(statistics: Statistics) -> str:

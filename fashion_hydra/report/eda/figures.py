@@ -3,8 +3,8 @@
 import numpy as np
 
 from fashion_hydra.data.augment import Augment
-from fashion_hydra.report.eda import SMALL, TINY, Statistics, submission_areas
-from fashion_hydra.report.eda_charts import Axis, Curve, Mark, counting_axis, curves, histogram, log_axis, size_map
+from fashion_hydra.report.eda.charts import Axis, Curve, Mark, counting_axis, curves, histogram, log_axis, size_map
+from fashion_hydra.report.eda.statistics import SMALL, TINY, Statistics, submission_areas
 from fashion_hydra.submission import SUBMISSION_SIZE
 
 _MEDIUM = 96**2  # COCO calls objects from here on large

@@ -1,0 +1,84 @@
+"""From the command line's words to images, split and fed."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from fashion_hydra.cli import main
+from fashion_hydra.errors import UserError
+from fashion_hydra.hydra_app import PROJECT_ROOT, register_resolvers
+from fashion_hydra.training import make_datamodule
+
+
+def datamodule(root, *overrides, folder="unused"):
+    register_resolvers()
+    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+        words = ["experiment=demo", f"data.root={root}", f"paths.output_dir={folder}", "name=test", *overrides]
+        return make_datamodule(compose("train", overrides=words))
+
+
+def ids(data, chosen):
+    return set(data.records.image_ids[chosen].tolist())
+
+
+def test_a_split_on_file_decides(wardrobe, tmp_path):
+    plain = datamodule(wardrobe)
+    plain.read()
+    first, second, third = plain.records.image_ids[:3].tolist()
+    (tmp_path / "mine.csv").write_text(f"ImageId,fold\n{first},0\n{second},1\n{third},\n")
+    data = datamodule(wardrobe, f"data.split_file={tmp_path / 'mine.csv'}", "data.fold=1")
+    data.read()
+    assert (ids(data, data.is_training), ids(data, data.is_validation)) == ({first}, {second})
+    assert "16 images not used" in data.describe()
+
+
+def test_a_runs_split_can_be_used_again(wardrobe, tmp_path):
+    data = datamodule(wardrobe, "data.folds=4", "data.fold=2", folder=tmp_path)
+    data.prepare_data()
+    again = datamodule(wardrobe, f"data.split_file={tmp_path / 'split.csv'}", "data.fold=2", "data.split_seed=1")
+    again.read()
+    assert ids(again, again.is_validation) == ids(data, data.is_validation)
+    with (tmp_path / "faults.csv").open() as stream:
+        assert [row["kind"] for row in csv.DictReader(stream)] == ["size-mismatch"] * 2
+
+
+def test_a_fold_that_nothing_is_in_is_refused(wardrobe, tmp_path):
+    data = datamodule(wardrobe, "data.folds=2")
+    data.read()
+    name = data.records.image_ids[0]
+    (tmp_path / "mine.csv").write_text(f"ImageId,fold\n{name},0\n")
+    with pytest.raises(UserError, match="0 images to train on and 1 to validate with"):
+        datamodule(wardrobe, f"data.split_file={tmp_path / 'mine.csv'}").read()
+
+
+def test_faults_stop_the_run_if_asked_to(wardrobe):
+    with pytest.raises(UserError, match=r"2 faults, the first in row \d+: size-mismatch, .*data\.on_fault=drop"):
+        datamodule(wardrobe, "data.on_fault=error").read()
+
+
+def test_cocos_format_feeds_the_same_samples(wardrobe, tmp_path, capsys):
+    assert main(["export-coco", str(wardrobe), str(tmp_path / "all.json")]) == 0
+    one = datamodule(wardrobe)
+    other = datamodule(wardrobe, "data=coco", f"data.annotations={tmp_path / 'all.json'}", "data.batch_size=4")
+    assert one.read() == other.read()
+    for mine, its in zip(one.train_dataloader(), other.train_dataloader(), strict=True):
+        assert mine.image_ids == its.image_ids
+        assert torch.equal(mine.images, its.images)
+        for a, b in zip(mine.targets, its.targets, strict=True):
+            assert torch.equal(a.boxes, b.boxes)
+            assert torch.equal(a.labels, b.labels)
+            assert torch.equal(a.masks.bitmaps(), b.masks.bitmaps())
+
+
+def test_classes_by_id_and_name(wardrobe):
+    data = datamodule(wardrobe, "classes.train=[shoe,13]", "classes.drop=[shoe]")
+    classes = data.read()
+    assert classes.ids == (23, 13)
+    assert classes.dropped_labels() == (0,)
+    labels = np.concatenate([t.labels.numpy() for batch in data.train_dataloader() for t in batch.targets])
+    assert set(labels.tolist()) <= {0, 1}
+    with pytest.raises(UserError, match="nearest: 'shoe'"):
+        datamodule(wardrobe, "classes.train=[shoes]").read()

@@ -1,0 +1,28 @@
+"""The benchmarks run, small; their times are not looked at."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+
+SMALL = {
+    "annotations": ["--times", "1", "--rounds", "1"],
+    "samples": ["--rounds", "1", "--photos", "2"],
+    "worker_memory": ["--images", "40", "--masks", "200", "--workers", "2"],
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_benchmark_runs(name):
+    command = [sys.executable, "-m", f"benchmarks.{name}", *SMALL[name]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200, cwd=PROJECT)
+    assert done.returncode == 0, done.stderr
+    assert "ours" in done.stdout
+
+
+def test_every_benchmark_is_run_here():
+    modules = {path.stem for path in (PROJECT / "benchmarks").glob("[a-z]*.py")}
+    assert modules == set(SMALL)
