@@ -14,6 +14,7 @@ COMMANDS = {
     "split": "write stratified folds that train.py reads, and how even they are",
     "export-coco": "write a data set in COCO's format",
     "eda": "write a page about a data set: classes, sizes, samples with masks, augmented samples",
+    "submit-check": "find everything in a submission that is against the competition's rules",
     "score": "print the competition score of a submission",
 }
 

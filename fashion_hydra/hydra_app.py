@@ -7,13 +7,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fashion_hydra.data.classes import ClassSet, find_category
 from fashion_hydra.errors import UserError
+
+if TYPE_CHECKING:  # `--help` shall not wait for torch
+    from fashion_hydra.postprocess import Postprocess
 
 T = TypeVar("T")
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -21,9 +25,10 @@ _STAMP = "%Y-%m-%d_%H-%M-%S"
 
 
 def register_resolvers() -> None:
-    """Make `${project_root:}` and `${run_dir:...}` known to the config."""
+    """Make `${project_root:}`, `${run_dir:...}` and `${leaf:PATH,WITHOUT}`, a path's last name, known to the config."""
     OmegaConf.register_new_resolver("project_root", lambda: str(PROJECT_ROOT), replace=True)
     OmegaConf.register_new_resolver("run_dir", run_dir, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("leaf", lambda path, without: Path(path).name if path else without, replace=True)
 
 
 def run_dir(runs: str, name: str, ckpt_path: str | None) -> str:
@@ -76,13 +81,62 @@ def build(kind: type[T], config: DictConfig, group: str, *, without: tuple[str, 
         UserError: a key that the group does not have, or one that is missing.
     """
     values: dict[str, Any] = {k: v for k, v in _plain(config).items() if k not in without}
-    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    if unknown := [key for key in values if key not in known]:
-        raise UserError(f"{group}.{unknown[0]}: no such option; {group} has {', '.join(known)}")
+    _refuse_unknown(values, [f.name for f in fields(kind)], group)  # type: ignore[arg-type]
     try:
         return kind(**values)
     except TypeError as error:
         raise UserError(f"{group}: {error}") from error
+
+
+def build_postprocess(config: DictConfig, classes: ClassSet) -> "Postprocess":
+    """Make the rule of a model's answers from the group `postprocess`, which names categories by id or name.
+
+    Args:
+        config: fields of `fashion_hydra.postprocess.Postprocess`, but `class_score_thr` (category -> threshold) in
+            place of `label_score_thr`, and `drop_classes`, left out besides the class set's own `drop`, in place of
+            `dropped_labels`.
+        classes: behind the model's labels.
+
+    Raises:
+        UserError: a key that the group does not have, one that is missing, a value out of its range, or a category
+            that the model does not know.
+    """
+    from fashion_hydra.postprocess import Postprocess
+
+    values = _plain(config)
+    known = [f.name for f in fields(Postprocess) if f.name not in ("label_score_thr", "dropped_labels")]
+    _refuse_unknown(values, [*known, "class_score_thr", "drop_classes"], "postprocess")
+    thresholds, dropped = values.pop("class_score_thr", None) or {}, values.pop("drop_classes", None) or []
+    if not isinstance(thresholds, dict):
+        raise UserError(f"postprocess.class_score_thr={thresholds}: category to threshold expected, such as {{23:0.6}}")
+    if not isinstance(dropped, list):
+        raise UserError(f"postprocess.drop_classes={dropped}: a list of ids or names expected, such as [0,hat]")
+    label_score_thr = {}
+    for entry, threshold in thresholds.items():
+        if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+            raise UserError(f"postprocess.class_score_thr={{{entry}: {threshold}}}: between 0 and 1 expected")
+        label_score_thr[_label(entry, classes, "postprocess.class_score_thr")] = float(threshold)
+    labels = [_label(entry, classes, "postprocess.drop_classes") for entry in dropped]
+    dropped_labels = tuple(sorted({*classes.dropped_labels(), *labels}))
+    try:
+        return Postprocess(**values, label_score_thr=label_score_thr, dropped_labels=dropped_labels)
+    except TypeError as error:
+        raise UserError(f"postprocess: {error}") from error
+
+
+def _label(entry: object, classes: ClassSet, option: str) -> int:
+    """The label of a category by id or name; an id may have become text on the command line."""
+    names = dict(zip(classes.ids, classes.names, strict=True))
+    if isinstance(entry, int):
+        return classes.label_of()[find_category(entry, names, option)]
+    text = str(entry)
+    by_id = text.isdecimal() and text not in classes.names
+    return classes.label_of()[find_category(int(text) if by_id else text, names, option)]
+
+
+def _refuse_unknown(values: dict[str, Any], known: list[str], group: str) -> None:
+    if unknown := [key for key in values if key not in known]:
+        raise UserError(f"{group}.{unknown[0]}: no such option; {group} has {', '.join(known)}")
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

@@ -1,13 +1,26 @@
-"""Images -> candidates: proposals, boxes, masks of a cascade detector."""
+"""Images -> candidates: any number of cascade detectors on any number of views of an image, merged.
 
-from collections.abc import Sequence
+A source is one detector on one view (a scale, mirrored or not). The scheme is that of the first-place solution of
+iMaterialist (Fashion) 2019: all sources' proposals are merged by NMS; the merged ones go through every source's box
+stages, and boxes and class probabilities are averaged; what survives NMS goes through every source's mask stages,
+and mask probabilities are averaged. One detector on one view is the plain case, without anything to merge. Each
+source's features are computed once and serve all three steps.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import nms
 
-from fashion_hydra.postprocess import Postprocess, select
-from fashion_hydra.structures import Batch, Candidates, Size
+from fashion_hydra.errors import UserError
+from fashion_hydra.postprocess import Postprocess, survivors
+from fashion_hydra.structures import PAD_DIVISOR, Batch, Candidates, Scaled, Size
+
+FEATURE_CACHES = ("device", "host", "recompute")
 
 
 class CascadeDetector(Protocol):
@@ -32,75 +45,233 @@ class CascadeDetector(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Merging:
+    """How sources are merged, and where their features stay meanwhile.
+
+    Args:
+        flips: which mirrorings of each scale are looked at: `[False]`, `[True]` or both.
+        proposal_iou_thr: of the NMS over all sources' proposals.
+        max_proposals: the best so many go on.
+        feature_cache: features stay on the `device`, on the `host`, or are thrown away and made again (`recompute`).
+        in_flight: views that go through a detector as one batch, 1 or 2: with 2 an image and its mirror image do.
+    """
+
+    flips: Sequence[bool] = (False,)
+    proposal_iou_thr: float = 0.7
+    max_proposals: int = 1000
+    feature_cache: str = "device"
+    in_flight: int = 2
+
+    def __post_init__(self) -> None:
+        if not self.flips or len(set(self.flips)) != len(self.flips):
+            raise UserError(f"tta.flips={list(self.flips)}: give [false], [true] or [false,true]")
+        if self.feature_cache not in FEATURE_CACHES:
+            raise UserError(f"inference.feature_cache={self.feature_cache}: give {', '.join(FEATURE_CACHES)}")
+        if self.in_flight not in (1, 2):
+            raise UserError(f"inference.in_flight={self.in_flight}: give 1 or 2")
+        if not 0 <= self.proposal_iou_thr <= 1 or self.max_proposals < 1:
+            raise UserError(
+                f"inference.proposal_iou_thr={self.proposal_iou_thr} "
+                f"inference.max_proposals={self.max_proposals}: between 0 and 1, and at least 1 expected"
+            )
+
+    def batches(self) -> list[tuple[bool, ...]]:
+        """The mirrorings, those that go together in one tuple."""
+        flips = tuple(self.flips)
+        return [flips] if self.in_flight >= len(flips) else [(flip,) for flip in flips]
+
+
 @torch.no_grad()
 def find_candidates(detector: CascadeDetector, batch: Batch, rules: Sequence[Postprocess]) -> list[Candidates]:
-    """Everything that any of the rules may keep, for each image of a batch, on the CPU.
+    """Everything that any of the rules may keep, for each image of a batch, on the CPU: one detector, one view.
+
+    Args:
+        detector: in evaluation mode.
+        batch: images.
+        rules: see `merge_sources`.
+    """
+    frames = zip(batch.sizes, batch.original_sizes, batch.image_ids, strict=True)
+    return [
+        _merge(
+            [_Pass(detector, batch.images[i : i + 1], size, original, (False,), "device")],
+            image_id,
+            rules,
+            Merging(),
+        )
+        for i, (size, original, image_id) in enumerate(frames)
+    ]
+
+
+@torch.no_grad()
+def merge_sources(
+    detectors: Sequence[CascadeDetector],
+    scaled: Scaled,
+    rules: Sequence[Postprocess],
+    merging: Merging,
+    *,
+    device: torch.device,
+) -> Candidates:
+    """Everything that any of the rules may keep of one image, on the CPU.
 
     A candidate's mask is only computed when its box survives the NMS of a rule, so a rule outside `rules` that
     is not stricter than one of them must not be applied to the result.
 
     Args:
-        detector: in evaluation mode.
-        batch: images.
+        detectors: in evaluation mode, with the same classes.
+        scaled: the image at every scale.
         rules: at least one.
+        merging: the mirrorings and how all is merged.
+        device: where the detectors are.
     """
-    features = detector.features(batch.images, batch.sizes)
-    proposals = [boxes for boxes, _ in detector.propose(features, batch.sizes)]
-    refined = detector.refine(features, proposals, batch.sizes)
-    frames = zip(batch.sizes, batch.original_sizes, strict=True)
-    chosen = [
-        _survivors(boxes, _stretch(boxes, size, original), probabilities, rules)
-        for (boxes, probabilities), (size, original) in zip(refined, frames, strict=True)
-    ]
-    boxes, originals, scores, labels = ([image[part] for image in chosen] for part in range(4))
-    if sum(map(len, labels)):
-        masks = detector.segment(features, boxes, labels)
-    else:
-        masks = [torch.zeros((0, 1, 1)) for _ in labels]
-    return [
-        Candidates(image_id, size, b.cpu(), s.cpu(), c.cpu(), m.cpu())
-        for image_id, size, b, s, c, m in zip(
-            batch.image_ids, batch.original_sizes, originals, scores, labels, masks, strict=True
+    passes = [
+        _Pass(
+            detector,
+            _padded(image.to(device), flips),
+            (image.shape[1], image.shape[2]),
+            scaled.size,
+            flips,
+            merging.feature_cache,
         )
+        for detector in detectors
+        for image in scaled.images
+        for flips in merging.batches()
     ]
+    return _merge(passes, scaled.image_id, rules, merging)
+
+
+class _Pass:
+    """One detector on one scale of an image, some mirrorings as one batch."""
+
+    def __init__(
+        self,
+        detector: CascadeDetector,
+        images: Tensor,
+        size: Size,
+        original: Size,
+        flips: tuple[bool, ...],
+        feature_cache: str,
+    ) -> None:
+        self.detector, self.images, self.size, self.original, self.flips = detector, images, size, original, flips
+        self.sizes = [size] * len(flips)
+        self._feature_cache = feature_cache
+        self._features: tuple[Tensor, ...] | None = None
+        self._scale = images.new_tensor([original[1] / size[1], original[0] / size[0]] * 2, dtype=torch.float32)
+
+    def features(self) -> tuple[Tensor, ...]:
+        """The pyramid on the images' device, computed once unless it is not to be kept."""
+        if self._features is not None:
+            return tuple(level.to(self.images.device, non_blocking=True) for level in self._features)
+        made = self.detector.features(self.images, self.sizes)
+        if self._feature_cache == "host":
+            self._features = tuple(level.cpu() for level in made)
+        elif self._feature_cache == "device":
+            self._features = made
+        return made
+
+    def to_original(self, boxes: Tensor, flip: bool) -> Tensor:
+        """Boxes (N, 4) of a view in the frame of the file."""
+        return self._mirrored(boxes.float(), flip) * self._scale
+
+    def to_view(self, boxes: Tensor, flip: bool) -> Tensor:
+        """Boxes (N, 4) in the frame of the file in a view's."""
+        return self._mirrored(boxes / self._scale, flip)
+
+    def _mirrored(self, boxes: Tensor, flip: bool) -> Tensor:
+        if not flip:
+            return boxes
+        x0, y0, x1, y1 = boxes.unbind(1)
+        return torch.stack([self.size[1] - x1, y0, self.size[1] - x0, y1], dim=1)
+
+
+def _merge(passes: Sequence[_Pass], image_id: str, rules: Sequence[Postprocess], merging: Merging) -> Candidates:
+    place, proposed = _proposals(passes, merging)
+    views: list[Tensor] = []
+    boxes_of, probabilities_of = [], []
+    for one in passes:
+        refined = one.detector.refine(one.features(), [place(one, proposed, flip) for flip in one.flips], one.sizes)
+        for (boxes, probabilities), flip in zip(refined, one.flips, strict=True):
+            views.append(boxes)
+            boxes_of.append(one.to_original(boxes, flip))
+            probabilities_of.append(probabilities.float())
+    averaged = [torch.stack(values).mean(0) for values in (boxes_of, probabilities_of)]
+    boxes, scores, labels, index = _survivors(averaged[0], averaged[1], rules)
+    exact = views[0][index] if len(views) == 1 else None
+    masks = _masks(passes, boxes, labels, exact)
+    return Candidates(image_id, passes[0].original, boxes.cpu(), scores.cpu(), labels.cpu(), masks.cpu())
+
+
+def _proposals(passes: Sequence[_Pass], merging: Merging) -> tuple[Callable[[_Pass, Tensor, bool], Tensor], Tensor]:
+    """The proposals of all sources, merged, and how they are laid on a view."""
+    found = [
+        (one, flip, boxes, scores)
+        for one in passes
+        for (boxes, scores), flip in zip(one.detector.propose(one.features(), one.sizes), one.flips, strict=True)
+    ]
+    if len(found) == 1:  # nothing to merge: the proposals stay as they are, to the last bit
+        return (lambda one, boxes, flip: boxes), found[0][2]
+    boxes = torch.cat([one.to_original(boxes, flip) for one, flip, boxes, _ in found])
+    scores = torch.cat([scores.float() for *_, scores in found])
+    kept = nms(boxes, scores, merging.proposal_iou_thr)[: merging.max_proposals]
+    return (lambda one, boxes, flip: one.to_view(boxes, flip)), boxes[kept]
 
 
 def _survivors(
-    boxes: Tensor, originals: Tensor, probabilities: Tensor, rules: Sequence[Postprocess]
+    boxes: Tensor, probabilities: Tensor, rules: Sequence[Postprocess]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The (box, class) pairs that some rule keeps, by descending score.
 
     Args:
-        boxes: (N, 4) in the frame of the features' image.
-        originals: the same in the frame of the file, where NMS is done, as postprocessing does it again.
+        boxes: (N, 4) in the frame of the file, where NMS is done, as postprocessing does it again.
         probabilities: (N, C + 1), background last.
         rules: at least one.
 
     Returns:
-        Boxes, boxes in the file's frame, scores, labels.
+        Boxes, scores, labels, and which of the (N, 4) boxes each is.
     """
-    floor = min(rule.score_thr for rule in rules)
+    floor = min(rule.lowest_score_thr for rule in rules)
     owners, labels = torch.nonzero(probabilities[:, :-1] > floor).unbind(1)
     scores = probabilities[owners, labels]
     order = scores.sort(descending=True, stable=True).indices
     owners, labels, scores = owners[order], labels[order], scores[order]
-    boxes, originals = boxes[owners].float(), originals[owners].float()
-    kept = [
-        select(
-            originals,
-            scores,
-            labels,
-            score_thr=rule.score_thr,
-            iou_thr=rule.iou_thr,
-            max_per_image=rule.max_per_image,
-        )
-        for rule in rules
-    ]
+    pairs = boxes[owners]
+    kept = [survivors(pairs, scores, labels, rule) for rule in rules]
     index = torch.cat(kept).unique()
-    return boxes[index], originals[index], scores[index], labels[index]
+    return pairs[index], scores[index], labels[index], owners[index]
 
 
-def _stretch(boxes: Tensor, size: Size, original: Size) -> Tensor:
-    """Boxes from the resized image to the original one."""
-    scale = boxes.new_tensor([original[1] / size[1], original[0] / size[0]] * 2)
-    return boxes * scale
+def _masks(passes: Sequence[_Pass], boxes: Tensor, labels: Tensor, exact: Tensor | None) -> Tensor:
+    """Mask probabilities (N, M, M), averaged over the sources; M is the finest grid among the detectors.
+
+    Args:
+        passes: the sources.
+        boxes: (N, 4) in the frame of the file.
+        labels: (N,).
+        exact: the same boxes in the frame of the one view, where there is but one.
+    """
+    if not len(labels):
+        return boxes.new_zeros((0, 1, 1))
+    total, sources = boxes.new_zeros((1, 1, 1)), 0
+    for one in passes:
+        views = [exact if exact is not None else one.to_view(boxes, flip) for flip in one.flips]
+        found = one.detector.segment(one.features(), views, [labels] * len(views))
+        for masks, flip in zip(found, one.flips, strict=True):
+            upright = (masks.flip(-1) if flip else masks).float()
+            grid = max(total.shape[-1], upright.shape[-1])
+            total = _on_grid(total, grid) + _on_grid(upright, grid)
+            sources += 1
+    return total / sources
+
+
+def _on_grid(masks: Tensor, grid: int) -> Tensor:
+    """Masks (N, M, M) on a grid of another number of cells over the same boxes."""
+    if masks.shape[-1] == grid:
+        return masks
+    return F.interpolate(masks[None], size=(grid, grid), mode="bilinear", align_corners=False)[0]
+
+
+def _padded(image: Tensor, flips: Sequence[bool]) -> Tensor:
+    """uint8 (3, h, w) -> (F, 3, H, W), mirrored where asked, padded at the right and below."""
+    height, width = image.shape[1:]
+    below, right = -height % PAD_DIVISOR, -width % PAD_DIVISOR
+    return F.pad(torch.stack([image.flip(-1) if flip else image for flip in flips]), (0, right, 0, below))

@@ -31,6 +31,7 @@ class SegmentationModule(LightningModule):
         optimizer: makes one from parameter groups; its learning rate is replaced by the schedule's.
         schedule: learning rate.
         batch: images a step over all devices and accumulated batches.
+        eval_scale: short and long edge that it is validated at; kept in the checkpoint.
         postprocess: the rule that validation is scored with.
         seed: of the sampling inside the detector.
     """
@@ -44,13 +45,14 @@ class SegmentationModule(LightningModule):
         optimizer: OptimizerFactory,
         schedule: Schedule,
         batch: int,
+        eval_scale: tuple[int, int],
         postprocess: Postprocess,
         seed: int,
     ) -> None:
         super().__init__()
         self.detector, self.classes, self.model = detector, classes, model
         self.optimizer_factory, self.schedule, self.batch = optimizer, schedule, batch
-        self.postprocess, self.seed = postprocess, seed
+        self.eval_scale, self.postprocess, self.seed = eval_scale, postprocess, seed
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The sum of the losses.
@@ -86,6 +88,7 @@ class SegmentationModule(LightningModule):
         """Keep what is needed to build the model again, as plain containers."""
         checkpoint["classes"] = {"ids": list(self.classes.ids), "names": list(self.classes.names)}
         checkpoint["model"] = self.model
+        checkpoint["eval_scale"] = [int(edge) for edge in self.eval_scale]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another label space."""

@@ -1,29 +1,44 @@
 """Candidates -> detections: thresholds, NMS, pasting, overlaps. Pure functions of a frozen rule."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import box_iou
 from torchvision.ops import nms as _nms
 
-from fashion_hydra import rle
 from fashion_hydra.errors import UserError
+from fashion_hydra.pasting import Pasted, mask_iou, paste
 from fashion_hydra.structures import Candidates, Detections, Size
+
+Found = tuple[Pasted, int, float]
+"""A mask on the answer's grid, its label and its score."""
+
+NMS_KINDS = ("box", "mask", "soft")
+LOOSE_IOU_THR = 0.7
+"""Box NMS that goes before masks are computed, where the rule's own NMS is not on boxes: `survivors`."""
 
 
 @dataclass(frozen=True)
 class Postprocess:
-    """How candidates become an answer.
+    """How candidates become an answer, in label space.
 
     Args:
         score_thr: scores at or below are left out.
-        iou_thr: within a class, boxes that overlap a better one by more are left out.
+        iou_thr: within a class, boxes (or masks) that overlap a better one by more are left out.
         mask_thr: mask probability from which a pixel belongs to the object.
         max_per_image: the best so many are kept.
         min_area: masks of fewer pixels, on the grid of the answer and after overlaps, are left out.
         suppress_overlaps: within a class each mask loses the pixels that a better one has.
+        label_score_thr: label -> threshold, where it is another than `score_thr`.
+        dropped_labels: left out before `max_per_image` counts.
+        nms: on what `iou_thr` is measured, `box` or `mask`; or `soft`, which knows no `iou_thr`, see `soft_nms`.
+        soft_nms_sigma: how slowly overlap lowers scores, with `nms=soft`.
+
+    Raises:
+        UserError: a value out of its range.
     """
 
     score_thr: float
@@ -32,16 +47,40 @@ class Postprocess:
     max_per_image: int
     min_area: int = 1
     suppress_overlaps: bool = True
+    label_score_thr: Mapping[int, float] = field(default_factory=dict, hash=False)
+    dropped_labels: tuple[int, ...] = ()
+    nms: str = "box"
+    soft_nms_sigma: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("score_thr", "iou_thr", "mask_thr"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"postprocess.{name}={getattr(self, name)}: between 0 and 1 expected")
+        shares = {name: getattr(self, name) for name in ("score_thr", "iou_thr", "mask_thr")}
+        shares |= {f"label_score_thr[{label}]": thr for label, thr in self.label_score_thr.items()}
+        for name, value in shares.items():
+            if not 0 <= value <= 1:
+                raise UserError(f"postprocess.{name}={value}: between 0 and 1 expected")
         if self.max_per_image < 1 or self.min_area < 1:
             raise UserError(
                 f"postprocess.max_per_image={self.max_per_image} postprocess.min_area={self.min_area}: "
                 "at least 1 expected"
             )
+        if self.nms not in NMS_KINDS:
+            raise UserError(f"postprocess.nms={self.nms}: choose one of {', '.join(NMS_KINDS)}")
+        if not self.soft_nms_sigma > 0:
+            raise UserError(f"postprocess.soft_nms_sigma={self.soft_nms_sigma}: more than 0 expected")
+
+    @property
+    def lowest_score_thr(self) -> float:
+        """No candidate at or below this is kept, whatever its label."""
+        return min([self.score_thr, *self.label_score_thr.values()])
+
+    def thresholds(self, labels: Tensor) -> Tensor:
+        """The score threshold of each candidate, float32 (N,); infinite for dropped labels."""
+        values = torch.full(labels.shape, self.score_thr, dtype=torch.float32, device=labels.device)
+        for label, threshold in self.label_score_thr.items():
+            values[labels == label] = threshold
+        for label in self.dropped_labels:
+            values[labels == label] = torch.inf
+        return values
 
 
 COCO_RULE = Postprocess(score_thr=0.001, iou_thr=0.5, mask_thr=0.5, max_per_image=100, suppress_overlaps=False)
@@ -49,7 +88,7 @@ COCO_RULE = Postprocess(score_thr=0.001, iou_thr=0.5, mask_thr=0.5, max_per_imag
 
 
 def select(
-    boxes: Tensor, scores: Tensor, labels: Tensor, *, score_thr: float, iou_thr: float, max_per_image: int
+    boxes: Tensor, scores: Tensor, labels: Tensor, *, score_thr: float | Tensor, iou_thr: float, max_per_image: int
 ) -> Tensor:
     """Greedy NMS within each class: indices of what is kept, by descending score.
 
@@ -60,15 +99,15 @@ def select(
         boxes: float32 (N, 4).
         scores: float32 (N,).
         labels: int64 (N,).
-        score_thr: see `Postprocess`.
+        score_thr: see `Postprocess`; one, or one a candidate (N,).
         iou_thr: see there.
         max_per_image: see there.
     """
     able = torch.nonzero(scores > score_thr)[:, 0]
+    grouped = able[labels[able].sort(stable=True).indices]
     kept = [
-        members[_nms(boxes[members], scores[members], iou_thr)]
-        for label in labels[able].unique()
-        for members in [able[labels[able] == label]]
+        members[_nms(boxes[members], scores[members], iou_thr)] if len(members) > 1 else members
+        for members in grouped.split(labels[grouped].unique_consecutive(return_counts=True)[1].tolist())
     ]
     if not kept:
         return able
@@ -77,83 +116,139 @@ def select(
     return index[order[:max_per_image]]
 
 
-def apply(candidates: Candidates, rule: Postprocess, *, size: Size, dropped_labels: Sequence[int] = ()) -> Detections:
+def survivors(boxes: Tensor, scores: Tensor, labels: Tensor, rule: Postprocess) -> Tensor:
+    """Indices of what a rule may keep, by descending score, as far as can be told without masks.
+
+    With NMS on boxes this is what the rule keeps. Mask NMS and soft-NMS choose among more: all above their
+    thresholds that survive greedy NMS at `LOOSE_IOU_THR`, or at the rule's `iou_thr` if that is looser.
+
+    Args:
+        boxes: float32 (N, 4).
+        scores: float32 (N,).
+        labels: int64 (N,).
+        rule: thresholds.
+    """
+    on_boxes = rule.nms == "box"
+    return select(
+        boxes,
+        scores,
+        labels,
+        score_thr=rule.thresholds(labels),
+        iou_thr=rule.iou_thr if on_boxes else max(LOOSE_IOU_THR, rule.iou_thr),
+        max_per_image=rule.max_per_image if on_boxes else max(1, len(scores)),
+    )
+
+
+def soft_nms(
+    boxes: Tensor, scores: Tensor, labels: Tensor, *, score_thr: Tensor, sigma: float, max_per_image: int
+) -> tuple[Tensor, Tensor]:
+    """Soft-NMS within each class, with the Gaussian penalty; in float64.
+
+    The best box left is kept, and the score of every other box left of its class is multiplied by
+    exp(-IoU² / sigma); and so on. Boxes whose score is no longer above the threshold fall out. (Bodla, Singh,
+    Chellappa, Davis: Soft-NMS - Improving Object Detection With One Line of Code, ICCV 2017, equation 3; the
+    authors use sigma = 0.5.) Ties in score fall to the earlier candidate.
+
+    Args:
+        boxes: float32 (N, 4).
+        scores: float32 (N,).
+        labels: int64 (N,).
+        score_thr: float32 (N,), of each candidate.
+        sigma: of the penalty.
+        max_per_image: the best so many are kept.
+
+    Returns:
+        Indices of what is kept, and its lowered scores, float64, descending.
+    """
+    able = torch.nonzero(scores > score_thr)[:, 0]
+    overlaps = box_iou(boxes[able].double(), boxes[able].double()).numpy()
+    of_class = labels[able].numpy()
+    kept_share = np.where(of_class[:, None] == of_class, np.exp(-(overlaps**2) / sigma), 1.0)
+    left, floor = scores[able].double().numpy().copy(), score_thr[able].double().numpy()
+    index: list[int] = []
+    lowered: list[float] = []
+    while len(index) < max_per_image and (left > floor).any():
+        # The best of all classes is the best of its own, and what it lowers only gets lower.
+        best = int(np.where(left > floor, left, -1.0).argmax())
+        index.append(best)
+        lowered.append(float(left[best]))
+        left *= kept_share[best]
+        left[best] = -1.0
+    return able[index], torch.tensor(lowered, dtype=torch.float64)
+
+
+def apply(candidates: Candidates, rule: Postprocess, *, size: Size) -> Detections:
     """The answer for one image on a grid of `size`.
+
+    With `nms=mask` the masks are drawn on that grid first; by descending score a candidate is left out when the
+    IoU of its mask (pixels shared / pixels of either, before overlaps are suppressed) with that of a kept one of
+    its class is above `iou_thr`. A mask without pixels has IoU 0 with every other. `max_per_image` counts what is
+    kept then, as it does with boxes.
 
     Args:
         candidates: of the image.
         rule: thresholds.
         size: height and width of the grid that masks are drawn on; the image is stretched to it.
-        dropped_labels: classes left out.
     """
-    if dropped_labels:
-        candidates = candidates[~torch.isin(candidates.labels, torch.tensor(dropped_labels))]
-    kept = candidates[
-        select(
-            candidates.boxes,
-            candidates.scores,
-            candidates.labels,
-            score_thr=rule.score_thr,
-            iou_thr=rule.iou_thr,
-            max_per_image=rule.max_per_image,
-        )
-    ]
-    stretch = np.array([size[1] / kept.size[1], size[0] / kept.size[0]] * 2)
-    boxes = kept.boxes.double().numpy() * stretch
-    taken: dict[int, np.ndarray] = {}
-    labels, scores, masks = [], [], []
-    for box, label, score, mask in zip(
-        boxes, kept.labels.tolist(), kept.scores.tolist(), kept.masks.numpy(), strict=True
-    ):
-        crop, x0, y0 = paste(mask, box, size=size, mask_thr=rule.mask_thr)
-        if rule.suppress_overlaps:
-            canvas = taken.setdefault(label, np.zeros(size, dtype=bool))
-            window = canvas[y0 : y0 + crop.shape[0], x0 : x0 + crop.shape[1]]
-            crop = crop & ~window
-            window |= crop
-        if np.count_nonzero(crop) < rule.min_area:
+    index, scores = _ranked(candidates, rule)
+    stretch = np.array([size[1] / candidates.size[1], size[0] / candidates.size[0]] * 2)
+    boxes = candidates.boxes[index].double().numpy() * stretch
+    drawn = (
+        paste(mask, box, size=size, mask_thr=rule.mask_thr)
+        for mask, box in zip(candidates.masks[index].numpy(), boxes, strict=True)
+    )
+    found: Iterable[Found] = zip(drawn, candidates.labels[index].tolist(), scores.tolist(), strict=True)
+    if rule.nms == "mask":
+        found = _mask_nms(found, rule)
+    return _answer(candidates.image_id, found, rule, size)
+
+
+def _ranked(candidates: Candidates, rule: Postprocess) -> tuple[Tensor, Tensor]:
+    """Which candidates are drawn, the best first, and their scores."""
+    boxes, scores, labels = candidates.boxes, candidates.scores, candidates.labels
+    if rule.nms == "box":
+        index = survivors(boxes, scores, labels, rule)
+        return index, scores[index]
+    floors = rule.thresholds(labels)
+    if rule.nms == "mask":
+        order = scores.sort(descending=True, stable=True).indices
+        index = order[scores[order] > floors[order]]
+        return index, scores[index]
+    return soft_nms(
+        boxes, scores, labels, score_thr=floors, sigma=rule.soft_nms_sigma, max_per_image=rule.max_per_image
+    )
+
+
+def _mask_nms(found: Iterable[Found], rule: Postprocess) -> list[Found]:
+    """Greedy NMS on masks within each class, see `apply`; `found` is by descending score."""
+    kept: list[Found] = []
+    rivals: dict[int, list[tuple[Pasted, int]]] = {}
+    for mask, label, score in found:
+        area = int(np.count_nonzero(mask.pixels))
+        better = rivals.setdefault(label, [])
+        if any(mask_iou(mask, other, area, its, up_to=rule.iou_thr) > rule.iou_thr for other, its in better):
             continue
-        runs = rle.crop_to_runs(crop, x0=x0, y0=y0, height=size[0])
+        better.append((mask, area))
+        kept.append((mask, label, score))
+        if len(kept) == rule.max_per_image:
+            break
+    return kept
+
+
+def _answer(image_id: str, found: Iterable[Found], rule: Postprocess, size: Size) -> Detections:
+    """Overlaps suppressed, small masks left out, run-length encoded; `found` is by descending score."""
+    taken: dict[int, list[Pasted]] = {}
+    labels, scores, masks = [], [], []
+    for mask, label, score in found:
+        if rule.suppress_overlaps:
+            better = taken.setdefault(label, [])
+            for other in better:
+                if (views := mask.windows_shared_with(other)) is not None:
+                    np.greater(*views, out=views[0])  # set here and not there
+            better.append(mask)
+        if np.count_nonzero(mask.pixels) < rule.min_area:
+            continue
         labels.append(label)
         scores.append(score)
-        masks.append(rle.runs_to_coco(runs, height=size[0], width=size[1]))
-    return Detections(candidates.image_id, labels, scores, masks)
-
-
-def paste(mask: np.ndarray, box: np.ndarray, *, size: Size, mask_thr: float) -> tuple[np.ndarray, int, int]:
-    """A mask drawn on its box: the pixels whose centres have at least the threshold's probability.
-
-    Bilinear between the centres of the grid's cells, zero outside, as Mask R-CNN does it.
-
-    Args:
-        mask: float32 (M, M), probabilities on a grid over the box.
-        box: (4,), in pixels of the frame.
-        size: height and width of the frame.
-        mask_thr: the threshold.
-
-    Returns:
-        bool (h, w) window, and x and y of its corner in the frame.
-    """
-    x0, y0, x1, y1 = box
-    left, right = _pixels(x0, x1, size[1])
-    top, bottom = _pixels(y0, y1, size[0])
-    framed = np.pad(mask, 1)
-    rows, row_share = _cells(np.arange(top, bottom), y0, y1, mask.shape[0])
-    columns, column_share = _cells(np.arange(left, right), x0, x1, mask.shape[1])
-    by_row = framed[rows] * (1 - row_share)[:, None] + framed[rows + 1] * row_share[:, None]
-    drawn = by_row[:, columns] * (1 - column_share) + by_row[:, columns + 1] * column_share
-    return drawn >= mask_thr, left, top
-
-
-def _pixels(low: float, high: float, edge: int) -> tuple[int, int]:
-    """The pixels that a side of a box touches, inside the frame."""
-    first = min(max(int(np.floor(low)), 0), edge)
-    return first, max(first, min(int(np.ceil(high)), edge))
-
-
-def _cells(pixels: np.ndarray, low: float, high: float, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each pixel's centre the cell before it on the grid padded by one, and the share of the cell after it."""
-    position = (pixels + 0.5 - low) / max(high - low, 1e-6) * cells + 0.5
-    position = np.clip(position, 0, cells + 1 - 1e-6)
-    before = position.astype(np.int64)
-    return before, (position - before).astype(np.float32)
+        masks.append(mask.encoded(size))
+    return Detections(image_id, labels, scores, masks)

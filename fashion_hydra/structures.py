@@ -15,6 +15,10 @@ Size = tuple[int, int]
 """Height and width in pixels."""
 
 
+PAD_DIVISOR = 32
+"""Images are padded to a multiple of this, the coarsest stride that a feature pyramid adds up."""
+
+
 def _check_lengths(owner: object, **lengths: int) -> None:
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name} {n}" for name, n in lengths.items())
@@ -116,6 +120,23 @@ class Batch:
         """The batch with its images in page-locked memory, for the DataLoader."""
         images = self.images.pin_memory()
         return Batch(images, self.sizes, self.original_sizes, self.image_ids, self.targets)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """One image to predict, at every scale that is looked at.
+
+    Args:
+        image_id: of the image.
+        size: height and width of the file.
+        images: uint8 (3, h, w) each, RGB, not padded; none for a file that cannot be read.
+        fault: why it cannot be.
+    """
+
+    image_id: str
+    size: Size
+    images: tuple[Tensor, ...]
+    fault: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ page). Here every file is read to that frame, so that truth and submission can b
 import csv
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pycocotools import mask as coco_mask
@@ -31,10 +31,14 @@ from fashion_hydra.tables import full_class_id, open_csv
 SUBMISSION_SIZE = 512
 EMPTY_CLASS_ID = "23"  # what Kaggle's sample_submission.csv writes beside an empty EncodedPixels
 
+COLUMNS = ("ImageId", "EncodedPixels", "ClassId")
+
+MaskRow = tuple[str, Runs | CocoRLE]
+"""ClassId and mask."""
+
 MaskTable = dict[str, dict[str, list[CocoRLE]]]
 """ImageId -> ClassId -> masks."""
 
-_REQUIRED = ("ImageId", "EncodedPixels", "ClassId")
 _SIZES = ("Height", "Width")
 _ATTRIBUTES = "AttributesIds"
 _PROGRESS_AFTER_S = 2.0
@@ -101,40 +105,57 @@ def _positive(row: Mapping[str | None, str | None], column: str) -> int:
 
 def _check_header(fieldnames: Sequence[str] | None, path: Path) -> None:
     found = list(fieldnames or ())
-    missing = [c for c in _REQUIRED if c not in found]
+    missing = [c for c in COLUMNS if c not in found]
     if any(c in found for c in _SIZES):
         missing += [c for c in _SIZES if c not in found]
-    unknown = [c for c in found if c not in (*_REQUIRED, *_SIZES, _ATTRIBUTES)]
+    unknown = [c for c in found if c not in (*COLUMNS, *_SIZES, _ATTRIBUTES)]
     if missing or unknown or len(set(found)) < len(found):
         complaint = f"lacks {', '.join(missing)}" if missing else f"unknown or repeated: {unknown or found}"
         raise UserError(
-            f"{path}: line 1: header {','.join(found)!r} ({complaint}). Write {','.join(_REQUIRED)} for a "
+            f"{path}: line 1: header {','.join(found)!r} ({complaint}). Write {','.join(COLUMNS)} for a "
             f"submission; Kaggle's train.csv has {','.join(_SIZES)} and perhaps {_ATTRIBUTES} besides"
         )
 
 
-def write_submission(path: str | Path, rows_by_image: Mapping[str, Sequence[tuple[str, Runs | CocoRLE]]]) -> None:
-    """Write a submission: every image of the mapping, its (ClassId, mask) in the order given.
+def write_submission(
+    path: str | Path, images: Mapping[str, Iterable[MaskRow]] | Iterable[tuple[str, Iterable[MaskRow]]]
+) -> int:
+    """Write a submission: every image given, its (ClassId, mask) in the order given.
 
     Masks are runs or COCO encodings on the 512x512 frame. Empty ones are left out, and an image without a
     mask gets the row that Kaggle wants, `image,,23`. The file appears at once and whole, or not at all.
-    Raises UserError for a mask beyond the frame.
+
+    Args:
+        path: the file, `.csv`.
+        images: ImageId -> masks, or pairs of them one by one: only one image's masks are held at a time.
+
+    Returns:
+        How many masks were written.
+
+    Raises:
+        UserError: a mask beyond the frame, or an image given twice.
     """
     path = Path(path)
     if path.suffix != ".csv":
         raise UserError(f"{path}: a submission is written as plain text; name it with .csv")
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    written, seen = 0, set[str]()
     try:
         with unfinished.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(_REQUIRED)
-            for image, masks in rows_by_image.items():
+            writer.writerow(COLUMNS)
+            for image, masks in images.items() if isinstance(images, Mapping) else images:
+                if image in seen:
+                    raise UserError(f"image {image}: given twice; its masks must come together")
+                seen.add(image)
                 encoded = [(class_id, _submission_runs(mask, image)) for class_id, mask in masks]
                 rows = [(image, runs_to_kaggle(runs), class_id) for class_id, runs in encoded if len(runs)]
                 writer.writerows(rows or [(image, "", EMPTY_CLASS_ID)])
+                written += len(rows)
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+    return written
 
 
 def _submission_runs(mask: Runs | CocoRLE, image: str) -> Runs:
@@ -190,11 +211,16 @@ def score_files(truth: str | Path, submission: str | Path, *, pooling: str = "cl
     return score_masks(read_masks(truth), read_masks(submission), pooling=pooling)
 
 
+def image_stem(image: str) -> str:
+    """An ImageId without the suffix of an image file."""
+    return re.sub(r"\.(jpg|jpeg|png)$", "", image, flags=re.IGNORECASE)
+
+
 def _keyed_by_stem(images: Mapping[str, object]) -> dict[str, str]:
     """ImageId without image suffix -> ImageId."""
     stems: dict[str, str] = {}
     for name in images:
-        stem = re.sub(r"\.(jpg|jpeg|png)$", "", name, flags=re.IGNORECASE)
+        stem = image_stem(name)
         if stem in stems:
             raise UserError(f"images {stems[stem]} and {name} are in one file: name each image in one way")
         stems[stem] = name

@@ -19,13 +19,12 @@ from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.classes import ClassSpec
 from fashion_hydra.data.datamodule import FashionDataModule
 from fashion_hydra.errors import UserError
-from fashion_hydra.hydra_app import build
+from fashion_hydra.hydra_app import build, build_postprocess
 from fashion_hydra.module import SegmentationModule
-from fashion_hydra.postprocess import Postprocess
 from fashion_hydra.schedule import Schedule
 
 log = logging.getLogger(__name__)
-_NOISE = (  # what libraries say that is of no use to a user of this one
+_NOISE = (
     ".*LeafSpec.*is deprecated",
     ".*does not have many workers",
     ".*Grad strides do not match bucket view strides",
@@ -54,7 +53,7 @@ def assemble(cfg: DictConfig) -> Training:
     Raises:
         UserError: devices, data, classes, weights or a checkpoint that cannot be had.
     """
-    _quieten()
+    quieten()
     check_devices(cfg.trainer)
     ckpt_path = resume_from(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -70,9 +69,16 @@ def assemble(cfg: DictConfig) -> Training:
         optimizer=instantiate(cfg.schedule.optimizer),
         schedule=schedule,
         batch=batch,
-        postprocess=build(Postprocess, cfg.postprocess, "postprocess"),
+        eval_scale=datamodule.eval_scale,
+        postprocess=build_postprocess(cfg.postprocess, classes),
         seed=cfg.seed,
     )
+    if cfg.model.backbone.weights is None and cfg.model.backbone.frozen_stages >= 0 and ckpt_path is None:
+        log.warning(
+            "model.backbone.weights=null with frozen_stages=%d: the frozen layers stay random. Give pretrained "
+            "weights, or model.backbone.frozen_stages=-1 model.backbone.norm_eval=false to train all from scratch",
+            cfg.model.backbone.frozen_stages,
+        )
     trainer = instantiate(
         cfg.trainer,
         callbacks=[instantiate(c) for c in cfg.callbacks.values()],
@@ -102,7 +108,8 @@ def make_datamodule(cfg: DictConfig) -> FashionDataModule:
     )
 
 
-def _quieten() -> None:
+def quieten() -> None:
+    """Leave out what libraries say that is of no use to a user of this one."""
     for pattern in _NOISE:
         warnings.filterwarnings("ignore", message=pattern)
     noise = re.compile("|".join(_NOISE))

@@ -18,14 +18,16 @@ ROOMS = [
     ["errors"],
     ["rle", "tables"],
     ["structures", "schedule"],
+    ["pasting"],
     ["metric", "postprocess", "submission", "coco"],
+    ["outputs", "submit_check", "cache"],
     ["data", "model"],
     ["inference"],
     ["module"],
     ["report"],
     ["callbacks"],
     ["hydra_app", "training", "commands"],
-    ["cli"],
+    ["cli", "prediction"],
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 
@@ -33,9 +35,9 @@ HOMES = {
     "mmdet": r"model/",
     "mmcv": r"model/",
     "mmengine": r"model/",
-    "hydra": r"(hydra_app|training)\.py",
-    "omegaconf": r"(hydra_app|training)\.py",
-    "pytorch_lightning": r"(data/datamodule|module|training)\.py|callbacks/",
+    "hydra": r"(hydra_app|training|prediction)\.py",
+    "omegaconf": r"(hydra_app|training|prediction)\.py",
+    "pytorch_lightning": r"(data/datamodule|module|training|prediction)\.py|callbacks/",
 }
 
 

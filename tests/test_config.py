@@ -11,25 +11,42 @@ from fashion_hydra.hydra_app import PROJECT_ROOT, register_resolvers
 CONF = PROJECT_ROOT / "conf"
 
 
-def composed(*overrides):
+def composed(*overrides, config="train"):
+    own = {"train": ["paths.output_dir=out", "name=test"], "predict": ["out=out", "paths.output_dir=out"]}[config]
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", overrides=["paths.output_dir=out", "name=test", *overrides])
+        cfg = compose(config, overrides=[*own, *overrides])
     return OmegaConf.to_container(cfg, resolve=True)
 
 
-@pytest.mark.parametrize("group", sorted(p.parent.name for p in CONF.glob("*/*.yaml") if p.parent.name != "experiment"))
-def test_groups_are_top_level_keys(group):
-    assert group in composed()
+GROUPS = {
+    "train": ["augment", "callbacks", "classes", "data", "experiment", "logger", "model", "paths", "postprocess",
+              "schedule", "trainer", "tta"],
+    "predict": ["classes", "ensemble", "paths", "postprocess", "trainer", "tta"],
+}  # fmt: skip
+OTHERS = {"train": {"trainer=inference"}, "predict": {"trainer=default", "trainer=cpu"}}
+CHOICES = [
+    (config, choice)
+    for config, groups in GROUPS.items()
+    for choice in sorted(f"{p.parent.name}={p.stem}" for p in CONF.glob("*/*.yaml") if p.parent.name in groups)
+    if choice not in OTHERS[config]
+]
 
 
-CHOICES = sorted(f"{p.parent.name}={p.stem}" for p in CONF.glob("*/*.yaml"))
+def test_every_group_is_used():
+    assert {p.parent.name for p in CONF.glob("*/*.yaml")} == {group for groups in GROUPS.values() for group in groups}
 
 
-@pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_composes(choice):
-    cfg = composed(choice)
-    assert cfg["name"]
+@pytest.mark.parametrize(("config", "choice"), CHOICES)
+def test_every_choice_composes_and_its_group_is_a_top_level_key(config, choice):
+    group = choice.partition("=")[0]
+    assert group == "experiment" or group in composed(choice, config=config)
+
+
+def test_the_winners_views():
+    views = composed("tta=winner", config="predict")["tta"]
+    assert views["scales"] == [[1000, 1600], [1200, 1900], [1400, 2200]]
+    assert (views["factors"], views["flips"]) == (None, [False, True])
 
 
 def test_the_winners_recipe_to_the_number():

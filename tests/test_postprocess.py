@@ -1,10 +1,19 @@
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from pycocotools import mask as coco_mask
 
+from fashion_hydra.data.classes import ClassSet
 from fashion_hydra.errors import UserError
-from fashion_hydra.postprocess import Postprocess, apply, paste, select
+from fashion_hydra.hydra_app import PROJECT_ROOT, build_postprocess
+from fashion_hydra.pasting import paste
+from fashion_hydra.postprocess import Postprocess, apply, select, soft_nms, survivors
 from fashion_hydra.structures import Candidates
 
 RULE = Postprocess(score_thr=0.3, iou_thr=0.5, mask_thr=0.5, max_per_image=100)
@@ -40,52 +49,143 @@ def test_nms_is_the_greedy_one_within_each_class(seed, limit):
     assert got.tolist() == kept[:limit]
 
 
-def test_nms_of_the_survivors_at_a_looser_threshold_changes_nothing():
-    c = scene(9)
-    loose = select(c.boxes, c.scores, c.labels, score_thr=0.1, iou_thr=0.7, max_per_image=1000)
-    survivors = c[loose]
-    for thr in (0.2, 0.5, 0.7):
-        direct = select(c.boxes, c.scores, c.labels, score_thr=0.3, iou_thr=thr, max_per_image=1000)
-        strict = select(
-            survivors.boxes, survivors.scores, survivors.labels, score_thr=0.3, iou_thr=thr, max_per_image=1000
-        )
-        if thr == 0.7:
-            assert torch.equal(survivors.scores[strict], c.scores[direct])
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    loose=st.sampled_from([0.5, 0.7, 1.0]),
+    strict=st.sampled_from([0.5, 0.7, 1.0]),
+    floor=st.sampled_from([0.1, 0.3]),
+    limit=st.sampled_from([5, 1000]),
+)
+def test_nms_of_the_survivors_at_looser_thresholds_changes_nothing(seed, loose, strict, floor, limit):
+    """What survives NMS at several thresholds together answers exactly for each of them."""
+    c = scene(seed)
+    pools = [
+        select(c.boxes, c.scores, c.labels, score_thr=0.1, iou_thr=thr, max_per_image=1000) for thr in (loose, strict)
+    ]
+    pool = c[torch.cat(pools).unique()]
+    direct = select(c.boxes, c.scores, c.labels, score_thr=floor, iou_thr=strict, max_per_image=limit)
+    again = select(pool.boxes, pool.scores, pool.labels, score_thr=floor, iou_thr=strict, max_per_image=limit)
+    assert torch.equal(pool.boxes[again], c.boxes[direct])
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("mask_thr", [0.3, 0.5])
-def test_pasting_is_mmdets(seed, mask_thr):
-    from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
-
-    import fashion_hydra.model  # noqa: F401 - before mmdet
-
-    rng = np.random.default_rng(seed)
-    size = (70, 90)
-    for _ in range(12):
-        mask = rng.random((28, 28), dtype=np.float32)
-        x0, y0 = rng.uniform(-8, 70), rng.uniform(-8, 50)
-        box = np.array([x0, y0, x0 + rng.uniform(0.5, 60), y0 + rng.uniform(0.5, 60)])
-        whole, _ = _do_paste_mask(
-            torch.from_numpy(mask)[None, None], torch.from_numpy(box)[None].float(), *size, skip_empty=False
-        )
-        crop, x, y = paste(mask, box, size=size, mask_thr=mask_thr)
-        drawn = np.zeros(size, bool)
-        drawn[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
-        sure = np.abs(whole[0].numpy() - mask_thr) > 1e-4
-        assert (drawn == (whole[0].numpy() >= mask_thr))[sure].all()
+def greedy(c, keeps, floors, limit):
+    """Greedy NMS written out; `keeps(i, j)` says whether i may stay beside j."""
+    kept = []
+    for i in sorted(range(len(c)), key=lambda i: -c.scores[i]):
+        label = int(c.labels[i])
+        if label in floors and c.scores[i] > floors[label]:
+            rivals = [j for j in kept if c.labels[j] == c.labels[i]]
+            if len(kept) < limit and all(keeps(i, j) for j in rivals):
+                kept.append(i)
+    return kept
 
 
-def test_a_box_outside_the_frame_draws_nothing():
-    crop, _, _ = paste(np.ones((28, 28), np.float32), np.array([200.0, 10, 240, 30]), size=(70, 90), mask_thr=0.5)
-    assert crop.size == 0
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("limit", [6, 100])
+def test_thresholds_of_single_labels_and_dropped_labels_which_take_no_places(seed, limit):
+    c = scene(seed)
+    rule = replace(RULE, label_score_thr={1: 0.7, 3: 0.1}, dropped_labels=(2,), max_per_image=limit, iou_thr=0.4)
+    expected = greedy(
+        c,
+        lambda i, j: iou(c.boxes[i].tolist(), c.boxes[j].tolist()) <= 0.4,
+        {0: 0.3, 1: 0.7, 3: 0.1},
+        limit,
+    )
+    assert survivors(c.boxes, c.scores, c.labels, rule).tolist() == expected
+    answer = apply(c, rule, size=c.size)
+    assert set(answer.scores) <= set(c.scores[expected].tolist())
+    assert rule.lowest_score_thr == 0.1
+    assert {0, 1, 3} >= set(answer.labels)
+
+
+def test_a_score_at_its_threshold_is_left_out():
+    """0.3 is no float32: the threshold is rounded as the score is."""
+    c = scene(0)[torch.tensor([0, 1])]
+    c = Candidates("a.jpg", c.size, c.boxes, torch.tensor([0.3, 0.3]), torch.tensor([0, 1]), c.masks)
+    for rule in (RULE, replace(RULE, score_thr=0.1, label_score_thr={0: 0.3, 1: 0.3})):
+        for nms in ("box", "mask", "soft"):
+            assert len(apply(c, replace(rule, nms=nms), size=c.size)) == 0
+
+
+def soft_nms_written_out(c, floors, sigma, limit):
+    left = {i: float(c.scores[i]) for i in range(len(c)) if c.scores[i] > floors[int(c.labels[i])]}
+    kept = []
+    while left and len(kept) < limit:
+        best = max(left, key=lambda i: (left[i], -i))
+        kept.append((best, left.pop(best)))
+        for i in list(left):
+            if c.labels[i] == c.labels[best]:
+                left[i] *= math.exp(-(iou(c.boxes[i].tolist(), c.boxes[best].tolist()) ** 2) / sigma)
+                if left[i] <= floors[int(c.labels[i])]:
+                    del left[i]
+    return kept
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    sigma=st.sampled_from([0.1, 0.5, 2.0]),
+    limit=st.sampled_from([3, 1000]),
+    floor=st.sampled_from([0.0, 0.4]),
+)
+def test_soft_nms_is_the_one_written_out(seed, sigma, limit, floor):
+    c = scene(seed, n=40, classes=2)
+    floors = {0: floor, 1: 0.2}
+    expected = soft_nms_written_out(c, floors, sigma, limit)
+    score_thr = torch.tensor([floors[label] for label in c.labels.tolist()])
+    index, scores = soft_nms(c.boxes, c.scores, c.labels, score_thr=score_thr, sigma=sigma, max_per_image=limit)
+    assert index.tolist() == [i for i, _ in expected]
+    assert scores.tolist() == pytest.approx([score for _, score in expected], rel=1e-6)
+
+
+def test_soft_nms_lowers_a_score_and_keeps_the_box():
+    """Of two boxes with IoU 1/2 the worse keeps exp(-0.25 / 0.5) of its score; of another class, all."""
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 5]])
+    scores, masks = torch.tensor([0.9, 0.8, 0.7]), torch.ones(3, 14, 14)
+    c = Candidates("a.jpg", (20, 20), boxes, scores, torch.tensor([0, 0, 1]), masks)
+    rule = replace(RULE, nms="soft", suppress_overlaps=False)
+    assert apply(c, rule, size=c.size).scores == pytest.approx([0.9, 0.7, 0.8 * math.exp(-0.5)])
+    assert apply(c, replace(rule, score_thr=0.5), size=c.size).labels == [0, 1]
+    assert apply(c, replace(rule, nms="box", iou_thr=0.4), size=c.size).labels == [0, 1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("thr", "limit"), [(0.2, 100), (0.4, 100), (0.2, 5)])
+def test_mask_nms_is_the_greedy_one_by_pycocotools_iou_of_bitmaps(seed, thr, limit):
+    c, size = scene(seed), (60, 50)
+    frames = []
+    for mask, box in zip(c.masks.numpy(), c.boxes.double().numpy() / 2, strict=True):
+        pixels, x0, y0 = paste(mask, box, size=size, mask_thr=0.5)
+        frames.append(np.zeros(size, np.uint8, order="F"))
+        frames[-1][y0 : y0 + pixels.shape[0], x0 : x0 + pixels.shape[1]] = pixels
+    encoded = [coco_mask.encode(frame) for frame in frames]
+    ious = coco_mask.iou(encoded, encoded, [0] * len(encoded))
+    expected = greedy(c, lambda i, j: ious[i, j] <= thr, {0: 0.3, 1: 0.3, 2: 0.1}, limit)
+    rule = replace(RULE, nms="mask", iou_thr=thr, max_per_image=limit, label_score_thr={2: 0.1}, dropped_labels=(3,))
+    answer = apply(c, replace(rule, suppress_overlaps=False), size=size)
+    drawn = [i for i in expected if frames[i].any()]
+    assert answer.scores == c.scores[drawn].tolist()
+    assert answer.masks == [encoded[i] for i in drawn]
+    apart = apply(c, rule, size=size)
+    assert set(apart.scores) <= set(answer.scores)
+
+
+@pytest.mark.parametrize("nms", ["mask", "soft"])
+def test_box_nms_at_a_loose_threshold_goes_before_masks_are_computed(nms):
+    c = scene(3)
+    rule = replace(RULE, nms=nms, iou_thr=0.2, max_per_image=2)
+    expected = greedy(
+        c, lambda i, j: iou(c.boxes[i].tolist(), c.boxes[j].tolist()) <= 0.7, dict.fromkeys(range(4), 0.3), 1000
+    )
+    assert survivors(c.boxes, c.scores, c.labels, rule).tolist() == expected
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_masks_of_a_class_do_not_overlap_and_the_better_one_keeps_its_pixels(seed):
     c = scene(seed)
     answer = apply(c, RULE, size=(64, 64))
-    free = apply(c, Postprocess(**{**vars(RULE), "suppress_overlaps": False}), size=(64, 64))
+    free = apply(c, replace(RULE, suppress_overlaps=False), size=(64, 64))
     assert answer.scores == sorted(answer.scores, reverse=True)
     for label in set(answer.labels):
         mine = np.stack([coco_mask.decode(m) for m, k in zip(answer.masks, answer.labels, strict=True) if k == label])
@@ -113,7 +213,7 @@ def test_small_and_emptied_masks_are_left_out():
 
 def test_dropped_classes_do_not_take_places():
     c = scene(1)
-    answer = apply(c, Postprocess(**{**vars(RULE), "max_per_image": 5}), size=(64, 64), dropped_labels=[0, 2])
+    answer = apply(c, replace(RULE, max_per_image=5, dropped_labels=(0, 2)), size=(64, 64))
     assert set(answer.labels) == {1, 3}
     assert len(answer) == 5
 
@@ -125,9 +225,67 @@ def test_the_grid_stretches_the_image():
     assert len(apply(c[c.scores > 2], RULE, size=(512, 512))) == 0
 
 
+@pytest.mark.parametrize("nms", ["box", "mask", "soft"])
+def test_nothing_is_found_among_nothing(nms):
+    c = scene(2)
+    rule = replace(RULE, nms=nms)
+    assert len(apply(c[c.scores > 2], rule, size=(30, 30))) == 0
+    assert len(apply(c, replace(rule, dropped_labels=(0, 1, 2, 3)), size=(30, 30))) == 0
+    assert len(survivors(c.boxes[:0], c.scores[:0], c.labels[:0], rule)) == 0
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"score_thr": 1.5}, {"iou_thr": -0.1}, {"mask_thr": 2}, {"max_per_image": 0}, {"min_area": 0}]
+    "wrong",
+    [
+        {"score_thr": 1.5},
+        {"iou_thr": -0.1},
+        {"mask_thr": 2},
+        {"max_per_image": 0},
+        {"min_area": 0},
+        {"label_score_thr": {3: 1.5}},
+        {"nms": "masks"},
+        {"soft_nms_sigma": 0},
+    ],
 )
 def test_impossible_rules_are_refused(wrong):
     with pytest.raises(UserError, match=f"postprocess.*{next(iter(wrong))}"):
-        Postprocess(**{**vars(RULE), **wrong})
+        replace(RULE, **wrong)
+
+
+CLASSES = ClassSet((3, 23, 31), ("bag, wallet", "shoe", "sleeve"), drop=(31, 40))
+
+
+def built(**options):
+    config = OmegaConf.load(PROJECT_ROOT / "conf" / "postprocess" / "mmdet_default.yaml")
+    return build_postprocess(OmegaConf.merge(config, options), CLASSES)
+
+
+def test_the_config_names_categories_and_the_rule_labels():
+    assert built().dropped_labels == (2,)  # of the class set's own, 40 is none of the model's
+    rule = built(class_score_thr={23: 0.6, "Bag, wallet": 0.4}, drop_classes=["shoe", 31], nms="soft")
+    assert rule.label_score_thr == {1: 0.6, 0: 0.4}
+    assert rule.dropped_labels == (1, 2)
+    assert rule.nms == "soft"
+    assert built(class_score_thr={"23": 1}, drop_classes=["3"]).label_score_thr == {1: 1.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            {"class_score_thr": {"shoos": 0.5}},
+            "postprocess.class_score_thr: no category named 'shoos'; nearest: 'shoe'",
+        ),
+        ({"drop_classes": [0]}, "postprocess.drop_classes: no category 0; ids are 3 to 31"),
+        ({"class_score_thr": {"shoe": 1.5}}, r"postprocess.class_score_thr=\{shoe: 1.5\}: between 0 and 1"),
+        ({"class_score_thr": {"shoe": "high"}}, r"postprocess.class_score_thr=\{shoe: high\}: between 0 and 1"),
+        ({"class_score_thr": 0.5}, "postprocess.class_score_thr=0.5: category to threshold expected"),
+        ({"drop_classes": "shoe"}, "postprocess.drop_classes=shoe: a list"),
+        ({"score": 0.5}, "postprocess.score: no such option; postprocess has score_thr, .*class_score_thr"),
+        ({"label_score_thr": {0: 0.5}}, "postprocess.label_score_thr: no such option"),
+        ({"score_thr": "high"}, "postprocess: "),
+    ],
+)
+def test_mistakes_in_the_config_are_named(options, told):
+    with pytest.raises(UserError, match=told):
+        built(**options)

@@ -1,5 +1,6 @@
 """Pictures of predictions beside the truth."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,5 +71,6 @@ class ValidationPictures(Callback):
         truth = [
             (int(records.categories[m]), runs_to_bitmap(records.runs_of(m), height=height, width=width)) for m in masks
         ]
-        found = apply(candidates, module.postprocess, size=candidates.size)
+        everything = replace(module.postprocess, dropped_labels=())  # what is learnt, answered or not
+        found = apply(candidates, everything, size=candidates.size)
         return Painted.of_detections(read_image(records, image), truth, found, module.classes.ids)

@@ -46,10 +46,9 @@ class ValidationScore(Callback):
     ) -> None:
         """Keep the answers as run-lengths."""
         module = typed(pl_module)
-        dropped = module.classes.dropped_labels()
         for candidates in outputs["candidates"]:
             name = candidates.image_id
-            self._on_grid[name] = apply(candidates, module.postprocess, size=_GRID, dropped_labels=dropped)
+            self._on_grid[name] = apply(candidates, module.postprocess, size=_GRID)
             self._on_image[name] = apply(candidates, COCO_RULE, size=candidates.size)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

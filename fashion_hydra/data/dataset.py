@@ -13,9 +13,7 @@ from fashion_hydra.data.augment import Augment, Photometric, scaled_size, source
 from fashion_hydra.data.classes import ClassSet
 from fashion_hydra.data.images import read_pixels
 from fashion_hydra.data.records import Records
-from fashion_hydra.structures import Batch, CropMasks, Size, Targets
-
-PAD_DIVISOR = 32  # the coarsest stride that the feature pyramid adds up
+from fashion_hydra.structures import PAD_DIVISOR, Batch, CropMasks, Size, Targets
 
 
 @dataclass(frozen=True)

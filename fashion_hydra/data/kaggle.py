@@ -67,6 +67,17 @@ def read_labels(root: Path) -> tuple[dict[int, str], frozenset[int] | None]:
         raise UserError(f"{path}: not a list of categories with id and name ({error!r})") from error
 
 
+def file_of(folder: Path, image_id: str) -> str:
+    """The file of an image below a folder: with the suffix that is there, where the id has none."""
+    if (folder / image_id).is_file():
+        return image_id
+    for suffix in IMAGE_SUFFIXES:
+        for written in (suffix, suffix.upper()):
+            if (folder / (image_id + written)).is_file():
+                return image_id + written
+    return image_id if Path(image_id).suffix.lower() in IMAGE_SUFFIXES else f"{image_id}.jpg"
+
+
 class KaggleFolder:
     """A folder in Kaggle's layout, either schema.
 
@@ -103,13 +114,7 @@ class KaggleFolder:
 
     def file_of(self, image_id: str) -> str:
         """The image's file: the 2020 schema leaves the suffix out."""
-        if (self.folder / image_id).is_file():
-            return image_id
-        for suffix in IMAGE_SUFFIXES:
-            for written in (suffix, suffix.upper()):
-                if (self.folder / (image_id + written)).is_file():
-                    return image_id + written
-        return image_id if Path(image_id).suffix.lower() in IMAGE_SUFFIXES else f"{image_id}.jpg"
+        return file_of(self.folder, image_id)
 
     def scan(self, builder: RecordsBuilder, faults: list[Fault]) -> None:
         """Read the CSV row by row.

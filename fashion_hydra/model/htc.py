@@ -3,7 +3,6 @@
 Chen et al., CVPR 2019, arXiv:1901.07518; the numbers that no argument names are those of mmdet's published models.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from fashion_hydra.errors import UserError
 from fashion_hydra.model.detector import STRIDES, Detector
 from fashion_hydra.model.weights import load_backbone
 
-_log = logging.getLogger(__name__)
 _BOX_STDS = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))
 
 
@@ -108,12 +106,6 @@ def build_htc(
     net.init_weights()
     if weights:
         load_backbone(net.backbone, Path(weights))
-    elif arguments.get("frozen_stages", -1) >= 0:
-        _log.warning(
-            "model.backbone.weights=null with frozen_stages=%d: the frozen layers stay random. Give pretrained "
-            "weights, or model.backbone.frozen_stages=-1 model.backbone.norm_eval=false to train all from scratch",
-            arguments["frozen_stages"],
-        )
     return Detector(net, mean=mean, std=std, channel_order=channel_order)
 
 

@@ -1,0 +1,101 @@
+"""Three models on six views of an image: each source's features computed once, against three times.
+
+The rival is benchmarks/plain_scheme.py. The models are HTC on ResNets with random weights: what is compared is work.
+On photos of the winner's size the backbone is most of it; on the reduced ones here proposals and masks are kept in
+proportion (--proposals, --masks).
+"""
+
+import argparse
+
+import numpy as np
+import torch
+
+from benchmarks._measure import interleaved, tell
+from benchmarks.plain_scheme import plain_scheme
+from fashion_hydra.inference import FEATURE_CACHES, Merging, merge_sources
+from fashion_hydra.model.detector import Detector
+from fashion_hydra.model.htc import build_htc
+from fashion_hydra.postprocess import Postprocess
+from fashion_hydra.structures import Scaled
+
+SCORE_THR, IOU_THR = 0.05, 0.5
+
+
+def model(seed: int, depth: int, base_channels: int) -> Detector:
+    """A cascade whose heads have different opinions of different boxes."""
+    torch.manual_seed(seed)
+    stages = [base_channels * 2**i * (4 if depth >= 50 else 1) for i in range(4)]
+    detector = build_htc(
+        num_classes=46,
+        backbone={
+            "type": "ResNet",
+            "depth": depth,
+            "base_channels": base_channels,
+            "channels": stages,
+            "mean": [123.7, 116.3, 103.5],
+            "std": [58.4, 57.1, 57.4],
+            "channel_order": "rgb",
+        },
+        neck_channels=256,
+        fc_channels=1024,
+        mask_channels=256,
+        mask_convs=4,
+        mask_roi_size=14,
+        anchor_scale=8,
+        anchor_ratios=[0.5, 1.0, 2.0],
+        rpn_batch=128,
+        train_proposals=300,
+        test_proposals=1000,
+        proposal_iou_thr=0.7,
+        rois_per_stage=64,
+        stage_ious=[0.5, 0.6, 0.7],
+        stage_weights=[1.0, 0.5, 0.25],
+        roi_sampling_ratio=0,
+        norm=None,
+        gradient_checkpointing=False,
+    )
+    for head in detector.net.roi_head.bbox_head:
+        torch.nn.init.normal_(head.fc_cls.weight, std=0.15)
+    return detector.eval()
+
+
+def main() -> None:
+    """Compare, then time."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--models", type=int, default=3)
+    parser.add_argument("--depth", type=int, default=50, choices=(18, 34, 50, 101), help="of the ResNet")
+    parser.add_argument("--base-channels", type=int, default=64)
+    parser.add_argument("--short-edges", type=int, nargs="+", default=(400, 480, 560))
+    parser.add_argument("--proposals", type=int, default=160, help="merged proposals that go on")
+    parser.add_argument("--masks", type=int, default=16, help="masks an image")
+    args = parser.parse_args()
+    detectors = [model(seed, args.depth, args.base_channels) for seed in range(args.models)]
+    rng = np.random.default_rng(0)
+    images = tuple(
+        torch.from_numpy(rng.integers(0, 255, (3, edge * 3 // 2, edge), dtype=np.uint8)) for edge in args.short_edges
+    )
+    scaled = Scaled("one", (1500, 1000), images)
+    rules = [Postprocess(score_thr=SCORE_THR, iou_thr=IOU_THR, mask_thr=0.5, max_per_image=args.masks)]
+    device = torch.device("cpu")
+
+    def ours(cache: str):
+        return merge_sources(detectors, scaled, rules, Merging(flips=(False, True), feature_cache=cache), device=device)
+
+    def rival():
+        return plain_scheme(detectors, images, (False, True), scaled.size, score_thr=SCORE_THR, iou_thr=IOU_THR)
+
+    found, (boxes, _, labels, masks) = ours("device"), rival()
+    assert found.labels.tolist() == labels.tolist()
+    print(
+        f"{args.models} models x {2 * len(images)} views, {len(labels)} masks: boxes differ by "
+        f"{float((found.boxes - boxes).abs().max()):.1e} px at most, mask probabilities by "
+        f"{float((found.masks - masks).abs().max()):.1e}"
+    )
+    rivals = {f"features once, kept on the {name} (ours)": (lambda c=name: ours(c)) for name in FEATURE_CACHES[:2]}
+    seconds = interleaved({**rivals, "backbone anew in each step": rival}, rounds=args.rounds)
+    tell("an image", seconds, ours=next(iter(rivals)), unit="s")
+
+
+if __name__ == "__main__":
+    main()

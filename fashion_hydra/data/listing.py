@@ -1,0 +1,135 @@
+"""Which images are to be predicted: a test set, a fold of a data set, or any folder of pictures."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from fashion_hydra.data.augment import scaled_size
+from fashion_hydra.data.images import QUARTER_TURNS, examine, read_pixels
+from fashion_hydra.data.kaggle import IMAGE_SUFFIXES, file_of
+from fashion_hydra.data.records import Records
+from fashion_hydra.errors import UserError
+from fashion_hydra.structures import Scaled
+from fashion_hydra.tables import open_csv
+
+BY_EXIF = 0
+"""Orientation of a file that is turned as its EXIF says, as viewers show it."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Images to predict.
+
+    Args:
+        folder: where the files are.
+        image_ids: as the answer names them.
+        files: below the folder, one an image.
+        orientation: EXIF's code of the turn to apply, `BY_EXIF` where the file itself says; one an image.
+    """
+
+    folder: Path
+    image_ids: tuple[str, ...]
+    files: tuple[str, ...]
+    orientation: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, index: Sequence[int]) -> "Listing":
+        def chosen(values: Sequence) -> tuple:
+            return tuple(values[i] for i in index)
+
+        return Listing(self.folder, chosen(self.image_ids), chosen(self.files), chosen(self.orientation))
+
+    def read(self, index: int) -> np.ndarray:
+        """Decode an image: uint8 (H, W, 3), RGB.
+
+        Raises:
+            UserError: the file is missing, cut short, or none that can be decoded.
+        """
+        facts = examine(self.folder, self.files[index], decode=False)
+        if facts.fault:
+            raise UserError(f"{facts.fault}: {facts.value}")
+        orientation = self.orientation[index]
+        orientation = facts.orientation if orientation == BY_EXIF else orientation
+        stored = (facts.height, facts.width)
+        size = stored[::-1] if orientation in QUARTER_TURNS else stored
+        return read_pixels(self.folder / self.files[index], size=size, orientation=orientation)
+
+    def fingerprint(self) -> list[tuple[str, int]]:
+        """Each image with its file's size in bytes (-1 without a file): what tells this set of images from another."""
+        paths = (self.folder / file for file in self.files)
+        return [
+            (image_id, path.stat().st_size if path.is_file() else -1)
+            for image_id, path in zip(self.image_ids, paths, strict=True)
+        ]
+
+
+def list_folder(root: Path) -> Listing:
+    """The images that a folder asks to be predicted.
+
+    In a folder with sample_submission.csv those that it names, in its order, from `test/`; with a folder `test`
+    alone, all in it; else all images in the folder itself.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not root.is_dir():
+        raise UserError(f"data.root={root}: no such folder. Give a folder of pictures, or one with test/")
+    folder = root / "test" if (root / "test").is_dir() else root
+    sample = root / "sample_submission.csv"
+    if folder != root and sample.is_file():
+        with open_csv(sample) as stream:
+            reader = csv.DictReader(stream)
+            if "ImageId" not in (reader.fieldnames or ()):
+                raise UserError(f"{sample}: no column ImageId (header: {','.join(reader.fieldnames or ())})")
+            ids = tuple(dict.fromkeys(row["ImageId"] for row in reader if row["ImageId"]))
+        files = tuple(file_of(folder, image_id) for image_id in ids)
+    else:
+        ids = files = tuple(sorted(p.name for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES))
+    if not ids:
+        raise UserError(f"{folder}: no images. Give data.root=FOLDER with pictures in it, or in its folder test/")
+    return Listing(folder, ids, files, (BY_EXIF,) * len(ids))
+
+
+def list_records(records: Records, chosen: np.ndarray) -> Listing:
+    """Images of a data set: `chosen` are their indices."""
+    names, files, turns = (
+        values[chosen].tolist() for values in (records.image_ids, records.files, records.orientation)
+    )
+    return Listing(records.folder, tuple(names), tuple(files), tuple(turns))
+
+
+class PredictDataset(Dataset):
+    """Images at every scale; a file that cannot be read becomes a sample that says so.
+
+    Args:
+        listing: the images.
+        scales: short edge and bound of the long edge, one a scale.
+    """
+
+    def __init__(self, listing: Listing, scales: Sequence[tuple[int, int]]) -> None:
+        self.listing, self.scales = listing, tuple((int(short), int(long)) for short, long in scales)
+
+    def __len__(self) -> int:
+        return len(self.listing)
+
+    def __getitem__(self, index: int) -> Scaled:
+        image_id = self.listing.image_ids[index]
+        try:
+            pixels = self.listing.read(index)
+        except UserError as error:
+            return Scaled(image_id, (1, 1), (), str(error))
+        size = (pixels.shape[0], pixels.shape[1])
+        images = []
+        for short_edge, long_edge in self.scales:
+            new = scaled_size(size, short_edge=short_edge, long_edge=long_edge)
+            resized = cv2.resize(pixels, (new[1], new[0]), interpolation=cv2.INTER_LINEAR)
+            images.append(torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1))))
+        return Scaled(image_id, size, tuple(images))

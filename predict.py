@@ -1,0 +1,25 @@
+"""Predict masks: `python predict.py --help` shows the groups and options."""
+
+from typing import TYPE_CHECKING
+
+import hydra
+
+from fashion_hydra.hydra_app import one_line_errors, register_resolvers
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+register_resolvers()
+
+
+@one_line_errors
+@hydra.main(version_base="1.3", config_path="conf", config_name="predict")
+def main(cfg: "DictConfig") -> None:
+    """Predict what is not predicted yet, and write the answers."""
+    from fashion_hydra.prediction import predict  # torch and mmdet, only when there is something to predict
+
+    predict(cfg)
+
+
+if __name__ == "__main__":
+    main()
