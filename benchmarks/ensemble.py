@@ -1,8 +1,8 @@
 """Three models on six views of an image: each source's features computed once, against three times.
 
-The rival is benchmarks/plain_scheme.py. The models are HTC on ResNets with random weights: what is compared is work.
-On photos of the winner's size the backbone is most of it; on the reduced ones here proposals and masks are kept in
-proportion (--proposals, --masks).
+The rival is benchmarks/plain_scheme.py. The models are HTC on ResNet-101 at half its width with random weights: what
+is compared is work. On photos of the winner's size the backbone is most of it; the photos here have a sixth of the
+pixels, so proposals and masks are fewer in proportion (--proposals, --masks).
 """
 
 import argparse
@@ -36,9 +36,9 @@ def model(seed: int, depth: int, base_channels: int) -> Detector:
             "std": [58.4, 57.1, 57.4],
             "channel_order": "rgb",
         },
-        neck_channels=256,
-        fc_channels=1024,
-        mask_channels=256,
+        neck_channels=128,
+        fc_channels=512,
+        mask_channels=128,
         mask_convs=4,
         mask_roi_size=14,
         anchor_scale=8,
@@ -64,11 +64,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--models", type=int, default=3)
-    parser.add_argument("--depth", type=int, default=50, choices=(18, 34, 50, 101), help="of the ResNet")
-    parser.add_argument("--base-channels", type=int, default=64)
+    parser.add_argument("--depth", type=int, default=101, choices=(18, 34, 50, 101), help="of the ResNet")
+    parser.add_argument("--base-channels", type=int, default=32)
     parser.add_argument("--short-edges", type=int, nargs="+", default=(400, 480, 560))
-    parser.add_argument("--proposals", type=int, default=160, help="merged proposals that go on")
-    parser.add_argument("--masks", type=int, default=16, help="masks an image")
+    parser.add_argument("--proposals", type=int, default=100, help="merged proposals that go on")
+    parser.add_argument("--masks", type=int, default=10, help="masks an image")
+    parser.add_argument("--feature-cache", nargs="+", choices=FEATURE_CACHES[:2], default=["device"])
     args = parser.parse_args()
     detectors = [model(seed, args.depth, args.base_channels) for seed in range(args.models)]
     rng = np.random.default_rng(0)
@@ -92,7 +93,7 @@ def main() -> None:
         f"{float((found.boxes - boxes).abs().max()):.1e} px at most, mask probabilities by "
         f"{float((found.masks - masks).abs().max()):.1e}"
     )
-    rivals = {f"features once, kept on the {name} (ours)": (lambda c=name: ours(c)) for name in FEATURE_CACHES[:2]}
+    rivals = {f"features once, kept on the {name} (ours)": (lambda c=name: ours(c)) for name in args.feature_cache}
     seconds = interleaved({**rivals, "backbone anew in each step": rival}, rounds=args.rounds)
     tell("an image", seconds, ours=next(iter(rivals)), unit="s")
 

@@ -7,6 +7,7 @@ and mask probabilities are averaged. One detector on one view is the plain case,
 source's features are computed once and serve all three steps.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -80,6 +81,21 @@ class Merging:
         """The mirrorings, those that go together in one tuple."""
         flips = tuple(self.flips)
         return [flips] if self.in_flight >= len(flips) else [(flip,) for flip in flips]
+
+
+def feature_bytes(
+    channels: Sequence[int], scales: Sequence[tuple[int, int]], views: int, strides: Sequence[int]
+) -> int:
+    """Memory that the features of one image take at most while they are kept, in float32.
+
+    Args:
+        channels: of each model's pyramid.
+        scales: short edge and bound of the long edge.
+        views: mirrorings of each scale.
+        strides: of the pyramid's levels.
+    """
+    areas = sum(math.prod(-(-edge // PAD_DIVISOR) * PAD_DIVISOR for edge in scale) for scale in scales)
+    return int(4 * sum(channels) * views * areas * sum(stride**-2 for stride in strides))
 
 
 @torch.no_grad()

@@ -22,8 +22,9 @@ from fashion_hydra.data.classes import ClassSet, find_category
 from fashion_hydra.data.listing import Listing, PredictDataset, list_folder, list_records
 from fashion_hydra.errors import UserError
 from fashion_hydra.hydra_app import build, build_postprocess
-from fashion_hydra.inference import Merging, merge_sources
+from fashion_hydra.inference import Merging, feature_bytes, merge_sources
 from fashion_hydra.model.checkpoint import Member, best_checkpoints, check_same_classes, load_member
+from fashion_hydra.model.detector import STRIDES
 from fashion_hydra.postprocess import Postprocess, apply
 from fashion_hydra.report.overlays import draw_overlay, overlay_size
 from fashion_hydra.structures import Candidates, Scaled, Size
@@ -160,6 +161,11 @@ def assemble(cfg: DictConfig) -> Prediction:
     views = len(scales) * len(merging.flips)
     tell("views          %d: %s%s", views, " ".join(f"{s}x{e}" for s, e in scales),
          ", each mirrored too" if len(merging.flips) == 2 else "")  # fmt: skip
+    kept = feature_bytes([m.detector.channels for m in members], scales, len(merging.flips), STRIDES)
+    place = {"recompute": "computed three times, not kept"}.get(
+        merging.feature_cache, f"on the {merging.feature_cache}"
+    )
+    tell("features       %.0f MiB an image at most, %s", kept / 2**20, place)
     folder = Path(cfg.out)
     cache = CandidateCache(folder / "candidates", manifest)
     return Prediction(members, classes, listing, scales, merging, cache, rule, folder)

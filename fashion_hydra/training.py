@@ -30,6 +30,7 @@ _NOISE = (
     ".*Grad strides do not match bucket view strides",
     ".*The number of training batches .* is smaller than the logging interval",
     ".*Checkpoint directory .* exists and is not empty",
+    ".*predict returned None",
     "TPU available",
     ".*litlogger",
     "Loading `train_dataloader` to estimate",

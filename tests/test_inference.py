@@ -6,7 +6,8 @@ import torch
 
 import fashion_hydra.model  # noqa: F401 - before mmdet
 from fashion_hydra.errors import UserError
-from fashion_hydra.inference import FEATURE_CACHES, Merging, merge_sources
+from fashion_hydra.inference import FEATURE_CACHES, Merging, _padded, feature_bytes, merge_sources
+from fashion_hydra.model.detector import STRIDES
 from fashion_hydra.model.htc import build_htc
 from fashion_hydra.postprocess import Postprocess
 from fashion_hydra.structures import Scaled
@@ -131,3 +132,15 @@ def test_nothing_found_is_no_error(two):
 def test_wrong_options_are_refused(options, told):
     with pytest.raises(UserError, match=told):
         Merging(**options)
+
+
+def test_kept_features_take_what_is_stated(two):
+    scaled = image()
+    wanted = sum(
+        level.numel() * 4
+        for detector in two
+        for picture in scaled.images
+        for level in detector.features(_padded(picture, BOTH), [tuple(picture.shape[1:])] * 2)
+    )
+    scales = [(picture.shape[2], picture.shape[1]) for picture in scaled.images]
+    assert feature_bytes([d.channels for d in two], scales, 2, STRIDES) == pytest.approx(wanted, rel=0.02)

@@ -66,6 +66,11 @@ class Detector(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
 
+    @property
+    def channels(self) -> int:
+        """Of each level of the feature pyramid."""
+        return int(self.net.neck.out_channels)
+
     def normalise(self, images: Tensor, sizes: Sequence[Size]) -> Tensor:
         """uint8 RGB (B, 3, H, W) -> what the backbone expects, float32, padding at zero."""
         pixels = (images.flip(1) if self.bgr else images).float().sub_(self.mean).div_(self.std)

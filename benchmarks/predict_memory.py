@@ -1,0 +1,50 @@
+"""Resident memory of predict.py after 20 images and after 200: it must not grow with the number of images."""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from fashion_hydra.data.wardrobe import write_wardrobe
+
+PROJECT = Path(__file__).parents[1]
+
+
+def resident(process: int) -> float:
+    """MiB in memory."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def main() -> None:
+    """Predict and look on."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, help="of a small model")
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--first", type=int, default=20, help="images before the first look")
+    args = parser.parse_args()
+    looks: dict[int, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        root, out = Path(folder) / "wardrobe", Path(folder) / "out"
+        write_wardrobe(root, train=2, test=args.images, size=224, seed=0)
+        command = [sys.executable, str(PROJECT / "predict.py"), f"checkpoint={args.checkpoint.absolute()}"]
+        command += [f"data.root={root}", f"out={out}", "tta=multi", "trainer.accelerator=cpu", "data.num_workers=0"]
+        process = subprocess.Popen(command)
+        while process.poll() is None:
+            done = len(list(out.glob("candidates/images/[!.]*.npz")))
+            if done >= args.first and process.poll() is None:
+                looks[done] = resident(process.pid)
+            time.sleep(0.2)
+    assert process.returncode == 0
+    for done in sorted(looks):
+        if done == min(looks) or done == max(looks) or done % 20 == 0:
+            print(f"{done:5d} images  {looks[done]:8.1f} MiB")
+    first, last = looks[min(looks)], looks[max(looks)]
+    print(f"ours: from image {min(looks)} to {max(looks)} {last / first - 1:+.1%}")
+
+
+if __name__ == "__main__":
+    main()
