@@ -4,7 +4,7 @@ Slow and plain on purpose: the oracle of tests/test_inference.py and the rival o
 mmdet's modules alone, one view of one model after the other, and nothing of fashion_hydra.inference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -109,6 +109,7 @@ def plain_scheme(
     iou_thr: float,
     max_proposals: int = 1000,
     max_per_image: int = 10**6,
+    nms: Callable[[np.ndarray, np.ndarray, float], Sequence[int]] = greedy_nms,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Boxes (N, 4) on the file, scores, labels and mask probabilities (N, M, M), by descending score.
 
@@ -121,18 +122,19 @@ def plain_scheme(
         iou_thr: of NMS within each class.
         max_proposals: the best so many of all views' go on.
         max_per_image: the best so many are kept.
+        nms: indices of what is kept of boxes (N, 4) and scores (N,) at a threshold, by descending score.
     """
     views = [View(d, image, flip, original) for d in detectors for image in images for flip in flips]
     proposed = [view.proposals() for view in views]
     boxes, scores = torch.cat([b for b, _ in proposed]), torch.cat([s for _, s in proposed])
-    proposals = boxes[greedy_nms(boxes.numpy(), scores.numpy(), 0.7)[:max_proposals]]
+    proposals = boxes[nms(boxes.numpy(), scores.numpy(), 0.7)[:max_proposals]]
     refined = [view.boxes(proposals) for view in views]
     boxes = torch.stack([b for b, _ in refined]).mean(0)
     probabilities = torch.stack([p for _, p in refined]).mean(0)
     answer = []
     for label in range(probabilities.shape[1] - 1):
         able = torch.nonzero(probabilities[:, label] > score_thr)[:, 0]
-        kept = greedy_nms(boxes[able].numpy(), probabilities[able, label].numpy(), iou_thr)
+        kept = nms(boxes[able].numpy(), probabilities[able, label].numpy(), iou_thr)
         answer += [(float(probabilities[i, label]), int(i), label) for i in able[kept].tolist()]
     answer = sorted(answer, reverse=True)[:max_per_image]
     owners, labels = torch.tensor([i for _, i, _ in answer]), torch.tensor([c for *_, c in answer])
