@@ -14,7 +14,8 @@ import torchvision
 
 from benchmarks._measure import interleaved, tell
 from benchmarks.plain_scheme import plain_scheme
-from fashion_hydra.inference import FEATURE_CACHES, Merging, merge_sources
+from fashion_hydra.inference import merge_sources
+from fashion_hydra.merging import FEATURE_CACHES, Merging
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.model.htc import build_htc
 from fashion_hydra.postprocess import Postprocess

@@ -22,7 +22,8 @@ from fashion_hydra.data.classes import ClassSet, find_category
 from fashion_hydra.data.listing import Listing, PredictDataset, list_folder, list_records
 from fashion_hydra.errors import UserError
 from fashion_hydra.hydra_app import build, build_postprocess
-from fashion_hydra.inference import Merging, feature_bytes, merge_sources
+from fashion_hydra.inference import merge_sources
+from fashion_hydra.merging import Merging, feature_bytes
 from fashion_hydra.model.checkpoint import Member, best_checkpoints, check_same_classes, load_member
 from fashion_hydra.model.detector import STRIDES
 from fashion_hydra.postprocess import Postprocess, apply

@@ -18,6 +18,7 @@ ROOMS = [
     ["errors"],
     ["rle", "tables"],
     ["structures", "schedule"],
+    ["merging"],
     ["pasting"],
     ["metric", "postprocess", "submission", "coco"],
     ["outputs", "submit_check", "cache"],

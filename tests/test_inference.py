@@ -6,7 +6,8 @@ import torch
 
 import fashion_hydra.model  # noqa: F401 - before mmdet
 from fashion_hydra.errors import UserError
-from fashion_hydra.inference import FEATURE_CACHES, Merging, _best, _padded, feature_bytes, merge_sources
+from fashion_hydra.inference import _best, _padded, merge_sources
+from fashion_hydra.merging import FEATURE_CACHES, Merging, feature_bytes
 from fashion_hydra.model.detector import STRIDES
 from fashion_hydra.model.htc import build_htc
 from fashion_hydra.postprocess import Postprocess
