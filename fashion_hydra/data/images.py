@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from fashion_hydra.errors import UserError
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".ppm")
 _EXIF_ORIENTATION = 0x0112
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 _TAIL = 1 << 16  # bytes at a file's end in which its end mark is looked for

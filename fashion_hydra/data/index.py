@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from fashion_hydra.data.images import QUARTER_TURNS, ImageFacts, ImageMemory, file_stamp
+from fashion_hydra.data.images import IMAGE_SUFFIXES, QUARTER_TURNS, ImageFacts, ImageMemory, file_stamp
 from fashion_hydra.data.records import Fault, Records, RecordsBuilder, open_records, read_faults, write_faults
 from fashion_hydra.errors import UserError
 
@@ -142,7 +142,8 @@ def _build(
     facts = list(memory.examine_all(files, decode=decode))
     keep, orientation = _judge(source, builder, facts, faults)
     used = set(files)
-    faults += [Fault("image-without-rows", file, 0, file, "image not used") for file in listing if file not in used]
+    unused = sorted(f for f in listing if f not in used and Path(f).suffix.lower() in IMAGE_SUFFIXES)
+    faults += [Fault("image-without-rows", file, 0, file, "image not used") for file in unused]
     if not keep.any():
         first = faults[0] if faults else Fault("", "", 0, "", "")
         raise UserError(

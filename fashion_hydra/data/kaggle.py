@@ -10,13 +10,13 @@ import numpy as np
 from tqdm import tqdm
 
 from fashion_hydra import rle
+from fashion_hydra.data.images import IMAGE_SUFFIXES
 from fashion_hydra.data.index import read_source
 from fashion_hydra.data.records import Fault, Records, RecordsBuilder
 from fashion_hydra.errors import UserError
 from fashion_hydra.tables import full_class_id, open_csv, unpacked_size
 
 CSV_NAMES = ("train.csv", "train.csv.zip", "train.csv.gz")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".ppm")
 _COLUMNS = ("ImageId", "EncodedPixels", "Height", "Width", "ClassId")
 
 

@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import Dataset
 
 from fashion_hydra.data.augment import scaled_size
-from fashion_hydra.data.images import QUARTER_TURNS, examine, read_pixels
-from fashion_hydra.data.kaggle import IMAGE_SUFFIXES, file_of
+from fashion_hydra.data.images import IMAGE_SUFFIXES, QUARTER_TURNS, examine, read_pixels
+from fashion_hydra.data.kaggle import file_of
 from fashion_hydra.data.records import Records
 from fashion_hydra.errors import UserError
 from fashion_hydra.structures import Scaled

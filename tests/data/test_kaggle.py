@@ -131,7 +131,9 @@ def test_an_unknown_attribute_is_told_and_left_out(kaggle_folder):
 
 
 def test_a_photo_without_rows_is_told_and_not_used(kaggle_folder):
-    records, faults = read_records(kaggle_folder([row()], {"a.jpg": (10, 20), "b.jpg": (4, 4)}))
+    root = kaggle_folder([row()], {"a.jpg": (10, 20), "b.jpg": (4, 4)})
+    (root / "train" / "Thumbs.db").write_text("no photo, and no fault")
+    records, faults = read_records(root)
     assert [(f.kind, f.image_id) for f in faults] == [("image-without-rows", "b.jpg")]
     assert records.image_ids.tolist() == ["a.jpg"]
 
