@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import hydra
 
-from fashion_hydra.hydra_app import one_line_errors, register_resolvers
+from fashion_hydra.hydra_app import one_line_errors, register_resolvers, told_in_one_line
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -18,7 +18,7 @@ def main(cfg: "DictConfig") -> None:
     """Predict what is not predicted yet, and write the answers."""
     from fashion_hydra.prediction import predict  # torch and mmdet, only when there is something to predict
 
-    predict(cfg)
+    told_in_one_line(lambda: predict(cfg))
 
 
 if __name__ == "__main__":

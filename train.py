@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import hydra
 
-from fashion_hydra.hydra_app import one_line_errors, register_resolvers
+from fashion_hydra.hydra_app import one_line_errors, register_resolvers, told_in_one_line
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -21,7 +21,7 @@ def main(cfg: "DictConfig") -> float:
         train,
     )  # torch and mmdet, only when there is something to train
 
-    return train(assemble(cfg))
+    return told_in_one_line(lambda: train(assemble(cfg)))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root, out = Path(folder) / "wardrobe", Path(folder) / "out"
         checkpoint = args.checkpoint or random_checkpoint(Path(folder) / "random.ckpt")
-        write_wardrobe(root, train=2, test=args.images, size=224, seed=0)
+        write_wardrobe(root, train=8, test=args.images, size=224, seed=0)
         command = [sys.executable, str(PROJECT / "predict.py"), f"checkpoint={checkpoint.absolute()}"]
         command += [f"data.root={root}", f"out={out}", "tta=multi", "trainer.accelerator=cpu", "data.num_workers=0"]
         command += ["candidates.score_floor=0.2"]

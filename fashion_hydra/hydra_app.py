@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # `--help` shall not wait for torch
 
 T = TypeVar("T")
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+_TRACEBACKS = "FASHION_HYDRA_TRACEBACKS"
 _STAMP = "%Y-%m-%d_%H-%M-%S"
 
 
@@ -45,7 +46,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def one_line_errors(task: Callable[[], T]) -> Callable[[], T]:
-    """Decorate an entry script's main: mistakes of the user's become one line and exit code 2.
+    """Decorate an entry script's main: what is wrong with the config becomes one line and exit code 2.
 
     Tracebacks stay for everything else, and for all with `debug=true` or HYDRA_FULL_ERROR=1.
     """
@@ -53,17 +54,26 @@ def one_line_errors(task: Callable[[], T]) -> Callable[[], T]:
     @functools.wraps(task)
     def wrapped() -> T:
         wanted = os.environ.get("HYDRA_FULL_ERROR") == "1" or "debug=true" in [a.lower() for a in sys.argv]
+        os.environ.setdefault(_TRACEBACKS, str(int(wanted)))  # processes that this one starts find it set
         os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own traceback and exits
-        try:
-            return task()
-        except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
-            if wanted:
-                raise
-            line = " ".join(str(_mistake(error)).partition("Config search path")[0].split())
-            print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
-            sys.exit(2)
+        return told_in_one_line(task)
 
     return wrapped
+
+
+def told_in_one_line(task: Callable[[], T]) -> T:
+    """Do the task; a mistake of the user's ends the program with one line and exit code 2.
+
+    Called inside Hydra's main too, because Hydra says a line of its own about an error that passes through it.
+    """
+    try:
+        return task()
+    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+        if os.environ.get(_TRACEBACKS) == "1":
+            raise
+        line = " ".join(str(_mistake(error)).partition("Config search path")[0].split())
+        print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _mistake(error: BaseException) -> BaseException:

@@ -137,6 +137,7 @@ def report(run: Training) -> float:
     tell("last           %s", checkpoint.last_model_path)
     tell("pictures       %s  %s", folder / "predictions.png", folder / "curves.png")
     tell("more epochs    %s", _continued(2 * (run.trainer.max_epochs or 1)))
+    tell("next           python predict.py ensemble.run=%s", shlex.quote(str(folder)))
     return float(best) if best is not None else float("nan")
 
 

@@ -170,7 +170,8 @@ def test_a_mistake_is_one_line_and_no_traceback(tmp_path, arguments, told):
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
-    assert len([line for line in done.stderr.splitlines() if line.startswith("train.py:")]) == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("train.py: ")
 
 
 def test_debug_shows_the_traceback(tmp_path):

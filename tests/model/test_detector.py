@@ -111,7 +111,7 @@ def test_candidates_are_mmdets_predictions(batch):
         assert len(candidates) == len(expected) > 10
         assert candidates.labels.tolist() == expected.labels.tolist()
         assert torch.allclose(candidates.scores, expected.scores, atol=1e-6)
-        assert torch.allclose(candidates.boxes, expected.bboxes, atol=1e-3)
+        assert torch.allclose(candidates.boxes, expected.bboxes, atol=1e-4)
 
 
 def test_last_stage_masks_are_mmdets(batch):
