@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import urllib.parse
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from fashion_hydra.errors import UserError
+from fashion_hydra.files import whole
 from fashion_hydra.postprocess import Postprocess
 from fashion_hydra.structures import Candidates
 
@@ -120,8 +120,8 @@ class CandidateCache:
                 _refuse_difference(folder, kept, wanted)
             else:
                 folder.mkdir(parents=True, exist_ok=True)
-                text = json.dumps({"version": _VERSION, **wanted}, indent=1)
-                _write_whole(folder / _MANIFEST, text.encode())
+                with whole(folder / _MANIFEST) as stream:
+                    json.dump({"version": _VERSION, **wanted}, stream, indent=1)
         self.manifest = manifest
 
     def path(self, image_id: str) -> Path:
@@ -139,8 +139,7 @@ class CandidateCache:
         """Keep an image's candidates; `fault` says why there are none of a file that cannot be read."""
         path = self.path(candidates.image_id)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.stem}.{os.getpid()}.part")
-        with part.open("wb") as stream:
+        with whole(path, "wb") as stream:
             np.savez(
                 stream,
                 image_id=candidates.image_id,
@@ -151,7 +150,6 @@ class CandidateCache:
                 labels=candidates.labels.numpy(),
                 masks=candidates.masks.float().numpy(),
             )
-        os.replace(part, path)
 
     def read_fault(self, image_id: str) -> str:
         """Why an image has no candidates, or nothing."""
@@ -208,9 +206,3 @@ def _short(value: Any) -> str:
 
 def _frozen(value: Any) -> Any:
     return tuple(_frozen(entry) for entry in value) if isinstance(value, list) else value
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    os.replace(part, path)

@@ -136,7 +136,7 @@ def build_postprocess(config: DictConfig, classes: ClassSet) -> "Postprocess":
 
 def _label(entry: object, classes: ClassSet, option: str) -> int:
     """The label of a category by id or name; an id may have become text on the command line."""
-    names = dict(zip(classes.ids, classes.names, strict=True))
+    names = classes.by_id()
     if isinstance(entry, int):
         return classes.label_of()[find_category(entry, names, option)]
     text = str(entry)

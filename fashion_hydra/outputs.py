@@ -10,15 +10,14 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from PIL import Image
 from pycocotools import mask as coco_mask
 
 from fashion_hydra.errors import UserError
+from fashion_hydra.files import whole
 from fashion_hydra.rle import coco_to_runs, runs_area, runs_to_bitmap, runs_to_box
 from fashion_hydra.structures import Detections, Size
 from fashion_hydra.submission import image_stem, write_submission
@@ -90,7 +89,7 @@ def write_coco_results(path: Path, answers: Iterable[Answer], names: Mapping[int
     categories: dict[int, str] = dict(names or {})
     images_path = path.with_name(f"{path.stem}_images.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _whole(images_path) as images, _whole(path) as results:
+    with whole(images_path) as images, whole(path) as results:
         images.write('{"images": [')
         results.write("[")
         for number, answer in enumerate(answers, start=1):
@@ -194,15 +193,3 @@ def _check_size(answer: Answer) -> None:
     for mask in answer.detections.masks:
         if list(mask["size"]) != list(answer.size):
             raise UserError(f"image {answer.image_id}: mask of size {mask['size']}, the image has {list(answer.size)}")
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[TextIO]:
-    """A text file that takes its place when everything is written."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8") as stream:
-            yield stream
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from fashion_hydra.cache import CandidateCache, Manifest, file_digest, fingerpri
 from fashion_hydra.data.classes import ClassSet, find_category
 from fashion_hydra.data.listing import Listing, PredictDataset, list_folder, list_records
 from fashion_hydra.errors import UserError
+from fashion_hydra.files import whole
 from fashion_hydra.hydra_app import build, build_postprocess
 from fashion_hydra.inference import merge_sources
 from fashion_hydra.merging import Merging, feature_bytes
@@ -50,10 +50,6 @@ class Prediction:
     cache: CandidateCache
     rule: Postprocess
     folder: Path
-
-    def names(self) -> dict[int, str]:
-        """Category id -> name, in the order of the labels."""
-        return dict(zip(self.classes.ids, self.classes.names, strict=True))
 
 
 class PredictionModule(pl.LightningModule):
@@ -140,7 +136,7 @@ def assemble(cfg: DictConfig) -> Prediction:
         listing = listing[range(min(cfg.data.limit, len(listing)))]
     merging = build(Merging, cfg.inference, "inference")
     scales = scales_of(cfg.tta, members)
-    named = dict(zip(classes.ids, classes.names, strict=True))
+    named = classes.by_id()
     drop = tuple(c if isinstance(c, int) else find_category(c, named, "classes.drop") for c in cfg.classes.drop)
     rule = build_postprocess(cfg.postprocess, ClassSet(classes.ids, classes.names, drop))
     manifest = Manifest(
@@ -234,7 +230,7 @@ def scales_of(tta: DictConfig, members: Sequence[Member]) -> tuple[tuple[int, in
 
 def answer(prediction: Prediction, formats: Sequence[str], *, draw: bool) -> None:
     """Candidates -> detections -> files."""
-    folder, names = prediction.folder, prediction.names()
+    folder, names = prediction.folder, prediction.classes.by_id()
     grid = (SUBMISSION_SIZE, SUBMISSION_SIZE)
     if faults := _write_faults(prediction):
         tell("faults         %d images could not be read: %s", faults, folder / "faults.csv")
@@ -268,11 +264,8 @@ def _draw(prediction: Prediction, folder: Path, names: Mapping[int, str]) -> Non
 def _write_faults(prediction: Prediction) -> int:
     read = prediction.cache.read_fault
     faults = [(name, fault) for name in prediction.listing.image_ids if (fault := read(name))]
-    path = prediction.folder / "faults.csv"
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("w", newline="", encoding="utf-8") as stream:
+    with whole(prediction.folder / "faults.csv") as stream:
         csv.writer(stream).writerows([("image_id", "fault"), *faults])
-    os.replace(part, path)
     return len(faults)
 
 

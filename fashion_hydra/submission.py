@@ -5,7 +5,6 @@ page). Here every file is read to that frame, so that truth and submission can b
 """
 
 import csv
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from fashion_hydra.errors import UserError
+from fashion_hydra.files import whole
 from fashion_hydra.metric import Score, combine, count_image
 from fashion_hydra.rle import (
     CocoRLE,
@@ -138,23 +138,18 @@ def write_submission(
     path = Path(path)
     if path.suffix != ".csv":
         raise UserError(f"{path}: a submission is written as plain text; name it with .csv")
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     written, seen = 0, set[str]()
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            for image, masks in images.items() if isinstance(images, Mapping) else images:
-                if image in seen:
-                    raise UserError(f"image {image}: given twice; its masks must come together")
-                seen.add(image)
-                encoded = [(class_id, _submission_runs(mask, image)) for class_id, mask in masks]
-                rows = [(image, runs_to_kaggle(runs), class_id) for class_id, runs in encoded if len(runs)]
-                writer.writerows(rows or [(image, "", EMPTY_CLASS_ID)])
-                written += len(rows)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for image, masks in images.items() if isinstance(images, Mapping) else images:
+            if image in seen:
+                raise UserError(f"image {image}: given twice; its masks must come together")
+            seen.add(image)
+            encoded = [(class_id, _submission_runs(mask, image)) for class_id, mask in masks]
+            rows = [(image, runs_to_kaggle(runs), class_id) for class_id, runs in encoded if len(runs)]
+            writer.writerows(rows or [(image, "", EMPTY_CLASS_ID)])
+            written += len(rows)
     return written
 
 

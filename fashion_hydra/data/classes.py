@@ -27,6 +27,10 @@ class ClassSet:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def by_id(self) -> dict[int, str]:
+        """Category id -> name, in the order of the outputs."""
+        return dict(zip(self.ids, self.names, strict=True))
+
     def label_of(self) -> dict[int, int]:
         """Category id -> output index."""
         return {category: label for label, category in enumerate(self.ids)}

@@ -1,7 +1,6 @@
 """COCO's JSON, in and out (https://cocodataset.org/#format-data), with Fashionpedia's `attribute_ids` where given."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from tqdm import tqdm
 from fashion_hydra import rle
 from fashion_hydra.data.records import Fault, Records, RecordsBuilder
 from fashion_hydra.errors import UserError
+from fashion_hydra.files import whole
 
 _IMAGE_FOLDERS = ("", "train", "images")
 
@@ -149,10 +149,9 @@ def write_coco(records: Records, path: Path, chosen: Sequence[int]) -> int:
         for h, w in [records.sizes[i]]
     ]
     categories = [{"id": i, "name": name} for i, name in records.names.items()]
-    part = path.with_name(f".{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
-    with part.open("w", encoding="utf-8") as stream:
+    with whole(path) as stream:
         stream.write(f'{{"images": {json.dumps(images)},\n"categories": {json.dumps(categories)},\n"annotations": [')
         for i in tqdm(chosen, desc="writing", unit=" images", disable=None):
             for mask in records.instances(i):
@@ -160,7 +159,6 @@ def write_coco(records: Records, path: Path, chosen: Sequence[int]) -> int:
                 count += 1
                 stream.write(json.dumps(_annotation(records, i, mask, number=count)))
         stream.write("\n]}\n")
-    os.replace(part, path)
     return count
 
 

@@ -94,10 +94,8 @@ class FashionDataModule(LightningDataModule):
             present = np.unique(self._records.categories).tolist()
             self.classes = self.spec.resolve(self._records.names, present)
             self.fold_of = self._split(self._records)
-            self.is_validation, self.is_training = (
-                self.fold_of == self.fold,
-                ~np.isin(self.fold_of, (self.fold, UNUSED)),
-            )
+            self.is_validation = self.fold_of == self.fold
+            self.is_training = ~self.is_validation & (self.fold_of != UNUSED)
             if not (self.is_validation.any() and self.is_training.any()):
                 raise UserError(
                     f"data.fold={self.fold}: {self.is_training.sum()} images to train on and "

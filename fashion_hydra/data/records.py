@@ -12,6 +12,7 @@ from typing import IO, Any
 import numpy as np
 
 from fashion_hydra import rle
+from fashion_hydra.files import whole
 
 _CHUNK = 1 << 20  # runs handled at a time while writing
 
@@ -37,7 +38,7 @@ class Fault:
 
 def write_faults(path: Path, faults: Sequence[Fault]) -> None:
     """Write faults as a CSV."""
-    with path.open("w", newline="", encoding="utf-8") as stream:
+    with whole(path) as stream:
         writer = csv.writer(stream)
         writer.writerow([f.name for f in fields(Fault)])
         writer.writerows(map(astuple, faults))

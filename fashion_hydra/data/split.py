@@ -1,7 +1,6 @@
 """Hold-out and k-fold splits, stratified over the categories that each image has."""
 
 import csv
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 
 from fashion_hydra.errors import UserError
+from fashion_hydra.files import whole
 
 UNUSED = -1
 """Fold of an image that neither trains nor validates."""
@@ -47,12 +47,10 @@ def write_split(path: Path, image_ids: Sequence[str] | np.ndarray, fold_of: np.n
         image_ids: (I,).
         fold_of: (I,), see `stratified_folds`.
     """
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", newline="", encoding="utf-8") as stream:
+    with whole(path) as stream:
         writer = csv.writer(stream)
         writer.writerow(["ImageId", "fold"])
         writer.writerows((i, f if f != UNUSED else "") for i, f in zip(image_ids, fold_of.tolist(), strict=True))
-    os.replace(part, path)
 
 
 def read_split(path: Path, image_ids: Sequence[str] | np.ndarray, *, left_out: frozenset[str]) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fashion_hydra.data.augment import Augment
+from fashion_hydra.files import whole
 from fashion_hydra.report.eda.figures import (
     aspects_figure,
     object_sizes_figure,
@@ -73,12 +73,8 @@ class Content:
 def write_page(path: Path, content: Content) -> None:
     """Write the page; readers see the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(render(content), encoding="utf-8", errors="replace")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole(path, "wb") as stream:
+        stream.write(render(content).encode(errors="replace"))
 
 
 def render(content: Content) -> str:

@@ -1,0 +1,25 @@
+"""Files that appear at once and whole, or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def whole(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """A file under another name that takes its place once everything is written.
+
+    Args:
+        path: where it goes; readers see what was there before, or all of the new one.
+        mode: `w` for text in UTF-8, line ends as they are written, or `wb`.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    try:
+        with part.open(mode, **text) as stream:  # type: ignore[call-overload]
+            yield stream
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
