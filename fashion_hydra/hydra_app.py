@@ -17,6 +17,7 @@ from fashion_hydra.data.classes import ClassSet, find_category
 from fashion_hydra.errors import UserError
 
 if TYPE_CHECKING:  # `--help` shall not wait for torch
+    from fashion_hydra.expected import Calibration
     from fashion_hydra.postprocess import Postprocess
 
 T = TypeVar("T")
@@ -55,10 +56,20 @@ def one_line_errors(task: Callable[[], T]) -> Callable[[], T]:
     def wrapped() -> T:
         wanted = os.environ.get("HYDRA_FULL_ERROR") == "1" or "debug=true" in [a.lower() for a in sys.argv]
         os.environ.setdefault(_TRACEBACKS, str(int(wanted)))  # processes that this one starts find it set
+        sys.argv[1:] = [word for given in sys.argv[1:] for word in _tuned_file(given)]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own traceback and exits
         return told_in_one_line(task)
 
     return wrapped
+
+
+def _tuned_file(word: str) -> list[str]:
+    """`postprocess=FILE.yaml` in the words that Hydra knows, everything else as it is."""
+    group, _, value = word.partition("=")
+    if group != "postprocess" or not value.endswith(".yaml"):
+        return [word]
+    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+    return ["postprocess=tuned", f"postprocess.file='{quoted}'"]
 
 
 def told_in_one_line(task: Callable[[], T]) -> T:
@@ -114,8 +125,13 @@ def build_postprocess(config: DictConfig, classes: ClassSet) -> "Postprocess":
     from fashion_hydra.postprocess import Postprocess
 
     values = _plain(config)
+    if "file" in values:
+        raise UserError(
+            "postprocess=tuned: only predict.py reads tuned files; give postprocess=winner or mmdet_default"
+        )
     known = [f.name for f in fields(Postprocess) if f.name not in ("label_score_thr", "dropped_labels")]
-    _refuse_unknown(values, [*known, "class_score_thr", "drop_classes"], "postprocess")
+    _refuse_unknown(values, [*known, "class_score_thr", "drop_classes", "select"], "postprocess")
+    values["calibration"] = _calibration(values.pop("select", "threshold"), values.get("calibration"), classes)
     thresholds, dropped = values.pop("class_score_thr", None) or {}, values.pop("drop_classes", None) or []
     if not isinstance(thresholds, dict):
         raise UserError(f"postprocess.class_score_thr={thresholds}: category to threshold expected, such as {{23:0.6}}")
@@ -132,6 +148,22 @@ def build_postprocess(config: DictConfig, classes: ClassSet) -> "Postprocess":
         return Postprocess(**values, label_score_thr=label_score_thr, dropped_labels=dropped_labels)
     except TypeError as error:
         raise UserError(f"postprocess: {error}") from error
+
+
+def _calibration(select: object, file: object, classes: ClassSet) -> "Calibration | None":
+    """The calibration that `postprocess.select` asks for."""
+    from fashion_hydra.tuned import read_calibration
+
+    if select not in ("threshold", "expected"):
+        raise UserError(f"postprocess.select={select}: give threshold or expected")
+    if select == "threshold":
+        return None
+    if file is None:
+        raise UserError(
+            "postprocess.select=expected: needs postprocess.calibration=FILE, as tune_thresholds.py writes it; "
+            "postprocess=tuned knows its own"
+        )
+    return read_calibration(Path(str(file)), classes)
 
 
 def _label(entry: object, classes: ClassSet, option: str) -> int:

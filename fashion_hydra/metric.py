@@ -35,6 +35,17 @@ POOLINGS = ("class", "image")
 THRESHOLDS: npt.NDArray[np.float64] = np.arange(10, 20) / 20
 
 
+def precision(hits: npt.NDArray[np.integer], masks: npt.NDArray[np.integer] | int) -> npt.NDArray[np.float64]:
+    """TP / (TP + FP + FN) averaged over the thresholds.
+
+    Args:
+        hits: (..., 10), TP at each threshold.
+        masks: (...), true and predicted masks together, at least one.
+    """
+    # TP + FP + FN: every mask once, a matched pair once.
+    return np.mean(hits / (np.asarray(masks)[..., None] - hits), axis=-1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Counts:
     """Hits and numbers of masks, of one class in one image or of several added up."""
@@ -48,8 +59,7 @@ class Counts:
         """TP / (TP + FP + FN) averaged over the thresholds; 1 without any mask."""
         if self.n_true + self.n_predicted == 0:
             return 1.0
-        # TP + FP + FN: every mask once, a matched pair once.
-        return float(np.mean(self.true_positives / (self.n_true + self.n_predicted - self.true_positives)))
+        return float(precision(self.true_positives, self.n_true + self.n_predicted))
 
 
 @dataclass(frozen=True, kw_only=True)

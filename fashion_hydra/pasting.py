@@ -1,22 +1,26 @@
 """Mask probabilities on a grid over a box -> binary masks in a frame, touching only the pixels of the box."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from fashion_hydra.errors import UserError
 from fashion_hydra.rle import CocoRLE
 from fashion_hydra.structures import Size
 
 _BLOCK = 2**16  # pixels drawn at a time: what is worked on stays in the processor's cache
+_MOST_LEVELS = 255  # a level is a byte
+_FINEST = 2**12
 
 
 class Pasted(NamedTuple):
-    """A binary mask in a frame, as the pixels of a window.
+    """A mask in a frame, as the pixels of a window.
 
     Args:
-        pixels: bool (h, w), column-major in memory as run-lengths want it.
+        pixels: bool (h, w), column-major in memory as run-lengths want it; uint8 where they are `Levels`.
         x0: column of the window's corner in the frame.
         y0: row of it.
     """
@@ -81,6 +85,47 @@ def paste(mask: np.ndarray, box: np.ndarray, *, size: Size, mask_thr: float) -> 
         size: height and width of the frame.
         mask_thr: the threshold.
     """
+    return _draw(mask, box, size, np.bool_, lambda values, drawn: np.greater_equal(values, mask_thr, out=drawn))
+
+
+class Levels:
+    """Mask thresholds taken together: a pixel's level is how many of them its probability reaches.
+
+    So at the k-th threshold, counted from 0, a mask has the pixels of levels above k: one drawing answers for all.
+
+    Args:
+        thresholds: ascending, between 0 and 1, at most 255, compared in float32 as `paste` does.
+    """
+
+    def __init__(self, thresholds: Sequence[float]) -> None:
+        values = np.array(thresholds, np.float32)
+        apart = np.diff(values)
+        if not 1 <= len(values) <= _MOST_LEVELS or (apart < 1 / _FINEST).any() or values[0] < 0 or values[-1] > 1:
+            raise UserError(
+                f"mask_thr={list(thresholds)}: 1 to {_MOST_LEVELS} ascending thresholds between 0 and 1 expected, "
+                f"at least 1/{_FINEST} apart"
+            )
+        # Each bin of probabilities holds one threshold at most, so its lower end's level is right or one too low.
+        self._bins = 2 ** math.ceil(math.log2(max(256.0, 1 / apart.min(initial=1.0))) + 1)
+        ends = np.arange(self._bins + 1, dtype=np.float32) / np.float32(self._bins)
+        self._level = np.searchsorted(values, ends, side="right").astype(np.uint8)
+        self._next = np.append(values, np.float32(np.inf))[self._level]
+
+    def of(self, probabilities: np.ndarray, out: np.ndarray) -> None:
+        """The level of each probability, float32 (...), into uint8 (...)."""
+        bins = (probabilities * np.float32(self._bins)).astype(np.int32)
+        np.add(self._level[bins], probabilities >= self._next[bins], out=out)
+
+
+def paste_levels(mask: np.ndarray, box: np.ndarray, *, size: Size, levels: Levels) -> Pasted:
+    """A mask drawn as `paste` does it, for many thresholds at once: the pixels, uint8, are levels."""
+    return _draw(mask, box, size, np.uint8, levels.of)
+
+
+def _draw(
+    mask: np.ndarray, box: np.ndarray, size: Size, kind: type, decide: Callable[[np.ndarray, np.ndarray], object]
+) -> Pasted:
+    """See `paste`; `decide` makes pixels of the given kind of probabilities, into its second argument."""
     x0, y0, x1, y1 = box.tolist()
     left, right = _pixels(x0, x1, size[1])
     top, bottom = _pixels(y0, y1, size[0])
@@ -91,7 +136,7 @@ def paste(mask: np.ndarray, box: np.ndarray, *, size: Size, mask_thr: float) -> 
     columns, column_share = _cells(left, right, x0, x1, cells)
     by_row = framed[rows] * (1 - row_share)[:, None] + framed[rows + 1] * row_share[:, None]
     by_column = np.ascontiguousarray(by_row.T)  # (M + 2, h)
-    drawn = np.empty((right - left, bottom - top), bool)
+    drawn: np.ndarray = np.empty((right - left, bottom - top), kind)
     step = max(1, _BLOCK // max(1, bottom - top))
     for begin in range(0, right - left, step):
         before, share = columns[begin : begin + step], column_share[begin : begin + step, None]
@@ -100,7 +145,7 @@ def paste(mask: np.ndarray, box: np.ndarray, *, size: Size, mask_thr: float) -> 
         after = by_column[before + 1]
         after *= share
         values += after
-        np.greater_equal(values, mask_thr, out=drawn[begin : begin + step])
+        decide(values, drawn[begin : begin + step])
     return Pasted(drawn.T, left, top)
 
 

@@ -10,6 +10,7 @@ from torchvision.ops import box_iou
 from torchvision.ops import nms as _nms
 
 from fashion_hydra.errors import UserError
+from fashion_hydra.expected import Calibration, choose
 from fashion_hydra.pasting import Pasted, mask_iou, paste
 from fashion_hydra.structures import Candidates, Detections, Size
 
@@ -36,6 +37,8 @@ class Postprocess:
         dropped_labels: left out before `max_per_image` counts.
         nms: on what `iou_thr` is measured, `box` or `mask`; or `soft`, which knows no `iou_thr`, see `soft_nms`.
         soft_nms_sigma: how slowly overlap lowers scores, with `nms=soft`.
+        calibration: with it, what is left after all the other rules is chosen from for the highest expected score,
+            see `fashion_hydra.expected`.
 
     Raises:
         UserError: a value out of its range.
@@ -51,6 +54,7 @@ class Postprocess:
     dropped_labels: tuple[int, ...] = ()
     nms: str = "box"
     soft_nms_sigma: float = 0.5
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         shares = {name: getattr(self, name) for name in ("score_thr", "iou_thr", "mask_thr")}
@@ -190,7 +194,7 @@ def apply(candidates: Candidates, rule: Postprocess, *, size: Size) -> Detection
         rule: thresholds.
         size: height and width of the grid that masks are drawn on; the image is stretched to it.
     """
-    index, scores = _ranked(candidates, rule)
+    index, scores = rank(candidates, rule)
     stretch = np.array([size[1] / candidates.size[1], size[0] / candidates.size[0]] * 2)
     boxes = candidates.boxes[index].double().numpy() * stretch
     drawn = (
@@ -199,12 +203,12 @@ def apply(candidates: Candidates, rule: Postprocess, *, size: Size) -> Detection
     )
     found: Iterable[Found] = zip(drawn, candidates.labels[index].tolist(), scores.tolist(), strict=True)
     if rule.nms == "mask":
-        found = _mask_nms(found, rule)
+        found = mask_nms(found, rule)
     return _answer(candidates.image_id, found, rule, size)
 
 
-def _ranked(candidates: Candidates, rule: Postprocess) -> tuple[Tensor, Tensor]:
-    """Which candidates are drawn, the best first, and their scores."""
+def rank(candidates: Candidates, rule: Postprocess) -> tuple[Tensor, Tensor]:
+    """Which candidates are drawn, the best first, and their scores (float32, with soft-NMS float64)."""
     boxes, scores, labels = candidates.boxes, candidates.scores, candidates.labels
     if rule.nms == "box":
         index = survivors(boxes, scores, labels, rule)
@@ -219,7 +223,7 @@ def _ranked(candidates: Candidates, rule: Postprocess) -> tuple[Tensor, Tensor]:
     )
 
 
-def _mask_nms(found: Iterable[Found], rule: Postprocess) -> list[Found]:
+def mask_nms(found: Iterable[Found], rule: Postprocess) -> list[Found]:
     """Greedy NMS on masks within each class, see `apply`; `found` is by descending score."""
     kept: list[Found] = []
     rivals: dict[int, list[tuple[Pasted, int]]] = {}
@@ -236,9 +240,9 @@ def _mask_nms(found: Iterable[Found], rule: Postprocess) -> list[Found]:
 
 
 def _answer(image_id: str, found: Iterable[Found], rule: Postprocess, size: Size) -> Detections:
-    """Overlaps suppressed, small masks left out, run-length encoded; `found` is by descending score."""
+    """Overlaps suppressed, small masks left out, the rest chosen from and encoded; `found` is by descending score."""
     taken: dict[int, list[Pasted]] = {}
-    labels, scores, masks = [], [], []
+    left: list[Found] = []
     for mask, label, score in found:
         if rule.suppress_overlaps:
             better = taken.setdefault(label, [])
@@ -246,9 +250,10 @@ def _answer(image_id: str, found: Iterable[Found], rule: Postprocess, size: Size
                 if (views := mask.windows_shared_with(other)) is not None:
                     np.greater(*views, out=views[0])  # set here and not there
             better.append(mask)
-        if np.count_nonzero(mask.pixels) < rule.min_area:
-            continue
-        labels.append(label)
-        scores.append(score)
-        masks.append(mask.encoded(size))
-    return Detections(image_id, labels, scores, masks)
+        if np.count_nonzero(mask.pixels) >= rule.min_area:
+            left.append((mask, label, score))
+    if rule.calibration is not None:
+        scores, labels = np.array([score for *_, score in left]), np.array([label for _, label, _ in left], np.int64)
+        left = [left[i] for i in np.flatnonzero(choose(scores, labels, rule.calibration))]
+    masks = [mask.encoded(size) for mask, *_ in left]
+    return Detections(image_id, [label for _, label, _ in left], [score for *_, score in left], masks)

@@ -3,53 +3,32 @@
 import csv
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from fashion_hydra import outputs
-from fashion_hydra.cache import CandidateCache, Manifest, file_digest, fingerprint
-from fashion_hydra.data.classes import ClassSet, find_category
-from fashion_hydra.data.listing import Listing, PredictDataset, list_folder, list_records
+from fashion_hydra.data.listing import Listing, PredictDataset
 from fashion_hydra.errors import UserError
 from fashion_hydra.files import whole
-from fashion_hydra.hydra_app import build, build_postprocess
 from fashion_hydra.inference import merge_sources
-from fashion_hydra.merging import Merging, feature_bytes
-from fashion_hydra.model.checkpoint import Member, best_checkpoints, check_same_classes, load_member
-from fashion_hydra.model.detector import STRIDES
-from fashion_hydra.postprocess import Postprocess, apply
+from fashion_hydra.postprocess import apply
 from fashion_hydra.report.overlays import draw_overlay, overlay_size
+from fashion_hydra.sources import Prediction, assemble, truth_of
 from fashion_hydra.structures import Candidates, Scaled, Size
-from fashion_hydra.submission import SUBMISSION_SIZE
-from fashion_hydra.training import check_devices, make_datamodule, quieten
+from fashion_hydra.submission import SUBMISSION_SIZE, write_truth
+from fashion_hydra.training import check_devices, quieten
 
 log = logging.getLogger(__name__)
 tell = rank_zero_only(log.info)
 FORMATS = ("csv", "coco", "masks")
-IMAGE_SETS = ("test", "val")
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a prediction run is made of."""
-
-    members: list[Member]
-    classes: ClassSet
-    listing: Listing
-    scales: tuple[tuple[int, int], ...]
-    merging: Merging
-    cache: CandidateCache
-    rule: Postprocess
-    folder: Path
 
 
 class PredictionModule(pl.LightningModule):
@@ -113,6 +92,12 @@ def predict(cfg: DictConfig) -> None:
     if unknown := [name for name in formats if name not in FORMATS]:
         raise UserError(f"output={unknown[0]}: give one or more of {', '.join(FORMATS)}")
     prediction = assemble(cfg)
+    if fill(prediction, cfg).is_global_zero:
+        answer(prediction, formats, draw=cfg.draw)
+
+
+def fill(prediction: Prediction, cfg: DictConfig) -> pl.Trainer:
+    """Predict the candidates that the cache lacks; the trainer says which process this is."""
     todo = prediction.cache.missing(prediction.listing.image_ids)
     done = len(prediction.listing) - len(todo)
     tell("images         %s: %d%s", prediction.listing.folder, len(prediction.listing),
@@ -122,110 +107,7 @@ def predict(cfg: DictConfig) -> None:
         data = PredictionData(prediction.listing[todo], prediction.scales, num_workers=cfg.data.num_workers)
         trainer.predict(PredictionModule(prediction), datamodule=data, return_predictions=False)
         trainer.strategy.barrier()
-    if trainer.is_global_zero:
-        answer(prediction, formats, draw=cfg.draw)
-
-
-def assemble(cfg: DictConfig) -> Prediction:
-    """Load the models, list the images, and open the cache."""
-    run = None if cfg.checkpoint or cfg.ensemble.members else find_run(cfg)
-    members = [load_member(path) for path in member_paths(cfg, run)]
-    classes = check_same_classes(members)
-    listing = list_images(cfg, run)
-    if cfg.data.limit is not None:
-        listing = listing[range(min(cfg.data.limit, len(listing)))]
-    merging = build(Merging, cfg.inference, "inference")
-    scales = scales_of(cfg.tta, members)
-    named = classes.by_id()
-    drop = tuple(c if isinstance(c, int) else find_category(c, named, "classes.drop") for c in cfg.classes.drop)
-    rule = build_postprocess(cfg.postprocess, ClassSet(classes.ids, classes.names, drop))
-    manifest = Manifest(
-        members=tuple((member.path.name, file_digest(member.path)) for member in members),
-        class_ids=classes.ids,
-        class_names=classes.names,
-        scales=scales,
-        flips=tuple(merging.flips),
-        proposal_iou_thr=merging.proposal_iou_thr,
-        max_proposals=merging.max_proposals,
-        precision=str(cfg.trainer.precision),
-        score_floor=cfg.candidates.score_floor,
-        iou_grid=tuple(cfg.candidates.iou_grid),
-        images=fingerprint(listing.fingerprint()),
-    )
-    manifest.check(rule)
-    for member in members:
-        tell("model          %s", member.path)
-    views = len(scales) * len(merging.flips)
-    tell("views          %d: %s%s", views, " ".join(f"{s}x{e}" for s, e in scales),
-         ", each mirrored too" if len(merging.flips) == 2 else "")  # fmt: skip
-    kept = feature_bytes([m.detector.channels for m in members], scales, len(merging.flips), STRIDES)
-    place = {"recompute": "computed three times, not kept"}.get(
-        merging.feature_cache, f"on the {merging.feature_cache}"
-    )
-    tell("features       %.0f MiB an image at most, %s", kept / 2**20, place)
-    folder = Path(cfg.out)
-    cache = CandidateCache(folder / "candidates", manifest)
-    return Prediction(members, classes, listing, scales, merging, cache, rule, folder)
-
-
-def find_run(cfg: DictConfig) -> Path:
-    """The training run that is meant: `ensemble.run`, or the newest below `paths.runs`."""
-    if cfg.ensemble.run is not None:
-        return Path(cfg.ensemble.run)
-    found = sorted(Path(cfg.paths.runs).glob("*/*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise UserError(
-            f"no training run below {cfg.paths.runs}: give checkpoint=FILE, ensemble.members=[FILES] or "
-            "ensemble.run=FOLDER"
-        )
-    tell("run            %s (the newest)", found[-1].parent.parent)
-    return found[-1].parent.parent
-
-
-def member_paths(cfg: DictConfig, run: Path | None) -> list[Path]:
-    """The checkpoints that are meant."""
-    if cfg.checkpoint:
-        return [Path(cfg.checkpoint)]
-    if cfg.ensemble.members:
-        return [Path(path) for path in cfg.ensemble.members]
-    assert run is not None
-    return best_checkpoints(run, cfg.ensemble.count)
-
-
-def list_images(cfg: DictConfig, run: Path | None) -> Listing:
-    """The images that are meant; without `data.root` those of the training run's own folder."""
-    if cfg.data.images not in IMAGE_SETS:
-        raise UserError(f"data.images={cfg.data.images}: give {' or '.join(IMAGE_SETS)}")
-    config = run / ".hydra" / "config.yaml" if run is not None else None
-    trained = OmegaConf.load(config) if config is not None and config.is_file() else None
-    root = cfg.data.root or (trained.data.root if trained is not None else None)
-    if root is None:
-        raise UserError("data.root: give a folder of pictures, or one with test/")
-    if cfg.data.images == "test":
-        return list_folder(Path(root))
-    if trained is None or run is None:
-        raise UserError("data.images=val: the validation images of a run; give ensemble.run=FOLDER")
-    assert isinstance(trained, DictConfig)
-    trained.data.root, trained.data.split_file, trained.data.report_dir = root, str(run / "split.csv"), None
-    data = make_datamodule(trained)
-    data.read()
-    return list_records(data.records, data.is_validation.nonzero()[0])
-
-
-def scales_of(tta: DictConfig, members: Sequence[Member]) -> tuple[tuple[int, int], ...]:
-    """The scales that are looked at, as short and long edge."""
-    if tta.factors is None:
-        return tuple((int(short), int(long)) for short, long in tta.scales)
-    trained = {member.scale for member in members}
-    if len(trained) > 1:
-        raise UserError(
-            f"tta.factors: the members were validated at different scales {sorted(trained)}; give tta.factors=null "
-            "and tta.scales=[[SHORT,LONG],...]"
-        )
-    [(short_edge, long_edge)] = trained
-    if min(short_edge, long_edge) < 1:
-        raise UserError("tta.factors: the checkpoint does not say its scale; give tta.factors=null and tta.scales")
-    return tuple((round(short_edge * factor), round(long_edge * factor)) for factor in tta.factors)
+    return trainer
 
 
 def answer(prediction: Prediction, formats: Sequence[str], *, draw: bool) -> None:
@@ -248,7 +130,11 @@ def answer(prediction: Prediction, formats: Sequence[str], *, draw: bool) -> Non
     if draw:
         _draw(prediction, folder / "overlays", names)
     if "csv" in formats:
-        tell("next           fashion-hydra submit-check %s", folder / "submission.csv")
+        if (truth := truth_of(prediction)) is not None:
+            write_truth(folder / "truth.csv", truth)
+            tell("next           fashion-hydra score %s %s", folder / "truth.csv", folder / "submission.csv")
+        else:
+            tell("next           fashion-hydra submit-check %s", folder / "submission.csv")
 
 
 def _draw(prediction: Prediction, folder: Path, names: Mapping[int, str]) -> None:

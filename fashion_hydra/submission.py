@@ -153,6 +153,14 @@ def write_submission(
     return written
 
 
+def write_truth(path: str | Path, truth: Mapping[str, Mapping[str, Sequence[CocoRLE]]]) -> None:
+    """Write true masks on the submission's grid (ImageId -> ClassId -> masks), for `fashion-hydra score`."""
+    rows = (
+        (image, [(c, mask) for c, masks in by_class.items() for mask in masks]) for image, by_class in truth.items()
+    )
+    write_submission(path, rows)
+
+
 def _submission_runs(mask: Runs | CocoRLE, image: str) -> Runs:
     if isinstance(mask, dict):
         if list(mask["size"]) != [SUBMISSION_SIZE, SUBMISSION_SIZE]:

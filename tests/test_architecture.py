@@ -20,16 +20,18 @@ ROOMS = [
     ["rle", "tables"],
     ["structures", "schedule"],
     ["merging"],
-    ["pasting"],
+    ["pasting", "expected"],
     ["metric", "postprocess", "submission", "coco"],
     ["outputs", "submit_check", "cache"],
     ["data", "model"],
-    ["inference"],
+    ["inference", "thresholds"],
     ["module"],
     ["report"],
     ["callbacks"],
-    ["hydra_app", "training", "commands"],
+    ["tuned", "sweep", "hydra_app", "training", "commands"],
+    ["sources"],
     ["cli", "prediction"],
+    ["tuning"],
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 
@@ -37,9 +39,9 @@ HOMES = {
     "mmdet": r"model/",
     "mmcv": r"model/",
     "mmengine": r"model/",
-    "hydra": r"(hydra_app|training|prediction)\.py",
-    "omegaconf": r"(hydra_app|training|prediction)\.py",
-    "pytorch_lightning": r"(data/datamodule|module|training|prediction)\.py|callbacks/",
+    "hydra": r"(hydra_app|sweep|training|sources|prediction|tuning)\.py",
+    "omegaconf": r"(hydra_app|sweep|tuned|training|sources|prediction|tuning)\.py",
+    "pytorch_lightning": r"(data/datamodule|module|training|sources|prediction|tuning)\.py|callbacks/",
 }
 
 

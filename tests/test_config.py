@@ -12,7 +12,8 @@ CONF = PROJECT_ROOT / "conf"
 
 
 def composed(*overrides, config="train"):
-    own = {"train": ["paths.output_dir=out", "name=test"], "predict": ["out=out", "paths.output_dir=out"]}[config]
+    predicting = ["out=out", "paths.output_dir=out"]
+    own = {"train": ["paths.output_dir=out", "name=test"], "predict": predicting, "tune": predicting}[config]
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose(config, overrides=[*own, *overrides])
@@ -24,7 +25,9 @@ GROUPS = {
               "schedule", "trainer", "tta"],
     "predict": ["classes", "ensemble", "paths", "postprocess", "trainer", "tta"],
 }  # fmt: skip
-OTHERS = {"train": {"trainer=inference"}, "predict": {"trainer=default", "trainer=cpu"}}
+GROUPS["tune"] = GROUPS["predict"]
+OTHERS = {"train": {"trainer=inference", "postprocess=tuned"}, "predict": {"trainer=default", "trainer=cpu"}}
+OTHERS["tune"] = {*OTHERS["predict"], "postprocess=tuned"}
 CHOICES = [
     (config, choice)
     for config, groups in GROUPS.items()
@@ -41,6 +44,16 @@ def test_every_group_is_used():
 def test_every_choice_composes_and_its_group_is_a_top_level_key(config, choice):
     group = choice.partition("=")[0]
     assert group == "experiment" or group in composed(choice, config=config)
+
+
+def test_tuning_compares_with_the_winners_thresholds_and_sweeps_its_class_sets():
+    cfg = composed(config="tune")
+    winner = composed("postprocess=winner", config="predict")["postprocess"]
+    assert cfg["winners"] == winner
+    assert cfg["removal"]["winner"] == composed("classes=winner", config="predict")["classes"]
+    assert cfg["postprocess"]["score_thr"] == cfg["candidates"]["score_floor"]
+    assert set(cfg["grid"]["drop"]) <= set(cfg["removal"])
+    assert composed("postprocess=winner", config="tune")["postprocess"] == winner
 
 
 def test_the_winners_views():

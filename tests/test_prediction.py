@@ -166,7 +166,7 @@ def test_other_thresholds_need_no_model_and_other_models_another_folder(run, pic
             r"has 3 classes, .*other\.ckpt 2; .* \[31\]",
         ),
         (["ensemble.run=RUN", "output=png"], "output=png: give one or more of csv, coco, masks"),
-        (["ensemble.run=RUN", "data.images=all"], "data.images=all: give test or val"),
+        (["ensemble.run=RUN", "data.images=all"], "data.images=all: give test, val, test_fold"),
         (["ensemble.run=RUN", "data.root=EMPTY"], "no images. Give data.root=FOLDER"),
     ],
 )

@@ -10,9 +10,10 @@ from fashion_hydra import coco, metric, rle
 from fashion_hydra.callbacks._context import data_of, typed
 from fashion_hydra.data.classes import ClassSet
 from fashion_hydra.data.records import Records
+from fashion_hydra.data.truth import truth_on_grid
 from fashion_hydra.postprocess import COCO_RULE, apply
 from fashion_hydra.structures import Batch, Candidates, Detections
-from fashion_hydra.submission import SUBMISSION_SIZE
+from fashion_hydra.submission import SUBMISSION_SIZE, MaskTable
 
 _GRID = (SUBMISSION_SIZE, SUBMISSION_SIZE)
 
@@ -79,21 +80,15 @@ def _by_class_id(detections: Detections, ids: tuple[int, ...]) -> dict[str, list
     return masks
 
 
-def _truth(records: Records, chosen: np.ndarray, classes: ClassSet) -> tuple[dict[str, Any], dict[str, Any]]:
+def _truth(records: Records, chosen: np.ndarray, classes: ClassSet) -> tuple[MaskTable, dict[str, Any]]:
     """The truth of the chosen images: on the submission's grid by ClassId, and on their own by label."""
-    label_of = classes.label_of()
-    on_grid: dict[str, Any] = {}
+    label_of, images = classes.label_of(), np.flatnonzero(chosen).tolist()
     on_image: dict[str, Any] = {}
-    for image in np.flatnonzero(chosen).tolist():
-        name = str(records.image_ids[image])
+    for image in images:
         height, width = (int(edge) for edge in records.sizes[image])
-        on_grid[name], on_image[name] = {}, []
-        for mask in records.instances(image):
-            runs = records.runs_of(mask)
-            small = rle.resize_runs(runs, height=height, width=width, new_height=_GRID[0], new_width=_GRID[1])
-            encoded = rle.runs_to_coco(small, height=_GRID[0], width=_GRID[1])
-            on_grid[name].setdefault(str(records.class_ids[mask]), []).append(encoded)
-            category = int(records.categories[mask])
-            if category in label_of:
-                on_image[name].append((label_of[category], rle.runs_to_coco(runs, height=height, width=width)))
-    return on_grid, on_image
+        on_image[str(records.image_ids[image])] = [
+            (label_of[category], rle.runs_to_coco(records.runs_of(mask), height=height, width=width))
+            for mask in records.instances(image)
+            if (category := int(records.categories[mask])) in label_of
+        ]
+    return truth_on_grid(records, images, size=SUBMISSION_SIZE), on_image

@@ -33,6 +33,8 @@ class FashionDataModule(LightningDataModule):
         eval_scale: short and long edge of validation images.
         folds: the images are split into this many; one of them validates.
         fold: which one.
+        test_fold: another one that neither trains nor validates, so that thresholds tuned on the validation images
+            can be scored on images that nothing has seen; null for none.
         split_seed: of the split.
         split_file: a CSV with each image's fold, in place of a split of our own.
         batch_size: images a device and step.
@@ -53,6 +55,7 @@ class FashionDataModule(LightningDataModule):
         eval_scale: tuple[int, int],
         folds: int,
         fold: int,
+        test_fold: int | None = None,
         split_seed: int,
         split_file: str | None,
         batch_size: int,
@@ -68,9 +71,14 @@ class FashionDataModule(LightningDataModule):
             raise UserError(f"data.batch_size={batch_size} data.num_workers={num_workers}: at least 1 and 0 expected")
         if not 0 <= fold < folds:
             raise UserError(f"data.fold={fold}: between 0 and {folds - 1} expected (data.folds={folds})")
+        if test_fold is not None and (test_fold == fold or not 0 <= test_fold < folds):
+            raise UserError(
+                f"data.test_fold={test_fold}: null, or between 0 and {folds - 1} and not data.fold={fold} expected"
+            )
         self.root, self.annotations, self.make_source = root, annotations, source
         self.spec, self.augment, self.eval_scale = classes, augment, eval_scale
-        self.folds, self.fold, self.split_seed, self.split_file = folds, fold, split_seed, split_file
+        self.folds, self.fold, self.test_fold = folds, fold, test_fold
+        self.split_seed, self.split_file = split_seed, split_file
         self.batch_size, self.num_workers, self.seed, self.on_fault = batch_size, num_workers, seed, on_fault
         self.report_dir = Path(report_dir) if report_dir else None
         self.faults: list[Fault] = []
@@ -95,7 +103,8 @@ class FashionDataModule(LightningDataModule):
             self.classes = self.spec.resolve(self._records.names, present)
             self.fold_of = self._split(self._records)
             self.is_validation = self.fold_of == self.fold
-            self.is_training = ~self.is_validation & (self.fold_of != UNUSED)
+            self.is_test = self.fold_of == self.test_fold if self.test_fold is not None else self.fold_of < UNUSED
+            self.is_training = ~self.is_validation & ~self.is_test & (self.fold_of != UNUSED)
             if not (self.is_validation.any() and self.is_training.any()):
                 raise UserError(
                     f"data.fold={self.fold}: {self.is_training.sum()} images to train on and "
@@ -130,11 +139,13 @@ class FashionDataModule(LightningDataModule):
 
     def describe(self) -> str:
         """Images, masks, classes and faults in one line for a person."""
-        unused = len(self.records) - int(self.is_training.sum()) - int(self.is_validation.sum())
+        tested = int(self.is_test.sum())
+        unused = len(self.records) - int(self.is_training.sum()) - int(self.is_validation.sum()) - tested
         kinds = Counter(fault.kind for fault in self.faults)
         return (
             f"{self.root}: {self.is_training.sum()} training and {self.is_validation.sum()} validation images, "
             f"{len(self.records.class_ids)} masks, {len(self.classes)} classes ({self.spec.name})"
+            + (f"; {tested} images kept to test (data.test_fold)" if tested else "")
             + (f"; {unused} images not used (data.split_file)" if unused else "")
             + (f"; left out: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}" if kinds else "")
         )

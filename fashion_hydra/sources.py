@@ -1,0 +1,188 @@
+"""Config -> which models predict which images, on which views, into which cache."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
+
+from fashion_hydra.cache import CandidateCache, Manifest, file_digest, fingerprint
+from fashion_hydra.data.classes import ClassSet, find_category
+from fashion_hydra.data.datamodule import FashionDataModule
+from fashion_hydra.data.listing import Listing, list_folder, list_records
+from fashion_hydra.data.truth import truth_on_grid
+from fashion_hydra.errors import UserError
+from fashion_hydra.hydra_app import build, build_postprocess
+from fashion_hydra.merging import Merging, feature_bytes
+from fashion_hydra.model.checkpoint import Member, best_checkpoints, check_same_classes, load_member
+from fashion_hydra.model.detector import STRIDES
+from fashion_hydra.postprocess import Postprocess
+from fashion_hydra.submission import SUBMISSION_SIZE, MaskTable
+from fashion_hydra.training import make_datamodule
+from fashion_hydra.tuned import fill_in
+
+tell = rank_zero_only(logging.getLogger(__name__).info)
+IMAGE_SETS = ("test", "val", "test_fold")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a prediction run is made of.
+
+    Args:
+        members: the models.
+        classes: that they share.
+        listing: the images.
+        data: the data set that these are of, where a training run held them out; then their truth is known.
+        scales: short and long edge of each scale.
+        merging: how sources are merged.
+        cache: of candidates.
+        rule: thresholds.
+        folder: of the answers.
+    """
+
+    members: list[Member]
+    classes: ClassSet
+    listing: Listing
+    data: FashionDataModule | None
+    scales: tuple[tuple[int, int], ...]
+    merging: Merging
+    cache: CandidateCache
+    rule: Postprocess
+    folder: Path
+
+
+def truth_of(prediction: Prediction) -> MaskTable | None:
+    """The true masks of the images on the submission's grid, where they are known."""
+    data = prediction.data
+    if data is None:
+        return None
+    index = {str(image_id): i for i, image_id in enumerate(data.records.image_ids)}
+    images = [index[image_id] for image_id in prediction.listing.image_ids]
+    return truth_on_grid(data.records, images, size=SUBMISSION_SIZE)
+
+
+def assemble(cfg: DictConfig) -> Prediction:
+    """Load the models, list the images, and open the cache."""
+    named = bool(cfg.checkpoint or cfg.ensemble.members)
+    run = None if named and cfg.ensemble.run is None else find_run(cfg)
+    members = [load_member(path) for path in member_paths(cfg, run)]
+    classes = check_same_classes(members)
+    listing, data = list_images(cfg, run)
+    if cfg.data.limit is not None:
+        listing = listing[range(min(cfg.data.limit, len(listing)))]
+    merging = build(Merging, cfg.inference, "inference")
+    scales = scales_of(cfg.tta, members)
+    drop = named_categories(cfg.classes.drop, classes, "classes.drop")
+    digests = tuple((member.path.name, file_digest(member.path)) for member in members)
+    postprocess = fill_in(cfg.postprocess, digests, Path(cfg.paths.tuned))
+    rule = build_postprocess(postprocess, ClassSet(classes.ids, classes.names, drop))
+    manifest = Manifest(
+        members=digests,
+        class_ids=classes.ids,
+        class_names=classes.names,
+        scales=scales,
+        flips=tuple(merging.flips),
+        proposal_iou_thr=merging.proposal_iou_thr,
+        max_proposals=merging.max_proposals,
+        precision=str(cfg.trainer.precision),
+        score_floor=cfg.candidates.score_floor,
+        iou_grid=tuple(cfg.candidates.iou_grid),
+        images=fingerprint(listing.fingerprint()),
+    )
+    manifest.check(rule)
+    for member in members:
+        tell("model          %s", member.path)
+    views = len(scales) * len(merging.flips)
+    tell("views          %d: %s%s", views, " ".join(f"{s}x{e}" for s, e in scales),
+         ", each mirrored too" if len(merging.flips) == 2 else "")  # fmt: skip
+    kept = feature_bytes([m.detector.channels for m in members], scales, len(merging.flips), STRIDES)
+    place = {"recompute": "computed three times, not kept"}.get(
+        merging.feature_cache, f"on the {merging.feature_cache}"
+    )
+    tell("features       %.0f MiB an image at most, %s", kept / 2**20, place)
+    folder = Path(cfg.out)
+    cache = CandidateCache(folder / "candidates", manifest)
+    return Prediction(members, classes, listing, data, scales, merging, cache, rule, folder)
+
+
+def named_categories(entries: Sequence[int | str], classes: ClassSet, option: str) -> tuple[int, ...]:
+    """Categories by id or name; an id may be of a category that these classes do not have.
+
+    Raises:
+        UserError: no such name.
+    """
+    names = classes.by_id()
+    return tuple(entry if isinstance(entry, int) else find_category(entry, names, option) for entry in entries)
+
+
+def find_run(cfg: DictConfig) -> Path:
+    """The training run that is meant: `ensemble.run`, or the newest below `paths.runs`."""
+    if cfg.ensemble.run is not None:
+        return Path(cfg.ensemble.run)
+    found = sorted(Path(cfg.paths.runs).glob("*/*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UserError(
+            f"no training run below {cfg.paths.runs}: give checkpoint=FILE, ensemble.members=[FILES] or "
+            "ensemble.run=FOLDER"
+        )
+    tell("run            %s (the newest)", found[-1].parent.parent)
+    return found[-1].parent.parent
+
+
+def member_paths(cfg: DictConfig, run: Path | None) -> list[Path]:
+    """The checkpoints that are meant."""
+    if cfg.checkpoint:
+        return [Path(cfg.checkpoint)]
+    if cfg.ensemble.members:
+        return [Path(path) for path in cfg.ensemble.members]
+    assert run is not None
+    return best_checkpoints(run, cfg.ensemble.count)
+
+
+def list_images(cfg: DictConfig, run: Path | None) -> tuple[Listing, FashionDataModule | None]:
+    """The images that are meant, without `data.root` of the training run's own folder; and the data they are of.
+
+    Raises:
+        UserError: there are none, or no run says which.
+    """
+    if cfg.data.images not in IMAGE_SETS:
+        raise UserError(f"data.images={cfg.data.images}: give {', '.join(IMAGE_SETS)}")
+    config = run / ".hydra" / "config.yaml" if run is not None else None
+    trained = OmegaConf.load(config) if config is not None and config.is_file() else None
+    root = cfg.data.root or (trained.data.root if trained is not None else None)
+    if root is None:
+        raise UserError("data.root: give a folder of pictures, or one with test/")
+    if cfg.data.images == "test":
+        return list_folder(Path(root)), None
+    if trained is None or run is None:
+        raise UserError(
+            f"data.images={cfg.data.images}: images that a run did not train on; give ensemble.run=FOLDER "
+            "(beside checkpoint or ensemble.members, if those are meant)"
+        )
+    assert isinstance(trained, DictConfig)
+    trained.data.root, trained.data.split_file, trained.data.report_dir = root, str(run / "split.csv"), None
+    data = make_datamodule(trained)
+    data.read()
+    chosen = data.is_validation if cfg.data.images == "val" else data.is_test
+    if not chosen.any():
+        raise UserError(f"data.images=test_fold: {run} was trained without data.test_fold, no images were kept for it")
+    return list_records(data.records, chosen.nonzero()[0]), data
+
+
+def scales_of(tta: DictConfig, members: Sequence[Member]) -> tuple[tuple[int, int], ...]:
+    """The scales that are looked at, as short and long edge."""
+    if tta.factors is None:
+        return tuple((int(short), int(long)) for short, long in tta.scales)
+    trained = {member.scale for member in members}
+    if len(trained) > 1:
+        raise UserError(
+            f"tta.factors: the members were validated at different scales {sorted(trained)}; give tta.factors=null "
+            "and tta.scales=[[SHORT,LONG],...]"
+        )
+    [(short_edge, long_edge)] = trained
+    if min(short_edge, long_edge) < 1:
+        raise UserError("tta.factors: the checkpoint does not say its scale; give tta.factors=null and tta.scales")
+    return tuple((round(short_edge * factor), round(long_edge * factor)) for factor in tta.factors)

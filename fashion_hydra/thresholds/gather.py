@@ -1,0 +1,80 @@
+"""Candidates in the cache and truth -> the board, on all cores, with a progress bar."""
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import torch
+from tqdm import tqdm
+
+from fashion_hydra.cache import CandidateCache
+from fashion_hydra.metric import ClassMasks
+from fashion_hydra.postprocess import Postprocess
+from fashion_hydra.thresholds.board import Board
+from fashion_hydra.thresholds.measure import Family, ImageTable, Key, families, measure_image
+
+_FEW = 40
+"""With fewer images, more processes take longer to start than they save."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    cache: Path
+    image_id: str
+    truth: ClassMasks
+    class_ids: tuple[int, ...]
+    asked: Mapping[Key, Family]
+
+
+def gather(
+    cache: CandidateCache,
+    truth: Mapping[str, ClassMasks],
+    rules: Sequence[Postprocess],
+    *,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Board:
+    """Measure images for some rules; stricter ones of the same families can be asked of the board too.
+
+    Args:
+        cache: candidates.
+        truth: image id -> ClassId -> masks on the submission's grid, of the images to measure, all in the cache.
+        rules: what will be asked; `Manifest.check` refuses those that the cache is not exact for.
+        workers: processes; as many as there are cores for None.
+        progress: show a bar.
+
+    Raises:
+        UserError: a rule that the cache is not exact for, an image that it does not have or that is damaged.
+    """
+    for rule in rules:
+        cache.manifest.check(rule)
+    class_ids, asked = cache.manifest.class_ids, families(rules)
+    jobs = [_Job(cache.folder, image_id, masks, class_ids, asked) for image_id, masks in truth.items()]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    made = _on_all_cores(jobs, min(cores, 16) if workers is None else workers)
+    hidden = None if progress else True
+    tables = list(tqdm(made, total=len(jobs), desc="measuring", unit=" images", disable=hidden))
+    return Board.of(tables, len(class_ids), {key: family.mask_thrs for key, family in asked.items()})
+
+
+def _on_all_cores(jobs: Sequence[_Job], workers: int) -> Iterator[ImageTable]:
+    if workers <= 1 or len(jobs) < _FEW:
+        yield from map(_measure, jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+        yield from pool.map(_measure, jobs, chunksize=4)
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+def _measure(job: _Job) -> ImageTable:
+    candidates = CandidateCache(job.cache).read(job.image_id)
+    return measure_image(candidates, job.truth, job.class_ids, job.asked)

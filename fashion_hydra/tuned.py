@@ -1,0 +1,133 @@
+"""Tuned rules as files: written by tune_thresholds.py, read by `predict.py postprocess=tuned` or `postprocess=FILE`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from fashion_hydra.data.classes import ClassSet
+from fashion_hydra.errors import UserError
+from fashion_hydra.expected import Calibration
+from fashion_hydra.files import whole
+from fashion_hydra.postprocess import Postprocess
+
+NAME = "tuned.yaml"
+_PLAIN = ("score_thr", "nms", "iou_thr", "soft_nms_sigma", "max_per_image", "mask_thr", "suppress_overlaps", "min_area")
+
+
+def write_tuned(path: Path, rule: Postprocess, classes: ClassSet, about: Mapping[str, Any]) -> None:
+    """Write a rule; a calibration goes into a file beside it.
+
+    Args:
+        path: the file, `.yaml`.
+        rule: what was found.
+        classes: behind the rule's labels.
+        about: plain values that say what it was tuned on, with `members` (name and SHA-256 of each checkpoint).
+    """
+    values: dict[str, Any] = {name: getattr(rule, name) for name in _PLAIN}
+    values["class_score_thr"] = {classes.ids[label]: thr for label, thr in sorted(rule.label_score_thr.items())} or None
+    values["drop_classes"] = [classes.ids[label] for label in rule.dropped_labels]
+    values["select"] = "threshold" if rule.calibration is None else "expected"
+    values["calibration"] = None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if rule.calibration is not None:
+        values["calibration"] = f"{path.stem}_calibration.json"
+        write_calibration(path.with_name(values["calibration"]), rule.calibration, classes)
+    with whole(path) as stream:
+        stream.write("# Written by tune_thresholds.py; read by predict.py postprocess=FILE.\n")
+        stream.write(OmegaConf.to_yaml(OmegaConf.create({**values, "about": dict(about)})))
+
+
+def read_tuned(path: Path) -> dict[str, Any]:
+    """The values of a file that `write_tuned` wrote; the calibration's path is made absolute.
+
+    Raises:
+        UserError: no such file, or none of that kind.
+    """
+    if not path.is_file():
+        raise UserError(f"postprocess={path}: no such file. tune_thresholds.py writes one")
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path))
+    except Exception as error:  # YAML has many words for what it cannot read
+        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())[:120]})") from error
+    if not isinstance(values, dict) or "score_thr" not in values:
+        raise UserError(f"{path}: not written by tune_thresholds.py: score_thr and the like expected in it")
+    if values.get("calibration") is not None:
+        values["calibration"] = str(path.parent / str(values["calibration"]))
+    return {str(key): value for key, value in values.items()}
+
+
+def fill_in(config: DictConfig, members: Sequence[tuple[str, str]], root: Path) -> DictConfig:
+    """The group `postprocess` with what a tuned file says wherever it says nothing itself.
+
+    Args:
+        config: the group; only `postprocess=tuned` has the key `file`, a file or null for the newest below `root`
+            that was tuned for these checkpoints.
+        members: name and SHA-256 of each checkpoint.
+        root: where tune_thresholds.py writes.
+
+    Raises:
+        UserError: no such file.
+    """
+    if "file" not in config:
+        return config
+    values = read_tuned(Path(config.file) if config.file is not None else _newest(members, root))
+    values.pop("about", None)
+    given = {str(key): value for key, value in config.items() if key != "file" and value is not None}
+    return OmegaConf.create({**values, **given})
+
+
+def _newest(members: Sequence[tuple[str, str]], root: Path) -> Path:
+    """The newest tuned file for these checkpoints, in whatever order they were given."""
+    wanted = sorted(digest for _, digest in members)
+    others = []
+    for path in sorted(root.glob(f"*/{NAME}"), key=lambda p: p.stat().st_mtime, reverse=True):
+        about = read_tuned(path).get("about") or {}
+        if sorted(digest for _, digest in about.get("members", [])) == wanted:
+            return path
+        others.append(f"{path} ({', '.join(name for name, _ in about.get('members', []))})")
+    there = f"found {others[0]}" if others else "found none"
+    raise UserError(
+        f"postprocess=tuned: no {NAME} below {root}/ was tuned for {', '.join(name for name, _ in members)} ({there}). "
+        "Run tune_thresholds.py with the same ensemble, or name a file: postprocess=FILE.yaml"
+    )
+
+
+def write_calibration(path: Path, calibration: Calibration, classes: ClassSet) -> None:
+    """Write a calibration as JSON."""
+    content = {
+        "class_ids": list(classes.ids),
+        "scores": calibration.scores.tolist(),
+        "hits": calibration.hits.tolist(),
+        "missed": calibration.missed.tolist(),
+        "others": calibration.others,
+    }
+    with whole(path) as stream:
+        json.dump(content, stream)
+
+
+def read_calibration(path: Path, classes: ClassSet) -> Calibration:
+    """Read what `write_calibration` wrote.
+
+    Raises:
+        UserError: no such file, damaged, or of other classes.
+    """
+    if not path.is_file():
+        raise UserError(f"postprocess.calibration={path}: no such file. tune_thresholds.py writes one")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        scores, hits, missed = (np.array(content[name], np.float64) for name in ("scores", "hits", "missed"))
+        ids, others = tuple(content["class_ids"]), float(content["others"])
+        calibration = Calibration(scores, hits, missed, others)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: damaged calibration ({error}); run tune_thresholds.py again") from error
+    if ids != classes.ids:
+        raise UserError(f"{path}: calibrated for {len(ids)} classes {_short(ids)}, the model has {_short(classes.ids)}")
+    return calibration
+
+
+def _short(ids: Sequence[int]) -> str:
+    return ",".join(map(str, ids[:6])) + ("..." if len(ids) > 6 else "")

@@ -1,0 +1,262 @@
+"""Config -> candidates and truth -> the board -> rules, from the simplest to the finest, and what they are worth."""
+
+import datetime
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
+
+from fashion_hydra.cache import CandidateCache
+from fashion_hydra.data.classes import ClassSet
+from fashion_hydra.data.split import stratified_folds
+from fashion_hydra.errors import UserError
+from fashion_hydra.hydra_app import build_postprocess
+from fashion_hydra.metric import ClassMasks
+from fashion_hydra.postprocess import Postprocess
+from fashion_hydra.prediction import fill
+from fashion_hydra.report.thresholds import draw_class_gains, draw_curves, draw_heat_maps
+from fashion_hydra.sources import assemble, named_categories, truth_of
+from fashion_hydra.submission import read_masks, write_truth
+from fashion_hydra.thresholds.fits import BestOf, Expected, Fit, Fixed, PerClass, Search
+from fashion_hydra.thresholds.gather import gather
+from fashion_hydra.thresholds.grid import Grid, scores_of
+from fashion_hydra.thresholds.honesty import Verdict, cross_fit, judge, winner_of
+from fashion_hydra.thresholds.tables import (
+    describe_rule,
+    drop_set_lines,
+    verdict_lines,
+    write_class_table,
+    write_grid,
+    write_verdicts,
+)
+from fashion_hydra.training import check_devices, quieten
+from fashion_hydra.tuned import NAME, write_tuned
+
+tell = rank_zero_only(logging.getLogger(__name__).info)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is tuned on.
+
+    Args:
+        cache: candidates.
+        classes: behind their labels, with those that the config drops.
+        truth: of the images.
+    """
+
+    cache: CandidateCache
+    classes: ClassSet
+    truth: Mapping[str, ClassMasks]
+
+
+def sweeping() -> bool:
+    """Whether this is one job of a multirun."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def open_source(cfg: DictConfig) -> Source:
+    """The candidates and the truth that the config means; candidates that are not there yet are predicted.
+
+    Raises:
+        UserError: either cannot be had.
+    """
+    if cfg.candidates.folder is None:
+        check_devices(cfg.trainer)
+        prediction = assemble(cfg)
+        if not fill(prediction, cfg).is_global_zero:
+            raise SystemExit(0)  # the other processes have done their share
+        cache, truth = prediction.cache, truth_of(prediction)
+        beside = None
+    else:
+        folder = Path(cfg.candidates.folder)
+        cache = CandidateCache(folder / "candidates" if (folder / "candidates").is_dir() else folder)
+        truth, beside = None, folder / "truth.csv"
+    file = Path(cfg.truth) if cfg.truth is not None else beside
+    if file is not None:
+        if not file.is_file():
+            raise UserError(f"truth={file}: no such file. Give truth=FILE.csv, the true masks of the images")
+        truth = read_masks(file)
+    if truth is None:
+        raise UserError(
+            f"data.images={cfg.data.images}: their true masks are not known. Give data.images=val, or truth=FILE.csv"
+        )
+    if absent := cache.missing(list(truth)):
+        first = list(truth)[absent[0]]
+        raise UserError(
+            f"{cache.folder}: no candidates of {len(absent)} of {len(truth)} images with truth, the first {first}. "
+            "Predict them, or give the truth of the images that were predicted"
+        )
+    manifest = cache.manifest
+    known = ClassSet(manifest.class_ids, manifest.class_names)
+    return Source(cache, replace(known, drop=named_categories(cfg.classes.drop, known, "classes.drop")), truth)
+
+
+def score_rule(cfg: DictConfig) -> float:
+    """The score of the one rule that the config describes."""
+    quieten()
+    source = open_source(cfg)
+    rule = build_postprocess(cfg.postprocess, source.classes)
+    score = gather(source.cache, source.truth, [rule]).score(rule, pooling=cfg.pooling)
+    tell("rule           %s", describe_rule(rule))
+    tell("score          %.6f", score)
+    return score
+
+
+def tune(cfg: DictConfig) -> float:
+    """Find rules, judge them, and write the best one, tables and pictures; returns its cross-fitted score.
+
+    Raises:
+        UserError: candidates, truth or options that cannot be had.
+    """
+    quieten()
+    source, folder = open_source(cfg), Path(cfg.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_truth(folder / "truth.csv", source.truth)
+    rules = _Rules.of(cfg, source)
+    masks = sum(len(of_class) for of_image in source.truth.values() for of_class in of_image.values())
+    tell("images         %d, %d true masks", len(source.truth), masks)
+    sizes = " x ".join(f"{len(values)} {axis}" for axis, values in vars(rules.grid).items())
+    tell("grid           %d rules: %s", len(rules.grid), sizes)
+    board = gather(source.cache, source.truth, rules.asked())
+    scores = scores_of(board, rules.on_grid, pooling=cfg.pooling, desc="grid")
+    write_grid(folder / "grid.csv", rules.grid, scores)
+    if not 2 <= cfg.folds <= len(board):
+        raise UserError(f"folds={cfg.folds}: between 2 and the number of images ({len(board)}) expected")
+    fold_of = stratified_folds(board.category_table(), folds=cfg.folds, seed=cfg.seed)
+    methods = []
+    for name, fit in rules.fits(cfg).items():
+        tell("fitting        %s", name)
+        methods.append(cross_fit(board, name, fit, fold_of, pooling=cfg.pooling))
+    verdicts = judge(methods, seed=cfg.seed)
+    _write(cfg, folder, source, verdicts)
+    write_verdicts(folder / "methods.csv", verdicts)
+    write_class_table(folder / "classes.csv", board, verdicts, source.classes)
+    draw_heat_maps(folder / "grid.png", rules.grid, scores.mean(axis=1))
+    draw_curves(folder / "curves.png", rules.grid, scores)
+    draw_class_gains(folder / "classes.png", board, verdicts, source.classes)
+    if len(rules.grid.drop) > 1:
+        tell("\n%s", "\n".join(drop_set_lines(rules.grid, scores)))
+    tell("\n%s\n", "\n".join(verdict_lines(verdicts, images=len(board), folds=cfg.folds)))
+    best = winner_of(verdicts)
+    tell("tuned          %s: %s", folder / NAME, describe_rule(best.method.rule))
+    tell("pictures       %s  %s  %s", *(folder / name for name in ("grid.png", "curves.png", "classes.png")))
+    tell("tables         %s  %s  %s", *(folder / name for name in ("methods.csv", "grid.csv", "classes.csv")))
+    tell("next           python predict.py ... postprocess=%s", folder / NAME)
+    return best.score.value
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What is tried.
+
+    Args:
+        untuned: the rule of the config.
+        winners: the winner's.
+        removal: labels of each class-removal set.
+        grid: its values.
+        on_grid: its rules.
+        iou_thrs: to search.
+        mask_thrs: to search.
+    """
+
+    untuned: Postprocess
+    winners: Postprocess
+    removal: Mapping[str, tuple[int, ...]]
+    grid: Grid
+    on_grid: list[Postprocess]
+    iou_thrs: tuple[float, ...]
+    mask_thrs: tuple[float, ...]
+
+    @classmethod
+    def of(cls, cfg: DictConfig, source: Source) -> "_Rules":
+        """The rules of a config."""
+        classes = source.classes
+        untuned = build_postprocess(cfg.postprocess, classes)
+        winners = replace(build_postprocess(cfg.winners, classes), nms=untuned.nms)
+        removal = {str(name): _removed(chosen.drop, classes, str(name)) for name, chosen in cfg.removal.items()}
+        lists: dict[str, Any] = OmegaConf.to_container(cfg.grid, resolve=True)  # type: ignore[assignment]
+        if unknown := [name for name in lists["drop"] if name not in removal]:
+            raise UserError(f"grid.drop={unknown[0]}: no such set below removal ({', '.join(removal)})")
+        # Sets that leave out the same of these classes are one.
+        sets: dict[tuple[int, ...], str] = {}
+        for name in lists["drop"]:
+            sets.setdefault(removal[name], name)
+        grid = Grid(**{**lists, "drop": {name: labels for labels, name in sets.items()}})
+        if untuned.nms == "soft":
+            grid = replace(grid, iou_thr=[untuned.iou_thr])
+        return cls(untuned, winners, removal, grid, grid.rules(untuned), *_searched(cfg, source, untuned, grid))
+
+    def asked(self) -> list[Postprocess]:
+        """All that the board must know."""
+        loosest = min(rule.lowest_score_thr for rule in (self.untuned, self.winners, *self.on_grid))
+        searched = [
+            replace(self.untuned, score_thr=loosest, iou_thr=iou_thr, mask_thr=mask_thr)
+            for iou_thr in self.iou_thrs
+            for mask_thr in self.mask_thrs
+        ]
+        return [self.untuned, self.winners, *self.on_grid, *searched]
+
+    def fits(self, cfg: DictConfig) -> dict[str, Fit]:
+        """The ways to find a rule, the simplest first."""
+        grid = BestOf(self.on_grid, cfg.pooling)
+        fits: dict[str, Fit] = {"untuned": Fixed(self.untuned), "winner": Fixed(self.winners)}
+        if dropped := self.removal.get("winner"):
+            fits["winner+classes"] = Fixed(replace(self.winners, dropped_labels=dropped))
+        fits["grid"] = grid
+        search = cfg.search
+        if search.trials:
+            ranges = {name: tuple(search[name]) for name in ("score_thr", "min_area", "max_per_image")}
+            fits["search"] = Search(
+                grid, **ranges, iou_thrs=self.iou_thrs, mask_thrs=self.mask_thrs, trials=search.trials, seed=cfg.seed,
+                pooling=cfg.pooling,
+            )  # fmt: skip
+        if cfg.pooling == "class":  # what follows is made for the average over classes
+            floor = self.untuned.score_thr
+            values = [*np.round(np.arange(floor, 1, cfg.per_class.step), 4).tolist(), 1.0]
+            fits["per_class"] = PerClass(grid, values, cfg.per_class.shrinkage)
+            fits["expected"] = Expected(grid, floor, cfg.expected.weight)
+        return fits
+
+
+def _removed(drop: Sequence[int | str], classes: ClassSet, name: str) -> tuple[int, ...]:
+    """The labels that a class-removal set leaves out."""
+    return replace(classes, drop=named_categories(drop, classes, f"removal.{name}.drop")).dropped_labels()
+
+
+def _searched(
+    cfg: DictConfig, source: Source, untuned: Postprocess, grid: Grid
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """IoU and mask thresholds that the search chooses from; with NMS on masks each costs a run over the images."""
+    if untuned.nms == "mask" or not cfg.search.trials:
+        return tuple(grid.iou_thr), tuple(sorted(grid.mask_thr))
+    low, high = cfg.search.mask_thr
+    steps = np.round(np.arange(low, high + cfg.search.mask_step / 2, cfg.search.mask_step), 6).tolist()
+    iou_thrs = source.cache.manifest.iou_grid if untuned.nms == "box" else grid.iou_thr
+    return tuple(iou_thrs), tuple(sorted({*steps, *grid.mask_thr}))
+
+
+def _write(cfg: DictConfig, folder: Path, source: Source, verdicts: list[Verdict]) -> None:
+    """Each method's rule, and the best one's as tuned.yaml."""
+    manifest = source.cache.manifest
+    best = winner_of(verdicts)
+    for verdict in [*verdicts, best]:
+        about = {
+            "method": verdict.method.name,
+            "cross_fitted_score": round(verdict.score.value, 6),
+            "interval": [round(verdict.score.low, 6), round(verdict.score.high, 6)],
+            "images": len(source.truth),
+            "members": [list(member) for member in manifest.members],
+            "scales": [list(scale) for scale in manifest.scales],
+            "flips": list(manifest.flips),
+            "date": datetime.date.today().isoformat(),
+        }
+        write_tuned(folder / "methods" / f"{verdict.method.name}.yaml", verdict.method.rule, source.classes, about)
+    write_tuned(folder / NAME, best.method.rule, source.classes, about)

@@ -1,0 +1,25 @@
+"""Find thresholds: `python tune_thresholds.py --help` shows the groups and options, `-m` scores one rule a job."""
+
+from typing import TYPE_CHECKING
+
+import hydra
+
+from fashion_hydra.hydra_app import one_line_errors, register_resolvers, told_in_one_line
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+register_resolvers()
+
+
+@one_line_errors
+@hydra.main(version_base="1.3", config_path="conf", config_name="tune")
+def main(cfg: "DictConfig") -> float:
+    """Tune, or with `-m` score one rule; return the score, which Hydra's sweepers read."""
+    from fashion_hydra.tuning import score_rule, sweeping, tune  # torch, only when there is something to tune
+
+    return told_in_one_line(lambda: score_rule(cfg) if sweeping() else tune(cfg))
+
+
+if __name__ == "__main__":
+    main()
