@@ -186,10 +186,10 @@ class _Rules:
         if unknown := [name for name in lists["drop"] if name not in removal]:
             raise UserError(f"grid.drop={unknown[0]}: no such set below removal ({', '.join(removal)})")
         # Sets that leave out the same of these classes are one.
-        sets: dict[tuple[int, ...], str] = {}
+        sets: dict[tuple[int, ...], list[str]] = {}
         for name in lists["drop"]:
-            sets.setdefault(removal[name], name)
-        grid = Grid(**{**lists, "drop": {name: labels for labels, name in sets.items()}})
+            sets.setdefault(removal[name], []).append(name)
+        grid = Grid(**{**lists, "drop": {" = ".join(names): labels for labels, names in sets.items()}})
         if untuned.nms == "soft":
             grid = replace(grid, iou_thr=[untuned.iou_thr])
         return cls(untuned, winners, removal, grid, grid.rules(untuned), *_searched(cfg, source, untuned, grid))

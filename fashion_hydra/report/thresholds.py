@@ -20,6 +20,7 @@ from fashion_hydra.thresholds.tables import class_scores
 
 Floats = npt.NDArray[np.float64]
 _INK, _QUIET, _UP, _DOWN = "#1b1f24", "#8a919a", "#1f77b4", "#c44e3b"
+_TURNED: dict[str, Any] = {"rotation": 30, "ha": "right"}
 
 
 def draw_heat_maps(path: Path, grid: Grid, scores: Floats) -> None:
@@ -51,8 +52,8 @@ def _heat_map(figure: Figure, ax: Axes, grid: Grid, best: Floats, pair: tuple[st
     shown = ax.imshow(best, cmap="viridis", aspect="auto")
     figure.colorbar(shown, ax=ax, shrink=0.85)
     ax.set_yticks(range(len(rows)), [str(v) for v in rows])
-    turned = {"rotation": 45, "ha": "right"} if len(columns) > 6 or isinstance(columns[0], str) else {}
-    ax.set_xticks(range(len(columns)), [str(v) for v in columns], **turned)  # type: ignore[arg-type]
+    turned = len(columns) > 6 or isinstance(columns[0], str)
+    ax.set_xticks(range(len(columns)), [str(v) for v in columns], **(_TURNED if turned else {}))
     ax.set_ylabel(pair[0])
     ax.set_xlabel(pair[1])
     if best.size <= 60:
@@ -83,13 +84,14 @@ def draw_curves(path: Path, grid: Grid, scores: Floats) -> None:
         number, values = AXES.index(axis), _values(grid, axis)
         line = [np.ravel_multi_index([*best[:number], i, *best[number + 1 :]], shape) for i in range(len(values))]
         intervals = [bootstrap(scores[i], seed=0, draws=500) for i in line]
-        at = values if not isinstance(values[0], str) and axis.endswith("thr") else list(range(len(values)))
+        named = isinstance(values[0], str)
+        at = values if axis.endswith("thr") else list(range(len(values)))
         ax.fill_between(at, [v.low for v in intervals], [v.high for v in intervals], color=_UP, alpha=0.15, linewidth=0)
-        ax.plot(at, [v.value for v in intervals], marker="o", color=_UP)
+        ax.plot(at, [v.value for v in intervals], marker="o", color=_UP, linestyle=" " if named else "-")
         chosen = best[number]
         ax.plot([at[chosen]], [intervals[chosen].value], marker="o", markersize=11, fillstyle="none", color=_DOWN)
         if at is not values:
-            ax.set_xticks(at, [str(v) for v in values])
+            ax.set_xticks(at, [str(v) for v in values], **(_TURNED if named else {}))
         ax.set_xlabel(axis)
         ax.grid(alpha=0.25)
     plots[0].set_ylabel("score (95 % interval)")
@@ -109,8 +111,8 @@ def draw_class_gains(path: Path, board: Board, verdicts: Sequence[Verdict], clas
     best, first = winner_of(verdicts), verdicts[0]
     before, after = (class_scores(board, v.method.rule) for v in (first, best))
     true_masks = np.bincount(board.truth_label, minlength=board.classes)
-    labels = np.flatnonzero(~np.isnan(before) | ~np.isnan(after))
     before, after = np.nan_to_num(before), np.nan_to_num(after)
+    labels = np.flatnonzero((before > 0) | (after > 0))
     labels = labels[np.argsort((after - before)[labels], kind="stable")]
     figure = Figure(figsize=(8, 1.6 + 0.27 * len(labels)), layout="constrained")
     ax = figure.add_subplot()
@@ -119,7 +121,8 @@ def draw_class_gains(path: Path, board: Board, verdicts: Sequence[Verdict], clas
     colours = np.where(better, _UP, _DOWN).tolist()
     ax.hlines(rows, before[labels], after[labels], color=colours, linewidth=2)
     ax.scatter(before[labels], rows, color=_QUIET, s=22, zorder=3, label=first.method.name)
-    ax.scatter(after[labels], rows, color=colours, s=34, zorder=4, label=best.method.name)
+    ax.scatter(after[labels], rows, color=colours, s=34, zorder=4)
+    ax.scatter([], [], color=_UP, s=34, label=f"{best.method.name} (red where lower)")
     names = [f"{classes.names[i].split(',')[0]} ({true_masks[i]})" for i in labels.tolist()]
     ax.set_yticks(rows, names, fontsize=8)
     ax.set_ylim(-0.7, len(labels) - 0.3)

@@ -57,7 +57,7 @@ class Search:
 
     Args:
         start: finds the first rule that is tried, so the result is never worse on the board.
-        score_thr: lowest and highest, any value between.
+        score_thr: lowest and highest, any value between; a range is widened to hold the first rule's value.
         iou_thrs: to choose from.
         mask_thrs: to choose from, ascending.
         min_area: lowest and highest, searched on a logarithmic scale.
@@ -83,15 +83,23 @@ class Search:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         first = self.start(board)
+        score_thr, min_area, max_per_image = (
+            (min(low, start), max(high, start))
+            for (low, high), start in (
+                (self.score_thr, first.score_thr),
+                (self.min_area, first.min_area),
+                (self.max_per_image, first.max_per_image),
+            )
+        )
 
         def rule_of(trial: optuna.Trial) -> Postprocess:
             return replace(
                 first,
-                score_thr=round(trial.suggest_float("score_thr", *self.score_thr), 4),
+                score_thr=round(trial.suggest_float("score_thr", *score_thr), 4),
                 iou_thr=self.iou_thrs[trial.suggest_int("iou_thr", 0, len(self.iou_thrs) - 1)],
                 mask_thr=self.mask_thrs[trial.suggest_int("mask_thr", 0, len(self.mask_thrs) - 1)],
-                min_area=trial.suggest_int("min_area", *self.min_area, log=True),
-                max_per_image=trial.suggest_int("max_per_image", *self.max_per_image),
+                min_area=trial.suggest_int("min_area", *min_area, log=True),
+                max_per_image=trial.suggest_int("max_per_image", *max_per_image),
             )
 
         tried: list[Postprocess] = []

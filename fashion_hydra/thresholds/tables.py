@@ -45,9 +45,10 @@ def verdict_lines(verdicts: Sequence[Verdict], *, images: int, folds: int) -> It
         line += f"{v.score.value:.4f} [{v.score.low:.4f}, {v.score.high:.4f}]"
         if v.gain is not None:
             line += f"  {v.gain.value:+.4f} [{v.gain.low:+.4f}, {v.gain.high:+.4f}] over {v.simpler}"
-            line += "" if v.beyond_noise else ": not better beyond noise"
+            line += "" if v.beyond_noise else ": worse" if v.gain.high < 0 else ": not better beyond noise"
         yield line
-    yield f"* the best by cross-fitted score{'' if best.beyond_noise else f'; {best.simpler} is as good as far as these images can tell'}"  # noqa: E501
+    doubt = "" if best.beyond_noise else f"; {best.simpler} is as good, as far as these images can tell"
+    yield f"* the best by cross-fitted score{doubt}"
 
 
 def write_verdicts(path: Path, verdicts: Sequence[Verdict]) -> None:
@@ -86,7 +87,7 @@ def drop_set_lines(grid: Grid, scores: Floats) -> Iterator[str]:
         own = [i for i, point in enumerate(points) if point["drop"] == name]
         best = max(own, key=lambda i: mean(scores[i]))
         at = " ".join(f"{axis}={points[best][axis]}" for axis in AXES[:-1])
-        yield f"  {name:14} {len(labels):2} classes left out  {mean(scores[best]):.4f}  {at}"
+        yield f"  {name:{max(map(len, grid.drop))}} {len(labels):2} classes left out  {mean(scores[best]):.4f}  {at}"
 
 
 def write_class_table(path: Path, board: Board, verdicts: Sequence[Verdict], classes: ClassSet) -> None:
