@@ -159,8 +159,7 @@ class _Rules:
 
     Args:
         untuned: the rule of the config.
-        winners: the winner's.
-        removal: labels of each class-removal set.
+        winners: the winner's, with all classes and with its own; none where the candidates are not exact for it.
         grid: its values.
         on_grid: its rules.
         iou_thrs: to search.
@@ -168,8 +167,7 @@ class _Rules:
     """
 
     untuned: Postprocess
-    winners: Postprocess
-    removal: Mapping[str, tuple[int, ...]]
+    winners: Mapping[str, Postprocess]
     grid: Grid
     on_grid: list[Postprocess]
     iou_thrs: tuple[float, ...]
@@ -180,7 +178,6 @@ class _Rules:
         """The rules of a config."""
         classes = source.classes
         untuned = build_postprocess(cfg.postprocess, classes)
-        winners = replace(build_postprocess(cfg.winners, classes), nms=untuned.nms)
         removal = {str(name): _removed(chosen.drop, classes, str(name)) for name, chosen in cfg.removal.items()}
         lists: dict[str, Any] = OmegaConf.to_container(cfg.grid, resolve=True)  # type: ignore[assignment]
         if unknown := [name for name in lists["drop"] if name not in removal]:
@@ -192,24 +189,25 @@ class _Rules:
         grid = Grid(**{**lists, "drop": {" = ".join(names): labels for labels, names in sets.items()}})
         if untuned.nms == "soft":
             grid = replace(grid, iou_thr=[untuned.iou_thr])
-        return cls(untuned, winners, removal, grid, grid.rules(untuned), *_searched(cfg, source, untuned, grid))
+        winners = _winners(cfg, source, removal.get("winner", ()))
+        return cls(untuned, winners, grid, grid.rules(untuned), *_searched(cfg, source, untuned, grid))
 
     def asked(self) -> list[Postprocess]:
         """All that the board must know."""
-        loosest = min(rule.lowest_score_thr for rule in (self.untuned, self.winners, *self.on_grid))
+        named = [self.untuned, *self.winners.values(), *self.on_grid]
+        loosest = min(rule.lowest_score_thr for rule in named)
         searched = [
             replace(self.untuned, score_thr=loosest, iou_thr=iou_thr, mask_thr=mask_thr)
             for iou_thr in self.iou_thrs
             for mask_thr in self.mask_thrs
         ]
-        return [self.untuned, self.winners, *self.on_grid, *searched]
+        return [*named, *searched]
 
     def fits(self, cfg: DictConfig) -> dict[str, Fit]:
         """The ways to find a rule, the simplest first."""
         grid = BestOf(self.on_grid, cfg.pooling)
-        fits: dict[str, Fit] = {"untuned": Fixed(self.untuned), "winner": Fixed(self.winners)}
-        if dropped := self.removal.get("winner"):
-            fits["winner+classes"] = Fixed(replace(self.winners, dropped_labels=dropped))
+        fits: dict[str, Fit] = {"untuned": Fixed(self.untuned)}
+        fits |= {name: Fixed(rule) for name, rule in self.winners.items()}
         fits["grid"] = grid
         search = cfg.search
         if search.trials:
@@ -224,6 +222,18 @@ class _Rules:
             fits["per_class"] = PerClass(grid, values, cfg.per_class.shrinkage)
             fits["expected"] = Expected(grid, floor, cfg.expected.weight)
         return fits
+
+
+def _winners(cfg: DictConfig, source: Source, dropped: tuple[int, ...]) -> dict[str, Postprocess]:
+    """The winner's rule, and that with its classes where it leaves some of these out."""
+    rule = build_postprocess(cfg.winners, source.classes)
+    try:
+        source.cache.manifest.check(rule)
+    except UserError as error:
+        tell("left out       the winner's thresholds: %s", error)
+        return {}
+    with_classes = {"winner+classes": replace(rule, dropped_labels=dropped)} if dropped else {}
+    return {"winner": rule, **with_classes}
 
 
 def _removed(drop: Sequence[int | str], classes: ClassSet, name: str) -> tuple[int, ...]:

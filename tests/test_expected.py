@@ -89,7 +89,7 @@ def test_with_ten_different_iou_thresholds_too_the_best_scores_are_best(seed):
     every = [s for size in range(4) for s in itertools.combinations(range(3), size)]
     found = options(hits, 0.2)
     for ratio in (0.0, 0.4):
-        by_hand = max((lambda e, p: e - ratio * p)(*expected_by_hand(hits, 0.2, s)) for s in every)
+        by_hand = max(score - ratio * present for score, present in (expected_by_hand(hits, 0.2, s) for s in every))
         assert (found.scores - ratio * found.present).max() == pytest.approx(by_hand, abs=1e-6)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from fashion_hydra.thresholds.calibrate import fit_calibration
 from fashion_hydra.thresholds.grid import scores_of
 
 Floats = npt.NDArray[np.float64]
+N = TypeVar("N", int, float)
 DROPPED = 1.0
 """A score threshold that nothing passes."""
 
@@ -83,14 +84,8 @@ class Search:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         first = self.start(board)
-        score_thr, min_area, max_per_image = (
-            (min(low, start), max(high, start))
-            for (low, high), start in (
-                (self.score_thr, first.score_thr),
-                (self.min_area, first.min_area),
-                (self.max_per_image, first.max_per_image),
-            )
-        )
+        score_thr, areas = _with(self.score_thr, first.score_thr), _with(self.min_area, first.min_area)
+        most = _with(self.max_per_image, first.max_per_image)
 
         def rule_of(trial: optuna.Trial) -> Postprocess:
             return replace(
@@ -98,8 +93,8 @@ class Search:
                 score_thr=round(trial.suggest_float("score_thr", *score_thr), 4),
                 iou_thr=self.iou_thrs[trial.suggest_int("iou_thr", 0, len(self.iou_thrs) - 1)],
                 mask_thr=self.mask_thrs[trial.suggest_int("mask_thr", 0, len(self.mask_thrs) - 1)],
-                min_area=trial.suggest_int("min_area", *min_area, log=True),
-                max_per_image=trial.suggest_int("max_per_image", *max_per_image),
+                min_area=trial.suggest_int("min_area", *areas, log=True),
+                max_per_image=trial.suggest_int("max_per_image", *most),
             )
 
         tried: list[Postprocess] = []
@@ -120,6 +115,11 @@ class Search:
         )
         study.optimize(objective, n_trials=self.trials)
         return tried[study.best_trial.number]
+
+
+def _with(bounds: tuple[N, N], value: N) -> tuple[N, N]:
+    """A range that holds a value too."""
+    return min(bounds[0], value), max(bounds[1], value)
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,9 @@ def test_the_grid_is_every_combination_in_its_axes_order():
     assert [tuple(point.values()) for point in points] == list(
         itertools.product([0.2, 0.4, 0.6], [0.3, 0.7], [0.45, 0.5], [1, 50], [100, 4], ["none", "first"])
     )
-    with pytest.raises(UserError, match="grid.mask_thr"):
+    with pytest.raises(UserError, match=r"grid\.mask_thr"):
         replace(GRID, mask_thr=[])
-    with pytest.raises(UserError, match="grid.score_thr"):
+    with pytest.raises(UserError, match=r"grid\.score_thr"):
         replace(GRID, score_thr=[0.5, 0.5])
 
 
