@@ -1,5 +1,6 @@
 """Tuned rules as files: written by tune_thresholds.py, read by `predict.py postprocess=tuned` or `postprocess=FILE`."""
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,6 +61,19 @@ def read_tuned(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
+def rule_of(path: Path, classes: ClassSet) -> Postprocess:
+    """The rule that a tuned file describes, for a model of these classes.
+
+    Raises:
+        UserError: no such file, none of that kind, or of other classes.
+    """
+    from fashion_hydra.hydra_app import build_postprocess
+
+    values = read_tuned(path)
+    values.pop("about", None)
+    return build_postprocess(OmegaConf.create(values), classes)
+
+
 def fill_in(config: DictConfig, members: Sequence[tuple[str, str]], root: Path) -> DictConfig:
     """The group `postprocess` with what a tuned file says wherever it says nothing itself.
 
@@ -94,6 +108,19 @@ def _newest(members: Sequence[tuple[str, str]], root: Path) -> Path:
         f"postprocess=tuned: no {NAME} below {root}/ was tuned for {', '.join(name for name, _ in members)} ({there}). "
         "Run tune_thresholds.py with the same ensemble, or name a file: postprocess=FILE.yaml"
     )
+
+
+def method_files(folder: Path) -> list[Path]:
+    """The rules of all methods that tune_thresholds.py wrote into a folder, the simplest first.
+
+    Raises:
+        UserError: there are none.
+    """
+    table = folder / "methods.csv"
+    if not table.is_file():
+        raise UserError(f"{folder}: no methods.csv: not a folder that tune_thresholds.py wrote")
+    with table.open(newline="", encoding="utf-8") as stream:
+        return [folder / "methods" / f"{row['method']}.yaml" for row in csv.DictReader(stream)]
 
 
 def write_calibration(path: Path, calibration: Calibration, classes: ClassSet) -> None:

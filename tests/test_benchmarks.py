@@ -14,6 +14,7 @@ SMALL = {
     "predict_memory": ["--images", "4", "--first", "1"],
     "samples": ["--rounds", "1", "--photos", "2"],
     "submission_path": ["--images", "1", "--candidates", "20", "--rounds", "1"],
+    "threshold_search": ["--images", "4", "--grid", "2", "2", "2", "--sample", "2", "2", "--rounds", "1"],
     "worker_memory": ["--images", "40", "--masks", "200", "--workers", "2"],
 }
 

@@ -146,6 +146,10 @@ def test_tuning_writes_rules_that_predicting_reads(tmp_path, predicted, capsys):
     tuned = OmegaConf.load(out / "tuned.yaml")
     assert tuned.about.method == best
     assert tuned.about.members == [["best.ckpt", "1" * 64]]
+    capsys.readouterr()
+    assert cli(["compare", str(out), str(predicted)]) == 0
+    compared = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines()[1:]}
+    assert compared == {name: row["fitted"] for name, row in methods.items()}
     for method, row in methods.items():  # the same again, from the file
         file = OmegaConf.create({"file": str(out / "methods" / f"{method}.yaml")})
         config = fill_in(file, [], tmp_path)
@@ -155,6 +159,14 @@ def test_tuning_writes_rules_that_predicting_reads(tmp_path, predicted, capsys):
     assert fill_in(asked, [("x.ckpt", "1" * 64)], tmp_path).mask_thr == 0.61  # found by its members, and overridden
     with pytest.raises(UserError, match=r"was tuned for y\.ckpt \(found .*best\.ckpt"):
         fill_in(asked, [("y.ckpt", "2" * 64)], tmp_path)
+
+
+def test_comparing_needs_a_tuned_folder_and_truth(tmp_path, predicted, capsys):
+    assert cli(["compare", str(tmp_path), str(predicted)]) == 2
+    assert "not a folder that tune_thresholds.py wrote" in capsys.readouterr().err
+    (tmp_path / "methods.csv").write_text("method\n")
+    assert cli(["compare", str(tmp_path), str(predicted), "--truth", str(tmp_path / "none.csv")]) == 2
+    assert "none.csv: no such file. Give --truth" in capsys.readouterr().err
 
 
 def test_the_same_seed_tunes_the_same(tmp_path, predicted):

@@ -1,0 +1,54 @@
+"""`fashion-hydra compare`: what tuned rules score on images that tuning did not see."""
+
+import argparse
+from pathlib import Path
+
+from fashion_hydra.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("tuned", metavar="TUNED", type=Path, help="a folder that tune_thresholds.py wrote")
+    parser.add_argument("predicted", metavar="PREDICTED", type=Path, help="a folder that predict.py wrote")
+    parser.add_argument(
+        "--truth",
+        metavar="TRUTH.csv",
+        type=Path,
+        help="the images' true masks, as train.csv or a submission has them (default: PREDICTED/truth.csv)",
+    )
+    parser.add_argument(
+        "--pooling", choices=("class", "image"), default="class", help="see `fashion-hydra score --help`"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score each method's rule on the predicted images' candidates, and print the table, the best score last."""
+    from fashion_hydra.cache import CandidateCache
+    from fashion_hydra.data.classes import ClassSet
+    from fashion_hydra.submission import read_masks
+    from fashion_hydra.thresholds.board import mean
+    from fashion_hydra.thresholds.gather import gather
+    from fashion_hydra.thresholds.honesty import bootstrap
+    from fashion_hydra.tuned import method_files, rule_of
+
+    files = method_files(args.tuned)
+    truth_file = args.truth or args.predicted / "truth.csv"
+    if not truth_file.is_file():
+        raise UserError(f"{truth_file}: no such file. Give --truth TRUTH.csv, the true masks of the predicted images")
+    cache = CandidateCache(args.predicted / "candidates")
+    classes = ClassSet(cache.manifest.class_ids, cache.manifest.class_names)
+    rules = {file.stem: rule_of(file, classes) for file in files}
+    truth = read_masks(truth_file)
+    if absent := cache.missing(list(truth)):
+        first = list(truth)[absent[0]]
+        raise UserError(f"{cache.folder}: no candidates of {len(absent)} of {len(truth)} images, the first {first}")
+    board = gather(cache, truth, list(rules.values()))
+    scores = {name: board.image_scores(rule, pooling=args.pooling) for name, rule in rules.items()}
+    first_name = next(iter(scores))
+    width = max(map(len, scores))
+    print(f"{len(board)} images; 95% intervals over images; gain over {first_name}, image by image")
+    for name, of_rule in scores.items():
+        interval, gain = bootstrap(of_rule, seed=0), bootstrap(of_rule - scores[first_name], seed=0)
+        told = f"{name:{width}}  {mean(of_rule):.6f}  [{interval.low:.4f}, {interval.high:.4f}]"
+        print(told + (f"  {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]" if name != first_name else ""))
+    return 0
