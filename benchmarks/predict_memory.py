@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=20, help="images before the first look")
     args = parser.parse_args()
     looks: dict[int, float] = {}
+    answering = 0.0
     with tempfile.TemporaryDirectory() as folder:
         root, out = Path(folder) / "wardrobe", Path(folder) / "out"
         checkpoint = args.checkpoint or random_checkpoint(Path(folder) / "random.ckpt")
@@ -54,15 +55,21 @@ def main() -> None:
         process = subprocess.Popen(command)
         while process.poll() is None:
             done = len(list(out.glob("candidates/images/[!.]*.npz")))
-            if done >= args.first and process.poll() is None:
-                looks[done] = resident(process.pid)
-            time.sleep(0.2)
+            memory = resident(process.pid)  # 0 once it has ended
+            if args.first <= done < args.images and memory:
+                looks[done] = memory
+            elif done == args.images:
+                answering = max(answering, memory)
+            time.sleep(0.05)
     assert process.returncode == 0
     for done in sorted(looks):
         if done == min(looks) or done == max(looks) or done % 20 == 0:
-            print(f"{done:5d} images  {looks[done]:8.1f} MiB")
+            print(f"{done:5d} images    {looks[done]:8.1f} MiB")
+    print(f"while answering {answering:8.1f} MiB")
     first, last = looks[min(looks)], looks[max(looks)]
-    print(f"ours: from image {min(looks)} to {max(looks)} {last / first - 1:+.1%}")
+    print(
+        f"ours: from image {min(looks)} to {max(looks)} {last / first - 1:+.1%}, answering {answering / first - 1:+.1%}"
+    )
 
 
 if __name__ == "__main__":

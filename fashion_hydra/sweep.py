@@ -47,8 +47,12 @@ class SweepTable(Callback):
         header = ["job", *keys, "score"]
         with whole(folder / "sweep.csv") as stream:
             csv.writer(stream, lineterminator="\n").writerows([header, *rows])
-        told = [header, *([*row[:-1], f"{float(row[-1]):.6f}" if row[-1] != "None" else "-"] for row in rows)]
-        widths = [max(len(row[i]) for row in told) for i in range(len(header))]
+        varied = [i for i in range(len(header) - 1) if len(jobs) == 1 or len({row[i] for row in rows}) > 1]
+        told = [[*(header[i] for i in varied), "score"]]
+        told += [
+            [*(row[i] for i in varied), f"{job['score'] or 0.0:.6f}"] for row, (_, job) in zip(rows, jobs, strict=True)
+        ]
+        widths = [max(len(row[i]) for row in told) for i in range(len(told[0]))]
         print("\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in told))
         print(f"table          {folder / 'sweep.csv'}")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -164,8 +165,19 @@ def device_count(trainer: DictConfig) -> int:
 
 
 def check_devices(trainer: DictConfig) -> None:
-    """Refuse more devices than there are, before Lightning would start that many CPU processes."""
+    """Refuse more devices than there are, before Lightning would start that many CPU processes.
+
+    In a multirun a job's further processes would each start the whole multirun again, so there one is the most, unless
+    a launcher gives each job a program of its own.
+    """
     wanted, gpus = device_count(trainer), torch.cuda.device_count()
+    if wanted > 1 and HydraConfig.initialized():
+        hydra = HydraConfig.get()
+        if hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_.endswith("BasicLauncher"):
+            raise UserError(
+                f"trainer.devices={wanted}: a multirun (-m) in this process takes one device a job. Give "
+                "trainer.devices=1, or a launcher such as hydra/launcher=submitit_slurm"
+            )
     if trainer.accelerator in ("auto", "gpu", "cuda") and wanted > max(1, gpus):
         raise UserError(
             f"trainer.devices={wanted}: this machine has {gpus} GPUs. Give trainer.devices={max(1, gpus)}, "

@@ -31,6 +31,7 @@ from fashion_hydra.thresholds.honesty import Verdict, cross_fit, judge, winner_o
 from fashion_hydra.thresholds.tables import (
     describe_rule,
     drop_set_lines,
+    edge_lines,
     verdict_lines,
     write_class_table,
     write_grid,
@@ -68,8 +69,8 @@ def open_source(cfg: DictConfig) -> Source:
     Raises:
         UserError: either cannot be had.
     """
+    check_devices(cfg.trainer)
     if cfg.candidates.folder is None:
-        check_devices(cfg.trainer)
         prediction = assemble(cfg)
         if not fill(prediction, cfg).is_global_zero:
             raise SystemExit(0)  # the other processes have done their share
@@ -145,6 +146,8 @@ def tune(cfg: DictConfig) -> float:
     if len(rules.grid.drop) > 1:
         tell("\n%s", "\n".join(drop_set_lines(rules.grid, scores)))
     tell("\n%s\n", "\n".join(verdict_lines(verdicts, images=len(board), folds=cfg.folds)))
+    for line in edge_lines(rules.grid, scores):
+        tell(line)
     best = winner_of(verdicts)
     tell("tuned          %s: %s", folder / NAME, describe_rule(best.method.rule))
     tell("pictures       %s  %s  %s", *(folder / name for name in ("grid.png", "curves.png", "classes.png")))

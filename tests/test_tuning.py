@@ -204,6 +204,13 @@ def test_a_multirun_scores_what_the_grid_in_one_process_does(tmp_path, predicted
     assert all(grid[tuple(job[f"postprocess.{axis}"] for axis in axes)] == job["score"] for job in jobs)
 
 
+def test_a_multirun_of_several_processes_a_job_is_refused(tmp_path, predicted):
+    done = script(tmp_path, predicted, "-m", "trainer.devices=2", "trainer.accelerator=cpu")
+    assert done.returncode == 2
+    assert "trainer.devices=2: a multirun (-m) in this process takes one device a job" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -19,6 +19,9 @@ from fashion_hydra.model.roi import pyramid_roi_align
 from fashion_hydra.structures import Batch, Size
 
 STRIDES = (4, 8, 16, 32, 64)
+ROI_BLOCK = 64
+"""Mask heads take so many RoIs at most, because oneDNN keeps what it makes for each batch size that it meets: with
+as many sizes as images have numbers of objects, memory would grow with the number of images."""
 
 
 @MODELS.register_module()
@@ -151,14 +154,28 @@ class Detector(nn.Module):
         extract = head.mask_roi_extractor[-1]
         pooled = extract(features[: extract.num_inputs], bbox2roi(list(boxes)))
         chosen = torch.cat(list(labels))
-        index = torch.arange(len(chosen), device=chosen.device)
+        blocks = block_sizes(len(chosen))
+        parts = zip(pooled.split(blocks), chosen.split(blocks), strict=True)
+        merged = torch.cat([self._mask_block(*part, last_stage_only=last_stage_only) for part in parts])
+        return list(merged.split([len(b) for b in boxes]))
+
+    def _mask_block(self, pooled: Tensor, labels: Tensor, *, last_stage_only: bool) -> Tensor:
+        """Mask probabilities (N, M, M) of RoI features (N, C, S, S), for the class of each."""
+        index = torch.arange(len(labels), device=labels.device)
         probabilities: list[Tensor] = []
         carried = None
-        for mask_head in head.mask_head:
+        for mask_head in self.net.roi_head.mask_head:
             logits, carried = mask_head(pooled, carried)
-            probabilities.append(logits[index, chosen].float().sigmoid())
-        merged = probabilities[-1] if last_stage_only else torch.stack(probabilities).mean(0)
-        return list(merged.split([len(b) for b in boxes]))
+            probabilities.append(logits[index, labels].float().sigmoid())
+        return probabilities[-1] if last_stage_only else torch.stack(probabilities).mean(0)
+
+
+def block_sizes(count: int) -> list[int]:
+    """`count` as a sum of `ROI_BLOCK`s and falling powers of two, so that few different sizes ever occur."""
+    sizes = [ROI_BLOCK] * (count // ROI_BLOCK)
+    rest = count % ROI_BLOCK
+    sizes += [1 << bit for bit in reversed(range(rest.bit_length())) if rest >> bit & 1]
+    return sizes or [0]
 
 
 def _samples(sizes: Sequence[Size], images: Tensor, padded: Size | None = None) -> list[DetDataSample]:

@@ -90,6 +90,16 @@ def drop_set_lines(grid: Grid, scores: Floats) -> Iterator[str]:
         yield f"  {name:{max(map(len, grid.drop))}} {len(labels):2} classes left out  {mean(scores[best]):.4f}  {at}"
 
 
+def edge_lines(grid: Grid, scores: Floats) -> Iterator[str]:
+    """The axes on whose first or last value the grid's best point lies, so that a wider grid may hold a better one."""
+    point = list(grid.points())[int(np.argmax([mean(of_rule) for of_rule in scores]))]
+    for axis in AXES[:-1]:
+        values = list(getattr(grid, axis))
+        if len(values) > 1 and point[axis] in (min(values), max(values)):
+            end = "lowest" if point[axis] == min(values) else "highest"
+            yield f"edge           {axis}={point[axis]} is the grid's {end} and its best: try others beyond it"
+
+
 def write_class_table(path: Path, board: Board, verdicts: Sequence[Verdict], classes: ClassSet) -> None:
     """Score of each class under each method, fitted to all images, with its threshold under the finest.
 

@@ -16,7 +16,7 @@ from fashion_hydra.data.kaggle import read_records
 from fashion_hydra.errors import UserError
 from fashion_hydra.hydra_app import PROJECT_ROOT, register_resolvers
 from fashion_hydra.inference import find_candidates
-from fashion_hydra.model.detector import PreciseRoIExtractor
+from fashion_hydra.model.detector import PreciseRoIExtractor, block_sizes
 from fashion_hydra.model.htc import build_htc
 from fashion_hydra.postprocess import COCO_RULE, paste
 
@@ -130,6 +130,28 @@ def test_last_stage_masks_are_mmdets(batch):
             drawn[y : y + crop.shape[0], x : x + crop.shape[1]] = torch.from_numpy(crop)
             # The two differ in rounding alone, where a pixel's probability is one half.
             assert (drawn != expected).sum() <= max(2, 0.002 * drawn.numel())
+
+
+@pytest.mark.parametrize("count", [*range(70), 127, 128, 400])
+def test_mask_heads_take_few_different_numbers_of_rois(count):
+    sizes = block_sizes(count)
+    assert sum(sizes) == count
+    assert set(sizes) <= {64, 32, 16, 8, 4, 2, 1} | ({0} if count == 0 else set())
+    assert len(sizes) <= count // 64 + 6 or count == 0
+
+
+def test_masks_do_not_depend_on_the_blocks_that_they_are_made_in(batch):
+    detector = decided(tiny())
+    boxes = [torch.cat([t.boxes] * 79)[:79] for t in batch.targets]
+    labels = [torch.cat([t.labels] * 79)[:79] for t in batch.targets]
+    with torch.no_grad():
+        features = detector.features(batch.images, batch.sizes)
+        together = detector.segment(features, boxes, labels)
+        for i, (own, of_image) in enumerate(zip(together, boxes, strict=True)):
+            for k in (0, 63, 64, len(of_image) - 1):
+                only = [box[k : k + 1] if j == i else box[:0] for j, box in enumerate(boxes)]
+                its = [label[k : k + 1] if j == i else label[:0] for j, label in enumerate(labels)]
+                assert torch.allclose(own[k], detector.segment(features, only, its)[i][0], atol=1e-6)
 
 
 def test_masks_are_averaged_over_the_stages(batch):
