@@ -181,19 +181,27 @@ def test_a_mistake_is_told(run, pictures, tmp_path, options, told):
         predict(tmp_path, *words)
 
 
-def test_the_validation_images_of_a_run(run, wardrobe, tmp_path):
-    """As tuning needs them: the fold that the run held out, with the run's own options."""
+def test_the_images_that_a_run_held_out(run, wardrobe, tmp_path):
+    """As tuning needs them: the folds that the run did not train on, with the run's own options, and their truth."""
     from fashion_hydra.data.kaggle import read_records
 
     with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
         words = ["experiment=demo", f"data.root={wardrobe}", "name=x", "paths.output_dir=x", "data.fold=1"]
-        cfg = compose("train", overrides=words)
+        cfg = compose("train", overrides=[*words, "data.test_fold=2"])
     ids = read_records(wardrobe)[0].image_ids.tolist()
     (run / ".hydra").mkdir(exist_ok=True)
     OmegaConf.save(cfg, run / ".hydra" / "config.yaml")
     (run / "split.csv").write_text("ImageId,fold\n" + "".join(f"{n},{i % 3}\n" for i, n in enumerate(ids)))
-    out = predict(tmp_path, f"ensemble.run={run}", "data.images=val")
-    assert set(read_masks(out / "submission.csv")) == {n for i, n in enumerate(ids) if i % 3 == 1}
+    everything = read_masks(wardrobe / "train.csv")
+    for images, fold in (("val", 1), ("test_fold", 2)):
+        out = predict(tmp_path, f"ensemble.run={run}", f"data.images={images}", out=images)
+        names = {n for i, n in enumerate(ids) if i % 3 == fold}
+        assert set(read_masks(out / "submission.csv")) == names
+        assert read_masks(out / "truth.csv") == {n: everything[n] for n in ids if n in names}
+    cfg.data.test_fold = None
+    OmegaConf.save(cfg, run / ".hydra" / "config.yaml")
+    with pytest.raises(UserError, match=r"data\.images=test_fold: .* was trained without data\.test_fold"):
+        predict(tmp_path, f"ensemble.run={run}", "data.images=test_fold", out="none")
 
 
 def command(run, pictures, out, *more):

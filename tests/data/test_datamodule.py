@@ -54,6 +54,21 @@ def test_a_fold_that_nothing_is_in_is_refused(wardrobe, tmp_path):
         datamodule(wardrobe, f"data.split_file={tmp_path / 'mine.csv'}").read()
 
 
+def test_a_fold_kept_to_test_neither_trains_nor_validates(wardrobe):
+    plain, data = (datamodule(wardrobe, "data.folds=4", *words) for words in ([], ["data.test_fold=2"]))
+    plain.read()
+    data.read()
+    kept = ids(data, data.fold_of == 2)
+    assert kept == ids(data, data.is_test) == ids(plain, plain.is_training) - ids(data, data.is_training)
+    assert ids(data, data.is_validation) == ids(plain, plain.is_validation)
+    assert not plain.is_test.any()
+    assert f"{len(kept)} images kept to test" in data.describe()
+    assert "not used" not in data.describe()
+    for fold in (0, 4):
+        with pytest.raises(UserError, match=rf"data\.test_fold={fold}: null, or between 0 and 3 and not data\.fold=0"):
+            datamodule(wardrobe, "data.folds=4", f"data.test_fold={fold}")
+
+
 def test_faults_stop_the_run_if_asked_to(wardrobe):
     with pytest.raises(UserError, match=r"2 faults, the first in row \d+: size-mismatch, .*data\.on_fault=drop"):
         datamodule(wardrobe, "data.on_fault=error").read()
