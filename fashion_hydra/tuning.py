@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,12 +90,6 @@ def open_source(cfg: DictConfig) -> Source:
         raise UserError(
             f"data.images={cfg.data.images}: their true masks are not known. Give data.images=val, or truth=FILE.csv"
         )
-    if absent := cache.missing(list(truth)):
-        first = list(truth)[absent[0]]
-        raise UserError(
-            f"{cache.folder}: no candidates of {len(absent)} of {len(truth)} images with truth, the first {first}. "
-            "Predict them, or give the truth of the images that were predicted"
-        )
     manifest = cache.manifest
     known = ClassSet(manifest.class_ids, manifest.class_names)
     return Source(cache, replace(known, drop=named_categories(cfg.classes.drop, known, "classes.drop")), truth)
@@ -137,7 +132,7 @@ def tune(cfg: DictConfig) -> float:
         tell("fitting        %s", name)
         methods.append(cross_fit(board, name, fit, fold_of, pooling=cfg.pooling))
     verdicts = judge(methods, seed=cfg.seed)
-    _write(cfg, folder, source, verdicts)
+    _write_rules(folder, source, verdicts)
     write_verdicts(folder / "methods.csv", verdicts)
     write_class_table(folder / "classes.csv", board, verdicts, source.classes)
     draw_heat_maps(folder / "grid.png", rules.grid, scores.mean(axis=1))
@@ -152,8 +147,15 @@ def tune(cfg: DictConfig) -> float:
     tell("tuned          %s: %s", folder / NAME, describe_rule(best.method.rule))
     tell("pictures       %s  %s  %s", *(folder / name for name in ("grid.png", "curves.png", "classes.png")))
     tell("tables         %s  %s  %s", *(folder / name for name in ("methods.csv", "grid.csv", "classes.csv")))
-    tell("next           python predict.py ... postprocess=%s", folder / NAME)
+    tell("next           %s", _next_command(folder / NAME))
     return best.score.value
+
+
+def _next_command(file: Path) -> str:
+    """The command that predicts with what was found, by the same models on the same views."""
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    kept = [word for word in given if word.startswith(("ensemble", "tta", "checkpoint=", "paths.runs="))]
+    return shlex.join(["python", "predict.py", *kept, f"postprocess={file}"])
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ class _Rules:
     Args:
         untuned: the rule of the config.
         winners: the winner's, with all classes and with its own; none where the candidates are not exact for it.
+        floor: the lowest score threshold that the candidates are exact for.
         grid: its values.
         on_grid: its rules.
         iou_thrs: to search.
@@ -171,6 +174,7 @@ class _Rules:
 
     untuned: Postprocess
     winners: Mapping[str, Postprocess]
+    floor: float
     grid: Grid
     on_grid: list[Postprocess]
     iou_thrs: tuple[float, ...]
@@ -193,18 +197,17 @@ class _Rules:
         if untuned.nms == "soft":
             grid = replace(grid, iou_thr=[untuned.iou_thr])
         winners = _winners(cfg, source, removal.get("winner", ()))
-        return cls(untuned, winners, grid, grid.rules(untuned), *_searched(cfg, source, untuned, grid))
+        floor = source.cache.manifest.score_floor
+        return cls(untuned, winners, floor, grid, grid.rules(untuned), *_searched(cfg, source, untuned, grid))
 
     def asked(self) -> list[Postprocess]:
         """All that the board must know."""
-        named = [self.untuned, *self.winners.values(), *self.on_grid]
-        loosest = min(rule.lowest_score_thr for rule in named)
         searched = [
-            replace(self.untuned, score_thr=loosest, iou_thr=iou_thr, mask_thr=mask_thr)
+            replace(self.untuned, score_thr=self.floor, iou_thr=iou_thr, mask_thr=mask_thr)
             for iou_thr in self.iou_thrs
             for mask_thr in self.mask_thrs
         ]
-        return [*named, *searched]
+        return [self.untuned, *self.winners.values(), *self.on_grid, *searched]
 
     def fits(self, cfg: DictConfig) -> dict[str, Fit]:
         """The ways to find a rule, the simplest first."""
@@ -214,16 +217,16 @@ class _Rules:
         fits["grid"] = grid
         search = cfg.search
         if search.trials:
-            ranges = {name: tuple(search[name]) for name in ("score_thr", "min_area", "max_per_image")}
+            ranges = {name: tuple(search[name]) for name in ("min_area", "max_per_image")}
+            ranges["score_thr"] = (max(self.floor, search.score_thr[0]), search.score_thr[1])
             fits["search"] = Search(
                 grid, **ranges, iou_thrs=self.iou_thrs, mask_thrs=self.mask_thrs, trials=search.trials, seed=cfg.seed,
                 pooling=cfg.pooling,
             )  # fmt: skip
         if cfg.pooling == "class":  # what follows is made for the average over classes
-            floor = self.untuned.score_thr
-            values = [*np.round(np.arange(floor, 1, cfg.per_class.step), 4).tolist(), 1.0]
+            values = [*np.round(np.arange(self.floor, 1, cfg.per_class.step), 4).tolist(), 1.0]
             fits["per_class"] = PerClass(grid, values, cfg.per_class.shrinkage)
-            fits["expected"] = Expected(grid, floor, cfg.expected.weight)
+            fits["expected"] = Expected(grid, self.floor, cfg.expected.weight)
         return fits
 
 
@@ -256,7 +259,7 @@ def _searched(
     return tuple(iou_thrs), tuple(sorted({*steps, *grid.mask_thr}))
 
 
-def _write(cfg: DictConfig, folder: Path, source: Source, verdicts: list[Verdict]) -> None:
+def _write_rules(folder: Path, source: Source, verdicts: Sequence[Verdict]) -> None:
     """Each method's rule, and the best one's as tuned.yaml."""
     manifest = source.cache.manifest
     best = winner_of(verdicts)

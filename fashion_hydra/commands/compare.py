@@ -39,9 +39,6 @@ def run(args: argparse.Namespace) -> int:
     classes = ClassSet(cache.manifest.class_ids, cache.manifest.class_names)
     rules = {file.stem: rule_of(file, classes) for file in files}
     truth = read_masks(truth_file)
-    if absent := cache.missing(list(truth)):
-        first = list(truth)[absent[0]]
-        raise UserError(f"{cache.folder}: no candidates of {len(absent)} of {len(truth)} images, the first {first}")
     board = gather(cache, truth, list(rules.values()))
     scores = {name: board.image_scores(rule, pooling=args.pooling) for name, rule in rules.items()}
     first_name = next(iter(scores))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from fashion_hydra.errors import UserError
 from fashion_hydra.expected import choose
 from fashion_hydra.metric import POOLINGS, THRESHOLDS, precision, true_positives
 from fashion_hydra.postprocess import Postprocess
-from fashion_hydra.thresholds.measure import ImageTable, Key, family_key
+from fashion_hydra.thresholds.measure import Family, ImageTable, Key, family_key
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -30,6 +30,7 @@ class _Detections:
     pair_truth: Ints
     iou: Floats
     mask_thrs: tuple[float, ...]
+    score_floor: float
 
 
 @dataclass(frozen=True)
@@ -105,18 +106,19 @@ class Board:
         self._true_masks = np.bincount(self._group_of[truth_image, truth_label], minlength=len(self.group_image))
 
     @classmethod
-    def of(cls, tables: Sequence[ImageTable], classes: int, mask_thrs: Mapping[Key, tuple[float, ...]]) -> "Board":
+    def of(cls, tables: Sequence[ImageTable], classes: int, asked: Mapping[Key, Family]) -> "Board":
         """The board of images measured one by one.
 
         Args:
             tables: one an image.
             classes: number of labels.
-            mask_thrs: of each family.
+            asked: the families that they were measured for.
         """
         sizes = [len(t.truth) for t in tables]
         first_truth = np.concatenate([[0], np.cumsum(sizes)])
         families = {}
-        for key, thresholds in mask_thrs.items():
+        for key, family in asked.items():
+            thresholds = family.mask_thrs
             of_family = [t.measured[key] for t in tables]
             counts = [len(m.labels) for m in of_family]
             first = np.concatenate([[0], np.cumsum(counts)])
@@ -131,6 +133,7 @@ class Board:
                 pair_truth=pair_truth,
                 iou=np.concatenate([np.zeros((0, len(thresholds))), *(m.ious for m in of_family)]),
                 mask_thrs=thresholds,
+                score_floor=family.rule.score_thr,
             )
         return cls(
             [t.image_id for t in tables],
@@ -156,7 +159,8 @@ class Board:
             kept = place[found.image] >= 0
             moved = np.cumsum(kept) - 1
             pairs = kept[found.pair_detection]
-            families[key] = _Detections(
+            families[key] = replace(
+                found,
                 image=place[found.image[kept]],
                 label=found.label[kept],
                 score=found.score[kept],
@@ -164,7 +168,6 @@ class Board:
                 pair_detection=moved[found.pair_detection[pairs]],
                 pair_truth=truth_place[found.pair_truth[pairs]],
                 iou=found.iou[pairs],
-                mask_thrs=found.mask_thrs,
             )
         part = Board(
             [self.image_ids[i] for i in images.tolist()],
@@ -247,7 +250,7 @@ class Board:
     def _answer(self, rule: Postprocess) -> tuple[_Detections, npt.NDArray[np.bool_], int]:
         """A family's detections, which of them a rule answers with, and the column of its mask threshold."""
         found = self._families.get(family_key(rule))
-        if found is None or rule.mask_thr not in found.mask_thrs:
+        if found is None or rule.mask_thr not in found.mask_thrs or rule.lowest_score_thr < found.score_floor:
             raise ValueError(f"not measured for {rule}")
         column = found.mask_thrs.index(rule.mask_thr)
         floors = rule.thresholds(torch.arange(self.classes)).double().numpy()

@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from fashion_hydra.cache import CandidateCache
+from fashion_hydra.errors import UserError
 from fashion_hydra.metric import ClassMasks
 from fashion_hydra.postprocess import Postprocess
 from fashion_hydra.thresholds.board import Board
@@ -52,13 +53,19 @@ def gather(
     """
     for rule in rules:
         cache.manifest.check(rule)
+    if absent := cache.missing(list(truth)):
+        first = list(truth)[absent[0]]
+        raise UserError(
+            f"{cache.folder}: no candidates of {len(absent)} of {len(truth)} images with truth, the first {first}. "
+            "Predict them, or give the truth of the images that were predicted"
+        )
     class_ids, asked = cache.manifest.class_ids, families(rules)
     jobs = [_Job(cache.folder, image_id, masks, class_ids, asked) for image_id, masks in truth.items()]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     made = _on_all_cores(jobs, min(cores, 16) if workers is None else workers)
     hidden = None if progress else True
     tables = list(tqdm(made, total=len(jobs), desc="measuring", unit=" images", disable=hidden))
-    return Board.of(tables, len(class_ids), {key: family.mask_thrs for key, family in asked.items()})
+    return Board.of(tables, len(class_ids), asked)
 
 
 def _on_all_cores(jobs: Sequence[_Job], workers: int) -> Iterator[ImageTable]:

@@ -1,6 +1,7 @@
 """The board against the long way: postprocess every image, write the submission, read it, score it."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,3 +96,11 @@ def test_what_the_cache_is_not_exact_for_is_refused(scenes, change, told):
     rule = {"score_thr": 0.3, "iou_thr": 0.5, "mask_thr": 0.5, "max_per_image": 100, **change}
     with pytest.raises(UserError, match=told):
         gather(*scenes, [Postprocess(**rule)], workers=1)
+
+
+def test_a_rule_that_the_images_were_not_measured_for_is_no_answer(scenes):
+    rule = Postprocess(score_thr=0.3, iou_thr=0.5, mask_thr=0.5, max_per_image=100)
+    board = gather(*scenes, [rule], workers=1)
+    for change in ({"score_thr": 0.2}, {"label_score_thr": {1: 0.1}}, {"iou_thr": 0.7}, {"mask_thr": 0.4}):
+        with pytest.raises(ValueError, match="not measured"):
+            board.score(replace(rule, **change))
