@@ -29,7 +29,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(STAMP) ## draw the wardrobe, train the tiny model, tune, predict and score its test images: nine minutes on two cores
+demo: $(STAMP) ## draw the wardrobe, train the tiny model, tune, predict and score its test images: ten minutes on two cores
 	@timed() { local begin=$$SECONDS; echo "==> $$*"; "$$@"; times+="$$(printf '%6d s  %s' $$((SECONDS - begin)) "$$*")"$$'\n'; }; times=
 	timed $(BIN)/fashion-hydra wardrobe $(DEMO_DATA) --train $(DEMO_IMAGES) --test 60 --size 224
 	timed $(BIN)/python train.py experiment=demo

@@ -1,12 +1,19 @@
-"""Resident memory of predict.py after 20 images and after 200: it must not grow with the number of images."""
+"""Resident memory of predict.py from image 20 to image 200: it must not grow with the number of images.
+
+Memory rises and falls within an image, so the table tells medians and peaks of 20 images each. Beside what is
+resident in all stands what of it is the process's own (anonymous); the rest are files of libraries.
+"""
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
 import torch
 
@@ -14,12 +21,23 @@ from benchmarks.ensemble import decided_model, options
 from fashion_hydra.data.wardrobe import write_wardrobe
 
 PROJECT = Path(__file__).parents[1]
+PERIOD_S = 0.05
 
 
-def resident(process: int) -> float:
-    """MiB in memory."""
-    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+class Look(NamedTuple):
+    """MiB of a process in memory, and what of it is its own."""
+
+    resident: float
+    own: float
+
+
+def look(process: int) -> Look | None:
+    """At a process; None once it has ended."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    kib = {key: int(value.split()[0]) for key, _, value in (line.partition(":") for line in lines) if "Rss" in key}
+    if "RssAnon" not in kib:
+        return None
+    return Look(sum(kib[key] for key in ("RssAnon", "RssFile", "RssShmem")) / 1024, kib["RssAnon"] / 1024)
 
 
 def random_checkpoint(path: Path) -> Path:
@@ -36,15 +54,37 @@ def random_checkpoint(path: Path) -> Path:
     return path
 
 
+def watch(command: Sequence[str], phase: Callable[[], str]) -> dict[str, list[Look]]:
+    """Run a command; looks at its memory in each of its phases, in their order."""
+    looks: dict[str, list[Look]] = defaultdict(list)
+    process = subprocess.Popen(command)
+    while process.poll() is None:
+        name = phase()
+        if (one := look(process.pid)) is not None:
+            looks[name].append(one)
+        time.sleep(PERIOD_S)
+    assert process.returncode == 0
+    return looks
+
+
+def phase_of(out: Path, *, images: int, window: int) -> str:
+    """What a prediction into a folder is at."""
+    if (out / "submission.csv").exists():
+        return "exit"
+    done = sum(1 for _ in out.glob("candidates/images/[!.]*.npz"))
+    if done == images:
+        return "answering"
+    begin = done // window * window
+    return f"images {begin}-{min(begin + window, images) - 1}" if begin else "start"
+
+
 def main() -> None:
     """Predict and look on."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, help="default: a small model with random weights")
     parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--first", type=int, default=20, help="images before the first look")
+    parser.add_argument("--first", type=int, default=20, help="images before the first look, and in each row")
     args = parser.parse_args()
-    looks: dict[int, float] = {}
-    answering = 0.0
     with tempfile.TemporaryDirectory() as folder:
         root, out = Path(folder) / "wardrobe", Path(folder) / "out"
         checkpoint = args.checkpoint or random_checkpoint(Path(folder) / "random.ckpt")
@@ -52,23 +92,22 @@ def main() -> None:
         command = [sys.executable, str(PROJECT / "predict.py"), f"checkpoint={checkpoint.absolute()}"]
         command += [f"data.root={root}", f"out={out}", "tta=multi", "trainer.accelerator=cpu", "data.num_workers=0"]
         command += ["candidates.score_floor=0.2"]
-        process = subprocess.Popen(command)
-        while process.poll() is None:
-            done = len(list(out.glob("candidates/images/[!.]*.npz")))
-            memory = resident(process.pid)  # 0 once it has ended
-            if args.first <= done < args.images and memory:
-                looks[done] = memory
-            elif done == args.images:
-                answering = max(answering, memory)
-            time.sleep(0.05)
-    assert process.returncode == 0
-    for done in sorted(looks):
-        if done == min(looks) or done == max(looks) or done % 20 == 0:
-            print(f"{done:5d} images    {looks[done]:8.1f} MiB")
-    print(f"while answering {answering:8.1f} MiB")
-    first, last = looks[min(looks)], looks[max(looks)]
+        looks = watch(command, lambda: phase_of(out, images=args.images, window=args.first))
+    tell(looks)
+
+
+def tell(looks: dict[str, list[Look]]) -> None:
+    """Print the table, and what of it matters."""
+    print(f"\n{'MiB':18}{'median':>9}{'peak':>9}{'own, median':>14}{'own, peak':>12}")
+    for name, seen in looks.items():
+        resident, own = zip(*seen, strict=True)
+        print(f"{name:18}{median(resident):9.1f}{max(resident):9.1f}{median(own):14.1f}{max(own):12.1f}")
+    rows = [[one.resident for one in seen] for name, seen in looks.items() if name.startswith("images")]
+    growth = median(rows[-1]) / median(rows[0]) - 1
+    peak, answering = max(map(max, rows)), max((one.resident for one in looks["answering"]), default=float("nan"))
     print(
-        f"ours: from image {min(looks)} to {max(looks)} {last / first - 1:+.1%}, answering {answering / first - 1:+.1%}"
+        f"ours: from the first of these rows to the last {growth:+.1%}; "
+        f"peak {peak:.1f} MiB while predicting, {answering:.1f} while answering"
     )
 
 
