@@ -24,7 +24,7 @@ from fashion_hydra.postprocess import Postprocess
 from fashion_hydra.prediction import fill
 from fashion_hydra.report.thresholds import draw_class_gains, draw_curves, draw_heat_maps
 from fashion_hydra.sources import assemble, named_categories, truth_of
-from fashion_hydra.submission import read_masks, write_truth
+from fashion_hydra.submission import MaskTable, read_masks, write_truth
 from fashion_hydra.thresholds.fits import BestOf, Expected, Fit, Fixed, PerClass, Search
 from fashion_hydra.thresholds.gather import gather
 from fashion_hydra.thresholds.grid import Grid, scores_of
@@ -71,28 +71,30 @@ def open_source(cfg: DictConfig) -> Source:
         UserError: either cannot be had.
     """
     check_devices(cfg.trainer)
+    file = Path(cfg.truth) if cfg.truth is not None else None
     if cfg.candidates.folder is None:
         prediction = assemble(cfg)
+        truth = _read_truth(file) if file is not None else truth_of(prediction)
+        if truth is None:
+            raise UserError(
+                f"data.images={cfg.data.images}: true masks not known. Give data.images=val, or truth=FILE.csv"
+            )
         if not fill(prediction, cfg).is_global_zero:
             raise SystemExit(0)  # the other processes have done their share
-        cache, truth = prediction.cache, truth_of(prediction)
-        beside = None
+        cache = prediction.cache
     else:
         folder = Path(cfg.candidates.folder)
         cache = CandidateCache(folder / "candidates" if (folder / "candidates").is_dir() else folder)
-        truth, beside = None, folder / "truth.csv"
-    file = Path(cfg.truth) if cfg.truth is not None else beside
-    if file is not None:
-        if not file.is_file():
-            raise UserError(f"truth={file}: no such file. Give truth=FILE.csv, the true masks of the images")
-        truth = read_masks(file)
-    if truth is None:
-        raise UserError(
-            f"data.images={cfg.data.images}: their true masks are not known. Give data.images=val, or truth=FILE.csv"
-        )
+        truth = _read_truth(file or folder / "truth.csv")
     manifest = cache.manifest
     known = ClassSet(manifest.class_ids, manifest.class_names)
     return Source(cache, replace(known, drop=named_categories(cfg.classes.drop, known, "classes.drop")), truth)
+
+
+def _read_truth(file: Path) -> MaskTable:
+    if not file.is_file():
+        raise UserError(f"truth={file}: no such file. Give truth=FILE.csv, the true masks of the images")
+    return read_masks(file)
 
 
 def score_rule(cfg: DictConfig) -> float:
