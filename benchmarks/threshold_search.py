@@ -17,11 +17,10 @@ import numpy as np
 import torch
 
 from fashion_hydra.cache import CandidateCache, Manifest
-from fashion_hydra.metric import ClassMasks, count_image, pool_classes
+from fashion_hydra.metric import ClassMasks, count_image, mean, pool_classes
 from fashion_hydra.postprocess import Postprocess, apply
 from fashion_hydra.rle import bitmap_to_runs, runs_to_coco
 from fashion_hydra.structures import Candidates
-from fashion_hydra.thresholds.board import mean
 from fashion_hydra.thresholds.gather import gather
 from fashion_hydra.thresholds.grid import Grid, scores_of
 
@@ -90,10 +89,7 @@ def score_plainly(cache: CandidateCache, truth: dict[str, ClassMasks], rule: Pos
     scores = []
     for name, true in truth.items():
         found = apply(cache.read(name), rule, size=GRID)
-        masks: dict[str, list] = {}
-        for label, mask in zip(found.labels, found.masks, strict=True):
-            masks.setdefault(str(cache.manifest.class_ids[label]), []).append(mask)
-        scores.append(pool_classes(count_image(true, masks)))
+        scores.append(pool_classes(count_image(true, found.by_class_id(cache.manifest.class_ids))))
     return scores
 
 

@@ -13,7 +13,7 @@ import torch
 
 from fashion_hydra.errors import UserError
 from fashion_hydra.files import whole
-from fashion_hydra.postprocess import Postprocess
+from fashion_hydra.postprocess import NO_LIMIT, Postprocess
 from fashion_hydra.structures import Candidates
 
 _VERSION = 1
@@ -61,7 +61,7 @@ class Manifest:
     def rules(self) -> list[Postprocess]:
         """The loosest rule at each threshold of the grid: what they keep together is enough for any stricter one."""
         return [
-            Postprocess(score_thr=self.score_floor, iou_thr=thr, mask_thr=0.5, max_per_image=2**31)
+            Postprocess(score_thr=self.score_floor, iou_thr=thr, mask_thr=0.5, max_per_image=NO_LIMIT)
             for thr in self.iou_grid
         ]
 

@@ -102,18 +102,23 @@ def true_positives(iou_NM: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     one of them has an IoU above 0.5 with a given truth, and greedy pairing finds as many hits as any other
     could.
     """
-    matched: list[float] = []
+    rows, columns = match(iou_NM).T
+    return (iou_NM[rows, columns][:, None] > THRESHOLDS).sum(axis=0, dtype=np.int64)
+
+
+def match(iou_NM: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The pairs that `true_positives` makes, by descending IoU: (K, 2), predictions and truths."""
+    matched: list[tuple[int, int]] = []
     used_rows: set[int] = set()
     used_columns: set[int] = set()
     rows, columns = np.nonzero(iou_NM > THRESHOLDS[0])
-    ious = iou_NM[rows, columns]
-    for index in np.argsort(-ious, kind="stable"):
+    for index in np.argsort(-iou_NM[rows, columns], kind="stable"):
         row, column = int(rows[index]), int(columns[index])
         if row not in used_rows and column not in used_columns:
             used_rows.add(row)
             used_columns.add(column)
-            matched.append(float(ious[index]))
-    return (np.array(matched)[:, None] > THRESHOLDS).sum(axis=0, dtype=np.int64)
+            matched.append((row, column))
+    return np.array(matched, np.int64).reshape(-1, 2)
 
 
 def count_image(truth: ClassMasks, predicted: ClassMasks) -> dict[str, Counts]:
@@ -134,7 +139,7 @@ def pool_classes(counts: Mapping[str, Counts], *, pooling: str = "class") -> flo
     if not counts:
         return 1.0
     if pooling == "class":
-        return _mean(c.score for c in counts.values())
+        return mean(c.score for c in counts.values())
     return Counts(
         true_positives=np.sum([c.true_positives for c in counts.values()], axis=0),
         n_true=sum(c.n_true for c in counts.values()),
@@ -176,17 +181,17 @@ def combine(counts: Mapping[str, Mapping[str, Counts]], *, pooling: str = "class
             collected.setdefault(class_id, []).append(class_counts)
     per_class = {
         class_id: ClassSummary(
-            score=_mean(c.score for c in of_class),
+            score=mean(c.score for c in of_class),
             n_images=len(of_class),
             n_true=sum(c.n_true for c in of_class),
             n_predicted=sum(c.n_predicted for c in of_class),
         )
         for class_id, of_class in collected.items()
     }
-    return Score(value=_mean(per_image.values()), per_image=per_image, per_class=per_class)
+    return Score(value=mean(per_image.values()), per_image=per_image, per_class=per_class)
 
 
-def _mean(values: Iterable[float]) -> float:
+def mean(values: Iterable[float]) -> float:
     """The mean, rounded once, so that the order of images and classes cannot change the last digit."""
     listed = list(values)
     return math.fsum(listed) / len(listed)

@@ -17,6 +17,8 @@ from fashion_hydra.structures import Candidates, Detections, Size
 Found = tuple[Pasted, int, float]
 """A mask on the answer's grid, its label and its score."""
 
+NO_LIMIT = 2**31
+"""`max_per_image` that leaves nothing out."""
 NMS_KINDS = ("box", "mask", "soft")
 LOOSE_IOU_THR = 0.7
 """Box NMS that goes before masks are computed, where the rule's own NMS is not on boxes: `survivors`."""

@@ -196,5 +196,12 @@ class Detections:
     def __post_init__(self) -> None:
         _check_lengths(self, labels=len(self.labels), scores=len(self.scores), masks=len(self.masks))
 
+    def by_class_id(self, ids: Sequence[int]) -> dict[str, list[CocoRLE]]:
+        """ClassId -> masks, as scoring takes them; `ids` are the category ids of the labels."""
+        masks: dict[str, list[CocoRLE]] = {}
+        for label, mask in zip(self.labels, self.masks, strict=True):
+            masks.setdefault(str(ids[label]), []).append(mask)
+        return masks
+
     def __len__(self) -> int:
         return len(self.labels)

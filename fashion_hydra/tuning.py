@@ -25,7 +25,7 @@ from fashion_hydra.prediction import fill
 from fashion_hydra.report.thresholds import draw_class_gains, draw_curves, draw_heat_maps
 from fashion_hydra.sources import assemble, named_categories, truth_of
 from fashion_hydra.submission import MaskTable, read_masks, write_truth
-from fashion_hydra.thresholds.fits import BestOf, Expected, Fit, Fixed, PerClass, Search
+from fashion_hydra.thresholds.fits import DROPPED, BestOf, Expected, Fit, Fixed, PerClass, Search
 from fashion_hydra.thresholds.gather import gather
 from fashion_hydra.thresholds.grid import Grid, scores_of
 from fashion_hydra.thresholds.honesty import Verdict, cross_fit, judge, winner_of
@@ -116,18 +116,19 @@ def tune(cfg: DictConfig) -> float:
     """
     quieten()
     source, folder = open_source(cfg), Path(cfg.out)
+    images = len(source.truth)
     folder.mkdir(parents=True, exist_ok=True)
     write_truth(folder / "truth.csv", source.truth)
     rules = _Rules.of(cfg, source)
     masks = sum(len(of_class) for of_image in source.truth.values() for of_class in of_image.values())
-    tell("images         %d, %d true masks", len(source.truth), masks)
+    tell("images         %d, %d true masks", images, masks)
     sizes = " x ".join(f"{len(values)} {axis}" for axis, values in vars(rules.grid).items())
     tell("grid           %d rules: %s", len(rules.grid), sizes)
     board = gather(source.cache, source.truth, rules.asked())
+    if not 2 <= cfg.folds <= images:
+        raise UserError(f"folds={cfg.folds}: between 2 and the number of images ({images}) expected")
     scores = scores_of(board, rules.on_grid, pooling=cfg.pooling, desc="grid")
     write_grid(folder / "grid.csv", rules.grid, scores)
-    if not 2 <= cfg.folds <= len(board):
-        raise UserError(f"folds={cfg.folds}: between 2 and the number of images ({len(board)}) expected")
     fold_of = stratified_folds(board.category_table(), folds=cfg.folds, seed=cfg.seed)
     methods = []
     for name, fit in rules.fits(cfg).items():
@@ -142,7 +143,7 @@ def tune(cfg: DictConfig) -> float:
     draw_class_gains(folder / "classes.png", board, verdicts, source.classes)
     if len(rules.grid.drop) > 1:
         tell("\n%s", "\n".join(drop_set_lines(rules.grid, scores)))
-    tell("\n%s\n", "\n".join(verdict_lines(verdicts, images=len(board), folds=cfg.folds)))
+    tell("\n%s\n", "\n".join(verdict_lines(verdicts, images=images, folds=cfg.folds)))
     for line in edge_lines(rules.grid, scores):
         tell(line)
     best = winner_of(verdicts)
@@ -226,7 +227,7 @@ class _Rules:
                 pooling=cfg.pooling,
             )  # fmt: skip
         if cfg.pooling == "class":  # what follows is made for the average over classes
-            values = [*np.round(np.arange(self.floor, 1, cfg.per_class.step), 4).tolist(), 1.0]
+            values = [*np.round(np.arange(self.floor, 1, cfg.per_class.step), 4).tolist(), DROPPED]
             fits["per_class"] = PerClass(grid, values, cfg.per_class.shrinkage)
             fits["expected"] = Expected(grid, self.floor, cfg.expected.weight)
         return fits
@@ -263,18 +264,21 @@ def _searched(
 
 def _write_rules(folder: Path, source: Source, verdicts: Sequence[Verdict]) -> None:
     """Each method's rule, and the best one's as tuned.yaml."""
+    files = [(verdict, folder / "methods" / f"{verdict.method.name}.yaml") for verdict in verdicts]
+    for verdict, path in [*files, (winner_of(verdicts), folder / NAME)]:
+        write_tuned(path, verdict.method.rule, source.classes, _about(source, verdict))
+
+
+def _about(source: Source, verdict: Verdict) -> dict[str, Any]:
+    """What a rule was tuned on, and what it is worth."""
     manifest = source.cache.manifest
-    best = winner_of(verdicts)
-    for verdict in [*verdicts, best]:
-        about = {
-            "method": verdict.method.name,
-            "cross_fitted_score": round(verdict.score.value, 6),
-            "interval": [round(verdict.score.low, 6), round(verdict.score.high, 6)],
-            "images": len(source.truth),
-            "members": [list(member) for member in manifest.members],
-            "scales": [list(scale) for scale in manifest.scales],
-            "flips": list(manifest.flips),
-            "date": datetime.date.today().isoformat(),
-        }
-        write_tuned(folder / "methods" / f"{verdict.method.name}.yaml", verdict.method.rule, source.classes, about)
-    write_tuned(folder / NAME, best.method.rule, source.classes, about)
+    return {
+        "method": verdict.method.name,
+        "cross_fitted_score": round(verdict.score.value, 6),
+        "interval": [round(verdict.score.low, 6), round(verdict.score.high, 6)],
+        "images": len(source.truth),
+        "members": [list(member) for member in manifest.members],
+        "scales": [list(scale) for scale in manifest.scales],
+        "flips": list(manifest.flips),
+        "date": datetime.date.today().isoformat(),
+    }

@@ -64,20 +64,13 @@ class ValidationScore(Callback):
         if self._truth is None:
             self._truth = _truth(data.records, data.is_validation, classes)
         by_class_id, by_label = self._truth
-        predicted = {name: _by_class_id(d, classes.ids) for name, d in on_grid.items()}
+        predicted = {name: d.by_class_id(classes.ids) for name, d in on_grid.items()}
         score = metric.score_images(by_class_id, predicted, pooling=self.pooling)
         ap = coco.mask_ap(by_label, on_image, labels=len(classes))
         # Every process has the same detections, so the mean over processes is the number itself.
         pl_module.log("val/score", score.value, prog_bar=True, sync_dist=True)
         pl_module.log("val/AP50", ap["AP50"], prog_bar=True, sync_dist=True)
         pl_module.log_dict({"val/AP": ap["AP"], "val/AP75": ap["AP75"]}, sync_dist=True)
-
-
-def _by_class_id(detections: Detections, ids: tuple[int, ...]) -> dict[str, list[Any]]:
-    masks: dict[str, list[Any]] = {}
-    for label, mask in zip(detections.labels, detections.masks, strict=True):
-        masks.setdefault(str(ids[label]), []).append(mask)
-    return masks
 
 
 def _truth(records: Records, chosen: np.ndarray, classes: ClassSet) -> tuple[MaskTable, dict[str, Any]]:

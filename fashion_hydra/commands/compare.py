@@ -22,11 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score each method's rule on the predicted images' candidates, and print the table, the best score last."""
+    """Score each method's rule on the predicted images' candidates, and print the table, the simplest method first."""
     from fashion_hydra.cache import CandidateCache
     from fashion_hydra.data.classes import ClassSet
+    from fashion_hydra.metric import mean
     from fashion_hydra.submission import read_masks
-    from fashion_hydra.thresholds.board import mean
     from fashion_hydra.thresholds.gather import gather
     from fashion_hydra.thresholds.honesty import bootstrap
     from fashion_hydra.tuned import method_files, rule_of

@@ -103,7 +103,8 @@ class FashionDataModule(LightningDataModule):
             self.classes = self.spec.resolve(self._records.names, present)
             self.fold_of = self._split(self._records)
             self.is_validation = self.fold_of == self.fold
-            self.is_test = self.fold_of == self.test_fold if self.test_fold is not None else self.fold_of < UNUSED
+            is_kept = self.test_fold is not None
+            self.is_test = self.fold_of == self.test_fold if is_kept else np.zeros(len(self.fold_of), dtype=bool)
             self.is_training = ~self.is_validation & ~self.is_test & (self.fold_of != UNUSED)
             if not (self.is_validation.any() and self.is_training.any()):
                 raise UserError(

@@ -13,7 +13,8 @@ from matplotlib.patches import Rectangle
 
 from fashion_hydra.data.classes import ClassSet
 from fashion_hydra.files import whole
-from fashion_hydra.thresholds.board import Board, mean
+from fashion_hydra.metric import mean
+from fashion_hydra.thresholds.board import Board
 from fashion_hydra.thresholds.grid import AXES, Grid
 from fashion_hydra.thresholds.honesty import Verdict, bootstrap, winner_of
 from fashion_hydra.thresholds.tables import class_scores
@@ -32,7 +33,7 @@ def draw_heat_maps(path: Path, grid: Grid, scores: Floats) -> None:
         scores: (R,).
     """
     axes = _varied(grid)
-    cube = scores.reshape([len(getattr(grid, axis)) for axis in AXES])
+    cube = scores.reshape(grid.shape)
     pairs = list(itertools.combinations(axes, 2))
     if not pairs:
         return
@@ -48,7 +49,7 @@ def draw_heat_maps(path: Path, grid: Grid, scores: Floats) -> None:
 
 
 def _heat_map(figure: Figure, ax: Axes, grid: Grid, best: Floats, pair: tuple[str, str]) -> None:
-    rows, columns = (_values(grid, axis) for axis in pair)
+    rows, columns = (grid.values(axis) for axis in pair)
     shown = ax.imshow(best, cmap="viridis", aspect="auto")
     figure.colorbar(shown, ax=ax, shrink=0.85)
     ax.set_yticks(range(len(rows)), [str(v) for v in rows])
@@ -73,16 +74,15 @@ def draw_curves(path: Path, grid: Grid, scores: Floats) -> None:
         grid: of R rules.
         scores: (R, I).
     """
-    shape = [len(getattr(grid, axis)) for axis in AXES]
-    best = np.unravel_index(int(scores.mean(axis=1).argmax()), shape)
+    best = np.unravel_index(int(scores.mean(axis=1).argmax()), grid.shape)
     axes = _varied(grid)
     if not axes:
         return
     figure = Figure(figsize=(3.7 * len(axes), 3.4), layout="constrained")
     plots = figure.subplots(1, len(axes), sharey=True, squeeze=False)[0]
     for ax, axis in zip(plots, axes, strict=True):
-        number, values = AXES.index(axis), _values(grid, axis)
-        line = [np.ravel_multi_index([*best[:number], i, *best[number + 1 :]], shape) for i in range(len(values))]
+        number, values = AXES.index(axis), grid.values(axis)
+        line = [np.ravel_multi_index([*best[:number], i, *best[number + 1 :]], grid.shape) for i in range(len(values))]
         intervals = [bootstrap(scores[i], seed=0, draws=500) for i in line]
         named = isinstance(values[0], str)
         at = values if axis.endswith("thr") else list(range(len(values)))
@@ -139,11 +139,7 @@ def draw_class_gains(path: Path, board: Board, verdicts: Sequence[Verdict], clas
 
 def _varied(grid: Grid) -> list[str]:
     """The axes with more than one value."""
-    return [axis for axis in AXES if len(getattr(grid, axis)) > 1]
-
-
-def _values(grid: Grid, axis: str) -> list[Any]:
-    return list(getattr(grid, axis))
+    return [axis for axis in AXES if len(grid.values(axis)) > 1]
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from fashion_hydra.errors import UserError
 from fashion_hydra.expected import choose
-from fashion_hydra.metric import POOLINGS, THRESHOLDS, precision, true_positives
+from fashion_hydra.metric import POOLINGS, THRESHOLDS, match, mean, precision
 from fashion_hydra.postprocess import Postprocess
 from fashion_hydra.thresholds.measure import Family, ImageTable, Key, family_key
 
@@ -101,9 +101,10 @@ class Board:
         for found in self._families.values():
             used[found.image, found.label] = True
         self.group_image, self.group_label = np.nonzero(used)
-        self._group_of = np.full(used.shape, -1)
-        self._group_of[self.group_image, self.group_label] = np.arange(len(self.group_image))
-        self._true_masks = np.bincount(self._group_of[truth_image, truth_label], minlength=len(self.group_image))
+        group_of = np.full(used.shape, -1)
+        group_of[self.group_image, self.group_label] = np.arange(len(self.group_image))
+        self._groups = {key: group_of[found.image, found.label] for key, found in self._families.items()}
+        self._true_masks = np.bincount(group_of[truth_image, truth_label], minlength=len(self.group_image))
 
     @classmethod
     def of(cls, tables: Sequence[ImageTable], classes: int, asked: Mapping[Key, Family]) -> "Board":
@@ -221,31 +222,29 @@ class Board:
     def groups(self, rule: Postprocess) -> Groups:
         """Hits and masks of each group under a rule."""
         found, kept, column = self._answer(rule)
-        group = self._group_of[found.image, found.label]
+        group = self._groups[family_key(rule)]
         masks = self._true_masks + np.bincount(group[kept], minlength=len(self._true_masks))
-        pairs = np.flatnonzero(kept[found.pair_detection] & (found.iou[:, column] > THRESHOLDS[0]))
-        detections, truths, ious = found.pair_detection[pairs], found.pair_truth[pairs], found.iou[pairs, column]
+        detections, reached = self._hits(found, kept, column, group)
         bins = len(THRESHOLDS) + 1
-        reached = np.searchsorted(THRESHOLDS, ious, side="left")  # how many thresholds an IoU is above
         table = np.bincount(group[detections] * bins + reached, minlength=len(masks) * bins).reshape(-1, bins)
-        hits = table[:, :0:-1].cumsum(axis=1)[:, ::-1]
-        for own in _ambiguous(detections, truths, group[detections]):
-            hits[group[detections[own[0]]]] = _matched(detections[own], truths[own], ious[own])
-        return Groups(hits, masks)
+        return Groups(table[:, :0:-1].cumsum(axis=1)[:, ::-1], masks)
 
     def answered(self, rule: Postprocess) -> Answered:
         """The detections that a rule answers with, each a hit or not, see `Answered`."""
         found, kept, column = self._answer(rule)
-        best = np.zeros(len(found.score), np.int64)
+        hits = np.zeros(len(found.score), np.int64)
+        detections, reached = self._hits(found, kept, column, self._groups[family_key(rule)])
+        hits[detections] = reached
+        return Answered(found.image[kept], found.label[kept], found.score[kept], hits[kept])
+
+    def _hits(self, found: _Detections, kept: npt.NDArray[np.bool_], column: int, group: Ints) -> tuple[Ints, Ints]:
+        """The detections that hit, each true mask once at most, and how many IoU thresholds each is above."""
         pairs = np.flatnonzero(kept[found.pair_detection] & (found.iou[:, column] > THRESHOLDS[0]))
-        order = pairs[np.argsort(-found.iou[pairs, column], kind="stable")]
-        used_detections, used_truths = np.zeros(len(kept), bool), np.zeros(len(self.truth_label), bool)
-        for pair in order.tolist():
-            detection, truth = found.pair_detection[pair], found.pair_truth[pair]
-            if not (used_detections[detection] or used_truths[truth]):
-                used_detections[detection] = used_truths[truth] = True
-                best[detection] = np.searchsorted(THRESHOLDS, found.iou[pair, column], side="left")
-        return Answered(found.image[kept], found.label[kept], found.score[kept], best[kept])
+        detections, truths, ious = found.pair_detection[pairs], found.pair_truth[pairs], found.iou[pairs, column]
+        made = np.ones(len(pairs), bool)
+        for own in _ambiguous(detections, truths, group[detections]):
+            made[own] = _matched(detections[own], truths[own], ious[own])
+        return detections[made], np.searchsorted(THRESHOLDS, ious[made], side="left")
 
     def _answer(self, rule: Postprocess) -> tuple[_Detections, npt.NDArray[np.bool_], int]:
         """A family's detections, which of them a rule answers with, and the column of its mask threshold."""
@@ -267,11 +266,6 @@ class Board:
         return found, kept, column
 
 
-def mean(scores: Floats) -> float:
-    """The mean, rounded once, as `fashion_hydra.metric` takes it."""
-    return math.fsum(scores.tolist()) / len(scores)
-
-
 def _ambiguous(detections: Ints, truths: Ints, groups: Ints) -> list[Ints]:
     """The pairs, group by group, where one detection matches two true masks or two match one."""
     twice = np.zeros(len(detections), bool)
@@ -281,10 +275,12 @@ def _ambiguous(detections: Ints, truths: Ints, groups: Ints) -> list[Ints]:
     return [np.flatnonzero(groups == group) for group in np.unique(groups[twice])]
 
 
-def _matched(detections: Ints, truths: Ints, ious: Floats) -> Ints:
-    """Hits at each IoU threshold of one group whose pairs compete."""
+def _matched(detections: Ints, truths: Ints, ious: Floats) -> npt.NDArray[np.bool_]:
+    """Which pairs are made in one group whose pairs compete."""
     rows, row = np.unique(detections, return_inverse=True)
     columns, column = np.unique(truths, return_inverse=True)
     matrix = np.zeros((len(rows), len(columns)))
     matrix[row, column] = ious
-    return true_positives(matrix)
+    made = np.zeros(matrix.shape, bool)
+    made[tuple(match(matrix).T)] = True
+    return made[row, column]

@@ -7,8 +7,9 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from fashion_hydra.postprocess import Postprocess
-from fashion_hydra.thresholds.board import Board, mean
+from fashion_hydra.metric import mean
+from fashion_hydra.postprocess import NO_LIMIT, Postprocess
+from fashion_hydra.thresholds.board import Board
 from fashion_hydra.thresholds.calibrate import fit_calibration
 from fashion_hydra.thresholds.grid import scores_of
 
@@ -157,7 +158,7 @@ class PerClass:
     def ascend(self, board: Board, rule: Postprocess) -> dict[int, float]:
         """The best threshold of each class, not yet shrunk."""
         values = sorted({*self.values, rule.score_thr})
-        loose = replace(rule, max_per_image=2**31, label_score_thr={})
+        loose = replace(rule, max_per_image=NO_LIMIT, label_score_thr={})
         curves = [board.groups(replace(loose, score_thr=value)).scores() for value in values]
         scores, present = (np.array([curve[i] for curve in curves]) for i in (0, 1))  # (V, G)
         labels = [label for label in np.unique(board.group_label).tolist() if label not in rule.dropped_labels]

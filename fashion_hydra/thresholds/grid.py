@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,16 +41,25 @@ class Grid:
 
     def __post_init__(self) -> None:
         for axis in AXES:
-            values = list(getattr(self, axis))
+            values = self.values(axis)
             if not values or len(set(values)) < len(values):
                 raise UserError(f"grid.{axis}={values}: one or more values expected, each once")
 
     def __len__(self) -> int:
-        return int(np.prod([len(getattr(self, axis)) for axis in AXES]))
+        return int(np.prod(self.shape))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """How many values each axis has."""
+        return tuple(len(self.values(axis)) for axis in AXES)
+
+    def values(self, axis: str) -> list[Any]:
+        """The values of an axis; of `drop` the sets' names."""
+        return list(getattr(self, axis))
 
     def points(self) -> Iterator[dict[str, float | int | str]]:
         """The combinations, the last axis running fastest."""
-        for values in itertools.product(*(getattr(self, axis) for axis in AXES)):
+        for values in itertools.product(*map(self.values, AXES)):
             yield dict(zip(AXES, values, strict=True))
 
     def rules(self, base: Postprocess) -> list[Postprocess]:

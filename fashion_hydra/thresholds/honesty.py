@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fashion_hydra.metric import mean
 from fashion_hydra.postprocess import Postprocess
-from fashion_hydra.thresholds.board import Board, mean
+from fashion_hydra.thresholds.board import Board
 from fashion_hydra.thresholds.fits import Fit, Fixed
 
 Floats = npt.NDArray[np.float64]

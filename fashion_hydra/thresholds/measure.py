@@ -18,13 +18,12 @@ import numpy.typing as npt
 
 from fashion_hydra.metric import THRESHOLDS, ClassMasks
 from fashion_hydra.pasting import Levels, Pasted, paste_levels
-from fashion_hydra.postprocess import Postprocess, mask_nms, rank
+from fashion_hydra.postprocess import NO_LIMIT, Postprocess, mask_nms, rank
 from fashion_hydra.rle import coco_to_runs, runs_to_box, runs_to_crop
 from fashion_hydra.structures import Candidates
 from fashion_hydra.submission import SUBMISSION_SIZE
 
 GRID = (SUBMISSION_SIZE, SUBMISSION_SIZE)
-_EVERYTHING = 2**31
 
 
 @dataclass(frozen=True)
@@ -38,10 +37,6 @@ class Family:
 
     rule: Postprocess
     mask_thrs: tuple[float, ...]
-
-    def column(self, mask_thr: float) -> int:
-        """Which of the mask thresholds this is."""
-        return self.mask_thrs.index(mask_thr)
 
 
 Key = tuple[str, float, float, bool, float]
@@ -70,7 +65,7 @@ def families(rules: Sequence[Postprocess]) -> dict[Key, Family]:
                 of_family[0],
                 score_thr=floor,
                 label_score_thr={},
-                max_per_image=_EVERYTHING,
+                max_per_image=NO_LIMIT,
                 min_area=1,
                 dropped_labels=(),
                 calibration=None,

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from fashion_hydra.data.classes import ClassSet
 from fashion_hydra.files import whole
+from fashion_hydra.metric import mean
 from fashion_hydra.postprocess import Postprocess
-from fashion_hydra.thresholds.board import Board, mean
+from fashion_hydra.thresholds.board import Board
 from fashion_hydra.thresholds.grid import AXES, Grid
 from fashion_hydra.thresholds.honesty import LEVEL, Verdict, winner_of
 
@@ -94,7 +95,7 @@ def edge_lines(grid: Grid, scores: Floats) -> Iterator[str]:
     """The axes on whose first or last value the grid's best point lies, so that a wider grid may hold a better one."""
     point = list(grid.points())[int(np.argmax([mean(of_rule) for of_rule in scores]))]
     for axis in AXES[:-1]:
-        values = list(getattr(grid, axis))
+        values = grid.values(axis)
         if len(values) > 1 and point[axis] in (min(values), max(values)):
             end = "lowest" if point[axis] == min(values) else "highest"
             yield f"edge           {axis}={point[axis]} is the grid's {end} and its best: try others beyond it"
