@@ -13,10 +13,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import nms
 
 from fashion_hydra.merging import Merging
-from fashion_hydra.postprocess import Postprocess, survivors
+from fashion_hydra.postprocess import Postprocess, survivors, top_survivors
 from fashion_hydra.structures import PAD_DIVISOR, Batch, Candidates, Scaled, Size
 
 
@@ -172,23 +171,8 @@ def _proposals(passes: Sequence[_Pass], merging: Merging) -> tuple[Callable[[_Pa
         return (lambda one, boxes, flip: boxes), found[0][2]
     boxes = torch.cat([one.to_original(boxes, flip) for one, flip, boxes, _ in found])
     scores = torch.cat([scores.float() for *_, scores in found])
-    kept = _best(boxes, scores, iou_thr=merging.proposal_iou_thr, count=merging.max_proposals)
+    kept = top_survivors(boxes, scores, iou_thr=merging.proposal_iou_thr, count=merging.max_proposals)
     return (lambda one, boxes, flip: one.to_view(boxes, flip)), boxes[kept]
-
-
-def _best(boxes: Tensor, scores: Tensor, *, iou_thr: float, count: int) -> Tensor:
-    """The best so many of what NMS keeps, by descending score.
-
-    NMS of the boxes down to some score keeps what NMS of all keeps down to there, so a few of many boxes will do.
-    """
-    order = scores.sort(descending=True, stable=True).indices
-    looked_at = 2 * count
-    while True:
-        head = order[:looked_at]
-        kept = nms(boxes[head], scores[head], iou_thr)
-        if len(kept) >= count or looked_at >= len(order):
-            return head[kept[:count]]
-        looked_at *= 2
 
 
 def _survivors(

@@ -145,6 +145,28 @@ def survivors(boxes: Tensor, scores: Tensor, labels: Tensor, rule: Postprocess) 
     )
 
 
+def top_survivors(boxes: Tensor, scores: Tensor, *, iou_thr: float, count: int) -> Tensor:
+    """Indices of the best so many of what greedy NMS keeps, whatever the class, by descending score.
+
+    NMS of the boxes down to some score keeps what NMS of all keeps down to there, so it looks at a few of the best,
+    then at twice as many, until enough are kept.
+
+    Args:
+        boxes: float32 (N, 4).
+        scores: float32 (N,).
+        iou_thr: boxes that overlap a better one by more are left out.
+        count: the best so many are kept.
+    """
+    order = scores.sort(descending=True, stable=True).indices
+    looked_at = 2 * count
+    while True:
+        head = order[:looked_at]
+        kept = _nms(boxes[head], scores[head], iou_thr)
+        if len(kept) >= count or looked_at >= len(order):
+            return head[kept[:count]]
+        looked_at *= 2
+
+
 def soft_nms(
     boxes: Tensor, scores: Tensor, labels: Tensor, *, score_thr: Tensor, sigma: float, max_per_image: int
 ) -> tuple[Tensor, Tensor]:

@@ -43,6 +43,11 @@ class PredictionModule(pl.LightningModule):
         self.detectors = nn.ModuleList(member.detector for member in prediction.members)
         self.prediction, self.rules = prediction, prediction.cache.manifest.rules()
 
+    def on_predict_start(self) -> None:
+        """Once the device is known."""
+        for member in self.prediction.members:
+            member.detector.for_inference(self.device)
+
     def predict_step(self, batch: Scaled, batch_idx: int) -> None:
         """One image, every source."""
         if batch.fault:

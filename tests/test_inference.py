@@ -6,7 +6,7 @@ import torch
 
 import fashion_hydra.model  # noqa: F401 - before mmdet
 from fashion_hydra.errors import UserError
-from fashion_hydra.inference import _best, _padded, merge_sources
+from fashion_hydra.inference import _padded, merge_sources
 from fashion_hydra.merging import FEATURE_CACHES, Merging, feature_bytes
 from fashion_hydra.model.detector import STRIDES
 from fashion_hydra.model.htc import build_htc
@@ -133,18 +133,6 @@ def test_nothing_found_is_no_error(two):
 def test_wrong_options_are_refused(options, told):
     with pytest.raises(UserError, match=told):
         Merging(**options)
-
-
-@pytest.mark.parametrize("count", [1, 7, 40, 1000])
-def test_the_best_of_nms_are_found_without_looking_at_all(count):
-    from torchvision.ops import nms
-
-    generator = torch.Generator().manual_seed(count)
-    corner = torch.rand(300, 2, generator=generator) * 40
-    boxes = torch.cat([corner, corner + 5 + torch.rand(300, 2, generator=generator) * 30], 1)
-    scores = (torch.rand(300, generator=generator) * 50).round() / 50  # with ties
-    wanted = nms(boxes, scores, 0.5)[:count]
-    assert torch.equal(_best(boxes, scores, iou_thr=0.5, count=count), wanted)
 
 
 def test_kept_features_take_what_is_stated(two):

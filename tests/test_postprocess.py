@@ -13,7 +13,7 @@ from fashion_hydra.data.classes import ClassSet
 from fashion_hydra.errors import UserError
 from fashion_hydra.hydra_app import PROJECT_ROOT, build_postprocess
 from fashion_hydra.pasting import paste
-from fashion_hydra.postprocess import Postprocess, apply, select, soft_nms, survivors
+from fashion_hydra.postprocess import Postprocess, apply, select, soft_nms, survivors, top_survivors
 from fashion_hydra.structures import Candidates
 
 RULE = Postprocess(score_thr=0.3, iou_thr=0.5, mask_thr=0.5, max_per_image=100)
@@ -250,6 +250,18 @@ def test_nothing_is_found_among_nothing(nms):
 def test_impossible_rules_are_refused(wrong):
     with pytest.raises(UserError, match=f"postprocess.*{next(iter(wrong))}"):
         replace(RULE, **wrong)
+
+
+@pytest.mark.parametrize("count", [1, 7, 40, 1000])
+def test_thetop_survivors_of_nms_are_found_without_looking_at_all(count):
+    from torchvision.ops import nms
+
+    generator = torch.Generator().manual_seed(count)
+    corner = torch.rand(300, 2, generator=generator) * 40
+    boxes = torch.cat([corner, corner + 5 + torch.rand(300, 2, generator=generator) * 30], 1)
+    scores = (torch.rand(300, generator=generator) * 50).round() / 50  # with ties
+    wanted = nms(boxes, scores, 0.5)[:count]
+    assert torch.equal(top_survivors(boxes, scores, iou_thr=0.5, count=count), wanted)
 
 
 CLASSES = ClassSet((3, 23, 31), ("bag, wallet", "shoe", "sleeve"), drop=(31, 40))

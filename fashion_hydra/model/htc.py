@@ -10,6 +10,7 @@ from typing import Any
 from mmdet.models import HybridTaskCascade
 from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
+from torch import nn
 
 from fashion_hydra.errors import UserError
 from fashion_hydra.model.detector import STRIDES, Detector
@@ -104,6 +105,9 @@ def build_htc(
         raise UserError(f"model.backbone={dict(backbone)}: mmdet refuses it: {error}") from error
     MMLogger.get_current_instance().setLevel("WARNING")  # it would list every parameter
     net.init_weights()
+    for name, parameter in net.backbone.named_parameters():
+        if "conv_offset" in name:  # a deformable convolution starts as a plain one (Dai et al. 2017, section 3)
+            nn.init.zeros_(parameter)
     if weights:
         load_backbone(net.backbone, Path(weights))
     return Detector(net, mean=mean, std=std, channel_order=channel_order)

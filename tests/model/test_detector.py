@@ -114,6 +114,52 @@ def test_candidates_are_mmdets_predictions(batch):
         assert torch.allclose(candidates.boxes, expected.bboxes, atol=1e-4)
 
 
+def test_proposals_are_mmdets_to_the_last_bit(batch):
+    detector = decided(tiny(test_proposals=40))
+    torch.nn.init.normal_(detector.net.rpn_head.rpn_reg.weight, std=0.3)
+    torch.nn.init.normal_(detector.net.rpn_head.rpn_cls.weight, std=0.3)
+    shape = tuple(batch.images.shape[-2:])
+    with torch.no_grad():
+        features = detector.features(batch.images, batch.sizes)
+        found = detector.propose(features, batch.sizes)
+        wanted = detector.net.rpn_head.predict(features, mmdet_samples(batch), rescale=False)
+    for (boxes, scores), theirs in zip(found, wanted, strict=True):
+        assert len(boxes) == 40
+        assert torch.equal(scores, theirs.scores)
+        assert torch.equal(boxes, theirs.bboxes)
+        assert boxes[:, 2].max() <= shape[1]
+
+
+@pytest.mark.parametrize("name", ["htc_tiny", "htc_r50", "htc_x101"])
+def test_prepared_for_inference_it_says_the_same(name):
+    torch.manual_seed(0)
+    _, config = configured(name, "model.backbone.weights=null")
+    detector = instantiate(config, num_classes=CLASSES, _convert_="all").eval()
+    for module in detector.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # far from the identity
+            torch.nn.init.uniform_(module.running_mean, -0.3, 0.3)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+    images, sizes = torch.randint(0, 255, (2, 3, 96, 128), dtype=torch.uint8), [(96, 128), (90, 120)]
+    boxes, labels = [torch.tensor([[3.0, 5, 70, 80], [20, 20, 60, 44]])] * 2, [torch.tensor([1, 4])] * 2
+
+    def said():
+        with torch.no_grad():
+            features = detector.features(images, sizes)
+            if name != "htc_tiny":  # heads without norms, which the huge features of these weights saturate
+                return features
+            refined = detector.refine(features, boxes, sizes)
+            masks = detector.segment(features, boxes, labels)
+        return [*features, *(part for pair in refined for part in pair), *masks]
+
+    before = said()
+    detector.for_inference(torch.device("cpu"))
+    norms = [n for n, m in detector.named_modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert len(norms) == (30 if name == "htc_x101" else 0)  # one behind each deformable convolution
+    for was, now in zip(before, said(), strict=True):
+        assert torch.allclose(was, now, rtol=1e-4, atol=1e-4 * float(was.abs().max()))
+
+
 def test_last_stage_masks_are_mmdets(batch):
     detector = decided(tiny())
     normalised = detector.normalise(batch.images, batch.sizes)
@@ -205,6 +251,9 @@ def test_htc_x101_takes_a_training_step_and_predicts(batch):
         for stage in (net.backbone.layer1, net.backbone.layer2, net.backbone.layer3, net.backbone.layer4)
     ]
     assert blocks == [0, 4, 23, 3]
+    offsets = [p for n, p in net.backbone.named_parameters() if "conv_offset" in n]
+    assert len(offsets) == 60
+    assert not any(p.any() for p in offsets)
     assert (net.backbone.groups, net.backbone.base_width, net.backbone.frozen_stages) == (64, 4, 1)
     small = replace(
         batch,
