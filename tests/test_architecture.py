@@ -25,7 +25,7 @@ ROOMS = [
     ["outputs", "submit_check", "cache"],
     ["data", "model"],
     ["inference", "thresholds"],
-    ["module"],
+    ["module", "soup"],
     ["report"],
     ["callbacks"],
     ["tuned", "sweep", "hydra_app", "training", "commands"],
