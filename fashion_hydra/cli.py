@@ -15,6 +15,7 @@ COMMANDS = {
     "export-coco": "write a data set in COCO's format",
     "eda": "write a page about a data set: classes, sizes, samples with masks, augmented samples",
     "submit-check": "find everything in a submission that is against the competition's rules",
+    "ladder": "predict and score the winner's ladder, rung by rung, with a training run's checkpoints",
     "compare": "score tuned rules on predicted images with known truth",
     "score": "print the competition score of a submission",
 }

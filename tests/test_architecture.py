@@ -26,9 +26,11 @@ ROOMS = [
     ["data", "model"],
     ["inference", "thresholds"],
     ["module", "soup"],
+    ["tuned", "sweep", "hydra_app"],
+    ["ladder"],
     ["report"],
     ["callbacks"],
-    ["tuned", "sweep", "hydra_app", "training", "commands"],
+    ["training", "commands"],
     ["sources"],
     ["cli", "prediction"],
     ["tuning"],
@@ -40,7 +42,7 @@ HOMES = {
     "mmcv": r"model/",
     "mmengine": r"model/",
     "hydra": r"(hydra_app|sweep|training|sources|prediction|tuning)\.py",
-    "omegaconf": r"(hydra_app|sweep|tuned|training|sources|prediction|tuning)\.py",
+    "omegaconf": r"(hydra_app|ladder|sweep|tuned|training|sources|prediction|tuning)\.py",
     "pytorch_lightning": r"(data/datamodule|module|training|sources|prediction|tuning)\.py|callbacks/",
 }
 
