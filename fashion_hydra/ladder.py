@@ -20,6 +20,8 @@ from fashion_hydra.thresholds.honesty import Interval, bootstrap
 
 RECIPES = PROJECT_ROOT / "experiments" / "ladder"
 TABLE = "ladder.csv"
+_HEADER = ("rung", "name", "change", "images", "score", "low", "high", "gain", "gain_low", "gain_high",
+           "leaderboard", "seconds")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -141,23 +143,9 @@ def line(number: int, rung: Rung) -> str:
 
 def write_table(path: Path, rungs: Sequence[Rung]) -> None:
     """Write the ladder as CSV."""
-    header = [
-        "rung",
-        "name",
-        "change",
-        "images",
-        "score",
-        "low",
-        "high",
-        "gain",
-        "gain_low",
-        "gain_high",
-        "leaderboard",
-        "seconds",
-    ]
     with whole(path) as stream:
         writer = csv.writer(stream)
-        writer.writerow(header.split())
+        writer.writerow(_HEADER)
         for number, rung in enumerate(rungs, 1):
             gain = [rung.gain.value, rung.gain.low, rung.gain.high] if rung.gain else [None] * 3
             numbers = [rung.score.value, rung.score.low, rung.score.high, *gain]
