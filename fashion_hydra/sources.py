@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from fashion_hydra.cache import CandidateCache, Manifest, file_digest, fingerprint
@@ -43,6 +45,7 @@ class Prediction:
         cache: of candidates.
         rule: thresholds.
         folder: of the answers.
+        run: the training run that the models are of, if that is known.
     """
 
     members: list[Member]
@@ -54,6 +57,7 @@ class Prediction:
     cache: CandidateCache
     rule: Postprocess
     folder: Path
+    run: Path | None
 
 
 def truth_of(prediction: Prediction) -> MaskTable | None:
@@ -110,7 +114,7 @@ def assemble(cfg: DictConfig) -> Prediction:
     tell("features       %.0f MiB an image at most, %s", kept / 2**20, place)
     folder = Path(cfg.out)
     cache = CandidateCache(folder / "candidates", manifest)
-    return Prediction(members, classes, listing, data, scales, merging, cache, rule, folder)
+    return Prediction(members, classes, listing, data, scales, merging, cache, rule, folder, run)
 
 
 def _soup(cfg: DictConfig, paths: Sequence[Path], run: Path | None) -> Path:
@@ -186,6 +190,16 @@ def config_of(run: Path | None) -> DictConfig | None:
     config = OmegaConf.load(file) if file is not None and file.is_file() else None
     assert config is None or isinstance(config, DictConfig)
     return config
+
+
+def trackers_of(run: Path | None) -> list[Logger]:
+    """The loggers that a run was recorded with, to go on with its records."""
+    trained = config_of(run)
+    if trained is None or run is None:
+        return []
+    trained.paths.output_dir, trained.name = str(run), run.parent.name
+    wanted = [c for c in trained.logger.values() if c._target_.endswith(("WandbLogger", "TensorBoardLogger"))]
+    return [instantiate(config) for config in wanted]
 
 
 def data_of(run: Path | None, root: str | None, option: str) -> FashionDataModule:

@@ -29,6 +29,7 @@ ROOMS = [
     ["tuned", "sweep", "hydra_app"],
     ["ladder"],
     ["report"],
+    ["tracking"],
     ["callbacks"],
     ["training", "commands"],
     ["sources"],
@@ -43,7 +44,7 @@ HOMES = {
     "mmengine": r"model/",
     "hydra": r"(hydra_app|sweep|training|sources|prediction|tuning)\.py",
     "omegaconf": r"(hydra_app|ladder|sweep|tuned|training|sources|prediction|tuning)\.py",
-    "pytorch_lightning": r"(data/datamodule|module|training|sources|prediction|tuning)\.py|callbacks/",
+    "pytorch_lightning": r"(data/datamodule|module|tracking|training|sources|prediction|tuning)\.py|callbacks/",
 }
 
 

@@ -1,5 +1,7 @@
 """Every config composes; the winner's recipe is the winner's to the number."""
 
+import itertools
+import math
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ def composed(*overrides, config="train"):
     return OmegaConf.to_container(cfg, resolve=True)
 
 
+SWEEPS = {"train": ["learning_rate", "regularisation"], "tune": ["class_sets", "thresholds"]}
 GROUPS = {
     "train": ["augment", "callbacks", "classes", "data", "experiment", "logger", "model", "paths", "postprocess",
               "schedule", "trainer", "tta"],
@@ -37,7 +40,21 @@ CHOICES = [
 
 
 def test_every_group_is_used():
-    assert {p.parent.name for p in CONF.glob("*/*.yaml")} == {group for groups in GROUPS.values() for group in groups}
+    used = {group for groups in GROUPS.values() for group in groups}
+    assert {p.parent.name for p in CONF.glob("*/*.yaml")} == used | {"hparams_search"}
+    assert {p.stem for p in CONF.glob("hparams_search/*.yaml")} == {name for names in SWEEPS.values() for name in names}
+
+
+@pytest.mark.parametrize(("config", "name"), [(config, name) for config, names in SWEEPS.items() for name in names])
+def test_every_sweep_is_one_of_configs_that_compose(config, name):
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        hydra = compose(config, overrides=[f"hparams_search={name}"], return_hydra_config=True).hydra
+    assert hydra.mode.name == "MULTIRUN"
+    choices = [[f"{key}={value}" for value in str(values).split(",")] for key, values in hydra.sweeper.params.items()]
+    jobs = [composed(*job, config=config) for job in itertools.product(*choices)]
+    assert len(jobs) == math.prod(map(len, choices)) >= 3
+    assert all(job != other for job, other in itertools.combinations(jobs, 2))
 
 
 @pytest.mark.parametrize(("config", "choice"), CHOICES)
