@@ -51,7 +51,7 @@ class Rung:
         recipe: the recipe.
         score: mean over the images, with its interval.
         gain: over the rung before, image by image; None for the first.
-        images: how many.
+        images: that were predicted.
         seconds: an image, of predicting its candidates; None where they were not predicted in one go.
     """
 
@@ -124,8 +124,8 @@ def walk(plan: Walk, recipes: Sequence[Recipe]) -> list[Rung]:
         folder = plan.folder / recipe.name
         seconds = _predict(plan, recipe, folder)
         truth = read_masks(_existing(plan.truth or folder / "truth.csv"))
-        score, _ = score_masks(truth, read_masks(folder / "submission.csv"))
-        values = np.array([score.per_image[name] for name in sorted(score.per_image)])
+        score, missing = score_masks(truth, read_masks(folder / "submission.csv"))
+        values = np.array([score.per_image[name] for name in sorted(score.per_image.keys() - set(missing))])
         gain = bootstrap(values - before, seed=0) if before is not None else None
         rungs.append(Rung(recipe, bootstrap(values, seed=0), gain, len(values), seconds))
         print(line(len(rungs), rungs[-1]), flush=True)

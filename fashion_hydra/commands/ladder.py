@@ -18,13 +18,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which images, see data.images of predict.py (default: test, which needs --truth)",
     )
     parser.add_argument("--truth", metavar="TRUTH.csv", type=Path, help="the true masks of the test images")
-    parser.add_argument(
-        "--rungs", metavar="NAME", nargs="+", help="some of experiments/ladder alone, by name or number"
-    )
+    parser.add_argument("--rungs", metavar="1,2", help="some of experiments/ladder, by name or number")
     parser.add_argument("--title", help="of the picture (default: the run's name)")
     parser.add_argument("--out", metavar="DIR", type=Path, help="default: predictions/ladder-NAME-DATE")
     parser.add_argument(
-        "overrides", metavar="KEY=VALUE", nargs="*", help="for predict.py and tune_thresholds.py, such as data.limit=50"
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="an option for predict.py and tune_thresholds.py, such as trainer.devices=8; may be given again",
     )
 
 
@@ -40,10 +42,10 @@ def run(args: argparse.Namespace) -> int:
     recipes = read_recipes()
     if args.rungs:
         known = {key: recipe for recipe in recipes for key in (recipe.name, recipe.name.split("_")[0])}
-        if unknown := [name for name in args.rungs if name not in known]:
+        if unknown := [name for name in args.rungs.split(",") if name not in known]:
             raise UserError(f"--rungs {unknown[0]}: no such recipe; there are {', '.join(r.name for r in recipes)}")
-        recipes = [known[name] for name in args.rungs]
-    plan = Walk(found, args.images, args.truth, folder.resolve(), tuple(args.overrides))
+        recipes = [known[name] for name in args.rungs.split(",")]
+    plan = Walk(found, args.images, args.truth, folder.resolve(), tuple(args.set))
     rungs = walk(plan, recipes)
     write_table(folder / TABLE, rungs)
     title = args.title or f"{found.parent.name}, {rungs[0].images} images"
