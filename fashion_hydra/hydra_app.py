@@ -37,10 +37,34 @@ def register_resolvers() -> None:
 
 
 def run_dir(runs: str, name: str, ckpt_path: str | None) -> str:
-    """The folder of a run: a new one by date, or with `ckpt_path=last` the newest that has a checkpoint."""
+    """The folder of a run: a new one by date, or with `ckpt_path=last` the newest that has a checkpoint.
+
+    Processes that torchrun or srun started name it by their job, or each might read another second from its clock.
+    """
     if ckpt_path == "last" and (found := newest_checkpoint(Path(runs) / name)):
         return str(found.parent.parent)
-    return str(Path(runs) / name / datetime.datetime.now().strftime(_STAMP))
+    return str(Path(runs) / name / (_job_name() or datetime.datetime.now().strftime(_STAMP)))
+
+
+def _job_name() -> str | None:
+    """What the processes of a job on several devices, started from outside, have in common; None for others."""
+    if (torchrun := os.environ.get("TORCHELASTIC_RUN_ID")) is not None:
+        return f"torchrun-{os.getppid() if torchrun == 'none' else torchrun}"
+    if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
+        return f"slurm-{os.environ['SLURM_JOB_ID']}"
+    return None
+
+
+def join_local_job() -> None:
+    """Tell Lightning, before it is imported, of the tasks that submitit started on this machine as one job.
+
+    Those of SLURM and torchrun it finds itself.
+    """
+    job = {name: os.environ.get(f"SUBMITIT_LOCAL_{name}", "1") for name in ("NTASKS", "LOCALID", "JOB_ID")}
+    if int(job["NTASKS"]) > 1:
+        port = 20000 + int(hashlib.sha256(job["JOB_ID"].encode()).hexdigest(), 16) % 40000
+        os.environ |= {"WORLD_SIZE": job["NTASKS"], "LOCAL_RANK": job["LOCALID"], "NODE_RANK": "0"}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
 
 def record_id(folder: str) -> str:

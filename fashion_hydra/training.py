@@ -63,6 +63,10 @@ def assemble(cfg: DictConfig) -> Training:
     classes = datamodule.read()
     schedule = build(Schedule, cfg.schedule, "schedule", without=("optimizer", "gradient_clip"))
     devices = device_count(cfg.trainer) * cfg.trainer.num_nodes
+    if (validated := int(datamodule.is_validation.sum())) < devices:
+        raise UserError(
+            f"data.folds={cfg.data.folds}: {validated} validation images for {devices} devices; give fewer folds or devices"
+        )
     batch = cfg.data.batch_size * devices * cfg.trainer.accumulate_grad_batches
     module = SegmentationModule(
         instantiate(cfg.model, num_classes=len(classes), _convert_="all"),
