@@ -56,18 +56,19 @@ class Detector(nn.Module):
         mean: of each channel, in the backbone's channel order, on 0-255.
         std: likewise.
         channel_order: `rgb` or `bgr`, what the backbone's weights expect.
+        origin: of the weights, as told to people.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, net: HybridTaskCascade, *, mean: Sequence[float], std: Sequence[float], channel_order: str
+        self, net: HybridTaskCascade, *, mean: Sequence[float], std: Sequence[float], channel_order: str, origin: str
     ) -> None:
         super().__init__()
         if channel_order not in ("rgb", "bgr"):
             raise UserError(f"model.backbone.channel_order={channel_order}: give rgb or bgr")
-        self.net = net
+        self.net, self.origin = net, origin
         self.bgr = channel_order == "bgr"
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
