@@ -8,6 +8,7 @@ import re
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
@@ -187,7 +188,7 @@ class _Transfer:
 
     def _open(self, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         request = urllib.request.Request(self.url, headers={"User-Agent": "fashion-hydra", **headers})
-        return _opener().open(request, timeout=_TIMEOUT)  # type: ignore[return-value]
+        return _opener().open(request, timeout=_TIMEOUT)
 
     def _receive(self, answer: http.client.HTTPResponse, *, have: int) -> None:
         """Append what the server sends to the first `have` bytes."""
@@ -211,7 +212,7 @@ class _Transfer:
             raise http.client.HTTPException("the connection ended early")
 
 
-def _said(headers: Mapping[str, str]) -> dict[str, str]:
+def _said(headers: Message) -> dict[str, str]:
     """What identifies the file that a server sends."""
     length = headers.get("Content-Length", "")
     return {"etag": headers.get("ETag", ""), "modified": headers.get("Last-Modified", ""), "length": length}

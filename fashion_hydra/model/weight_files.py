@@ -92,8 +92,8 @@ def _read_torch(path: Path) -> WeightFile:
     except Exception as error:  # torch raises many things for a file that is none, and for one with code in it
         if named := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(
-                f"{path}: refused, because it holds {named[1]} and not tensors and plain data alone; reading that could "
-                "run any code. Save its state_dict alone, where you trust the file"
+                f"{path}: refused, because it holds {named[1]} and not tensors and plain data alone; reading that "
+                "could run any code. Save its state_dict alone, where you trust the file"
             ) from error
         reason = " ".join(str(error).split())[:120]
         raise UserError(

@@ -1,4 +1,4 @@
-"""Imported weights -> a model: what fits is taken, what depends on the classes may be left out, all else is an error."""
+"""Imported weights -> a model: what fits is taken, what depends on the classes may be left out, the rest must fit."""
 
 import re
 from collections import Counter
@@ -106,7 +106,7 @@ def _fit(imported: Imported, own: Mapping[str, Tensor], classes: ClassSet | None
         else:
             wrong.append(_both_shapes(name, value, mine))
     for name in own.keys() - imported.tensors.keys():
-        # Offsets start at zero, see build_htc; batches are counted for norms without a momentum, of which there are none.
+        # Offsets start at zero, see build_htc. Only norms without a momentum read how many batches they have seen.
         if (imported.backbone_only and ".conv_offset." in name) or _ROW_A_CLASS.search(name):
             fit.fresh.append(name)
         elif not name.endswith("num_batches_tracked"):
