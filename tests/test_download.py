@@ -1,10 +1,13 @@
 """Downloads against a server of this test's own, which cuts, lies and forgets as servers do."""
 
 import hashlib
-import multiprocessing
+import os
 import re
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from fashion_hydra.download import fetch, locate
 from fashion_hydra.errors import UserError
 
+PROJECT = Path(__file__).parents[1]
 CONTENT = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype=np.uint8).tobytes()
 OTHER = CONTENT[::-1]
 SUM = hashlib.sha256(CONTENT).hexdigest()
@@ -221,11 +225,11 @@ def test_a_local_files_sum_is_checked(tmp_path):
 
 
 def test_processes_that_want_the_same_file_download_it_once(server, tmp_path):
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
-        paths = pool.starmap(_fetch, [(server.url(), tmp_path)] * 3)
-    assert len(set(paths)) == 1
+    code = (
+        f"from fashion_hydra.download import fetch; from pathlib import Path; fetch({server.url()!r}, folder=Path('.'))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    started = [subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment) for _ in range(3)]
+    assert [process.wait(timeout=60) for process in started] == [0, 0, 0]
     assert server.asked == [None]
-
-
-def _fetch(url, folder):
-    return fetch(url, folder=folder, sha256=SUM)
+    assert files(tmp_path) == ["weights.pth"]

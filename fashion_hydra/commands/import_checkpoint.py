@@ -47,6 +47,8 @@ def print_report(imported: "Imported", *, source: str, sha256: str) -> None:
     print(f"sha256       {sha256}")
     print(f"layout       {imported.layout}")
     print(f"classes      {_classes(imported.classes)}")
+    if imported.inputs:
+        print(f"inputs       {', '.join(f'{key} {value}' for key, value in imported.inputs.items())}")
     print(f"tensors      {len(imported.tensors)} taken ({values / 1e6:.1f} M numbers), {len(imported.dropped)} dropped")
     for done, count in imported.converted.items():
         print(f"converted    {count:4d}  {done}")

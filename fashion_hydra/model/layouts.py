@@ -29,6 +29,7 @@ from torch import Tensor
 
 from fashion_hydra.errors import UserError
 from fashion_hydra.files import whole
+from fashion_hydra.model.inputs import inputs_of
 from fashion_hydra.model.weight_files import WeightFile, read_file
 
 METADATA = "fashion_hydra"  # the key of what import-checkpoint writes beside the tensors
@@ -69,6 +70,7 @@ class Imported:
         tensors: `backbone.`, `neck.`, `rpn_head.` and `roi_head.` of mmdet's detector, float32; of a backbone alone
             the first.
         classes: behind the heads; None for a backbone.
+        inputs: see `fashion_hydra.model.inputs`, as far as the file says.
         dropped: names in the file -> why they have no place in any model here.
         converted: what was done -> to how many tensors.
     """
@@ -76,6 +78,7 @@ class Imported:
     layout: str
     tensors: dict[str, Tensor]
     classes: FileClasses | None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     converted: Counter[str] = field(default_factory=Counter)
 
@@ -111,7 +114,8 @@ def import_weights(path: Path, *, backbone: bool = False) -> Imported:
         if name not in dropped
     }
     classes = None if layout == _BACKBONE else _classes(tensors, file.rest, layout)
-    return Imported(_told(layout, file), tensors, classes, dropped, converted)
+    inputs = _kept(file.rest)["inputs"] if METADATA in file.rest else inputs_of(file.rest)
+    return Imported(_told(layout, file), tensors, classes, inputs, dropped, converted)
 
 
 def _without_wrappers(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Counter[str]]:
@@ -186,8 +190,7 @@ def _classes(tensors: Mapping[str, Tensor], rest: Mapping[str, Any], layout: str
 
 def _ids_and_names(rest: Mapping[str, Any]) -> tuple[Any, Any]:
     if METADATA in rest:
-        said = json.loads(rest[METADATA])
-        return said.get("ids"), said.get("names")
+        return _kept(rest)["ids"], _kept(rest)["names"]
     if isinstance(classes := rest.get("classes"), Mapping):
         return classes.get("ids"), classes.get("names")
     meta = rest.get("meta")
@@ -204,8 +207,13 @@ def _is_list_of(kind: type, values: Any, count: int) -> bool:
 
 def _told(layout: str, file: WeightFile) -> str:
     if METADATA in file.rest:
-        return f"imported before from {json.loads(file.rest[METADATA])['layout']}"
+        return f"imported before from {_kept(file.rest)['layout']}"
     return layout
+
+
+def _kept(rest: Mapping[str, Any]) -> dict[str, Any]:
+    """What `write_weights` wrote beside the tensors."""
+    return json.loads(rest[METADATA])
 
 
 def write_weights(path: Path, imported: Imported, *, source: str, sha256: str) -> None:
@@ -224,6 +232,7 @@ def write_weights(path: Path, imported: Imported, *, source: str, sha256: str) -
         "sha256": sha256,
         "ids": classes.ids if classes else None,
         "names": classes.names if classes else None,
+        "inputs": imported.inputs,
     }
     tensors = {name: value.contiguous() for name, value in imported.tensors.items()}
     with whole(path, "wb") as stream:

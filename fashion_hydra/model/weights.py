@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fashion_hydra.data.classes import ClassSet
 from fashion_hydra.errors import UserError
 from fashion_hydra.model.detector import Detector
+from fashion_hydra.model.inputs import check_inputs
 from fashion_hydra.model.layouts import FileClasses, Imported, import_weights
 
 _ROW_A_CLASS = re.compile(r"roi_head\..*\.(fc_cls|conv_logits)\.(weight|bias)$")  # fc_cls has one for background too
@@ -63,6 +64,7 @@ def load_weights(detector: Detector, path: Path, classes: ClassSet) -> str:
     if imported.backbone_only:
         own = {name: value for name, value in own.items() if name.startswith("backbone.")}
     fit = _fit(imported, own, classes, source=f"weights={path}")
+    check_inputs(imported.inputs, detector, source=f"weights={path}")
     detector.net.load_state_dict(fit.taken, strict=False)
     return f"{path}: {fit.told()}"
 
@@ -82,7 +84,7 @@ def load_backbone(backbone: nn.Module, path: Path) -> str:
     imported = import_weights(path, backbone=True)
     others = {name: "not of the backbone" for name in imported.tensors if not name.startswith("backbone.")}
     tensors = {name: value for name, value in imported.tensors.items() if name not in others}
-    alone = Imported(imported.layout, tensors, None, {**imported.dropped, **others})
+    alone = Imported(imported.layout, tensors, None, dropped={**imported.dropped, **others})
     fit = _fit(alone, {f"backbone.{name}": v for name, v in backbone.state_dict().items()}, None, source=option)
     backbone.load_state_dict({k.removeprefix("backbone."): v for k, v in fit.taken.items()}, strict=False)
     return f"{path}: {fit.told()}"

@@ -42,7 +42,7 @@ def detector_of(classes, seed, *overrides, model="htc_tiny"):
     for name, tensor in detector.net.state_dict().items():
         if "running_var" in name:
             tensor.uniform_(0.5, 2)
-        elif tensor.ndim == 1 and tensor.is_floating_point() or "fc_" in name or "conv_offset" in name:
+        elif (tensor.ndim == 1 and tensor.is_floating_point()) or "fc_" in name or "conv_offset" in name:
             tensor.add_(torch.randn_like(tensor) * 0.1)
     return detector
 
@@ -78,7 +78,7 @@ def same(found, wanted):
     return all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
 
 
-def as_of_2019(state, *, background_first=True):
+def as_of_2019(state):
     """The names and orders that mmdet 0.6 would have saved these weights with."""
     made = {}
     for name, tensor in state.items():
@@ -88,10 +88,11 @@ def as_of_2019(state, *, background_first=True):
         old = old.replace("conv2.conv_offset", "conv2_offset")
         if "fc_cls" in name:
             *classes, background = tensor
-            tensor = torch.stack([background, *classes])
-        if "conv_logits" in name:
-            tensor = torch.stack([torch.full_like(tensor[0], 7.0), *tensor])
-        made[old] = tensor
+            made[old] = torch.stack([background, *classes])
+        elif "conv_logits" in name:
+            made[old] = torch.stack([torch.full_like(tensor[0], 7.0), *tensor])
+        else:
+            made[old] = tensor
     return made
 
 
@@ -150,8 +151,8 @@ def test_a_subset_of_the_classes_takes_their_rows(tmp_path, source, write):
     assert same(found["masks"], wanted["masks"])
     assert same(found["boxes"], wanted["boxes"])
     for mine, theirs in zip(found["scores"], wanted["scores"], strict=True):
-        theirs = theirs[:, [*SOME.ids, -1]]
-        assert torch.allclose(mine, theirs / theirs.sum(1, keepdim=True), atol=1e-6)
+        chosen = theirs[:, [*SOME.ids, -1]]
+        assert torch.allclose(mine, chosen / chosen.sum(1, keepdim=True), atol=1e-6)
     assert "dropped" not in told
 
 
@@ -207,7 +208,10 @@ def test_shared_categories_are_those_of_the_same_id_and_name(tmp_path, source):
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["model.backbone.depth=34"], "in 80 tensors (80 in backbone), such as backbone.layer1.2.bn1.bias (32,), which"),
+        (
+            ["model.backbone.depth=34"],
+            "in 80 tensors (80 in backbone), such as backbone.layer1.2.bn1.bias (32,), which",
+        ),
         (["model.neck_channels=32"], r" instead of (32"),
         (["model.norm=null"], "which the model does not have"),
         (["model.stage_ious=[0.5]", "model.stage_weights=[1]"], "which the model does not have"),
@@ -247,7 +251,10 @@ def test_torchvisions_resnet_gives_the_same_features(tmp_path, wrapped):
     torch.manual_seed(3)
     theirs = torchvision.models.resnet50(weights=None).eval()
     state = theirs.state_dict()
-    content = {"meta": {}, "state_dict": {f"backbone.{k}".replace("backbone.fc", "head.fc"): v for k, v in state.items()}}
+    content = {
+        "meta": {},
+        "state_dict": {f"backbone.{k}".replace("backbone.fc", "head.fc"): v for k, v in state.items()},
+    }
     torch.save(content if wrapped else state, tmp_path / "r50.pth", _use_new_zipfile_serialization=False)
     ours = detector_of(46, 2, "model.backbone.style=pytorch", model="htc_r50")
     before = state_of(ours)
@@ -354,7 +361,7 @@ def damaged(tmp_path, kind, state):
         ("half of a torch file", "neither a safetensors file nor a whole one of torch.save"),
         ("half of an old torch file", "not a whole file of torch.save"),
         ("half of a safetensors file", "not a readable safetensors file"),
-        ("a web page", "neither a safetensors file .* begins with b'<!DOCTYPE'"),
+        ("a web page", "neither a safetensors file .*begins with b'<!DOCTYPE'"),
         ("an empty file", "neither a safetensors file"),
         ("a pickled list", "not a whole file of torch.save"),
         ("a saved list", "holds a list, where a dictionary of tensors is expected"),
@@ -365,3 +372,44 @@ def damaged(tmp_path, kind, state):
 def test_damaged_and_strange_files_are_said_to_be_so(tmp_path, source, kind, told):
     with pytest.raises(UserError, match=told):
         import_weights(damaged(tmp_path, kind, state_of(source)))
+
+
+CAFFE = ["model.backbone.style=caffe", "model.backbone.channel_order=bgr", "model.backbone.std=[1.0,1.0,1.0]"]
+TEXT_3 = """
+        bgr_to_rgb=True,
+        mean=[
+            123.675,
+            116.28,
+            103.53,
+        ],
+        std=[58.395, 57.12, 57.375],
+    backbone=dict(depth=18, style='pytorch'),
+"""
+TEXT_0 = """
+    backbone=dict(type='ResNet', style='pytorch'),
+    img_norm_cfg = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+"""
+
+
+@pytest.mark.parametrize("key", ["cfg", "config", "ours"])
+def test_weights_for_other_pixels_are_refused_and_the_remedy_named(tmp_path, source, key):
+    said = {"meta": {key: TEXT_3 if key == "cfg" else TEXT_0}}
+    backbone = {
+        "style": "pytorch",
+        "channel_order": "rgb",
+        "mean": [123.675, 116.28, 103.53],
+        "std": [58.395, 57.12, 57.375],
+    }
+    if key == "ours":
+        said = {"model": {"backbone": backbone}, "classes": {"ids": list(range(46)), "names": NAMES}}
+    torch.save({"state_dict": state_of(source), **said}, tmp_path / "w.pth")
+    write_weights(tmp_path / "w.safetensors", import_weights(tmp_path / "w.pth"), source="w.pth", sha256="0")
+    for file in (tmp_path / "w.pth", tmp_path / "w.safetensors"):
+        assert import_weights(file).inputs == backbone
+        load_weights(detector_of(46, 2), file, EVERYTHING)
+        told = re.escape(
+            "this model's style=caffe, channel_order=bgr, std=[1.0,1.0,1.0]. Give model.backbone.style=pytorch "
+            "model.backbone.channel_order=rgb model.backbone.std=[58.395,57.12,57.375]"
+        )
+        with pytest.raises(UserError, match=told):
+            load_weights(detector_of(46, 2, *CAFFE), file, EVERYTHING)
