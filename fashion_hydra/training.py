@@ -119,7 +119,7 @@ def make_detector(cfg: DictConfig, classes: ClassSet, ckpt_path: Path | None) ->
         found = locate(str(cfg.weights), folder=cache_folder() / "weights", sha256=cfg.weights_sha256)
         detector.origin = load_weights(detector, found.path, classes)
         if found.sha256 and not cfg.weights_sha256:
-            tell("weights_sha256=%s tells these weights from any others", found.sha256)
+            tell("downloaded     weights_sha256=%s on the command line refuses any other file", found.sha256)
     elif cfg.model.backbone.weights is None and cfg.model.backbone.frozen_stages >= 0:
         warn(
             "model.backbone.weights=null with frozen_stages=%d: the frozen layers stay random. Give pretrained "

@@ -61,6 +61,7 @@ def test_an_old_checkpoint_is_converted_and_reported(winner, tmp_path, capsys):
         "dropped roi_head.semantic_head.conv_embedding.conv.bias: semantic branch, which this model does not have",
     }
     assert [p.name for p in out.parent.iterdir()] == ["winner.safetensors"]
+    assert out.stat().st_mode & 0o777 == winner.stat().st_mode & 0o777
 
 
 def test_what_was_imported_imports_again_as_it_is(winner, tmp_path, capsys):

@@ -59,7 +59,8 @@ def print_report(imported: "Imported", *, source: str, sha256: str) -> None:
 def _classes(classes: "FileClasses | None") -> str:
     if classes is None:
         return "none"
-    named = f": {', '.join(classes.names[:4])}{', ...' if len(classes.names) > 4 else ''}" if classes.names else ""
+    first = ", ".join(name.split(",")[0] for name in (classes.names or ())[:4])
+    named = f": {first}{', ...' if classes.count > 4 else ''}" if first else ""
     if classes.ids is None:
         return f"{classes.count}{named or ', the file does not say which'}"
     return f"{classes.count}, ids {min(classes.ids)} to {max(classes.ids)}{named}"

@@ -4,13 +4,14 @@ Weights of a backbone in Caffe's convention fit one in PyTorch's tensor by tenso
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fashion_hydra.errors import UserError
 from fashion_hydra.model.detector import Detector
 
-_KEYS = ("style", "channel_order", "mean", "std")
+_WORDS = ("style", "channel_order")
+_KEYS = (*_WORDS, "mean", "std")
 
 
 def inputs_of(rest: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,18 +47,18 @@ def check_inputs(expected: Mapping[str, Any], detector: Detector, *, source: str
     own = {
         "style": getattr(detector.net.backbone, "style", None),
         "channel_order": "bgr" if detector.bgr else "rgb",
-        "mean": [round(value, 3) for value in detector.mean.flatten().tolist()],
-        "std": [round(value, 3) for value in detector.std.flatten().tolist()],
+        "mean": _rounded(detector.mean.flatten().tolist()),
+        "std": _rounded(detector.std.flatten().tolist()),
     }
-    wrong = {
-        key: value
-        for key, value in expected.items()
-        if own[key] is not None and (own[key] != value if isinstance(value, str) else own[key] != [*map(float, value)])
-    }
+    wrong = {k: v for k, v in expected.items() if own[k] is not None and own[k] != (v if k in _WORDS else _rounded(v))}
     if wrong:
         now = ", ".join(f"{key}={_plain(own[key])}" for key in wrong)
         remedy = " ".join(f"model.backbone.{key}={_plain(value)}" for key, value in wrong.items())
         raise UserError(f"{source}: made for other inputs than this model's {now}. Give {remedy}")
+
+
+def _rounded(values: Iterable[float]) -> list[float]:
+    return [round(float(value), 3) for value in values]
 
 
 def _plain(value: Any) -> str:

@@ -16,6 +16,7 @@ original's: by less than one point of average precision on COCO, as mmdet's note
 """
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from fashion_hydra.errors import UserError
@@ -236,4 +237,6 @@ def write_weights(path: Path, imported: Imported, *, source: str, sha256: str) -
     }
     tensors = {name: value.contiguous() for name, value in imported.tensors.items()}
     with whole(path, "wb") as stream:
-        stream.write(save(tensors, {"format": "pt", METADATA: json.dumps(said)}))
+        # By name, because bytes to be written to the stream would be one more copy of all in memory.
+        save_file(tensors, stream.name, {"format": "pt", METADATA: json.dumps(said)})
+        Path(stream.name).chmod(os.fstat(stream.fileno()).st_mode & 0o777)  # safetensors makes it the owner's alone

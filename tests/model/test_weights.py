@@ -345,7 +345,7 @@ def damaged(tmp_path, kind, state):
     if kind == "an empty file":
         path.write_text("")
     if kind == "a pickled list":
-        path.write_bytes(pickle.dumps([1, 2]))
+        path.write_bytes(pickle.dumps([1, 2], protocol=2))
     if kind == "a saved list":
         torch.save([1, 2], path)
     if kind == "no tensors":
