@@ -56,19 +56,20 @@ class Detector(nn.Module):
         mean: of each channel, in the backbone's channel order, on 0-255.
         std: likewise.
         channel_order: `rgb` or `bgr`, what the backbone's weights expect.
-        origin: of the weights, as told to people.
     """
 
     mean: Tensor
     std: Tensor
+    origin = "none: from scratch"
+    """Of the weights, as told to people."""
 
     def __init__(
-        self, net: HybridTaskCascade, *, mean: Sequence[float], std: Sequence[float], channel_order: str, origin: str
+        self, net: HybridTaskCascade, *, mean: Sequence[float], std: Sequence[float], channel_order: str
     ) -> None:
         super().__init__()
         if channel_order not in ("rgb", "bgr"):
             raise UserError(f"model.backbone.channel_order={channel_order}: give rgb or bgr")
-        self.net, self.origin = net, origin
+        self.net = net
         self.bgr = channel_order == "bgr"
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)

@@ -108,8 +108,10 @@ def build_htc(
     for name, parameter in net.backbone.named_parameters():
         if "conv_offset" in name:  # a deformable convolution starts as a plain one (Dai et al. 2017, section 3)
             nn.init.zeros_(parameter)
-    origin = f"of the backbone: {load_backbone(net.backbone, Path(weights))}" if weights else "none: from scratch"
-    return Detector(net, mean=mean, std=std, channel_order=channel_order, origin=origin)
+    detector = Detector(net, mean=mean, std=std, channel_order=channel_order)
+    if weights:
+        detector.origin = f"of the backbone: {load_backbone(detector, Path(weights))}"
+    return detector
 
 
 def _norm_cfg(norm: str | None) -> dict[str, Any] | None:

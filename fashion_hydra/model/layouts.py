@@ -161,7 +161,7 @@ def _from_old_mmdet(state: Mapping[str, Tensor], converted: Counter[str]) -> dic
         if re.search(r"\.conv2_offset\.(weight|bias)$", name):
             name = name.replace(".conv2_offset.", ".conv2.conv_offset.")
             converted["renamed *.conv2_offset -> *.conv2.conv_offset"] += 1
-        layer = name.split(".")[-2]
+        layer = name.rpartition(".")[0].rpartition(".")[2]
         if layer == "fc_cls":
             value = torch.cat([tensor[1:], tensor[:1]])
             converted["reordered fc_cls: background from first to last"] += 1

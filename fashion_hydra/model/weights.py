@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from fashion_hydra.data.classes import ClassSet
 from fashion_hydra.errors import UserError
@@ -60,17 +60,15 @@ def load_weights(detector: Detector, path: Path, classes: ClassSet) -> str:
         UserError: the file cannot be read, or is of another model.
     """
     imported = import_weights(path)
-    own = detector.net.state_dict()
-    if imported.backbone_only:
-        own = {name: value for name, value in own.items() if name.startswith("backbone.")}
+    own = _backbone_of(detector) if imported.backbone_only else detector.net.state_dict()
     fit = _fit(imported, own, classes, source=f"weights={path}")
     check_inputs(imported.inputs, detector, source=f"weights={path}")
     detector.net.load_state_dict(fit.taken, strict=False)
     return f"{path}: {fit.told()}"
 
 
-def load_backbone(backbone: nn.Module, path: Path) -> str:
-    """Fill a backbone from a file of ImageNet weights, or of a detector, whose other parts are left out.
+def load_backbone(detector: Detector, path: Path) -> str:
+    """Fill a detector's backbone from a file of ImageNet weights, or of a detector, whose other parts are left out.
 
     Returns:
         What was taken, dropped and left as it was, in one line.
@@ -85,9 +83,14 @@ def load_backbone(backbone: nn.Module, path: Path) -> str:
     others = {name: "not of the backbone" for name in imported.tensors if not name.startswith("backbone.")}
     tensors = {name: value for name, value in imported.tensors.items() if name not in others}
     alone = Imported(imported.layout, tensors, None, dropped={**imported.dropped, **others})
-    fit = _fit(alone, {f"backbone.{name}": v for name, v in backbone.state_dict().items()}, None, source=option)
-    backbone.load_state_dict({k.removeprefix("backbone."): v for k, v in fit.taken.items()}, strict=False)
+    fit = _fit(alone, _backbone_of(detector), None, source=option)
+    check_inputs(imported.inputs, detector, source=option)
+    detector.net.load_state_dict(fit.taken, strict=False)
     return f"{path}: {fit.told()}"
+
+
+def _backbone_of(detector: Detector) -> dict[str, Tensor]:
+    return {name: value for name, value in detector.net.state_dict().items() if name.startswith("backbone.")}
 
 
 def _fit(imported: Imported, own: Mapping[str, Tensor], classes: ClassSet | None, *, source: str) -> Fit:
