@@ -16,6 +16,7 @@ COMMANDS = {
     "eda": "write a page about a data set: classes, sizes, samples with masks, augmented samples",
     "import-checkpoint": "convert weights of mmdet, old or new, of a backbone or of train.py, and say what is in them",
     "submit-check": "find everything in a submission that is against the competition's rules",
+    "ladder": "predict and score the winner's ladder, rung by rung, with a training run's checkpoints",
     "compare": "score tuned rules on predicted images with known truth",
     "score": "print the competition score of a submission",
 }

@@ -84,7 +84,7 @@ def fetch(url: str, *, folder: Path, sha256: str | None = None) -> Path:
     target = folder / hashlib.sha256(url.encode()).hexdigest()[:12] / (name if name not in ("", "..") else "file")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with locked(target.with_name(f"{target.name}.lock")):
+        with locked(target):
             if not target.is_file():
                 part = target.with_name(f"{target.name}.part")
                 transfer = _Transfer(url, part)

@@ -29,12 +29,8 @@ def whole(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """One process works, the others wait and find it done.
-
-    Args:
-        path: an empty file that stands for the work; it stays.
-    """
-    with path.open("w") as stream:
+    """One process of a machine at a time may make this file; the others wait. The lock goes with its process."""
+    with path.with_name(f".{path.name}.lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 

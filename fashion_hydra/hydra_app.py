@@ -2,6 +2,7 @@
 
 import datetime
 import functools
+import hashlib
 import os
 import sys
 from collections.abc import Callable
@@ -27,9 +28,11 @@ _STAMP = "%Y-%m-%d_%H-%M-%S"
 
 
 def register_resolvers() -> None:
-    """Make `${project_root:}`, `${run_dir:...}` and `${leaf:PATH,WITHOUT}`, a path's last name, known to the config."""
+    """Make known to the config: `${project_root:}`, `${run_dir:...}`, `${record_id:FOLDER}`, the name of a run's record
+    with a tracker, and `${leaf:PATH,WITHOUT}`, a path's last name."""
     OmegaConf.register_new_resolver("project_root", lambda: str(PROJECT_ROOT), replace=True)
     OmegaConf.register_new_resolver("run_dir", run_dir, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("record_id", record_id, replace=True)
     OmegaConf.register_new_resolver("leaf", lambda path, without: Path(path).name if path else without, replace=True)
 
 
@@ -38,6 +41,11 @@ def run_dir(runs: str, name: str, ckpt_path: str | None) -> str:
     if ckpt_path == "last" and (found := newest_checkpoint(Path(runs) / name)):
         return str(found.parent.parent)
     return str(Path(runs) / name / datetime.datetime.now().strftime(_STAMP))
+
+
+def record_id(folder: str) -> str:
+    """The same for a run that goes on in its folder, so that its record goes on too."""
+    return hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:12]
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

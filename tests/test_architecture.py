@@ -26,10 +26,13 @@ ROOMS = [
     ["outputs", "submit_check", "cache"],
     ["data", "model"],
     ["inference", "thresholds"],
-    ["module"],
+    ["module", "soup"],
+    ["tuned", "sweep", "hydra_app"],
+    ["ladder"],
     ["report"],
+    ["tracking"],
     ["callbacks"],
-    ["tuned", "sweep", "hydra_app", "training", "commands"],
+    ["training", "commands"],
     ["sources"],
     ["cli", "prediction"],
     ["tuning"],
@@ -41,8 +44,8 @@ HOMES = {
     "mmcv": r"model/",
     "mmengine": r"model/",
     "hydra": r"(hydra_app|sweep|training|sources|prediction|tuning)\.py",
-    "omegaconf": r"(hydra_app|sweep|tuned|training|sources|prediction|tuning)\.py",
-    "pytorch_lightning": r"(data/datamodule|module|training|sources|prediction|tuning)\.py|callbacks/",
+    "omegaconf": r"(hydra_app|ladder|sweep|tuned|training|sources|prediction|tuning)\.py",
+    "pytorch_lightning": r"(data/datamodule|module|tracking|training|sources|prediction|tuning)\.py|callbacks/",
 }
 
 

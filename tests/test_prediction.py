@@ -165,6 +165,12 @@ def test_other_thresholds_need_no_model_and_other_models_another_folder(run, pic
             ["ensemble.members=[RUN/checkpoints/epoch0.ckpt,OTHER]"],
             r"has 3 classes, .*other\.ckpt 2; .* \[31\]",
         ),
+        (["ensemble=soup", "ensemble.members=[RUN/checkpoints/epoch0.ckpt]"], "an average needs two checkpoints"),
+        (["ensemble=soup", "ensemble.members=[RUN/checkpoints/epoch0.ckpt,OTHER]"], "has another classes than"),
+        (
+            ["ensemble=soup", "ensemble.members=[RUN/checkpoints/epoch0.ckpt,RUN/checkpoints/epoch1.ckpt]"],
+            "ensemble=soup needs the data that a run was trained on; give ensemble.run=FOLDER",
+        ),
         (["ensemble.run=RUN", "output=png"], "output=png: give one or more of csv, coco, masks"),
         (["ensemble.run=RUN", "data.images=all"], "data.images=all: give test, val, test_fold"),
         (["ensemble.run=RUN", "data.root=EMPTY"], "no images. Give data.root=FOLDER"),
@@ -181,17 +187,65 @@ def test_a_mistake_is_told(run, pictures, tmp_path, options, told):
         predict(tmp_path, *words)
 
 
-def test_the_images_that_a_run_held_out(run, wardrobe, tmp_path):
-    """As tuning needs them: the folds that the run did not train on, with the run's own options, and their truth."""
+def trained_on(run, wardrobe):
+    """The folder as train.py leaves it: the config, and a third of the images validated, another kept to test."""
     from fashion_hydra.data.kaggle import read_records
 
     with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
         words = ["experiment=demo", f"data.root={wardrobe}", "name=x", "paths.output_dir=x", "data.fold=1"]
-        cfg = compose("train", overrides=[*words, "data.test_fold=2"])
+        cfg = compose("train", overrides=[*words, "data.test_fold=2", "classes.train=[6,23,31]"])
     ids = read_records(wardrobe)[0].image_ids.tolist()
     (run / ".hydra").mkdir(exist_ok=True)
     OmegaConf.save(cfg, run / ".hydra" / "config.yaml")
     (run / "split.csv").write_text("ImageId,fold\n" + "".join(f"{n},{i % 3}\n" for i, n in enumerate(ids)))
+    return cfg, ids
+
+
+def test_a_soup_is_the_mean_with_batch_norms_of_its_own(run, wardrobe, tmp_path):
+    """Against torch's own averaging and its update of batch norms, on the same batches."""
+    from itertools import islice
+
+    from torch.optim.swa_utils import update_bn
+
+    from fashion_hydra.model.checkpoint import load_member
+    from fashion_hydra.sources import data_of
+
+    trained_on(run, wardrobe)
+    options = [f"ensemble.run={run}", "ensemble=soup", "ensemble.soup_batches=2", "data.limit=2", "data.images=val"]
+    out = predict(tmp_path, *options)
+    manifest = json.loads((out / "candidates" / "manifest.json").read_text())
+    [(name, _)] = manifest["members"]
+    made = load_member(run / "checkpoints" / name).detector
+    kept = [load_member(run / "checkpoints" / f"epoch{i}.ckpt").detector for i in range(3)]
+
+    class Step(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.detector = kept[0]
+
+        def forward(self, batch):
+            self.detector.loss(batch)
+
+    weights = [dict(d.named_parameters()) for d in kept]
+    for key, value in made.named_parameters():
+        mean = sum(w[key].detach().double() for w in weights) / 3
+        assert torch.allclose(value.double(), mean, atol=1e-7), key
+    with torch.no_grad():
+        for key, value in kept[0].named_parameters():
+            value.copy_(dict(made.named_parameters())[key])
+    torch.manual_seed(0)
+    update_bn(islice(data_of(run, None, "this").train_dataloader(), 2), Step())
+    for (key, wanted), value in zip(kept[0].named_buffers(), made.buffers(), strict=True):
+        assert torch.allclose(value, wanted, atol=1e-6), key
+    assert float(dict(made.named_buffers())["net.backbone.bn1.running_mean"].abs().max()) > 0
+    before = (run / "checkpoints" / name).stat().st_mtime_ns
+    predict(tmp_path, *options)
+    assert (run / "checkpoints" / name).stat().st_mtime_ns == before
+
+
+def test_the_images_that_a_run_held_out(run, wardrobe, tmp_path):
+    """As tuning needs them: the folds that the run did not train on, with the run's own options, and their truth."""
+    cfg, ids = trained_on(run, wardrobe)
     everything = read_masks(wardrobe / "train.csv")
     for images, fold in (("val", 1), ("test_fold", 2)):
         out = predict(tmp_path, f"ensemble.run={run}", f"data.images={images}", out=images)

@@ -83,7 +83,7 @@ def read_source(source: Source, *, decode: bool = False) -> tuple[Records, list[
         "images": hashlib.sha256(json.dumps(sorted(listing.items())).encode()).hexdigest(),
     }
     manifest = json.loads(json.dumps(manifest))
-    with locked(target.with_suffix(".lock")):
+    with locked(target):
         if not _is_current(target, manifest, decode=decode):
             _build(source, target, {**manifest, "decoded": decode}, listing, decode=decode)
         return open_records(target), read_faults(target / "faults.csv")

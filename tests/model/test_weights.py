@@ -413,3 +413,5 @@ def test_weights_for_other_pixels_are_refused_and_the_remedy_named(tmp_path, sou
         )
         with pytest.raises(UserError, match=told):
             load_weights(detector_of(46, 2, *CAFFE), file, EVERYTHING)
+        with pytest.raises(Exception, match=told):  # Hydra's, around the same
+            detector_of(46, 2, *CAFFE, f"model.backbone.weights={file}")
