@@ -17,6 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 ROOMS = [
     ["errors"],
     ["files"],
+    ["download"],
     ["rle", "tables"],
     ["structures", "schedule"],
     ["merging"],

@@ -10,6 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from fashion_hydra.errors import UserError
+from fashion_hydra.files import sha256_of
 from fashion_hydra.hydra_app import PROJECT_ROOT, register_resolvers, run_dir
 
 SMALL = [
@@ -234,6 +235,62 @@ def test_debug_shows_the_traceback(tmp_path):
 def test_a_checkpoint_of_another_class_set_is_refused(wardrobe, tmp_path, whole):
     with pytest.raises(UserError, match=r"was trained on \d+ classes .* this run has 33"):
         run(tmp_path, wardrobe, "classes=no_attributes", f"ckpt_path={whole[1]}")
+
+
+def started(folder, data, *overrides):
+    """The module as training would begin, and what was said of its weights."""
+    from fashion_hydra.training import assemble
+
+    register_resolvers()
+    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", overrides=[*SMALL, f"data.root={data}", f"paths.output_dir={folder}", *overrides])
+    return assemble(cfg).module.detector
+
+
+def test_training_starts_from_given_weights(wardrobe, tmp_path, whole, caplog):
+    """The losses of the first steps show that the weights are in use; those of a model from scratch are higher."""
+    sum_of_file = sha256_of(whole[1])
+    given = [f"weights={whole[1]}", f"weights_sha256={sum_of_file}", "model.backbone.frozen_stages=1"]
+    with caplog.at_level("INFO"):
+        losses, checkpoint = run(tmp_path, wardrobe, *given, "schedule.epochs=1", "+trainer.limit_train_batches=1")
+    assert "the frozen layers stay random" not in caplog.text
+    assert f"weights        {whole[1]}: " in caplog.text
+    assert losses[0] < whole[0][0]
+    before, after = (torch.load(path, weights_only=True)["state_dict"] for path in (whole[1], checkpoint))
+    assert torch.equal(before["detector.net.backbone.conv1.weight"], after["detector.net.backbone.conv1.weight"])
+
+
+def test_weights_of_fewer_classes_lose_no_row_that_is_shared(wardrobe, tmp_path, whole):
+    theirs = torch.load(whole[1], weights_only=True)
+    ids = theirs["classes"]["ids"]
+    detector = started(tmp_path, wardrobe, f"weights={whole[1]}", f"classes.train=[{ids[4]},{ids[1]}]")
+    for name in ("roi_head.bbox_head.0.fc_cls.weight", "roi_head.mask_head.2.conv_logits.bias"):
+        mine = detector.net.state_dict()[name]
+        assert torch.equal(mine[:2], theirs["state_dict"][f"detector.net.{name}"][[4, 1]])
+
+
+def test_weights_are_not_read_when_a_run_goes_on(wardrobe, tmp_path, whole, caplog):
+    detector = started(tmp_path, wardrobe, f"ckpt_path={whole[1]}", "weights=nowhere.pth")
+    assert "weights=nowhere.pth is not read: ckpt_path goes on from weights of its own" in caplog.text
+    assert str(whole[1]) in detector.origin
+
+
+def test_weights_take_the_place_of_the_backbones_own(wardrobe, tmp_path, whole):
+    started(tmp_path, wardrobe, f"weights={whole[1]}", "model.backbone.weights=nowhere.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["weights=nowhere.pth"], "nowhere.pth: no such file"),
+        (["weights=CHECKPOINT", f"weights_sha256={'0' * 64}"], "its sha256 is .* instead of 0000"),
+        (["weights=CHECKPOINT", "model.backbone.depth=34"], "weights=.* does not fit this model in 80 tensors"),
+        (["weights=http://127.0.0.1:9/x.pth"], "http://127.0.0.1:9/x.pth: .*refused"),
+    ],
+)
+def test_weights_that_cannot_be_used(wardrobe, tmp_path, whole, given, told):
+    with pytest.raises(UserError, match=told):
+        started(tmp_path, wardrobe, *[word.replace("CHECKPOINT", str(whole[1])) for word in given])
 
 
 def test_help_says_how(tmp_path):

@@ -60,6 +60,8 @@ class Detector(nn.Module):
 
     mean: Tensor
     std: Tensor
+    origin = "none: from scratch"
+    """Of the weights, as told to people."""
 
     def __init__(
         self, net: HybridTaskCascade, *, mean: Sequence[float], std: Sequence[float], channel_order: str
