@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fashion_hydra.cache import file_digest
 from fashion_hydra.errors import UserError
-from fashion_hydra.files import locked, whole
+from fashion_hydra.files import locked, sha256_of, whole
 from fashion_hydra.model.checkpoint import member_of, read_checkpoint
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.structures import Batch
@@ -41,7 +40,7 @@ def make_soup(
     """
     if len(paths) < 2:
         raise UserError(f"ensemble.members={[str(path) for path in paths]}: an average needs two checkpoints or more")
-    recipe = f"{count} {seed} {' '.join(sorted(file_digest(path) for path in paths))}"
+    recipe = f"{count} {seed} {' '.join(sorted(sha256_of(path) for path in paths))}"
     made = paths[0].with_name(f"soup-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.ckpt")
     with locked(made):
         if made.is_file():

@@ -11,12 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from fashion_hydra.cache import CandidateCache, Manifest, file_digest, fingerprint
+from fashion_hydra.cache import CandidateCache, Manifest, fingerprint
 from fashion_hydra.data.classes import ClassSet, find_category
 from fashion_hydra.data.datamodule import FashionDataModule
 from fashion_hydra.data.listing import Listing, list_folder, list_records
 from fashion_hydra.data.truth import truth_on_grid
 from fashion_hydra.errors import UserError
+from fashion_hydra.files import sha256_of
 from fashion_hydra.hydra_app import build, build_postprocess
 from fashion_hydra.merging import Merging, feature_bytes
 from fashion_hydra.model.checkpoint import Member, best_checkpoints, check_same_classes, load_member
@@ -85,7 +86,7 @@ def assemble(cfg: DictConfig) -> Prediction:
     merging = build(Merging, cfg.inference, "inference")
     scales = scales_of(cfg.tta, members)
     drop = named_categories(cfg.classes.drop, classes, "classes.drop")
-    digests = tuple((member.path.name, file_digest(member.path)) for member in members)
+    digests = tuple((member.path.name, sha256_of(member.path)) for member in members)
     postprocess = fill_in(cfg.postprocess, digests, Path(cfg.paths.tuned))
     rule = build_postprocess(postprocess, ClassSet(classes.ids, classes.names, drop))
     manifest = Manifest(
