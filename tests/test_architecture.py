@@ -22,6 +22,7 @@ ROOMS = [
     ["structures", "schedule"],
     ["merging"],
     ["pasting", "expected"],
+    ["steps"],
     ["metric", "postprocess", "submission", "coco"],
     ["outputs", "submit_check", "cache"],
     ["data", "model"],

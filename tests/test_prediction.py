@@ -258,6 +258,45 @@ def test_the_images_that_a_run_held_out(run, wardrobe, tmp_path):
         predict(tmp_path, f"ensemble.run={run}", "data.images=test_fold", out="none")
 
 
+def test_the_ladder_is_walked_rung_by_rung(run, wardrobe, tmp_path, monkeypatch, capsys):
+    """In this process; what a rung scores is what scoring its submission gives, and candidates are predicted once."""
+    from fashion_hydra import ladder
+    from fashion_hydra.cli import main
+    from fashion_hydra.submission import score_files
+
+    trained_on(run, wardrobe)
+    asked = []
+
+    def in_this_process(command, check):
+        asked.append(command[2:])
+        words = [word for word in command[2:] if not word.startswith("out=")]
+        [out] = [word.removeprefix("out=") for word in command if word.startswith("out=")]
+        predict(tmp_path, *words, out=out)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(ladder.subprocess, "run", in_this_process)
+    out = tmp_path / "walked"
+    words = ["ladder", str(run), "--images", "val", "--out", str(out), "--rungs", "1,2_thresholds,4"]
+    assert main([*words, "--set", "data.limit=4"]) == 0
+    assert [words[0] for words in asked] == [
+        f"experiment=ladder/{n}" for n in ("1_default", "2_thresholds", "4_ensemble")
+    ]
+    assert sorted(p.name for p in (out / "candidates").iterdir()) == ["single-own", "top3-multi"]
+    rows = rows_of(out / "ladder.csv")
+    assert [row["leaderboard"] for row in rows] == ["0.21913", "0.30011", "0.31626"]
+    for row in rows:
+        score, _ = score_files(out / row["name"] / "truth.csv", out / row["name"] / "submission.csv")
+        assert float(row["score"]) == pytest.approx(score.value, abs=1e-6)
+        assert (row["images"], float(row["low"]) <= score.value <= float(row["high"])) == ("4", True)
+    assert float(rows[1]["gain"]) == pytest.approx(float(rows[1]["score"]) - float(rows[0]["score"]), abs=2e-6)
+    with Image.open(out / "ladder.png") as picture:
+        assert picture.width > 500
+    assert main([*words[:-1], "9"]) == 2
+    assert "--rungs 9: no such recipe; there are 1_default" in capsys.readouterr().err
+    assert main(["ladder", str(tmp_path)]) == 2
+    assert "--truth: the test images' true masks are needed" in capsys.readouterr().err
+
+
 def command(run, pictures, out, *more):
     script = [sys.executable, str(PROJECT_ROOT / "predict.py"), *SMALL, f"ensemble.run={run}", f"data.root={pictures}"]
     return [*script, f"out={out}", "tta=multi", *more]
