@@ -15,6 +15,7 @@ SMALL = {
     "samples": ["--rounds", "1", "--photos", "2"],
     "submission_path": ["--images", "1", "--candidates", "20", "--rounds", "1"],
     "threshold_search": ["--images", "4", "--grid", "2", "2", "2", "--sample", "2", "2", "--rounds", "1"],
+    "train_step": ["--rounds", "1", "--steps", "3", "--skip", "1", "--images", "1", "--size", "96"],
     "worker_memory": ["--images", "40", "--masks", "200", "--workers", "2"],
 }
 
