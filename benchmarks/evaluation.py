@@ -52,7 +52,7 @@ def pycocotools_ap(truth: Truth, found: Mapping[str, Detections]) -> dict[str, f
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return dict(zip(coco.NAMES[:3], evaluation.stats.tolist(), strict=False))
+    return dict(zip(("AP", "AP50", "AP75"), evaluation.stats.tolist(), strict=False))
 
 
 def main() -> None:
