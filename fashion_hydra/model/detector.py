@@ -31,12 +31,16 @@ as many sizes as images have numbers of objects, memory would grow with the numb
 class PreciseRoIExtractor(SingleRoIExtractor):
     """mmdet's extractor with the boxes left in float32: bf16 would move them by up to four pixels."""
 
+    def reads_channels_last(self, device: torch.device) -> bool:
+        """Whether pixels one after the other are what pooling is quick with; else each channel's."""
+        return self.roi_layers[0].sampling_ratio > 0 and device.type != "cuda"
+
     def forward(self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None = None) -> Tensor:
         """Pool (K, 5) boxes, batch index first, from the pyramid: (K, C, size, size)."""
         assert roi_scale_factor is None, "not used by Hybrid Task Cascade"
         levels = self.map_roi_levels(rois, len(feats))
         size, samples = self.roi_layers[0].output_size, self.roi_layers[0].sampling_ratio
-        if samples > 0 and not rois.is_cuda:
+        if self.reads_channels_last(rois.device):
             return pyramid_roi_align(feats, rois, levels, strides=self.featmap_strides, size=size[0], samples=samples)
         pooled = feats[0].new_zeros((len(rois), self.out_channels, *size))
         for level, (layer, feature) in enumerate(zip(self.roi_layers, feats, strict=True)):
@@ -121,6 +125,8 @@ class Detector(nn.Module):
     def features(self, images: Tensor, sizes: Sequence[Size]) -> tuple[Tensor, ...]:
         """The feature pyramid of padded images: uint8 (B, 3, H, W) -> five of (B, C, H / stride, W / stride)."""
         made = self.net.extract_feat(self.normalise(images, sizes))
+        if self.net.roi_head.mask_roi_extractor[-1].reads_channels_last(images.device):
+            return tuple(made)
         return tuple(level.contiguous() for level in made)  # once, or RoIAlign would do it in each stage
 
     def propose(self, features: Sequence[Tensor], sizes: Sequence[Size]) -> list[tuple[Tensor, Tensor]]:
