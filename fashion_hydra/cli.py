@@ -16,6 +16,7 @@ COMMANDS = {
     "eda": "write a page about a data set: classes, sizes, samples with masks, augmented samples",
     "submit-check": "find everything in a submission that is against the competition's rules",
     "compare": "score tuned rules on predicted images with known truth",
+    "report": "write one page about runs, thresholds and predictions, with a gallery of errors",
     "score": "print the competition score of a submission",
 }
 

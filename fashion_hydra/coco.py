@@ -4,6 +4,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from faster_coco_eval import COCO, COCOeval_faster
 from pycocotools import mask as coco_mask
 
@@ -22,6 +24,13 @@ def mask_ap(
         found: image id -> detections on the same frame as the image's truth.
         labels: number of classes.
     """
+    return mask_ap_by_class(truth, found, labels=labels)[0]
+
+
+def mask_ap_by_class(
+    truth: Mapping[str, Sequence[tuple[int, dict[str, Any]]]], found: Mapping[str, Detections], *, labels: int
+) -> tuple[dict[str, float], npt.NDArray[np.float64]]:
+    """What `mask_ap` gives, and AP of each class: (labels,), NaN for classes that the truth does not have."""
     images = {image_id: number for number, image_id in enumerate(truth, start=1)}
     annotations = [
         {
@@ -40,8 +49,10 @@ def mask_ap(
         for image_id, detections in found.items()
         for label, score, rle in zip(detections.labels, detections.scores, detections.masks, strict=True)
     ]
+    of_class = np.full(labels, np.nan)
+    of_class[[int(a["category_id"]) for a in annotations]] = 0.0  # type: ignore[call-overload]
     if not annotations or not results:
-        return dict.fromkeys(NAMES, 0.0)
+        return dict.fromkeys(NAMES, 0.0), of_class
     dataset = {
         "images": [
             {"id": images[image_id], "height": height, "width": width}
@@ -57,4 +68,9 @@ def mask_ap(
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
-    return {name: max(0.0, float(value)) for name, value in zip(NAMES, evaluation.stats, strict=False)}
+    # precision: (IoU thresholds, recalls, classes, areas, numbers of detections), -1 where there is no truth
+    precision = np.asarray(evaluation.eval["precision"])[:, :, :, 0, -1]
+    known = precision[0, 0] > -1
+    of_class[known] = precision[:, :, known].mean(axis=(0, 1))
+    stats = {name: max(0.0, float(value)) for name, value in zip(NAMES, evaluation.stats, strict=False)}
+    return stats, of_class
