@@ -2,20 +2,20 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from faster_coco_eval import COCO, COCOeval_faster
 from pycocotools import mask as coco_mask
 
+from fashion_hydra.rle import CocoRLE
 from fashion_hydra.structures import Detections
 
 NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 
 
 def mask_ap(
-    truth: Mapping[str, Sequence[tuple[int, dict[str, Any]]]], found: Mapping[str, Detections], *, labels: int
+    truth: Mapping[str, Sequence[tuple[int, CocoRLE]]], found: Mapping[str, Detections], *, labels: int
 ) -> dict[str, float]:
     """COCO's AP of masks, averaged over the classes that the truth has; 0 where it has none.
 
@@ -28,7 +28,7 @@ def mask_ap(
 
 
 def mask_ap_by_class(
-    truth: Mapping[str, Sequence[tuple[int, dict[str, Any]]]], found: Mapping[str, Detections], *, labels: int
+    truth: Mapping[str, Sequence[tuple[int, CocoRLE]]], found: Mapping[str, Detections], *, labels: int
 ) -> tuple[dict[str, float], npt.NDArray[np.float64]]:
     """What `mask_ap` gives, and AP of each class: (labels,), NaN for classes that the truth does not have."""
     images = {image_id: number for number, image_id in enumerate(truth, start=1)}
@@ -50,7 +50,7 @@ def mask_ap_by_class(
         for label, score, rle in zip(detections.labels, detections.scores, detections.masks, strict=True)
     ]
     of_class = np.full(labels, np.nan)
-    of_class[[int(a["category_id"]) for a in annotations]] = 0.0  # type: ignore[call-overload]
+    of_class[[int(a["category_id"]) for a in annotations]] = 0.0
     if not annotations or not results:
         return dict.fromkeys(NAMES, 0.0), of_class
     dataset = {

@@ -143,8 +143,8 @@ def _about(analysis: "Analysis", photos: "Photos") -> list[str]:
     if absent := [image.name for image in analysis.images if photos.find(image.answer or image.name) is None]:
         where = ", ".join(map(str, photos.folders)) or "nothing says where"
         notes.append(
-            f"{len(absent)} of {images} photos not found, first {absent[0]} (looked in: {where}); their masks are shown "
-            "on grey. Give --images FOLDER"
+            f"{len(absent)} of {images} photos not found, first {absent[0]} (looked in: {where}); the gallery shows "
+            "their masks on grey. Give --images FOLDER"
         )
     return notes
 

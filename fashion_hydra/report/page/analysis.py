@@ -165,9 +165,7 @@ def _loosest(answers: Answers) -> Postprocess:
     return replace(COCO_RULE, score_thr=max(COCO_RULE.score_thr, manifest.score_floor), iou_thr=iou_thr)
 
 
-def _confidence(
-    masks: Sequence[OneMask], candidates: Candidates | None, answers: Answers
-) -> tuple[float | None, ...]:
+def _confidence(masks: Sequence[OneMask], candidates: Candidates | None, answers: Answers) -> tuple[float | None, ...]:
     """Scores of the answer's masks: of those that the rule makes of the candidates, the ones that are the same."""
     if candidates is None or answers.rule is None or answers.cache is None or not masks:
         return (None,) * len(masks)

@@ -31,7 +31,8 @@ def _line(name: str, points: Sequence[tuple[int, float]]) -> Curve:
 
 
 def _curves(title: str, lines: Sequence[Curve]) -> Markup:
-    x = counting_axis("step", float(max(line.x.max() for line in lines)))
+    last = float(max(line.x.max() for line in lines))
+    x = Axis("step", 0, max(last, 1.0), [tick for tick in counting_axis("", last).ticks if tick[0] <= last])
     y = decimal_axis("", 0.0, float(max(line.y.max() for line in lines)))
     told = "; ".join(f"{line.name.rpartition(' ')[0]} from {line.y[0]:.3g} to {line.y[-1]:.3g}" for line in lines)
     return Markup(curves(lines, x, y, label=f"{title} over the training steps: {told}."))

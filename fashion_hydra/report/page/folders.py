@@ -83,8 +83,7 @@ def read_training(folder: Path) -> TrainingRun:
     for file in files:
         steps = points_of(file)
         first = min((step for of_metric in steps.values() for step in of_metric), default=0)
-        for name in points:
-            points[name] = {step: value for step, value in points[name].items() if step < first}
+        points = {name: {s: v for s, v in of_metric.items() if s < first} for name, of_metric in points.items()}
         for name, of_metric in steps.items():
             points.setdefault(name, {}).update(of_metric)
     config = read_config(folder)

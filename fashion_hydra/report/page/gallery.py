@@ -66,10 +66,10 @@ def gallery_images(
     for image in tqdm(analysis.images, desc=desc, unit=" images", disable=None):
         predicted = listed(analysis.answers.predicted[image.answer]) if image.answer is not None else []
         true = listed(analysis.answers.truth[image.name])
-        masks = [
-            *_masks("prediction", predicted, image.predicted, image.confidence, place),
-            *_masks("truth", true, image.true, (None,) * len(true), place),
-        ]
+        found = list(_masks("prediction", predicted, image.predicted, image.confidence, place))
+        lost = list(_masks("truth", true, image.true, (None,) * len(true), place))
+        found.sort(key=lambda mask: -(mask["score"] or 0))
+        lost.sort(key=lambda mask: -mask["area"])
         photo, fault, (height, width) = _photo(photos, image)
         entry = {
             "id": image.name,
@@ -82,7 +82,7 @@ def gallery_images(
             "true": len(true),
             "predicted": len(predicted),
         }
-        yield GalleryImage(entry, {"photo": photo, "fault": fault, "masks": masks})
+        yield GalleryImage(entry, {"photo": photo, "fault": fault, "masks": found + lost})
 
 
 def _kinds(image: JudgedImage) -> dict[str, int]:

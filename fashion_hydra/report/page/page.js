@@ -151,6 +151,15 @@ function gallery() {
   for (const id of ["sort", "class", "kind"]) $(id).addEventListener("change", update);
   $("text").addEventListener("input", update);
 
+  for (const link of document.querySelectorAll("a[data-show-class], a[data-show-kind]")) {
+    link.addEventListener("click", () => {
+      $("class").value = link.dataset.showClass ?? "";
+      $("kind").value = link.dataset.showKind ?? "";
+      $("text").value = "";
+      update();
+    });
+  }
+
   // ---- what is drawn --------------------------------------------------------------------------------------------
 
   function toggleClass(button, wanted) {

@@ -67,20 +67,20 @@ class Compared:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class in the tables.
+    """A class in the tables: a category's plain ClassId, or all its ClassIds with attributes together.
 
     Args:
-        class_id: attributes included.
         category: of it.
-        score: mean over the images that have it in truth or prediction.
-        images: how many these are.
+        with_attributes: whether it is the latter.
+        score: mean over the pairs of an image and a ClassId that is in its truth or prediction.
+        images: how many pairs these are.
         ap: COCO's AP; None where attributes are part of the class, and without candidates.
         tally: of its masks.
         threshold: the score from which it is answered, in words where it is no number.
     """
 
-    class_id: str
     category: Category
+    with_attributes: bool
     score: float
     images: int
     ap: float | None
@@ -89,8 +89,8 @@ class ClassRow:
 
     @property
     def name(self) -> str:
-        """For a person; the ClassId where it has attributes."""
-        return f"{self.category.name} ({self.class_id})" if "_" in self.class_id else self.category.name
+        """For a person."""
+        return self.category.name
 
 
 def write_page(path: Path, content: Content) -> None:
@@ -125,6 +125,7 @@ def _values(content: Content) -> dict[str, Any]:
         "rows": _class_rows(first, categories) if first else [],
         "total": Tally.total(first.tallies.values()) if first else Tally.empty(),
         "categories": categories,
+        "place": {category.id: place for place, category in enumerate(categories)},
         "palette": [{"name": category.name, "colour": category.colour} for category in categories],
         "images": _images(first, content.photos, categories, index) if first else iter(()),
         "index": index,
@@ -152,17 +153,27 @@ def _images(
 
 def _class_rows(analysis: Analysis, categories: Sequence[Category]) -> list[ClassRow]:
     """The classes, those with the most true masks first."""
+    groups: dict[tuple[int, bool], list[str]] = {}
+    for class_id in analysis.tallies:
+        groups.setdefault((category_of(class_id), "_" in class_id), []).append(class_id)
     by_id = {category.id: category for category in categories}
     manifest = analysis.answers.cache.manifest if analysis.answers.cache is not None else None
     label_of = {category: label for label, category in enumerate(manifest.class_ids)} if manifest else {}
     rows = []
-    for class_id, tally in analysis.tallies.items():
-        category, summary = category_of(class_id), analysis.score.per_class[class_id]
-        plain = "_" not in class_id
-        label = label_of.get(category) if plain else None
-        threshold = _threshold(analysis.answers.rule, label) if manifest else "not known"
-        ap = analysis.class_ap.get(category) if plain else None
-        rows.append(ClassRow(class_id, by_id[category], summary.score, summary.n_images, ap, tally, threshold))
+    for (category, with_attributes), class_ids in groups.items():
+        summaries = [analysis.score.per_class[class_id] for class_id in class_ids]
+        images = sum(summary.n_images for summary in summaries)
+        label = None if with_attributes else label_of.get(category)
+        row = ClassRow(
+            category=by_id[category],
+            with_attributes=with_attributes,
+            score=sum(summary.score * summary.n_images for summary in summaries) / images,
+            images=images,
+            ap=None if with_attributes else analysis.class_ap.get(category),
+            tally=Tally.total(analysis.tallies[class_id] for class_id in class_ids),
+            threshold=_threshold(analysis.answers.rule, label) if manifest else "not known",
+        )
+        rows.append(row)
     return sorted(rows, key=lambda row: (-row.tally.true.total(), -row.tally.predicted.total(), row.category.id))
 
 
