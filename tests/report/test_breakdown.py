@@ -69,6 +69,8 @@ def test_ious_are_those_of_the_masks_that_decide():
     )
     assert [j.iou for j in found] == pytest.approx([10 / 12, 2 / 28, 1.0, 2 / 100])
     assert [j.iou for j in lost] == pytest.approx([10 / 12, 2 / 28, 2 / 100])
+    assert [j.partner for j in found] == [0, -1, 0, -1]
+    assert [j.partner for j in lost] == [0, -1, -1]
 
 
 def random_masks(rng, count):

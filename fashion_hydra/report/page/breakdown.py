@@ -54,10 +54,12 @@ class Judgement:
     Args:
         kind: one of the module's kinds.
         iou: with the mask that made it so; for `background` and `missed` the highest with any mask of its ClassId.
+        partner: place of the mask that made it so among those of the other side; -1 for those two kinds.
     """
 
     kind: str
     iou: float
+    partner: int = -1
 
 
 def judge_image(
@@ -93,7 +95,7 @@ def _judge_prediction(
     row: int, iou_NM: npt.NDArray, inside_NM: npt.NDArray, same_NM: npt.NDArray, hit_of: dict[int, int]
 ) -> Judgement:
     if row in hit_of:
-        return Judgement(HIT, float(iou_NM[row, hit_of[row]]))
+        return Judgement(HIT, float(iou_NM[row, hit_of[row]]), hit_of[row])
     iou, inside, same = iou_NM[row], inside_NM[row], same_NM[row]
     had = np.isin(np.arange(len(iou)), list(hit_of.values()))
     for kind, able in (
@@ -102,7 +104,7 @@ def _judge_prediction(
         (POOR_MASK, same & (iou > NEAR_IOU)),
     ):
         if able.any():
-            return Judgement(kind, float(iou[able].max()))
+            return _nearest(kind, iou, able)
     return Judgement(BACKGROUND, float(iou[same].max(initial=0.0)))
 
 
@@ -111,14 +113,20 @@ def _judge_truth(
 ) -> Judgement:
     iou, same = iou_NM[:, column], same_NM[:, column]
     if column in true_of:
-        return Judgement(HIT, float(iou[true_of[column]]))
+        return Judgement(HIT, float(iou[true_of[column]]), true_of[column])
     for kind, able in (
         (WRONG_CLASS, ~same & (kinds == WRONG_CLASS) & (iou > HIT_IOU)),
         (POOR_MASK, same & (kinds == POOR_MASK) & (iou > NEAR_IOU)),
     ):
         if able.any():
-            return Judgement(kind, float(iou[able].max()))
+            return _nearest(kind, iou, able)
     return Judgement(MISSED, float(iou[same].max(initial=0.0)))
+
+
+def _nearest(kind: str, iou: npt.NDArray, able: npt.NDArray) -> Judgement:
+    """A judgement because of the mask with the highest IoU among those that are able to make it so."""
+    partner = int(np.where(able, iou, -1.0).argmax())
+    return Judgement(kind, float(iou[partner]), partner)
 
 
 @dataclass

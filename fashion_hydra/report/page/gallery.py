@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from fashion_hydra.errors import UserError
 from fashion_hydra.report.page.analysis import Analysis, JudgedImage, category_of, listed
-from fashion_hydra.report.page.breakdown import FALSE_POSITIVES, HIT, MISSED, Judgement, OneMask
+from fashion_hydra.report.page.breakdown import FALSE_POSITIVES, HIT, MISSED, WRONG_CLASS, Judgement, OneMask
 from fashion_hydra.report.page.outlines import mask_path
 from fashion_hydra.report.page.photos import LONGEST_EDGE, Photos
 from fashion_hydra.report.pictures import colour
@@ -66,8 +66,8 @@ def gallery_images(
     for image in tqdm(analysis.images, desc=desc, unit=" images", disable=None):
         predicted = listed(analysis.answers.predicted[image.answer]) if image.answer is not None else []
         true = listed(analysis.answers.truth[image.name])
-        found = list(_masks("prediction", predicted, image.predicted, image.confidence, place))
-        lost = list(_masks("truth", true, image.true, (None,) * len(true), place))
+        found = list(_masks("prediction", predicted, image.predicted, image.confidence, true, place))
+        lost = list(_masks("truth", true, image.true, (None,) * len(true), predicted, place))
         found.sort(key=lambda mask: -(mask["score"] or 0))
         lost.sort(key=lambda mask: -mask["area"])
         photo, fault, (height, width) = _photo(photos, image)
@@ -97,14 +97,17 @@ def _masks(
     masks: Sequence[OneMask],
     judged: Sequence[Judgement],
     confidence: Sequence[float | None],
+    others: Sequence[OneMask],
     place: Mapping[int, int],
 ) -> Iterator[dict[str, Any]]:
     for (class_id, mask), verdict, score in zip(masks, judged, confidence, strict=True):
+        confused = verdict.kind == WRONG_CLASS
         yield {
             "side": side,
             "class": place[category_of(class_id)],
             "classId": class_id,
             "kind": verdict.kind,
+            "with": place[category_of(others[verdict.partner][0])] if confused else None,
             "iou": round(verdict.iou, 3),
             "score": None if score is None else round(score, 3),
             "area": int(coco_mask.area(mask)),

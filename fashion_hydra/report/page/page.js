@@ -83,7 +83,7 @@ function gallery() {
   function told(image) {
     const parts = Object.entries(image.kinds).map(([kind, n]) => {
       const part = make("span");
-      part.append(make("i", undefined, `dot ${className(kind)}`), `${n} ${kind}`);
+      part.append(make("i", undefined, `dot ${className(kind)}`), `${n} ${kind === "hit" && n > 1 ? "hits" : kind}`);
       return part;
     });
     return parts.length ? parts : [make("span", "no masks")];
@@ -212,7 +212,8 @@ function gallery() {
     const full = mask.classId.includes("_") ? ` (${mask.classId})` : "";
     swatch.style.background = palette[mask.class].colour;
     name.append(swatch, palette[mask.class].name + full);
-    kind.append(make("i", undefined, `dot ${className(mask.kind)}`), mask.kind);
+    const other = mask.with === null ? "" : ` (${palette[mask.with].name})`;
+    kind.append(make("i", undefined, `dot ${className(mask.kind)}`), mask.kind + other);
     line.append(make("td", mask.side), name, kind, make("td", mask.iou.toFixed(2), "n"),
       make("td", mask.score === null ? "–" : mask.score.toFixed(3), "n"), make("td", mask.area, "n"));
     const mark = (on) => {
