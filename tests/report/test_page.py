@@ -95,6 +95,12 @@ def test_images_are_sorted_and_filtered(open_page, made):
     page.select_option("#class", label=label)
     has = [n for n in sorted(by) if any(c.split("_")[0] == str(category) for c in (*truth[n], *found[n]))]
     assert names(page) == has != sorted(by)
+    page.select_option("#kind", "poor mask")
+    poor = page.evaluate("""() => [...document.querySelectorAll('script.image')].map((block, i) => [i, JSON.parse(
+        block.textContent).masks.some((mask) => mask.classId === "23" && mask.kind === "poor mask")])""")
+    assert names(page) == sorted(images[i]["id"] for i, has_it in poor if has_it)
+    assert 0 < len(names(page)) < len(has)
+    page.select_option("#kind", "")
     page.fill("#text", has[0][:9].upper())
     assert names(page) == [has[0]]
     page.fill("#text", "no such image")

@@ -1,7 +1,7 @@
 """What the gallery's script is given: the classes, and for each image its photo, outlines and judgements."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -79,6 +79,7 @@ def gallery_images(
             "height": height,
             "classes": sorted({place[category_of(class_id)] for class_id, _ in chain(predicted, true)}),
             "kinds": _kinds(image),
+            "where": _where(chain(found, lost)),
             "true": len(true),
             "predicted": len(predicted),
         }
@@ -90,6 +91,14 @@ def _kinds(image: JudgedImage) -> dict[str, int]:
     counts = Counter(judged.kind for judged in image.predicted)
     counts[MISSED] = sum(judged.kind == MISSED for judged in image.true)
     return {kind: counts[kind] for kind in (HIT, *FALSE_POSITIVES, MISSED) if counts[kind]}
+
+
+def _where(masks: Iterable[dict[str, Any]]) -> dict[str, list[int]]:
+    """Kind -> places of the classes that have masks of that kind, predicted or true."""
+    where: dict[str, set[int]] = {}
+    for mask in masks:
+        where.setdefault(mask["kind"], set()).add(mask["class"])
+    return {kind: sorted(places) for kind, places in where.items()}
 
 
 def _masks(

@@ -137,8 +137,10 @@ function gallery() {
   function update() {
     const kind = $("kind").value, text = $("text").value.trim().toLowerCase();
     const place = $("class").value === "" ? null : Number($("class").value);
-    shown = images.filter((image) => (place === null || image.classes.includes(place))
-      && (!kind || image.kinds[kind] > 0) && image.low.includes(text));
+    // With both, the class must have the error, not something else in the image.
+    const classes = (image) => (kind ? image.where[kind] ?? [] : image.classes);
+    shown = images.filter((image) => (place === null ? !kind || classes(image).length > 0 : classes(image).includes(place))
+      && image.low.includes(text));
     shown.sort(orders[$("sort").value]);
     cards.replaceChildren(...shown.map((image) => {
       if (!image.item) near.observe(shell(image));
