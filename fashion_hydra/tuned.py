@@ -131,7 +131,10 @@ def rule_in_force(folder: Path, classes: ClassSet, members: Sequence[tuple[str, 
     path = folder / ".hydra" / "config.yaml"
     if not path.is_file():
         return None
-    config = OmegaConf.load(path)
+    try:
+        config = OmegaConf.load(path)
+    except Exception as error:  # YAML has many words for what it cannot read
+        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())[:120]})") from error
     if not isinstance(config, DictConfig) or "postprocess" not in config:
         return None
     dropped = OmegaConf.select(config, "classes.drop") or []

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         title=args.title or folders[0].resolve().name,
         predictions=analyses,
         photos=photos,
-        names=_names(analyses, photos),
+        names=_names(analyses, [*photos.folders, *([args.truth] if args.truth else [])]),
         notes=notes,
         ladders=[read_ladder(folder) for folder in folders if "ladder" in kinds[folder]],
         tunings=[read_tuning(folder) for folder in folders if "tuning" in kinds[folder]],
@@ -149,15 +149,14 @@ def _about(analysis: "Analysis", photos: "Photos") -> list[str]:
     return notes
 
 
-def _names(analyses: "Sequence[Analysis]", photos: "Photos") -> dict[int, str]:
-    """Category id -> name, from the candidates, else from the label_descriptions.json beside the photos."""
+def _names(analyses: "Sequence[Analysis]", beside: Sequence[Path]) -> dict[int, str]:
+    """Category id -> name, from the candidates, else from a label_descriptions.json in or beside these."""
     from fashion_hydra.data.kaggle import read_labels
 
     names: dict[int, str] = {}
-    for folder in photos.folders:
-        for root in (folder, folder.parent):
-            if not names and (root / "label_descriptions.json").is_file():
-                names |= read_labels(root)[0]
+    for root in (root for path in beside for root in (path, path.parent)):
+        if not names and (root / "label_descriptions.json").is_file():
+            names |= read_labels(root)[0]
     for analysis in analyses:
         if (cache := analysis.answers.cache) is not None:
             names |= dict(zip(cache.manifest.class_ids, cache.manifest.class_names, strict=True))

@@ -1,5 +1,6 @@
 """A prediction of the embedded data set's images as predict.py leaves it, with errors of every kind."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fashion_hydra import rle
 from fashion_hydra.cache import CandidateCache, Manifest
@@ -83,3 +85,21 @@ def made(wardrobe, tmp_path_factory):
     about = {"members": [list(member) for member in members], "images": str(wardrobe / "train")}
     write_tuned(folder / "postprocess.yaml", RULE, classes, about)
     return Made(folder, wardrobe / "train", classes, members)
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory):
+    """A prediction's folder, its photos' folder, the name of a photo, and that of a class and of an image: HTML all."""
+    root = tmp_path_factory.mktemp("hostile")
+    photo, bad = '"><img src=x onerror=alert(1)>.jpg', "</script><script>alert(2)</script>"
+    folder, images = root / "<b>p", root / "photos"
+    folder.mkdir()
+    images.mkdir()
+    with (images / photo).open("wb") as stream:
+        Image.new("RGB", (40, 30)).save(stream, "JPEG")
+    (root / "label_descriptions.json").write_text(json.dumps({"categories": [{"id": 6, "name": bad}]}))
+    quoted = photo.replace('"', '""')
+    text = f'ImageId,EncodedPixels,ClassId\n"{quoted}",1 900,6\n{bad},1 9,6_28\n'
+    for name in ("truth.csv", "submission.csv"):
+        (folder / name).write_text(text)
+    return folder, images, photo, bad

@@ -48,14 +48,15 @@ def open_page(browser, file):
     """Opens the page in a window; afterwards nothing may have gone wrong or out."""
     contexts, wrong = [], []
 
-    def opened(width=1280, height=900, **options):
+    def opened(width=1280, height=900, *, shown=file, **options):
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: wrong.append(message.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("dialog", lambda dialog: wrong.append(dialog.message))
         page.on("request", lambda request: wrong.append(request.url) if request.url.startswith("http") else None)
-        page.goto(file.as_uri())
+        page.goto(shown.as_uri())
         return page
 
     yield opened
@@ -201,6 +202,18 @@ def test_a_phone_and_the_rules_of_accessibility(open_page, scheme):
         if v["impact"] in ("serious", "critical")
     ]
     assert bad == []
+
+
+def test_names_are_shown_as_they_are(open_page, hostile, tmp_path):
+    folder, images, photo, bad = hostile
+    out = tmp_path / "page.html"
+    assert main(["report", str(folder), "--images", str(images), "--title", bad, "--out", str(out)]) == 0
+    page = open_page(shown=out)
+    assert page.title() == f"{bad}: report"
+    assert names(page) == [photo, bad]
+    page.locator("#cards h3 button").first.click()
+    assert page.locator("#dialog-h").text_content() == photo
+    assert bad in page.locator("#dialog-masks td:nth-child(2)").first.text_content()
 
 
 def test_the_policy_lets_no_other_script_run_and_nothing_out(browser, file):

@@ -142,16 +142,8 @@ def test_a_gain_is_image_by_image(made):
     assert paired_difference(first, some) is None
 
 
-def test_hostile_names_stay_text(tmp_path, capsys):
-    photo, bad = '"><img src=x onerror=alert(1)>.jpg', "</script><script>alert(2)</script>"
-    folder, images = tmp_path / "<b>p", tmp_path / "photos"
-    images.mkdir()
-    Image.new("RGB", (40, 30)).save(images / "x.jpg")
-    (images / "x.jpg").rename(images / photo)
-    (tmp_path / "label_descriptions.json").write_text(json.dumps({"categories": [{"id": 6, "name": bad}]}))
-    quoted = '"' + photo.replace('"', '""') + '"'
-    text = HEADER + f"{quoted},1 900,6\n{bad},1 9,6_28\n"
-    write(folder, {"truth.csv": text, "submission.csv": text})
+def test_hostile_names_stay_text(hostile, capsys):
+    folder, images, photo, bad = hostile
     page, told = report(capsys, folder, "--images", images, "--title", bad)
     index, blocks = data_of(page)
     assert [image["id"] for image in index] == [photo, bad]
@@ -184,6 +176,7 @@ def test_scores_are_only_told_where_the_rule_makes_the_answer(made, tmp_path, ca
     (folder / "postprocess.yaml").write_text(rule.replace("mask_thr: 0.45", "mask_thr: 0.6"))
     page, told = report(capsys, folder)
     assert "do not make its submission.csv" in told
+    assert "Thresholds: not known" in page
     _, blocks = data_of(page)
     assert any(mask["score"] is None for b in blocks for mask in b["masks"] if mask["side"] == "prediction")
 
@@ -252,6 +245,7 @@ def test_the_rule_of_a_folder(made, tmp_path):
         ({"submission.csv": HEADER + "b.jpg,,23\n", "truth.csv": HEADER + "a.jpg,,23\n"}, "not in the truth"),
         ({"ladder.csv": "rung,name\n1,a\n"}, r"ladder\.csv: not as this software writes it \(KeyError\('change'\)\)"),
         ({"ladder.csv": "rung,name\n"}, r"ladder\.csv: .*no rows"),
+        ({"csv/version_0/metrics.csv": "step\n", ".hydra/config.yaml": "a: ["}, r"config\.yaml: not readable as YAML"),
         ({"methods.csv": "method\ngrid\n"}, r"methods\.csv: not as this software writes it"),
         ({"csv/version_0/metrics.csv": "step,train/loss\nx,1\n"}, r"metrics\.csv: not as this software writes it"),
     ],

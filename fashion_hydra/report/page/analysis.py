@@ -108,6 +108,11 @@ class Analysis:
         """Whether the scores of all predicted masks are known."""
         return all(value is not None for image in self.images for value in image.confidence)
 
+    @property
+    def rule(self) -> Postprocess | None:
+        """The rule in force: None too where the one that the folder tells does not make its answers."""
+        return self.answers.rule if self.confident else None
+
 
 def listed(masks: ClassMasks) -> list[OneMask]:
     """The masks of an image one after the other, as `JudgedImage` orders them."""

@@ -43,14 +43,22 @@ def kinds_of(folder: Path) -> list[str]:
 
 def read_config(folder: Path) -> Mapping[str, Any]:
     """The config that Hydra saved in a folder, as it was written; empty without one."""
-    path = folder / ".hydra" / "config.yaml"
+    return read_yaml(folder / ".hydra" / "config.yaml")
+
+
+def read_yaml(path: Path) -> Mapping[str, Any]:
+    """A mapping in a file; empty without a file or where it holds something else.
+
+    Raises:
+        UserError: it is no YAML.
+    """
     if not path.is_file():
         return {}
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())[:120]})") from error
-    return config if isinstance(config, dict) else {}
+    return values if isinstance(values, dict) else {}
 
 
 def value_at(config: Mapping[str, Any], key: str) -> Any:

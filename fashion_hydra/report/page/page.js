@@ -40,8 +40,8 @@ function gallery() {
 
   // ---- pictures -------------------------------------------------------------------------------------------------
 
-  function photoOf(data) {
-    if (data.photo === null) return make("span", data.fault);
+  function photoOf(data, side) {
+    if (data.photo === null) return make("span", side === "photo" ? data.fault : undefined);
     const photo = new Image();
     photo.alt = "";
     photo.decoding = "async";
@@ -72,7 +72,7 @@ function gallery() {
 
   function panels(data, wrap) {
     return ["photo", "truth", "prediction"].map((side) => {
-      const parts = [photoOf(data)];
+      const parts = [photoOf(data, side)];
       if (side !== "photo") parts.push(drawing(data.masks, side));
       return wrap(side, parts);
     });

@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from fashion_hydra.report.page.folders import read_config, value_at
+from fashion_hydra.report.page.folders import read_config, read_yaml, value_at
 from fashion_hydra.report.page.photos import Photos
 
 _TEST = ("test", "", "train", "images")
@@ -23,16 +21,10 @@ def photos_of(folder: Path) -> Photos:
     config = read_config(folder)
     below = _TEST if value_at(config, "data.images") == "test" else _TRAIN
     places = [Path(root) / name for root in _roots(config) for name in below]
-    if named := value_at(_read_rule(folder), "about.images"):
+    if named := value_at(read_yaml(folder / "postprocess.yaml"), "about.images"):
         places.insert(0, Path(named))
     bases = (Path(), *_started_in(folder))
     return Photos(list(dict.fromkeys(path for place in places for base in bases if (path := base / place).is_dir())))
-
-
-def _read_rule(folder: Path) -> dict[str, Any]:
-    path = folder / "postprocess.yaml"
-    values = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return values if isinstance(values, dict) else {}
 
 
 def _roots(config: Any) -> Iterator[str]:
@@ -51,7 +43,5 @@ def _roots(config: Any) -> Iterator[str]:
 
 def _started_in(folder: Path) -> list[Path]:
     """The folder that predict.py was started in, which relative paths of the config are meant from."""
-    path = folder / ".hydra" / "hydra.yaml"
-    values = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    started = value_at(values or {}, "hydra.runtime.cwd")
+    started = value_at(read_yaml(folder / ".hydra" / "hydra.yaml"), "hydra.runtime.cwd")
     return [Path(started)] if started else []

@@ -138,7 +138,7 @@ def _digest(script: str) -> str:
 
 def _compared(first: Analysis, analysis: Analysis) -> Compared:
     gain = None if analysis is first else paired_difference(first, analysis)
-    rule = analysis.answers.rule
+    rule = analysis.rule
     predicted = Tally.total(analysis.tallies.values()).predicted.total()
     return Compared(analysis, gain, "not known" if rule is None else describe_rule(rule), predicted)
 
@@ -171,7 +171,7 @@ def _class_rows(analysis: Analysis, categories: Sequence[Category]) -> list[Clas
             images=images,
             ap=None if with_attributes else analysis.class_ap.get(category),
             tally=Tally.total(analysis.tallies[class_id] for class_id in class_ids),
-            threshold=_threshold(analysis.answers.rule, label) if manifest else "not known",
+            threshold=_threshold(analysis.rule, label) if manifest else "not known",
         )
         rows.append(row)
     return sorted(rows, key=lambda row: (-row.tally.true.total(), -row.tally.predicted.total(), row.category.id))
