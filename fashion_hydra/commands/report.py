@@ -43,10 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read, judge, draw, write; then say where the page is."""
-    from fashion_hydra.report.page.folders import kinds_of, read_ladder, read_training, read_tuning
+    from fashion_hydra.report.page.folders import kinds_of
     from fashion_hydra.report.page.photos import Photos
     from fashion_hydra.report.page.places import photos_of
     from fashion_hydra.report.page.render import Content, write_page
+    from fashion_hydra.report.page.tables import read_ladder, read_training, read_tuning
 
     folders = list(dict.fromkeys(args.folders))
     kinds = {folder: kinds_of(folder) for folder in folders}

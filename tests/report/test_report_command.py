@@ -11,16 +11,17 @@ from PIL import Image
 
 from fashion_hydra.cli import main
 from fashion_hydra.report.page.analysis import Answers, analyse, paired_difference
-from fashion_hydra.report.page.folders import kinds_of, read_training, read_tuning
+from fashion_hydra.report.page.folders import kinds_of
 from fashion_hydra.report.page.photos import Photos
 from fashion_hydra.report.page.places import photos_of
+from fashion_hydra.report.page.tables import read_training, read_tuning
 from fashion_hydra.submission import read_masks
 from fashion_hydra.tuned import rule_in_force
 
 HEADER = "ImageId,EncodedPixels,ClassId\n"
 LADDER = (
-    "rung,name,change,images,score,low,high,leaderboard,seconds\n"
-    '1,plain,"nothing, yet",9,0.1,0.05,0.15,0.21913,3\n2,tuned,<b>thresholds</b>,9,0.2,0.15,0.25,,\n'
+    "rung,name,change,images,score,low,high,gain,gain_low,gain_high,leaderboard,seconds\n"
+    '1,plain,"nothing, yet",9,0.1,0.05,0.15,,,,0.21913,3\n2,tuned,<b>thresholds</b>,9,0.2,0.15,0.25,0.1,0.08,0.12,,\n'
 )
 GRID = "score_thr,iou_thr,mask_thr,min_area,max_per_image,drop,score\n" + "".join(
     f"{s},{i},{m},1,100,all,{s * m + i / 10}\n" for s in (0.3, 0.5) for i in (0.2, 0.4) for m in (0.4, 0.45, 0.5)
@@ -125,8 +126,9 @@ def test_everything_in_one_page(made, tmp_path, capsys):
     assert told.count("score") == 2
     assert "<b>thresholds</b>" not in page
     assert page.count('class="heat"') == 2
+    assert "+0.1000<small" in page
     assert "<title>ladder: report</title>" in page
-    assert re.search(r"data 1? ?here|data here", page)
+    assert "data here, epochs 3" in page
 
 
 def test_a_gain_is_image_by_image(made):

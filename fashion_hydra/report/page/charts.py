@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from fashion_hydra.report.eda.charts import Axis, Curve, counting_axis, curves, decimal_axis
 from fashion_hydra.report.page.breakdown import BACKGROUND, DUPLICATE, HIT, MISSED, POOR_MASK, WRONG_CLASS, Tally
-from fashion_hydra.report.page.folders import Ladder, TrainingRun
+from fashion_hydra.report.page.tables import Ladder, TrainingRun
 
 _LOSSES = ("train/loss",)
 _SCORES = ("val/score", "val/AP50", "val/AP")
@@ -39,7 +39,7 @@ def _curves(title: str, lines: Sequence[Curve]) -> Markup:
 
 
 def ladder_chart(ladder: Ladder) -> Markup:
-    """The score from rung to rung with its interval, beside the winner's on the public leaderboard."""
+    """The score from rung to rung with its interval, beside the winner's on the leaderboard."""
     rungs = ladder.rungs
     places = np.arange(len(rungs), dtype=float)
     spans = np.array([(rung.low, rung.high) for rung in rungs])
@@ -47,7 +47,7 @@ def ladder_chart(ladder: Ladder) -> Markup:
     known = [(place, rung.leaderboard) for place, rung in zip(places, rungs, strict=True) if rung.leaderboard]
     if known:
         at, values = np.array(known, dtype=float).T
-        lines.append(Curve("winner, public leaderboard", at, values, dots=True))
+        lines.append(Curve("winner, leaderboard", at, values, dots=True))
     everything = np.concatenate([spans.ravel(), *(line.y for line in lines)])
     x = Axis("rung", -0.5, len(rungs) - 0.5, [(float(p), r.number) for p, r in zip(places, rungs, strict=True)])
     y = decimal_axis("", min(0.0, float(everything.min())), float(everything.max()))
