@@ -137,6 +137,8 @@ def _about(analysis: "Analysis", photos: "Photos") -> list[str]:
         notes.append(f"{folder}: {len(missing)} of {images} images are missing and count as empty, first {missing[0]}")
     if analysis.average_precision is None:
         notes.append(f"{folder}: no candidates of these images, so AP and the scores of masks are not known")
+    elif analysis.answers.rule is None:
+        notes.append(f"{folder}: without the thresholds that made its submission.csv, scores of masks are not known")
     elif not analysis.confident:
         notes.append(
             f"{folder}: the thresholds known for it do not make its submission.csv, so scores of masks are missing"

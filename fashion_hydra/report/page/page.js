@@ -199,7 +199,8 @@ function gallery() {
     $("dialog-panels").style.setProperty("--ratio", image.width / image.height);
     $("dialog-panels").replaceChildren(...panels(data, (side, parts) => {
       const figure = make("figure", undefined, "panel"), frame = make("div", undefined, "frame");
-      const number = side === "truth" ? `: ${image.true} masks` : side === "prediction" ? `: ${image.predicted} masks` : "";
+      const count = { truth: image.true, prediction: image.predicted }[side];
+      const number = count === undefined ? "" : `: ${count} ${count === 1 ? "mask" : "masks"}`;
       frame.append(...parts);
       figure.append(make("figcaption", side + number), frame);
       return figure;
