@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import hydra
 
-from fashion_hydra.hydra_app import one_line_errors, register_resolvers, told_in_one_line
+from fashion_hydra.hydra_app import join_local_job, one_line_errors, register_resolvers, told_in_one_line
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -16,10 +16,8 @@ register_resolvers()
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: "DictConfig") -> float:
     """Train, and return the best validation score, which Hydra's sweepers read."""
-    from fashion_hydra.training import (
-        assemble,
-        train,
-    )  # torch and mmdet, only when there is something to train
+    join_local_job()
+    from fashion_hydra.training import assemble, train  # torch and mmdet, only when there is something to train
 
     return told_in_one_line(lambda: train(assemble(cfg)))
 

@@ -87,12 +87,6 @@ def fingerprint(images: Iterable[tuple[str, int]]) -> str:
     return hashlib.sha256(json.dumps(list(images)).encode()).hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 class CandidateCache:
     """A folder of candidates.
 

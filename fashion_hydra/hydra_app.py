@@ -2,6 +2,7 @@
 
 import datetime
 import functools
+import hashlib
 import os
 import sys
 from collections.abc import Callable
@@ -27,17 +28,48 @@ _STAMP = "%Y-%m-%d_%H-%M-%S"
 
 
 def register_resolvers() -> None:
-    """Make `${project_root:}`, `${run_dir:...}` and `${leaf:PATH,WITHOUT}`, a path's last name, known to the config."""
+    """Make known to the config: `${project_root:}`, `${run_dir:...}`, `${record_id:FOLDER}`, the name of a run's record
+    with a tracker, and `${leaf:PATH,WITHOUT}`, a path's last name."""
     OmegaConf.register_new_resolver("project_root", lambda: str(PROJECT_ROOT), replace=True)
     OmegaConf.register_new_resolver("run_dir", run_dir, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("record_id", record_id, replace=True)
     OmegaConf.register_new_resolver("leaf", lambda path, without: Path(path).name if path else without, replace=True)
 
 
 def run_dir(runs: str, name: str, ckpt_path: str | None) -> str:
-    """The folder of a run: a new one by date, or with `ckpt_path=last` the newest that has a checkpoint."""
+    """The folder of a run: a new one by date, or with `ckpt_path=last` the newest that has a checkpoint.
+
+    Processes that torchrun or srun started name it by their job, or each might read another second from its clock.
+    """
     if ckpt_path == "last" and (found := newest_checkpoint(Path(runs) / name)):
         return str(found.parent.parent)
-    return str(Path(runs) / name / datetime.datetime.now().strftime(_STAMP))
+    return str(Path(runs) / name / (_job_name() or datetime.datetime.now().strftime(_STAMP)))
+
+
+def _job_name() -> str | None:
+    """What the processes of a job on several devices, started from outside, have in common; None for others."""
+    if (torchrun := os.environ.get("TORCHELASTIC_RUN_ID")) is not None:
+        return f"torchrun-{os.getppid() if torchrun == 'none' else torchrun}"
+    if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
+        return f"slurm-{os.environ['SLURM_JOB_ID']}"
+    return None
+
+
+def join_local_job() -> None:
+    """Tell Lightning, before it is imported, of the tasks that submitit started on this machine as one job.
+
+    Those of SLURM and torchrun it finds itself.
+    """
+    job = {name: os.environ.get(f"SUBMITIT_LOCAL_{name}", "1") for name in ("NTASKS", "LOCALID", "JOB_ID")}
+    if int(job["NTASKS"]) > 1:
+        port = 20000 + int(hashlib.sha256(job["JOB_ID"].encode()).hexdigest(), 16) % 40000
+        os.environ |= {"WORLD_SIZE": job["NTASKS"], "LOCAL_RANK": job["LOCALID"], "NODE_RANK": "0"}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
+def record_id(folder: str) -> str:
+    """The same for a run that goes on in its folder, so that its record goes on too."""
+    return hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:12]
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -132,6 +164,7 @@ def build_postprocess(config: DictConfig, classes: ClassSet) -> "Postprocess":
     known = [f.name for f in fields(Postprocess) if f.name not in ("label_score_thr", "dropped_labels")]
     _refuse_unknown(values, [*known, "class_score_thr", "drop_classes", "select"], "postprocess")
     values["calibration"] = _calibration(values.pop("select", "threshold"), values.get("calibration"), classes)
+    values["steps"] = tuple(values.get("steps") or ())
     thresholds, dropped = values.pop("class_score_thr", None) or {}, values.pop("drop_classes", None) or []
     if not isinstance(thresholds, dict):
         raise UserError(f"postprocess.class_score_thr={thresholds}: category to threshold expected, such as {{23:0.6}}")

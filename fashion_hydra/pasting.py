@@ -57,6 +57,10 @@ class Pasted(NamedTuple):
         return {"size": list(size), "counts": encoded["counts"]}
 
 
+Found = tuple[Pasted, int, float]
+"""A mask on the answer's grid, its label and its score."""
+
+
 def mask_iou(one: Pasted, other: Pasted, area: int, other_area: int, *, up_to: float = 0.0) -> float:
     """Pixels that two masks share / pixels of either; 0 where one has none.
 

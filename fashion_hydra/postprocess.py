@@ -9,13 +9,11 @@ from torch import Tensor
 from torchvision.ops import box_iou
 from torchvision.ops import nms as _nms
 
+from fashion_hydra import steps
 from fashion_hydra.errors import UserError
 from fashion_hydra.expected import Calibration, choose
-from fashion_hydra.pasting import Pasted, mask_iou, paste
+from fashion_hydra.pasting import Found, Pasted, mask_iou, paste
 from fashion_hydra.structures import Candidates, Detections, Size
-
-Found = tuple[Pasted, int, float]
-"""A mask on the answer's grid, its label and its score."""
 
 NO_LIMIT = 2**31
 """`max_per_image` that leaves nothing out."""
@@ -41,6 +39,7 @@ class Postprocess:
         soft_nms_sigma: how slowly overlap lowers scores, with `nms=soft`.
         calibration: with it, what is left after all the other rules is chosen from for the highest expected score,
             see `fashion_hydra.expected`.
+        steps: names of modules in `fashion_hydra.steps`, what is done to masks before overlaps are suppressed.
 
     Raises:
         UserError: a value out of its range.
@@ -57,6 +56,7 @@ class Postprocess:
     nms: str = "box"
     soft_nms_sigma: float = 0.5
     calibration: Calibration | None = None
+    steps: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shares = {name: getattr(self, name) for name in ("score_thr", "iou_thr", "mask_thr")}
@@ -73,6 +73,9 @@ class Postprocess:
             raise UserError(f"postprocess.nms={self.nms}: choose one of {', '.join(NMS_KINDS)}")
         if not self.soft_nms_sigma > 0:
             raise UserError(f"postprocess.soft_nms_sigma={self.soft_nms_sigma}: more than 0 expected")
+
+        for name in self.steps:
+            steps.load(name)
 
     @property
     def lowest_score_thr(self) -> float:
@@ -228,6 +231,8 @@ def apply(candidates: Candidates, rule: Postprocess, *, size: Size) -> Detection
     found: Iterable[Found] = zip(drawn, candidates.labels[index].tolist(), scores.tolist(), strict=True)
     if rule.nms == "mask":
         found = mask_nms(found, rule)
+    for name in rule.steps:
+        found = steps.load(name)(list(found), size)
     return _answer(candidates.image_id, found, rule, size)
 
 

@@ -5,20 +5,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from fashion_hydra.cache import CandidateCache, Manifest, file_digest, fingerprint
+from fashion_hydra.cache import CandidateCache, Manifest, fingerprint
 from fashion_hydra.data.classes import ClassSet, find_category
 from fashion_hydra.data.datamodule import FashionDataModule
 from fashion_hydra.data.listing import Listing, list_folder, list_records
 from fashion_hydra.data.truth import truth_on_grid
 from fashion_hydra.errors import UserError
+from fashion_hydra.files import sha256_of
 from fashion_hydra.hydra_app import build, build_postprocess
 from fashion_hydra.merging import Merging, feature_bytes
 from fashion_hydra.model.checkpoint import Member, best_checkpoints, check_same_classes, load_member
 from fashion_hydra.model.detector import STRIDES
 from fashion_hydra.postprocess import Postprocess
+from fashion_hydra.soup import make_soup
 from fashion_hydra.submission import SUBMISSION_SIZE, MaskTable
 from fashion_hydra.training import make_datamodule
 from fashion_hydra.tuned import fill_in
@@ -41,6 +46,7 @@ class Prediction:
         cache: of candidates.
         rule: thresholds.
         folder: of the answers.
+        run: the training run that the models are of, if that is known.
     """
 
     members: list[Member]
@@ -52,6 +58,7 @@ class Prediction:
     cache: CandidateCache
     rule: Postprocess
     folder: Path
+    run: Path | None
 
 
 def truth_of(prediction: Prediction) -> MaskTable | None:
@@ -68,7 +75,10 @@ def assemble(cfg: DictConfig) -> Prediction:
     """Load the models, list the images, and open the cache."""
     named = bool(cfg.checkpoint or cfg.ensemble.members)
     run = None if named and cfg.ensemble.run is None else find_run(cfg)
-    members = [load_member(path) for path in member_paths(cfg, run)]
+    paths = member_paths(cfg, run)
+    if cfg.ensemble.soup_batches is not None:
+        paths = [_soup(cfg, paths, run)]
+    members = [load_member(path) for path in paths]
     classes = check_same_classes(members)
     listing, data = list_images(cfg, run)
     if cfg.data.limit is not None:
@@ -76,7 +86,7 @@ def assemble(cfg: DictConfig) -> Prediction:
     merging = build(Merging, cfg.inference, "inference")
     scales = scales_of(cfg.tta, members)
     drop = named_categories(cfg.classes.drop, classes, "classes.drop")
-    digests = tuple((member.path.name, file_digest(member.path)) for member in members)
+    digests = tuple((member.path.name, sha256_of(member.path)) for member in members)
     postprocess = fill_in(cfg.postprocess, digests, Path(cfg.paths.tuned))
     rule = build_postprocess(postprocess, ClassSet(classes.ids, classes.names, drop))
     manifest = Manifest(
@@ -105,7 +115,19 @@ def assemble(cfg: DictConfig) -> Prediction:
     tell("features       %.0f MiB an image at most, %s", kept / 2**20, place)
     folder = Path(cfg.out)
     cache = CandidateCache(folder / "candidates", manifest)
-    return Prediction(members, classes, listing, data, scales, merging, cache, rule, folder)
+    return Prediction(members, classes, listing, data, scales, merging, cache, rule, folder, run)
+
+
+def _soup(cfg: DictConfig, paths: Sequence[Path], run: Path | None) -> Path:
+    """The checkpoint with the mean of the weights of these."""
+    on_gpu = cfg.trainer.accelerator not in ("cpu", None) and torch.cuda.is_available()
+    return make_soup(
+        paths,
+        lambda: data_of(run, None, "ensemble=soup").train_dataloader(),
+        count=cfg.ensemble.soup_batches,
+        seed=0,
+        device=torch.device("cuda" if on_gpu else "cpu"),
+    )
 
 
 def named_categories(entries: Sequence[int | str], classes: ClassSet, option: str) -> tuple[int, ...]:
@@ -150,26 +172,59 @@ def list_images(cfg: DictConfig, run: Path | None) -> tuple[Listing, FashionData
     """
     if cfg.data.images not in IMAGE_SETS:
         raise UserError(f"data.images={cfg.data.images}: give {', '.join(IMAGE_SETS)}")
-    config = run / ".hydra" / "config.yaml" if run is not None else None
-    trained = OmegaConf.load(config) if config is not None and config.is_file() else None
+    trained = config_of(run)
     root = cfg.data.root or (trained.data.root if trained is not None else None)
     if root is None:
         raise UserError("data.root: give a folder of pictures, or one with test/")
     if cfg.data.images == "test":
         return list_folder(Path(root)), None
-    if trained is None or run is None:
-        raise UserError(
-            f"data.images={cfg.data.images}: images that a run did not train on; give ensemble.run=FOLDER "
-            "(beside checkpoint or ensemble.members, if those are meant)"
-        )
-    assert isinstance(trained, DictConfig)
-    trained.data.root, trained.data.split_file, trained.data.report_dir = root, str(run / "split.csv"), None
-    data = make_datamodule(trained)
-    data.read()
+    data = data_of(run, root, f"data.images={cfg.data.images}")
     chosen = data.is_validation if cfg.data.images == "val" else data.is_test
     if not chosen.any():
         raise UserError(f"data.images=test_fold: {run} was trained without data.test_fold, no images were kept for it")
     return list_records(data.records, chosen.nonzero()[0]), data
+
+
+def config_of(run: Path | None) -> DictConfig | None:
+    """What a training run was run with, if that is known."""
+    file = run / ".hydra" / "config.yaml" if run is not None else None
+    config = OmegaConf.load(file) if file is not None and file.is_file() else None
+    assert config is None or isinstance(config, DictConfig)
+    return config
+
+
+def trackers_of(run: Path | None) -> list[Logger]:
+    """The loggers that a run was recorded with, to go on with its records."""
+    trained = config_of(run)
+    if trained is None or run is None:
+        return []
+    trained.paths.output_dir, trained.name = str(run), run.parent.name
+    wanted = [c for c in trained.logger.values() if c._target_.endswith(("WandbLogger", "TensorBoardLogger"))]
+    return [instantiate(config) for config in wanted]
+
+
+def data_of(run: Path | None, root: str | None, option: str) -> FashionDataModule:
+    """The data that a run was trained on, read and split as they were then.
+
+    Args:
+        run: its folder.
+        root: another folder that holds them now.
+        option: what needs them, for the message.
+
+    Raises:
+        UserError: no run says which.
+    """
+    trained = config_of(run)
+    if trained is None or run is None:
+        raise UserError(
+            f"{option} needs the data that a run was trained on; give ensemble.run=FOLDER "
+            "(beside checkpoint or ensemble.members, if those are meant)"
+        )
+    trained.data.root, trained.data.split_file = root or trained.data.root, str(run / "split.csv")
+    trained.data.report_dir = None
+    data = make_datamodule(trained)
+    data.read()
+    return data
 
 
 def scales_of(tta: DictConfig, members: Sequence[Member]) -> tuple[tuple[int, int], ...]:

@@ -17,10 +17,14 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities import rank_zero_only
 
 from fashion_hydra.data.augment import Augment
-from fashion_hydra.data.classes import ClassSpec
+from fashion_hydra.data.classes import ClassSet, ClassSpec
 from fashion_hydra.data.datamodule import FashionDataModule
+from fashion_hydra.data.index import cache_folder
+from fashion_hydra.download import locate
 from fashion_hydra.errors import UserError
 from fashion_hydra.hydra_app import build, build_postprocess
+from fashion_hydra.model.detector import Detector
+from fashion_hydra.model.weights import load_weights
 from fashion_hydra.module import SegmentationModule
 from fashion_hydra.schedule import Schedule
 
@@ -63,9 +67,14 @@ def assemble(cfg: DictConfig) -> Training:
     classes = datamodule.read()
     schedule = build(Schedule, cfg.schedule, "schedule", without=("optimizer", "gradient_clip"))
     devices = device_count(cfg.trainer) * cfg.trainer.num_nodes
+    if (validated := int(datamodule.is_validation.sum())) < devices:
+        raise UserError(
+            f"data.folds={cfg.data.folds}: {validated} validation images for {devices} devices; give fewer folds, or "
+            "fewer devices"
+        )
     batch = cfg.data.batch_size * devices * cfg.trainer.accumulate_grad_batches
     module = SegmentationModule(
-        instantiate(cfg.model, num_classes=len(classes), _convert_="all"),
+        make_detector(cfg, classes, ckpt_path),
         classes=classes,
         model=OmegaConf.to_container(cfg.model, resolve=True),  # type: ignore[arg-type]
         optimizer=instantiate(cfg.schedule.optimizer),
@@ -75,12 +84,6 @@ def assemble(cfg: DictConfig) -> Training:
         postprocess=build_postprocess(cfg.postprocess, classes),
         seed=cfg.seed,
     )
-    if cfg.model.backbone.weights is None and cfg.model.backbone.frozen_stages >= 0 and ckpt_path is None:
-        log.warning(
-            "model.backbone.weights=null with frozen_stages=%d: the frozen layers stay random. Give pretrained "
-            "weights, or model.backbone.frozen_stages=-1 model.backbone.norm_eval=false to train all from scratch",
-            cfg.model.backbone.frozen_stages,
-        )
     trainer = instantiate(
         cfg.trainer,
         callbacks=[instantiate(c) for c in cfg.callbacks.values()],
@@ -94,12 +97,41 @@ def assemble(cfg: DictConfig) -> Training:
         "model          Hybrid Task Cascade on %s, %.1f M parameters",
         *(cfg.model.backbone.type, sum(p.numel() for p in module.parameters()) / 1e6),
     )
+    tell("weights        %s", module.detector.origin)
     tell(
         "learning rate  %.4g = %.4g x %d/%d (batch %d = %d images x %d devices x %d accumulated)",
         *(schedule.scaled_lr(batch), schedule.lr, batch, schedule.base_batch),
         *(batch, cfg.data.batch_size, devices, cfg.trainer.accumulate_grad_batches),
     )
     return Training(datamodule, module, trainer, ckpt_path)
+
+
+def make_detector(cfg: DictConfig, classes: ClassSet, ckpt_path: Path | None) -> Detector:
+    """The model of a config, with the weights that it starts from.
+
+    Raises:
+        UserError: arguments that mmdet refuses; weights that cannot be had, or are of another model.
+    """
+    given = cfg.weights is not None
+    backbone = {"backbone": {"weights": None}} if given or ckpt_path else {}  # which are of the backbone too
+    detector = instantiate(cfg.model, num_classes=len(classes), _convert_="all", **backbone)
+    tell, warn = rank_zero_only(log.info), rank_zero_only(log.warning)
+    if ckpt_path:
+        detector.origin = f"{ckpt_path}, gone on with"
+        if given:
+            warn("weights=%s is not read: ckpt_path goes on from weights of its own", cfg.weights)
+    elif given:
+        found = locate(str(cfg.weights), folder=cache_folder() / "weights", sha256=cfg.weights_sha256)
+        detector.origin = load_weights(detector, found.path, classes)
+        if found.sha256 and not cfg.weights_sha256:
+            tell("downloaded     weights_sha256=%s on the command line refuses any other file", found.sha256)
+    elif cfg.model.backbone.weights is None and cfg.model.backbone.frozen_stages >= 0:
+        warn(
+            "model.backbone.weights=null with frozen_stages=%d: the frozen layers stay random. Give pretrained "
+            "weights, or model.backbone.frozen_stages=-1 model.backbone.norm_eval=false to train all from scratch",
+            cfg.model.backbone.frozen_stages,
+        )
+    return detector
 
 
 def make_datamodule(cfg: DictConfig) -> FashionDataModule:

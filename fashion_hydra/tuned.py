@@ -32,6 +32,7 @@ def write_tuned(path: Path, rule: Postprocess, classes: ClassSet, about: Mapping
         about: plain values that say what it was tuned on, with `members` (name and SHA-256 of each checkpoint).
     """
     values: dict[str, Any] = {name: getattr(rule, name) for name in _PLAIN}
+    values["steps"] = list(rule.steps)
     values["class_score_thr"] = {classes.ids[label]: thr for label, thr in sorted(rule.label_score_thr.items())} or None
     values["drop_classes"] = [classes.ids[label] for label in rule.dropped_labels]
     values["select"] = "threshold" if rule.calibration is None else "expected"

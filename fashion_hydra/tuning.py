@@ -19,11 +19,11 @@ from fashion_hydra.data.classes import ClassSet
 from fashion_hydra.data.split import stratified_folds
 from fashion_hydra.errors import UserError
 from fashion_hydra.hydra_app import build_postprocess
-from fashion_hydra.metric import ClassMasks
+from fashion_hydra.metric import ClassMasks, mean
 from fashion_hydra.postprocess import Postprocess
 from fashion_hydra.prediction import fill
 from fashion_hydra.report.thresholds import draw_class_gains, draw_curves, draw_heat_maps
-from fashion_hydra.sources import assemble, named_categories, truth_of
+from fashion_hydra.sources import assemble, named_categories, trackers_of, truth_of
 from fashion_hydra.submission import MaskTable, read_masks, write_truth
 from fashion_hydra.thresholds.fits import DROPPED, BestOf, Expected, Fit, Fixed, PerClass, Search
 from fashion_hydra.thresholds.gather import gather
@@ -38,6 +38,7 @@ from fashion_hydra.thresholds.tables import (
     write_grid,
     write_verdicts,
 )
+from fashion_hydra.tracking import Cell, close, log_files, log_table
 from fashion_hydra.training import check_devices, quieten
 from fashion_hydra.tuned import NAME, write_tuned
 
@@ -52,11 +53,13 @@ class Source:
         cache: candidates.
         classes: behind their labels, with those that the config drops.
         truth: of the images.
+        run: the training run that the models are of, if that is known.
     """
 
     cache: CandidateCache
     classes: ClassSet
     truth: Mapping[str, ClassMasks]
+    run: Path | None
 
 
 def sweeping() -> bool:
@@ -71,7 +74,7 @@ def open_source(cfg: DictConfig) -> Source:
         UserError: either cannot be had.
     """
     check_devices(cfg.trainer)
-    file = Path(cfg.truth) if cfg.truth is not None else None
+    file, run = Path(cfg.truth) if cfg.truth is not None else None, None
     if cfg.candidates.folder is None:
         prediction = assemble(cfg)
         truth = _read_truth(file) if file is not None else truth_of(prediction)
@@ -81,14 +84,14 @@ def open_source(cfg: DictConfig) -> Source:
             )
         if not fill(prediction, cfg).is_global_zero:
             raise SystemExit(0)  # the other processes have done their share
-        cache = prediction.cache
+        cache, run = prediction.cache, prediction.run
     else:
         folder = Path(cfg.candidates.folder)
         cache = CandidateCache(folder / "candidates" if (folder / "candidates").is_dir() else folder)
         truth = _read_truth(file or folder / "truth.csv")
     manifest = cache.manifest
     known = ClassSet(manifest.class_ids, manifest.class_names)
-    return Source(cache, replace(known, drop=named_categories(cfg.classes.drop, known, "classes.drop")), truth)
+    return Source(cache, replace(known, drop=named_categories(cfg.classes.drop, known, "classes.drop")), truth, run)
 
 
 def _read_truth(file: Path) -> MaskTable:
@@ -141,6 +144,7 @@ def tune(cfg: DictConfig) -> float:
     draw_heat_maps(folder / "grid.png", rules.grid, scores.mean(axis=1))
     draw_curves(folder / "curves.png", rules.grid, scores)
     draw_class_gains(folder / "classes.png", board, verdicts, source.classes)
+    _track(source, verdicts, folder)
     if len(rules.grid.drop) > 1:
         tell("\n%s", "\n".join(drop_set_lines(rules.grid, scores)))
     tell("\n%s\n", "\n".join(verdict_lines(verdicts, images=images, folds=cfg.folds)))
@@ -267,6 +271,20 @@ def _write_rules(folder: Path, source: Source, verdicts: Sequence[Verdict]) -> N
     files = [(verdict, folder / "methods" / f"{verdict.method.name}.yaml") for verdict in verdicts]
     for verdict, path in [*files, (winner_of(verdicts), folder / NAME)]:
         write_tuned(path, verdict.method.rule, source.classes, _about(source, verdict))
+
+
+def _track(source: Source, verdicts: Sequence[Verdict], folder: Path) -> None:
+    """The table of methods and the pictures, into the records of the run that trained the models."""
+    trackers = trackers_of(source.run)
+    columns = ["method", "fitted", "cross-fitted", "low", "high", "rule"]
+    rows: list[list[Cell]] = [
+        [v.method.name, mean(v.method.fitted), v.score.value, v.score.low, v.score.high, describe_rule(v.method.rule)]
+        for v in verdicts
+    ]
+    log_table(trackers, "thresholds", columns, rows)
+    pictures = {f"thresholds/{name}": folder / f"{name}.png" for name in ("grid", "curves", "classes")}
+    log_files(trackers, {key: path for key, path in pictures.items() if path.is_file()})
+    close(trackers)
 
 
 def _about(source: Source, verdict: Verdict) -> dict[str, Any]:

@@ -11,10 +11,12 @@ PROJECT = Path(__file__).parents[1]
 SMALL = {
     "annotations": ["--times", "1", "--rounds", "1"],
     "ensemble": ["--rounds", "1", "--models", "2", "--depth", "18", "--base-channels", "16", "--short-edges", "96"],
+    "evaluation": ["--images", "3", "--detections", "10", "--rounds", "1"],
     "predict_memory": ["--images", "4", "--first", "1"],
     "samples": ["--rounds", "1", "--photos", "2"],
     "submission_path": ["--images", "1", "--candidates", "20", "--rounds", "1"],
     "threshold_search": ["--images", "4", "--grid", "2", "2", "2", "--sample", "2", "2", "--rounds", "1"],
+    "train_step": ["--rounds", "1", "--steps", "3", "--skip", "1", "--images", "1", "--size", "96"],
     "worker_memory": ["--images", "40", "--masks", "200", "--workers", "2"],
 }
 

@@ -1,5 +1,7 @@
 """Every config composes; the winner's recipe is the winner's to the number."""
 
+import itertools
+import math
 from pathlib import Path
 
 import pytest
@@ -20,12 +22,13 @@ def composed(*overrides, config="train"):
     return OmegaConf.to_container(cfg, resolve=True)
 
 
+SWEEPS = {"train": ["learning_rate", "regularisation"], "tune": ["class_sets", "thresholds"]}
 GROUPS = {
     "train": ["augment", "callbacks", "classes", "data", "experiment", "logger", "model", "paths", "postprocess",
               "schedule", "trainer", "tta"],
     "predict": ["classes", "ensemble", "paths", "postprocess", "trainer", "tta"],
 }  # fmt: skip
-GROUPS["tune"] = GROUPS["predict"]
+GROUPS["tune"] = GROUPS["predict"]  # `experiment` of these two has tests of its own
 OTHERS = {"train": {"trainer=inference", "postprocess=tuned"}, "predict": {"trainer=default", "trainer=cpu"}}
 OTHERS["tune"] = {*OTHERS["predict"], "postprocess=tuned"}
 CHOICES = [
@@ -37,7 +40,21 @@ CHOICES = [
 
 
 def test_every_group_is_used():
-    assert {p.parent.name for p in CONF.glob("*/*.yaml")} == {group for groups in GROUPS.values() for group in groups}
+    used = {group for groups in GROUPS.values() for group in groups}
+    assert {p.parent.name for p in CONF.glob("*/*.yaml")} == used | {"hparams_search"}
+    assert {p.stem for p in CONF.glob("hparams_search/*.yaml")} == {name for names in SWEEPS.values() for name in names}
+
+
+@pytest.mark.parametrize(("config", "name"), [(config, name) for config, names in SWEEPS.items() for name in names])
+def test_every_sweep_is_one_of_configs_that_compose(config, name):
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        hydra = compose(config, overrides=[f"hparams_search={name}"], return_hydra_config=True).hydra
+    assert hydra.mode.name == "MULTIRUN"
+    choices = [[f"{key}={value}" for value in str(values).split(",")] for key, values in hydra.sweeper.params.items()]
+    jobs = [composed(*job, config=config) for job in itertools.product(*choices)]
+    assert len(jobs) == math.prod(map(len, choices)) >= 3
+    assert all(job != other for job, other in itertools.combinations(jobs, 2))
 
 
 @pytest.mark.parametrize(("config", "choice"), CHOICES)
@@ -101,3 +118,32 @@ def test_classes_and_thresholds_have_one_home():
 def test_the_experiments_are_those_of_the_top_level_folder():
     assert (CONF / "experiment").resolve() == (PROJECT_ROOT / "experiments").resolve()
     assert Path(CONF / "experiment" / "winner.yaml").is_file()
+
+
+# Rung: winner's leaderboard, models, views, score_thr, iou_thr, mask_thr, smallest mask, classes left out.
+EARLY, LATE = [*range(13), 27, 28, 33], [*range(13)]
+LADDER = {
+    "1_default": (0.21913, 1, 1, 0.05, 0.5, 0.5, 1, EARLY),
+    "2_thresholds": (0.30011, 1, 1, 0.5, 0.3, 0.45, 1, EARLY),
+    "3_views": (0.31074, 1, 6, 0.5, 0.3, 0.45, 1, EARLY),
+    "4_ensemble": (0.31626, 3, 6, 0.5, 0.3, 0.45, 1, EARLY),
+    "5_classes": (0.33511, 3, 6, 0.5, 0.3, 0.45, 1, LATE),
+    "6_min_area": (0.33621, 3, 6, 0.5, 0.3, 0.45, 20, LATE),
+}
+
+
+@pytest.mark.parametrize("name", LADDER)
+def test_the_winners_ladder_to_the_number(name):
+    cfg = composed(f"experiment=ladder/{name}", config="predict")
+    views = len(cfg["tta"]["factors"]) * len(cfg["tta"]["flips"])
+    rule = [cfg["postprocess"][key] for key in ("score_thr", "iou_thr", "mask_thr", "min_area")]
+    found = (cfg["rung"]["leaderboard"], cfg["ensemble"]["count"], views, *rule, cfg["classes"]["drop"])
+    assert found == LADDER[name]
+    assert cfg["postprocess"]["max_per_image"] == 100
+
+
+def test_the_ladder_has_these_rungs_and_then_some():
+    names = [path.stem for path in sorted((CONF / "experiment" / "ladder").glob("*.yaml"))]
+    assert names[:6] == list(LADDER)
+    for name in names[6:]:
+        assert composed(f"experiment=ladder/{name}", config="predict")["rung"]["leaderboard"] is None

@@ -1,6 +1,7 @@
 import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -8,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from pycocotools import mask as coco_mask
+from scipy import ndimage
 
+from fashion_hydra import steps
 from fashion_hydra.data.classes import ClassSet
 from fashion_hydra.errors import UserError
 from fashion_hydra.hydra_app import PROJECT_ROOT, build_postprocess
-from fashion_hydra.pasting import paste
+from fashion_hydra.pasting import Pasted, paste
 from fashion_hydra.postprocess import Postprocess, apply, select, soft_nms, survivors, top_survivors
 from fashion_hydra.structures import Candidates
 
@@ -262,6 +265,42 @@ def test_thetop_survivors_of_nms_are_found_without_looking_at_all(count):
     scores = (torch.rand(300, generator=generator) * 50).round() / 50  # with ties
     wanted = nms(boxes, scores, 0.5)[:count]
     assert torch.equal(top_survivors(boxes, scores, iou_thr=0.5, count=count), wanted)
+
+
+def blob(seed, size=40):
+    """A mask with holes and islands, in a window somewhere in the frame."""
+    noise = cv2.GaussianBlur(np.random.default_rng(seed).random((size, size)), (0, 0), 2)
+    return Pasted(np.asfortranarray(noise > np.quantile(noise, 0.55)), 3 * seed, 2 * seed)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_steps_do_what_scipy_says(seed):
+    mask = blob(seed)
+    [(filled, label, score)] = steps.load("fill_holes")([(mask, 2, 0.5)], (128, 128))
+    assert (label, score, filled.x0, filled.y0) == (2, 0.5, mask.x0, mask.y0)
+    # What borders on a hole by a corner alone is closed to OpenCV's outline and to 4-connected background alike.
+    assert np.array_equal(filled.pixels, ndimage.binary_fill_holes(mask.pixels))
+    [(largest, *_)] = steps.load("largest_part")([(mask, 2, 0.5)], (128, 128))
+    parts, count = ndimage.label(mask.pixels, np.ones((3, 3)))
+    areas = ndimage.sum_labels(mask.pixels, parts, range(1, count + 1))
+    assert count > 1
+    assert np.count_nonzero(largest.pixels) == areas.max()
+    assert np.array_equal(largest.pixels & mask.pixels, largest.pixels)
+
+
+def test_steps_come_before_overlaps_and_unknown_ones_are_refused():
+    """A ring around a dot of its class: filled, it takes the dot's pixels."""
+    ring = np.zeros((1, 28, 28), np.float32)
+    ring[:, 2:26, 2:26], ring[:, 10:18, 10:18] = 1, 0
+    masks = torch.from_numpy(np.concatenate([ring, np.ones((1, 28, 28), np.float32)]))
+    boxes = torch.tensor([[0.0, 0, 100, 100], [40, 40, 60, 60]])
+    given = Candidates("a", (100, 100), boxes, torch.tensor([0.9, 0.8]), torch.tensor([1, 1]), masks)
+    plain = apply(given, RULE, size=(100, 100))
+    closed = apply(given, replace(RULE, steps=("fill_holes",)), size=(100, 100))
+    assert (len(plain), len(closed)) == (2, 1)
+    assert coco_mask.area(closed.masks[0]) > coco_mask.area(plain.masks[0]) + 500
+    with pytest.raises(UserError, match=r"no step 'grow'; there are fill_holes, largest_part"):
+        replace(RULE, steps=("grow",))
 
 
 CLASSES = ClassSet((3, 23, 31), ("bag, wallet", "shoe", "sleeve"), drop=(31, 40))

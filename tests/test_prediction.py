@@ -169,6 +169,12 @@ def test_other_thresholds_need_no_model_and_other_models_another_folder(run, pic
             ["ensemble.members=[RUN/checkpoints/epoch0.ckpt,OTHER]"],
             r"has 3 classes, .*other\.ckpt 2; .* \[31\]",
         ),
+        (["ensemble=soup", "ensemble.members=[RUN/checkpoints/epoch0.ckpt]"], "an average needs two checkpoints"),
+        (["ensemble=soup", "ensemble.members=[RUN/checkpoints/epoch0.ckpt,OTHER]"], "has another classes than"),
+        (
+            ["ensemble=soup", "ensemble.members=[RUN/checkpoints/epoch0.ckpt,RUN/checkpoints/epoch1.ckpt]"],
+            "ensemble=soup needs the data that a run was trained on; give ensemble.run=FOLDER",
+        ),
         (["ensemble.run=RUN", "output=png"], "output=png: give one or more of csv, coco, masks"),
         (["ensemble.run=RUN", "data.images=all"], "data.images=all: give test, val, test_fold"),
         (["ensemble.run=RUN", "data.root=EMPTY"], "no images. Give data.root=FOLDER"),
@@ -185,17 +191,65 @@ def test_a_mistake_is_told(run, pictures, tmp_path, options, told):
         predict(tmp_path, *words)
 
 
-def test_the_images_that_a_run_held_out(run, wardrobe, tmp_path):
-    """As tuning needs them: the folds that the run did not train on, with the run's own options, and their truth."""
+def trained_on(run, wardrobe):
+    """The folder as train.py leaves it: the config, and a third of the images validated, another kept to test."""
     from fashion_hydra.data.kaggle import read_records
 
     with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
         words = ["experiment=demo", f"data.root={wardrobe}", "name=x", "paths.output_dir=x", "data.fold=1"]
-        cfg = compose("train", overrides=[*words, "data.test_fold=2"])
+        cfg = compose("train", overrides=[*words, "data.test_fold=2", "classes.train=[6,23,31]"])
     ids = read_records(wardrobe)[0].image_ids.tolist()
     (run / ".hydra").mkdir(exist_ok=True)
     OmegaConf.save(cfg, run / ".hydra" / "config.yaml")
     (run / "split.csv").write_text("ImageId,fold\n" + "".join(f"{n},{i % 3}\n" for i, n in enumerate(ids)))
+    return cfg, ids
+
+
+def test_a_soup_is_the_mean_with_batch_norms_of_its_own(run, wardrobe, tmp_path):
+    """Against torch's own averaging and its update of batch norms, on the same batches."""
+    from itertools import islice
+
+    from torch.optim.swa_utils import update_bn
+
+    from fashion_hydra.model.checkpoint import load_member
+    from fashion_hydra.sources import data_of
+
+    trained_on(run, wardrobe)
+    options = [f"ensemble.run={run}", "ensemble=soup", "ensemble.soup_batches=2", "data.limit=2", "data.images=val"]
+    out = predict(tmp_path, *options)
+    manifest = json.loads((out / "candidates" / "manifest.json").read_text())
+    [(name, _)] = manifest["members"]
+    made = load_member(run / "checkpoints" / name).detector
+    kept = [load_member(run / "checkpoints" / f"epoch{i}.ckpt").detector for i in range(3)]
+
+    class Step(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.detector = kept[0]
+
+        def forward(self, batch):
+            self.detector.loss(batch)
+
+    weights = [dict(d.named_parameters()) for d in kept]
+    for key, value in made.named_parameters():
+        mean = sum(w[key].detach().double() for w in weights) / 3
+        assert torch.allclose(value.double(), mean, atol=1e-7), key
+    with torch.no_grad():
+        for key, value in kept[0].named_parameters():
+            value.copy_(dict(made.named_parameters())[key])
+    torch.manual_seed(0)
+    update_bn(islice(data_of(run, None, "this").train_dataloader(), 2), Step())
+    for (key, wanted), value in zip(kept[0].named_buffers(), made.buffers(), strict=True):
+        assert torch.allclose(value, wanted, atol=1e-6), key
+    assert float(dict(made.named_buffers())["net.backbone.bn1.running_mean"].abs().max()) > 0
+    before = (run / "checkpoints" / name).stat().st_mtime_ns
+    predict(tmp_path, *options)
+    assert (run / "checkpoints" / name).stat().st_mtime_ns == before
+
+
+def test_the_images_that_a_run_held_out(run, wardrobe, tmp_path):
+    """As tuning needs them: the folds that the run did not train on, with the run's own options, and their truth."""
+    cfg, ids = trained_on(run, wardrobe)
     everything = read_masks(wardrobe / "train.csv")
     for images, fold in (("val", 1), ("test_fold", 2)):
         out = predict(tmp_path, f"ensemble.run={run}", f"data.images={images}", out=images)
@@ -206,6 +260,45 @@ def test_the_images_that_a_run_held_out(run, wardrobe, tmp_path):
     OmegaConf.save(cfg, run / ".hydra" / "config.yaml")
     with pytest.raises(UserError, match=r"data\.images=test_fold: .* was trained without data\.test_fold"):
         predict(tmp_path, f"ensemble.run={run}", "data.images=test_fold", out="none")
+
+
+def test_the_ladder_is_walked_rung_by_rung(run, wardrobe, tmp_path, monkeypatch, capsys):
+    """In this process; what a rung scores is what scoring its submission gives, and candidates are predicted once."""
+    from fashion_hydra import ladder
+    from fashion_hydra.cli import main
+    from fashion_hydra.submission import score_files
+
+    trained_on(run, wardrobe)
+    asked = []
+
+    def in_this_process(command, check):
+        asked.append(command[2:])
+        words = [word for word in command[2:] if not word.startswith("out=")]
+        [out] = [word.removeprefix("out=") for word in command if word.startswith("out=")]
+        predict(tmp_path, *words, out=out)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(ladder.subprocess, "run", in_this_process)
+    out = tmp_path / "walked"
+    words = ["ladder", str(run), "--images", "val", "--out", str(out), "--rungs", "1,2_thresholds,4"]
+    assert main([*words, "--set", "data.limit=4"]) == 0
+    assert [words[0] for words in asked] == [
+        f"experiment=ladder/{n}" for n in ("1_default", "2_thresholds", "4_ensemble")
+    ]
+    assert sorted(p.name for p in (out / "candidates").iterdir()) == ["single-own", "top3-multi"]
+    rows = rows_of(out / "ladder.csv")
+    assert [row["leaderboard"] for row in rows] == ["0.21913", "0.30011", "0.31626"]
+    for row in rows:
+        score, _ = score_files(out / row["name"] / "truth.csv", out / row["name"] / "submission.csv")
+        assert float(row["score"]) == pytest.approx(score.value, abs=1e-6)
+        assert (row["images"], float(row["low"]) <= score.value <= float(row["high"])) == ("4", True)
+    assert float(rows[1]["gain"]) == pytest.approx(float(rows[1]["score"]) - float(rows[0]["score"]), abs=2e-6)
+    with Image.open(out / "ladder.png") as picture:
+        assert picture.width > 500
+    assert main([*words[:-1], "9"]) == 2
+    assert "--rungs 9: no such recipe; there are 1_default" in capsys.readouterr().err
+    assert main(["ladder", str(tmp_path)]) == 2
+    assert "--truth: the test images' true masks are needed" in capsys.readouterr().err
 
 
 def command(run, pictures, out, *more):

@@ -10,7 +10,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from fashion_hydra.errors import UserError
-from fashion_hydra.hydra_app import PROJECT_ROOT, register_resolvers
+from fashion_hydra.files import sha256_of
+from fashion_hydra.hydra_app import PROJECT_ROOT, register_resolvers, run_dir
 
 SMALL = [
     "experiment=demo",
@@ -99,7 +100,7 @@ import json, sys
 import torch
 from hydra import compose, initialize_config_dir
 import fashion_hydra.module
-from fashion_hydra.hydra_app import PROJECT_ROOT, register_resolvers
+from fashion_hydra.hydra_app import PROJECT_ROOT, register_resolvers, run_dir
 from fashion_hydra.structures import Candidates
 from fashion_hydra.training import assemble
 
@@ -130,6 +131,57 @@ def test_two_processes_train_together(wardrobe, tmp_path):
     assert done.returncode == 0, done.stderr
     assert (done.stdout + done.stderr).count("learning rate") == 1
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
+
+
+def test_a_job_of_two_tasks_trains_together(wardrobe, tmp_path):
+    """As on SLURM, but for the launcher's name: hydra/launcher=submitit_slurm there."""
+    job = ["-m", "hydra/launcher=submitit_local", "hydra.launcher.tasks_per_node=2", f"hydra.sweep.dir={tmp_path}"]
+    two = ["schedule.epochs=1", "trainer=cpu", "data.batch_size=2", f"data.root={wardrobe}"]
+    done = python(tmp_path, PROJECT_ROOT / "train.py", *job, *SMALL, *two)
+    assert done.returncode == 0, done.stderr
+    assert torch.load(tmp_path / "0" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
+    [table] = tmp_path.glob("sweep.csv")
+    assert len(table.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "first"}, "torchrun-first"),
+        ({"SLURM_JOB_ID": "77", "SLURM_NTASKS": "8", "SLURM_PROCID": "3"}, "slurm-77"),
+        ({"SLURM_JOB_ID": "77", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, "20"),
+        ({}, "20"),
+    ],
+)
+def test_processes_of_a_job_share_a_folder(monkeypatch, environment, name):
+    for key in ("TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID"):
+        monkeypatch.delenv(key, raising=False)
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    assert run_dir("runs", "winner", None).startswith(f"runs/winner/{name}")
+
+
+def test_fewer_validation_images_than_processes_are_refused(wardrobe, tmp_path):
+    with pytest.raises(UserError, match=r"data\.folds=18: 1 validation images for 2 devices"):
+        run(tmp_path, wardrobe, "data.folds=18", "trainer.devices=2")
+
+
+def test_the_recipe_for_one_gpu_takes_a_step(wardrobe, tmp_path):
+    """On whatever device there is, at a size that a CPU can bear; the weights are the recipe's, where they are."""
+    from fashion_hydra.training import assemble, train
+
+    weights = PROJECT_ROOT / ".." / "shared" / "data" / "weights" / "resnet50_caffe_imagenet.safetensors"
+    own = ["experiment=ccp_r50", "name=test", f"paths.output_dir={tmp_path}", f"data.root={wardrobe}"]
+    tiny = ["augment.short_edge=[64,96]", "augment.long_edge=128", "tta.scales=[[80,128]]", "data.batch_size=1"]
+    short = ["schedule.epochs=1", "+trainer.limit_train_batches=1", "+trainer.limit_val_batches=1", "data.folds=5"]
+    quiet = ["data.num_workers=0", "callbacks.progress.refresh_rate=0", "trainer.log_every_n_steps=1"]
+    more = [] if weights.is_file() else ["model.backbone.weights=null"]
+    register_resolvers()
+    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", overrides=[*own, *tiny, *short, *quiet, *more])
+    assert cfg.trainer.precision == "bf16-mixed"
+    train(assemble(cfg))
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 1
 
 
 def test_two_processes_score_as_one(wardrobe, tmp_path):
@@ -183,6 +235,62 @@ def test_debug_shows_the_traceback(tmp_path):
 def test_a_checkpoint_of_another_class_set_is_refused(wardrobe, tmp_path, whole):
     with pytest.raises(UserError, match=r"was trained on \d+ classes .* this run has 33"):
         run(tmp_path, wardrobe, "classes=no_attributes", f"ckpt_path={whole[1]}")
+
+
+def started(folder, data, *overrides):
+    """The module as training would begin, and what was said of its weights."""
+    from fashion_hydra.training import assemble
+
+    register_resolvers()
+    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", overrides=[*SMALL, f"data.root={data}", f"paths.output_dir={folder}", *overrides])
+    return assemble(cfg).module.detector
+
+
+def test_training_starts_from_given_weights(wardrobe, tmp_path, whole, caplog):
+    """The losses of the first steps show that the weights are in use; those of a model from scratch are higher."""
+    sum_of_file = sha256_of(whole[1])
+    given = [f"weights={whole[1]}", f"weights_sha256={sum_of_file}", "model.backbone.frozen_stages=1"]
+    with caplog.at_level("INFO"):
+        losses, checkpoint = run(tmp_path, wardrobe, *given, "schedule.epochs=1", "+trainer.limit_train_batches=1")
+    assert "the frozen layers stay random" not in caplog.text
+    assert f"weights        {whole[1]}: " in caplog.text
+    assert losses[0] < whole[0][0]
+    before, after = (torch.load(path, weights_only=True)["state_dict"] for path in (whole[1], checkpoint))
+    assert torch.equal(before["detector.net.backbone.conv1.weight"], after["detector.net.backbone.conv1.weight"])
+
+
+def test_weights_of_fewer_classes_lose_no_row_that_is_shared(wardrobe, tmp_path, whole):
+    theirs = torch.load(whole[1], weights_only=True)
+    ids = theirs["classes"]["ids"]
+    detector = started(tmp_path, wardrobe, f"weights={whole[1]}", f"classes.train=[{ids[4]},{ids[1]}]")
+    for name in ("roi_head.bbox_head.0.fc_cls.weight", "roi_head.mask_head.2.conv_logits.bias"):
+        mine = detector.net.state_dict()[name]
+        assert torch.equal(mine[:2], theirs["state_dict"][f"detector.net.{name}"][[4, 1]])
+
+
+def test_weights_are_not_read_when_a_run_goes_on(wardrobe, tmp_path, whole, caplog):
+    detector = started(tmp_path, wardrobe, f"ckpt_path={whole[1]}", "weights=nowhere.pth")
+    assert "weights=nowhere.pth is not read: ckpt_path goes on from weights of its own" in caplog.text
+    assert str(whole[1]) in detector.origin
+
+
+def test_weights_take_the_place_of_the_backbones_own(wardrobe, tmp_path, whole):
+    started(tmp_path, wardrobe, f"weights={whole[1]}", "model.backbone.weights=nowhere.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["weights=nowhere.pth"], "nowhere.pth: no such file"),
+        (["weights=CHECKPOINT", f"weights_sha256={'0' * 64}"], "its sha256 is .* instead of 0000"),
+        (["weights=CHECKPOINT", "model.backbone.depth=34"], "weights=.* does not fit this model in 80 tensors"),
+        (["weights=http://127.0.0.1:9/x.pth"], "http://127.0.0.1:9/x.pth: .*refused"),
+    ],
+)
+def test_weights_that_cannot_be_used(wardrobe, tmp_path, whole, given, told):
+    with pytest.raises(UserError, match=told):
+        started(tmp_path, wardrobe, *[word.replace("CHECKPOINT", str(whole[1])) for word in given])
 
 
 def test_help_says_how(tmp_path):

@@ -14,10 +14,11 @@ from fashion_hydra.postprocess import apply
 from fashion_hydra.report.pictures import Painted, draw_comparison
 from fashion_hydra.rle import runs_to_bitmap
 from fashion_hydra.structures import Batch, Candidates
+from fashion_hydra.tracking import log_pictures
 
 
 class ValidationPictures(Callback):
-    """Writes `predictions.png` whenever `val/score` is the best so far.
+    """Writes `predictions.png`, and tells the trackers, whenever `val/score` is the best so far.
 
     Args:
         folder: where the picture goes.
@@ -63,6 +64,7 @@ class ValidationPictures(Callback):
         records = data_of(trainer).records
         rows = [self._row(candidates, records, typed(pl_module)) for candidates in self._shown]
         draw_comparison(self.path, rows, names=records.names)
+        log_pictures(trainer.loggers, "val/predictions", rows, names=records.names, step=trainer.global_step)
 
     def _row(self, candidates: Candidates, records: Records, module: SegmentationModule) -> Painted:
         image = int(np.flatnonzero(records.image_ids == candidates.image_id)[0])

@@ -1,14 +1,12 @@
 """Annotations -> records, checked once and kept: the next run maps them from the disk in a moment."""
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +15,7 @@ import numpy as np
 from fashion_hydra.data.images import IMAGE_SUFFIXES, QUARTER_TURNS, ImageFacts, ImageMemory, file_stamp
 from fashion_hydra.data.records import Fault, Records, RecordsBuilder, open_records, read_faults, write_faults
 from fashion_hydra.errors import UserError
+from fashion_hydra.files import locked
 
 _VERSION = 1  # of what lies in the cache; another one is read anew
 
@@ -53,7 +52,7 @@ class Source(Protocol):
 
 
 def cache_folder() -> Path:
-    """Where records and the memory of checked images are kept: FASHION_HYDRA_CACHE, or the user's cache folder."""
+    """Where records, the memory of checked images and downloads are kept: FASHION_HYDRA_CACHE, or the user's."""
     chosen = os.environ.get("FASHION_HYDRA_CACHE")
     if chosen:
         return Path(chosen)
@@ -84,7 +83,7 @@ def read_source(source: Source, *, decode: bool = False) -> tuple[Records, list[
         "images": hashlib.sha256(json.dumps(sorted(listing.items())).encode()).hexdigest(),
     }
     manifest = json.loads(json.dumps(manifest))
-    with _locked(target.with_suffix(".lock")):
+    with locked(target):
         if not _is_current(target, manifest, decode=decode):
             _build(source, target, {**manifest, "decoded": decode}, listing, decode=decode)
         return open_records(target), read_faults(target / "faults.csv")
@@ -97,14 +96,6 @@ def _usable(folder: Path) -> Path:
             return folder
     except OSError:  # a read-only home: this run reads anew, and so will the next
         return Path(tempfile.mkdtemp(prefix="fashion_hydra-"))
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process reads, the others of a run wait and find it done."""
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _list_images(folder: Path) -> dict[str, tuple[int, int]]:

@@ -54,9 +54,17 @@ def load_member(path: Path) -> Member:
     """Build the model that a checkpoint describes, with its weights.
 
     Raises:
-        UserError: see `read_checkpoint`; or the weights do not fit the model that is described.
+        UserError: see `read_checkpoint` and `member_of`.
     """
-    content = read_checkpoint(path)
+    return member_of(read_checkpoint(path), path)
+
+
+def member_of(content: dict[str, Any], path: Path) -> Member:
+    """Build the model that a checkpoint's content describes; `path` is what it is called.
+
+    Raises:
+        UserError: the weights do not fit the model that is described.
+    """
     model = dict(content["model"])
     if model.pop("_target_", None) != _BUILDER:
         raise UserError(f"{path}: the model was not made by {_BUILDER}")

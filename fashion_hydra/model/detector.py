@@ -60,6 +60,8 @@ class Detector(nn.Module):
 
     mean: Tensor
     std: Tensor
+    origin = "none: from scratch"
+    """Of the weights, as told to people."""
 
     def __init__(
         self, net: HybridTaskCascade, *, mean: Sequence[float], std: Sequence[float], channel_order: str
@@ -76,7 +78,10 @@ class Detector(nn.Module):
         """On a device and in evaluation mode for good, which leaves no way back to training: batch norms become part
         of the convolutions before them, and on a CPU weights lie channels last, which oneDNN is faster with."""
         fuse_conv_bn(self.eval().requires_grad_(False).net)
-        return self.to(device=device, memory_format=torch.channels_last if device.type == "cpu" else None)
+        self.to(device)
+        if device.type == "cpu":
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self
 
     @property
     def channels(self) -> int:

@@ -46,7 +46,7 @@ def build_htc(
     Args:
         num_classes: outputs, background not counted.
         backbone: `type` of mmdet's registry with its arguments, beside them `channels` (of its four outputs),
-            `mean`, `std`, `channel_order`, and `weights` (a safetensors file or null).
+            `mean`, `std`, `channel_order`, and `weights` (a file or null).
         neck_channels: of the feature pyramid.
         fc_channels: of the two fully connected layers of a box head.
         mask_channels: of the convolutions of a mask head.
@@ -108,9 +108,10 @@ def build_htc(
     for name, parameter in net.backbone.named_parameters():
         if "conv_offset" in name:  # a deformable convolution starts as a plain one (Dai et al. 2017, section 3)
             nn.init.zeros_(parameter)
+    detector = Detector(net, mean=mean, std=std, channel_order=channel_order)
     if weights:
-        load_backbone(net.backbone, Path(weights))
-    return Detector(net, mean=mean, std=std, channel_order=channel_order)
+        detector.origin = f"of the backbone: {load_backbone(detector, Path(weights))}"
+    return detector
 
 
 def _norm_cfg(norm: str | None) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from fashion_hydra.files import whole
 from fashion_hydra.rle import CocoRLE, coco_to_runs, runs_to_bitmap
 from fashion_hydra.structures import Detections
 
@@ -76,11 +77,17 @@ def _eroded(mask: np.ndarray) -> np.ndarray:
     return framed[:-2, 1:-1] & framed[2:, 1:-1] & framed[1:-1, :-2] & framed[1:-1, 2:]
 
 
-def draw_comparison(path: Path, rows: Sequence[Painted], *, names: Mapping[int, str], columns: int = 2) -> None:
-    """Write a PNG: photo, truth and prediction side by side, two images a line, with a legend of what they hold.
+def draw_comparison(path: Path, rows: Sequence[Painted], *, names: Mapping[int, str]) -> None:
+    """Write a `comparison` as a PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path, "wb") as stream:
+        comparison(rows, names=names).save(stream, format="PNG")
+
+
+def comparison(rows: Sequence[Painted], *, names: Mapping[int, str], columns: int = 2) -> Image.Image:
+    """Photo, truth and prediction side by side, two images a line, with a legend of what they hold.
 
     Args:
-        path: the PNG.
         rows: one an image.
         names: category id -> name.
         columns: images a line.
@@ -92,8 +99,7 @@ def draw_comparison(path: Path, rows: Sequence[Painted], *, names: Mapping[int, 
     sheet = Image.new("RGB", (width * min(columns, max(1, len(tiles))), height * lines), "white")
     for i, tile in enumerate(tiles):
         sheet.paste(tile, (i % columns * width + _GAP, i // columns * height + 4))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    return sheet
 
 
 def _tile(row: Painted, names: Mapping[int, str]) -> Image.Image:

@@ -53,6 +53,11 @@ def gather(
     """
     for rule in rules:
         cache.manifest.check(rule)
+        if rule.steps:
+            raise UserError(
+                f"postprocess.steps={[*rule.steps]}: tuning draws masks once for all thresholds, without steps. "
+                "Tune without them; predict.py with them, and `fashion-hydra score`, say what they are worth"
+            )
     if absent := cache.missing(list(truth)):
         first = list(truth)[absent[0]]
         raise UserError(

@@ -289,7 +289,7 @@ def test_backbone_weights_are_loaded_from_a_file(tmp_path):
     ("content", "told"),
     [
         (None, "no such file"),
-        (b"not tensors", "not a readable safetensors file"),
+        (b"not tensors", "neither a safetensors file nor a whole one of torch.save"),
         ({"conv1.weight": torch.zeros(1, 2)}, r"conv1.weight \(1, 2\) instead of \(32, 3, 7, 7\)|missing"),
     ],
 )

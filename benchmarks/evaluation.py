@@ -1,0 +1,100 @@
+"""The competition score and COCO's mask AP of many images with many detections; AP against pycocotools.
+
+Images, truth and detections are made up. Both sides get run-lengths on the images' own frames (1600x1200) and have to
+give the same AP, AP50 and AP75. The score is measured on the submission's grid, as always.
+"""
+
+import argparse
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from tqdm import tqdm
+
+from benchmarks._measure import interleaved, tell
+from benchmarks.threshold_search import CLASSES, GRID, SIZE, scene
+from fashion_hydra import coco, metric, rle
+from fashion_hydra.postprocess import COCO_RULE, apply
+from fashion_hydra.rle import CocoRLE
+from fashion_hydra.structures import Detections
+
+Truth = Mapping[str, Sequence[tuple[int, CocoRLE]]]
+
+
+def pycocotools_ap(truth: Truth, found: Mapping[str, Detections]) -> dict[str, float]:
+    """AP as pycocotools' documentation computes it."""
+    numbers = {name: number for number, name in enumerate(truth, 1)}
+    annotations = [
+        {"image_id": numbers[name], "category_id": label, "segmentation": rle, "iscrowd": 0,
+         "area": float(coco_mask.area(rle)), "bbox": coco_mask.toBbox(rle).tolist()}
+        for name, objects in truth.items()
+        for label, rle in objects
+    ]  # fmt: skip
+    results = [
+        {"image_id": numbers[name], "category_id": label, "segmentation": rle, "score": score}
+        for name, d in found.items()
+        for label, score, rle in zip(d.labels, d.scores, d.masks, strict=True)
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        dataset = COCO()
+        dataset.dataset = {
+            "images": [{"id": number, "height": SIZE[0], "width": SIZE[1]} for number in numbers.values()],
+            "annotations": [{"id": i, **a} for i, a in enumerate(annotations, 1)],
+            "categories": [{"id": label, "name": str(label)} for label in range(CLASSES)],
+        }
+        dataset.createIndex()
+        evaluation = COCOeval(dataset, dataset.loadRes(results), "segm")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return dict(zip(coco.NAMES[:3], evaluation.stats.tolist(), strict=False))
+
+
+def main() -> None:
+    """Compare, then time."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=450)
+    parser.add_argument("--detections", type=int, default=100, help="an image")
+    parser.add_argument("--truths", type=int, default=7, help="true masks an image")
+    args = parser.parse_args()
+    rng = np.random.default_rng(0)
+    on_image: dict[str, list[tuple[int, CocoRLE]]] = {}
+    on_grid, found, submitted = {}, {}, {}
+    rule = replace(COCO_RULE, max_per_image=args.detections)
+    for i in tqdm(range(args.images), desc="making images", disable=None):
+        name = f"{i}.jpg"
+        candidates, on_grid[name] = scene(rng, name, truths=args.truths, candidates=2 * args.detections)
+        on_image[name] = [
+            (int(label), rle.runs_to_coco(_on_photo(mask), height=SIZE[0], width=SIZE[1]))
+            for label, masks in on_grid[name].items()
+            for mask in masks
+        ]
+        found[name] = apply(candidates, rule, size=SIZE)
+        submitted[name] = apply(candidates, rule, size=GRID).by_class_id(range(CLASSES))
+    count = sum(len(d) for d in found.values())
+    ours, theirs = coco.mask_ap(on_image, found, labels=CLASSES), pycocotools_ap(on_image, found)
+    apart = max(abs(ours[name] - theirs[name]) for name in theirs)
+    score = metric.score_images(on_grid, submitted).value
+    print(f"{count} detections; AP {ours['AP']:.6f}, from pycocotools' by {apart:.1e}; score {score:.6f}")
+    rivals = {
+        "AP (ours)": lambda: coco.mask_ap(on_image, found, labels=CLASSES),
+        "AP, pycocotools": lambda: pycocotools_ap(on_image, found),
+        "competition score": lambda: metric.score_images(on_grid, submitted),
+    }
+    title = f"{args.images} images of {args.detections} detections and {args.truths} true masks"
+    tell(title, interleaved(rivals, rounds=args.rounds), ours="AP (ours)", unit="s")
+
+
+def _on_photo(mask: CocoRLE) -> np.ndarray:
+    runs = rle.coco_to_runs(mask)
+    return rle.resize_runs(runs, height=GRID[0], width=GRID[1], new_height=SIZE[0], new_width=SIZE[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""A training step of the tiny cascade: ours, with Lightning, against mmengine's Runner with mmdet's own modules.
+
+Both start from the same weights and see the same batches, boxes sampled with the same seeds, the winner's SGD and
+clipping; each step's loss is compared. The rival has what mmdet's configs have: SingleRoIExtractor and BitmapMasks,
+over the same torchvision operators, as nothing is compiled here. A step is timed from its beginning to the next's.
+
+Rounding sooner or later turns a box's fate, after which two runs differ as two seeds do. So each step's loss is also
+compared at the weights that ours had then.
+"""
+
+import argparse
+import functools
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from pytorch_lightning.loggers import CSVLogger
+from torch.utils.data import DataLoader
+
+from benchmarks._measure import tell
+from fashion_hydra.callbacks import LearningCurves
+from fashion_hydra.data.augment import Augment
+from fashion_hydra.data.classes import ClassSet, ClassSpec
+from fashion_hydra.data.dataset import TrainDataset, collate
+from fashion_hydra.data.kaggle import read_records
+from fashion_hydra.data.wardrobe import write_wardrobe
+from fashion_hydra.hydra_app import PROJECT_ROOT, register_resolvers
+from fashion_hydra.model.detector import Detector
+from fashion_hydra.model.htc import build_htc
+from fashion_hydra.module import SegmentationModule
+from fashion_hydra.postprocess import COCO_RULE
+from fashion_hydra.schedule import Schedule
+from fashion_hydra.structures import Batch
+from fashion_hydra.training import quieten
+
+# isort: split
+from mmdet.models import DetDataPreprocessor, SingleRoIExtractor
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from mmengine.structures import InstanceData
+
+LR, CLIP, SEED = 0.0025, 35.0, 777
+SGD = functools.partial(torch.optim.SGD, lr=LR, momentum=0.9, weight_decay=1e-4)
+
+
+@dataclass
+class Seen:
+    """What was noted of a run: when each step began, its loss, and the weights before it if they are asked for."""
+
+    begins: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    weights: list[dict[str, torch.Tensor]] = field(default_factory=list)
+
+    def steps(self, skip: int) -> list[float]:
+        """Seconds of each step but the first few."""
+        return np.diff(self.begins)[skip:].tolist()
+
+
+def make_batches(folder: Path, count: int, images: int, size: int) -> tuple[list[Batch], ClassSet]:
+    """Batches of drawn figures, augmented as in training."""
+    write_wardrobe(folder, train=count * images, test=2, size=size, seed=0)
+    records, _ = read_records(folder)
+    classes = ClassSpec("present", "present").resolve(records.names, np.unique(records.categories).tolist())
+    augment = Augment(short_edge=[round(size * 0.6), round(size * 0.7)], long_edge=size, flip=0.5)
+    dataset = TrainDataset(records, np.arange(len(records)), classes, augment, seed=SEED)
+    order = np.arange(count * images).reshape(count, images) % len(records)  # faulty photos are left out
+    return [collate([dataset[0, int(i)] for i in chosen]) for chosen in order], classes
+
+
+def make_detector(classes: ClassSet, model: str) -> tuple[Detector, dict[str, Any]]:
+    """The same weights each time."""
+    register_resolvers()
+    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+        config: Any = OmegaConf.to_container(compose("train", overrides=[f"model={model}"]).model, resolve=True)
+    config["backbone"]["weights"] = None
+    torch.manual_seed(SEED)
+    return build_htc(num_classes=len(classes), **{k: v for k, v in config.items() if k != "_target_"}), config
+
+
+def lightning(
+    batches: Sequence[Batch], classes: ClassSet, model: str, folder: Path, *, keep_weights: bool = False
+) -> Seen:
+    """Ours, with the logger and the callback that every run has."""
+    seen = Seen()
+
+    class Watch(pl.Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+            if keep_weights:
+                seen.weights.append({name: value.clone() for name, value in module.detector.net.state_dict().items()})
+            seen.begins.append(time.perf_counter())
+
+        def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, *_: Any) -> None:
+            seen.losses.append(outputs["loss"].detach())
+
+    detector, config = make_detector(classes, model)
+    module = SegmentationModule(
+        detector,
+        classes=classes,
+        model=config,
+        optimizer=SGD,
+        schedule=Schedule(epochs=1, lr=LR, base_batch=len(batches[0]), warmup_steps=0),
+        batch=len(batches[0]),
+        eval_scale=(100, 200),
+        postprocess=COCO_RULE,
+        seed=SEED,
+    )
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        gradient_clip_val=CLIP,
+        logger=CSVLogger(folder),
+        callbacks=[Watch(), LearningCurves(str(folder))],
+        log_every_n_steps=10,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
+    return seen
+
+
+def runner(batches: Sequence[Batch], classes: ClassSet, model: str, folder: Path) -> Seen:
+    """The rival, with the hooks that every run of mmdet has, but for checkpoints."""
+    seen = Seen()
+
+    class Watch(Hook):
+        def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+            seen.begins.append(time.perf_counter())
+            seed_step(batch_idx)
+
+        def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+            seen.losses.append(outputs["loss"].detach())
+
+    net = mmdets(make_detector(classes, model)[0])
+    optimizer = SGD([p for p in net.parameters() if p.requires_grad])
+    loop = Runner(
+        model=net,
+        work_dir=str(folder),
+        train_dataloader=DataLoader([as_mmdet(batch) for batch in batches], batch_size=None),  # type: ignore[arg-type]
+        train_cfg={"by_epoch": True, "max_epochs": 1},
+        optim_wrapper=OptimWrapper(optimizer, clip_grad={"max_norm": CLIP}),
+        default_hooks={"checkpoint": None, "sampler_seed": None},
+        custom_hooks=[Watch()],
+        default_scope="mmdet",
+        experiment_name=folder.name,
+        log_level="ERROR",
+    )
+    loop.train()
+    return seen
+
+
+def seed_step(step: int) -> None:
+    """As SegmentationModule.training_step does."""
+    torch.manual_seed(int(np.random.SeedSequence((SEED, 0, step, 0)).generate_state(1)[0]))
+
+
+def losses_along(seen: Seen, batches: Sequence[Batch], classes: ClassSet, model: str) -> list[float]:
+    """mmdet's loss of each step at the weights that ours had."""
+    net, losses = mmdets(make_detector(classes, model)[0]).train(), []
+    for step, (weights, batch) in enumerate(zip(seen.weights, batches, strict=True)):
+        net.load_state_dict(weights)
+        seed_step(step)
+        with torch.no_grad():
+            given = net.data_preprocessor(as_mmdet(batch), training=True)
+            total, _ = net.parse_losses(net(**given, mode="loss"))
+        losses.append(float(total))
+    return losses
+
+
+def mmdets(detector: Detector) -> torch.nn.Module:
+    """The same network with mmdet's own parts where ours has others."""
+    net = detector.net
+    for extractors in (net.roi_head.bbox_roi_extractor, net.roi_head.mask_roi_extractor):
+        for i, ours in enumerate(extractors):
+            layer = ours.roi_layers[0]
+            size, ratio = layer.output_size[0], layer.sampling_ratio
+            roi_layer = {"type": "RoIAlign", "output_size": size, "sampling_ratio": ratio}
+            extractors[i] = SingleRoIExtractor(roi_layer, ours.out_channels, ours.featmap_strides)
+    mean, std = (getattr(detector, name).flatten().tolist() for name in ("mean", "std"))
+    net.data_preprocessor = DetDataPreprocessor(mean, std, bgr_to_rgb=detector.bgr, pad_mask=True, pad_size_divisor=32)
+    return net
+
+
+def as_mmdet(batch: Batch) -> dict[str, Any]:
+    """Images without their padding, and bitmaps."""
+    samples, inputs = [], []
+    for image, (height, width), targets in zip(batch.images, batch.sizes, batch.targets, strict=True):
+        meta = {"img_shape": (height, width), "ori_shape": (height, width), "scale_factor": (1.0, 1.0)}
+        sample = DetDataSample(metainfo=meta)
+        masks = BitmapMasks(targets.masks.bitmaps().numpy(), height, width)
+        sample.gt_instances = InstanceData(bboxes=targets.boxes, labels=targets.labels, masks=masks)
+        samples.append(sample)
+        inputs.append(image[:, :height, :width].contiguous())
+    return {"inputs": inputs, "data_samples": samples}
+
+
+def apart(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Relative differences."""
+    return [abs(a - b) / abs(b) for a, b in zip(ours, theirs, strict=True)]
+
+
+def main() -> None:
+    """Compare the losses, then time."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=24, help="a round")
+    parser.add_argument("--skip", type=int, default=4, help="steps at a round's beginning that do not count")
+    parser.add_argument("--images", type=int, default=4, help="a step")
+    parser.add_argument("--size", type=int, default=224, help="of the photos; they are reduced to two thirds of it")
+    parser.add_argument("--model", default="htc_tiny", help="of conf/model")
+    args = parser.parse_args()
+    quieten()
+    warnings.simplefilter("ignore")
+    for name in ("pytorch_lightning.utilities.rank_zero", "mmengine"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    rivals = {"Lightning (ours)": lightning, "mmengine's Runner, mmdet's modules": runner}
+    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    losses: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        batches, classes = make_batches(Path(folder) / "wardrobe", args.steps, args.images, args.size)
+        for turn in range(args.rounds):
+            for name in list(rivals) if turn % 2 else reversed(list(rivals)):
+                work = Path(tempfile.mkdtemp(dir=folder))
+                seen = rivals[name](batches, classes, args.model, work)
+                seconds[name] += seen.steps(args.skip)
+                losses[name] = [float(loss) for loss in seen.losses]
+        seen = lightning(batches, classes, args.model, Path(tempfile.mkdtemp(dir=folder)), keep_weights=True)
+        along = losses_along(seen, batches, classes, args.model)
+    ours, theirs = losses["Lightning (ours)"], next(v for k, v in losses.items() if "ours" not in k)
+    print(f"losses of {len(ours)} steps, {ours[0]:.4f} to {ours[-1]:.4f}")
+    print("relative difference of the two runs, step by step:", *(f"{x:.0e}" for x in apart(ours, theirs)))
+    print(f"relative difference at the same weights: {max(apart([float(x) for x in seen.losses], along)):.1e} at most")
+    tell(f"a step of {args.images} images, {args.model}", seconds, ours="Lightning (ours)")
+
+
+if __name__ == "__main__":
+    main()
