@@ -159,7 +159,7 @@ def test_one_image_by_keyboard(open_page):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Escape")
     assert not dialog.evaluate("e => e.open")
-    assert page.evaluate("document.activeElement.textContent") == shown[2]  # the focus is where one left off
+    sync_api.expect(page.locator(":focus")).to_have_text(shown[2])  # the focus is where one left off
     assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
 
 

@@ -1,6 +1,7 @@
 """`fashion-hydra report` from folders to the page: the same score, what is left out, escaped and refused."""
 
 import csv
+import dataclasses
 import json
 import re
 import shutil
@@ -16,7 +17,7 @@ from fashion_hydra.report.page.photos import Photos
 from fashion_hydra.report.page.places import photos_of
 from fashion_hydra.report.page.tables import read_training, read_tuning
 from fashion_hydra.submission import read_masks
-from fashion_hydra.tuned import rule_in_force
+from fashion_hydra.tuned import IN_FORCE, rule_in_force, write_tuned
 
 HEADER = "ImageId,EncodedPixels,ClassId\n"
 LADDER = (
@@ -233,6 +234,9 @@ def test_the_rule_of_a_folder(made, tmp_path):
     rule = rule_in_force(write(tmp_path, {".hydra/config.yaml": config}), made.classes, made.members)
     assert (rule.score_thr, rule.max_per_image, rule.label_score_thr, rule.dropped_labels) == (0.4, 9, {1: 0.6}, (0,))
     assert rule_in_force(tmp_path / "none", made.classes, made.members) is None
+    stepped = dataclasses.replace(rule, steps=("fill_holes",))
+    write_tuned(tmp_path / IN_FORCE, stepped, made.classes, {})
+    assert rule_in_force(tmp_path, made.classes, made.members) == stepped
 
 
 @pytest.mark.parametrize(
