@@ -38,6 +38,7 @@ demo: $(STAMP) ## draw the wardrobe, train the tiny model, tune, predict and sco
 	timed $(BIN)/python predict.py ensemble=top3 tta=flip postprocess=tuned data.root=$(DEMO_DATA) out=predictions/demo draw=true
 	timed $(BIN)/fashion-hydra submit-check predictions/demo/submission.csv --sample $(DEMO_DATA)/sample_submission.csv
 	timed $(BIN)/fashion-hydra compare tuned/demo predictions/demo --truth $(DEMO_DATA)/test_truth.csv
+	timed $(BIN)/fashion-hydra report predictions/demo tuned/demo "$$(ls -td runs/demo/*/ | head -1)" --truth $(DEMO_DATA)/test_truth.csv
 	timed $(BIN)/fashion-hydra score $(DEMO_DATA)/test_truth.csv predictions/demo/submission.csv
 	printf '\nwall time\n%s%6d s  in all\n' "$$times" $$SECONDS
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "submit-check": "find everything in a submission that is against the competition's rules",
     "ladder": "predict and score the winner's ladder, rung by rung, with a training run's checkpoints",
     "compare": "score tuned rules on predicted images with known truth",
+    "report": "write one page about runs, thresholds and predictions, with a gallery of errors",
     "score": "print the competition score of a submission",
 }
 

@@ -25,6 +25,7 @@ from fashion_hydra.sources import Prediction, assemble, truth_of
 from fashion_hydra.structures import Candidates, Scaled, Size
 from fashion_hydra.submission import SUBMISSION_SIZE, write_truth
 from fashion_hydra.training import check_devices, quieten
+from fashion_hydra.tuned import IN_FORCE, write_tuned
 
 log = logging.getLogger(__name__)
 tell = rank_zero_only(log.info)
@@ -121,6 +122,7 @@ def answer(prediction: Prediction, formats: Sequence[str], *, draw: bool) -> Non
     grid = (SUBMISSION_SIZE, SUBMISSION_SIZE)
     if faults := _write_faults(prediction):
         tell("faults         %d images could not be read: %s", faults, folder / "faults.csv")
+    write_tuned(folder / IN_FORCE, prediction.rule, prediction.classes, _about(prediction))
     if "csv" in formats:
         path = folder / "submission.csv"
         masks = outputs.write_submission_csv(path, _answers(prediction, path.name, lambda size: grid))
@@ -140,6 +142,12 @@ def answer(prediction: Prediction, formats: Sequence[str], *, draw: bool) -> Non
             tell("next           fashion-hydra score %s %s", folder / "truth.csv", folder / "submission.csv")
         else:
             tell("next           fashion-hydra submit-check %s", folder / "submission.csv")
+
+
+def _about(prediction: Prediction) -> dict[str, object]:
+    """What answers are of: the checkpoints, and where the images are."""
+    members = [list(member) for member in prediction.cache.manifest.members]
+    return {"members": members, "images": str(prediction.listing.folder.absolute())}
 
 
 def _draw(prediction: Prediction, folder: Path, names: Mapping[int, str]) -> None:

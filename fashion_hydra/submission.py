@@ -191,9 +191,21 @@ def score_masks(
 ) -> tuple[Score, list[str]]:
     """Score two tables from `read_masks`; also the images, by truth's names, that `predicted` lacks.
 
-    A missing image counts as one without predictions. Images are matched with `.jpg` and the like cut off,
-    since the 2019 files write `name.jpg` and those of 2020 `name`. Raises UserError for images that the truth
-    lacks.
+    A missing image counts as one without predictions. Raises UserError for images that the truth lacks.
+    """
+    answered = match_images(truth, predicted)
+    counts = {}
+    for name in tqdm(truth, desc="scoring", unit=" images", delay=_PROGRESS_AFTER_S, disable=None):
+        answer = answered[name]
+        counts[name] = count_image(truth[name], predicted[answer] if answer is not None else {})
+    return combine(counts, pooling=pooling), [name for name, answer in answered.items() if answer is None]
+
+
+def match_images(truth: Mapping[str, object], predicted: Mapping[str, object]) -> dict[str, str | None]:
+    """Each image by truth's name -> its name among those predicted, None where it is missing there.
+
+    Images are matched with `.jpg` and the like cut off, since the 2019 files write `name.jpg` and those of 2020
+    `name`. Raises UserError for images that the truth lacks.
     """
     by_stem = _keyed_by_stem(predicted)
     known = _keyed_by_stem(truth)
@@ -203,10 +215,7 @@ def score_masks(
             f"{len(unknown)} of {len(predicted)} predicted images are not in the truth, the first "
             f"{unknown[0]}. Check that both files are of the same image set, or remove these rows"
         )
-    counts = {}
-    for stem, name in tqdm(known.items(), desc="scoring", unit=" images", delay=_PROGRESS_AFTER_S, disable=None):
-        counts[name] = count_image(truth[name], predicted[by_stem[stem]] if stem in by_stem else {})
-    return combine(counts, pooling=pooling), [name for stem, name in known.items() if stem not in by_stem]
+    return {name: by_stem.get(stem) for stem, name in known.items()}
 
 
 def score_files(truth: str | Path, submission: str | Path, *, pooling: str = "class") -> tuple[Score, list[str]]:

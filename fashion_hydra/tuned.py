@@ -3,19 +3,22 @@
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from fashion_hydra.data.classes import ClassSet
+from fashion_hydra.data.classes import ClassSet, find_category
 from fashion_hydra.errors import UserError
 from fashion_hydra.expected import Calibration
 from fashion_hydra.files import whole
 from fashion_hydra.postprocess import Postprocess
 
 NAME = "tuned.yaml"
+IN_FORCE = "postprocess.yaml"
+"""In a prediction's folder: the rule that its answers were made with."""
 _PLAIN = ("score_thr", "nms", "iou_thr", "soft_nms_sigma", "max_per_image", "mask_thr", "suppress_overlaps", "min_area")
 
 
@@ -29,6 +32,7 @@ def write_tuned(path: Path, rule: Postprocess, classes: ClassSet, about: Mapping
         about: plain values that say what it was tuned on, with `members` (name and SHA-256 of each checkpoint).
     """
     values: dict[str, Any] = {name: getattr(rule, name) for name in _PLAIN}
+    values["steps"] = list(rule.steps)
     values["class_score_thr"] = {classes.ids[label]: thr for label, thr in sorted(rule.label_score_thr.items())} or None
     values["drop_classes"] = [classes.ids[label] for label in rule.dropped_labels]
     values["select"] = "threshold" if rule.calibration is None else "expected"
@@ -38,7 +42,7 @@ def write_tuned(path: Path, rule: Postprocess, classes: ClassSet, about: Mapping
         values["calibration"] = f"{path.stem}_calibration.json"
         write_calibration(path.with_name(values["calibration"]), rule.calibration, classes)
     with whole(path) as stream:
-        stream.write("# Written by tune_thresholds.py; read by predict.py postprocess=FILE.\n")
+        stream.write("# A rule of postprocessing; read by predict.py postprocess=FILE.\n")
         stream.write(OmegaConf.to_yaml(OmegaConf.create({**values, "about": dict(about)})))
 
 
@@ -108,6 +112,37 @@ def _newest(members: Sequence[tuple[str, str]], root: Path) -> Path:
         f"postprocess=tuned: no {NAME} below {root}/ was tuned for {', '.join(name for name, _ in members)} ({there}). "
         "Run tune_thresholds.py with the same ensemble, or name a file: postprocess=FILE.yaml"
     )
+
+
+def rule_in_force(folder: Path, classes: ClassSet, members: Sequence[tuple[str, str]]) -> Postprocess | None:
+    """The rule that a prediction's answers were made with; None where nothing in its folder tells.
+
+    Args:
+        folder: that predict.py wrote.
+        classes: behind the labels of its candidates.
+        members: name and SHA-256 of each checkpoint.
+
+    Raises:
+        UserError: what tells cannot be read.
+    """
+    from fashion_hydra.hydra_app import build_postprocess
+
+    if (folder / IN_FORCE).is_file():
+        return rule_of(folder / IN_FORCE, classes)
+    path = folder / ".hydra" / "config.yaml"
+    if not path.is_file():
+        return None
+    try:
+        config = OmegaConf.load(path)
+    except Exception as error:  # YAML has many words for what it cannot read
+        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())[:120]})") from error
+    if not isinstance(config, DictConfig) or "postprocess" not in config:
+        return None
+    dropped = OmegaConf.select(config, "classes.drop") or []
+    known = classes.by_id()
+    ids = tuple(entry if isinstance(entry, int) else find_category(entry, known, "classes.drop") for entry in dropped)
+    rule = fill_in(config.postprocess, members, Path(OmegaConf.select(config, "paths.tuned") or "tuned"))
+    return build_postprocess(rule, replace(classes, drop=ids))
 
 
 def method_files(folder: Path) -> list[Path]:

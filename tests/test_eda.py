@@ -13,7 +13,7 @@ from fashion_hydra import rle
 from fashion_hydra.cli import main
 from fashion_hydra.data.augment import Augment, source_index
 from fashion_hydra.data.kaggle import read_records
-from fashion_hydra.report.eda.charts import Axis, counting_axis, log_axis
+from fashion_hydra.report.eda.charts import Axis, counting_axis, decimal_axis, log_axis
 from fashion_hydra.report.eda.gallery import _reduced, choose_images, draw_augmented, draw_cards
 from fashion_hydra.report.eda.statistics import count, percent, stand_outs
 
@@ -275,3 +275,14 @@ def test_places_on_axes():
     axis = log_axis("", 1e-2, 1, shares=True)
     assert axis.ticks == [(0.01, "1 %"), (0.1, "10 %"), (1.0, "100 %")]
     assert axis.place(np.array([0, 0.1])).tolist() == pytest.approx([0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ends"),
+    [(0, 0.2141, (0, 0.3)), (0, 0.2, (0, 0.2)), (0, 6.25, (0, 8)), (0, 0, (0, 2.5e-10)), (-0.013, 0.31, (-0.1, 0.4))],
+)
+def test_decimal_axes_end_on_round_ticks(low, high, ends):
+    axis = decimal_axis("", low, high)
+    assert (axis.low, axis.high) == pytest.approx(ends)
+    assert [float(text) for _, text in axis.ticks] == pytest.approx([value for value, _ in axis.ticks])
+    assert 2 <= len(axis.ticks) <= 7

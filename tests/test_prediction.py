@@ -15,9 +15,13 @@ from omegaconf import OmegaConf
 from PIL import Image
 from pycocotools.coco import COCO
 
+from fashion_hydra.cache import CandidateCache
+from fashion_hydra.data.classes import ClassSet
 from fashion_hydra.errors import UserError
 from fashion_hydra.hydra_app import PROJECT_ROOT, register_resolvers
+from fashion_hydra.postprocess import apply
 from fashion_hydra.submission import read_masks
+from fashion_hydra.tuned import IN_FORCE, rule_in_force
 
 IDS, NAMES = [6, 23, 31], ["pants", "shoe", "sleeve"]
 SMALL = ["trainer.accelerator=cpu", "data.num_workers=0", "progress.refresh_rate=0", "postprocess.score_thr=0.3"]
@@ -340,3 +344,15 @@ def test_two_processes_share_the_images(run, pictures, tmp_path):
     one, two = (tmp_path / name / "submission.csv" for name in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
     assert len(rows_of(one)) > 10
+
+
+def test_the_rule_in_force_is_kept(run, pictures, tmp_path):
+    options = [f"checkpoint={run / 'checkpoints' / 'epoch1.ckpt'}", f"data.root={pictures}", "classes.drop=[shoe]"]
+    out = predict(tmp_path, *options, "postprocess.class_score_thr={6:0.45}", "data.limit=2")
+    classes = ClassSet(tuple(IDS), tuple(NAMES))
+    kept = rule_in_force(out, classes, ())
+    assert (kept.score_thr, kept.mask_thr, kept.label_score_thr, kept.dropped_labels) == (0.3, 0.45, {0: 0.45}, (1,))
+    assert OmegaConf.load(out / IN_FORCE).about.images == str(pictures)
+    cache, read = CandidateCache(out / "candidates"), read_masks(out / "submission.csv")
+    for image_id, masks in read.items():
+        assert apply(cache.read(image_id), kept, size=(512, 512)).by_class_id(IDS) == masks

@@ -49,11 +49,21 @@ class Mark:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line through points, named in the chart's legend."""
+    """A line through points, named in the chart's legend.
+
+    Args:
+        name: in the legend.
+        x: (P,).
+        y: (P,).
+        span: (P, 2), lower and upper end of an interval at each point, drawn as a bar.
+        dots: whether the points are marked.
+    """
 
     name: str
     x: np.ndarray
     y: np.ndarray
+    span: np.ndarray | None = None
+    dots: bool = False
 
 
 def counting_axis(title: str, largest: float, steps: int = 4) -> Axis:
@@ -64,6 +74,16 @@ def counting_axis(title: str, largest: float, steps: int = 4) -> Axis:
     top = step * np.ceil(max(largest, 1) / step)
     ticks = [(float(v), f"{v:,.0f}") for v in np.arange(0, top + step / 2, step)]
     return Axis(title, 0, float(top), ticks)
+
+
+def decimal_axis(title: str, low: float, high: float, steps: int = 4) -> Axis:
+    """An axis over at least `low` to `high`, both ends and all ticks round."""
+    rough = max(high - low, 1e-9) / steps
+    power = 10.0 ** np.floor(np.log10(rough))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * (1 - 1e-9))
+    first, last = np.floor(low / step + 1e-9), np.ceil(high / step - 1e-9)
+    ticks = [(float(k * step), f"{k * step:.10g}") for k in np.arange(first, max(last, first + 1) + 0.5)]
+    return Axis(title, ticks[0][0], ticks[-1][0], ticks)
 
 
 def log_axis(title: str, low: float, high: float, *, shares: bool = False) -> Axis:
@@ -112,11 +132,21 @@ def curves(lines: Sequence[Curve], x: Axis, y: Axis, *, label: str, marks: Seque
             for a, b in zip(across, up, strict=True)
         )
         drawn.append(f'<polyline class="line c{i}" points="{points}"/>')
+        if line.span is not None:
+            drawn += [_bar(a, y.place(ends), i) for a, ends in zip(across.tolist(), line.span, strict=True)]
+        if line.dots:
+            drawn += [f'<path class="line dots c{i}" d="M{point.replace(",", " ")}h.01"/>' for point in points.split()]
         legend.append(
             f'<path class="line c{i}" d="M{left:.0f} 8h14"/><text x="{left + 18:.0f}" y="12">{escape(line.name)}</text>'
         )
         left += 30 + 6.1 * len(line.name)
     return _chart(_grid(x, y) + _marks(marks, x) + "".join(drawn) + "".join(legend), label)
+
+
+def _bar(across: float, ends: np.ndarray, colour: int) -> str:
+    """A vertical interval; all between 0 and 1."""
+    low, high = (_TOP + (1 - float(end)) * _PLOT_HEIGHT for end in ends)
+    return f'<path class="span c{colour}" d="M{_LEFT + across * _PLOT_WIDTH:.1f} {low:.1f}V{high:.1f}"/>'
 
 
 def size_map(sizes: np.ndarray, short_edges: Sequence[int], long_edge: int, *, label: str) -> str:

@@ -1,0 +1,105 @@
+"""A prediction of the embedded data set's images as predict.py leaves it, with errors of every kind."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fashion_hydra import rle
+from fashion_hydra.cache import CandidateCache, Manifest
+from fashion_hydra.data.classes import ClassSet
+from fashion_hydra.data.kaggle import read_records
+from fashion_hydra.data.truth import truth_on_grid
+from fashion_hydra.outputs import Answer, write_submission_csv
+from fashion_hydra.postprocess import Postprocess, apply
+from fashion_hydra.structures import Candidates
+from fashion_hydra.submission import write_truth
+from fashion_hydra.tuned import write_tuned
+
+RULE = Postprocess(score_thr=0.3, iou_thr=0.5, mask_thr=0.45, max_per_image=100, min_area=20, label_score_thr={2: 0.4})
+
+
+@dataclass(frozen=True)
+class Made:
+    """A folder, and what went into it."""
+
+    folder: Path
+    images: Path
+    classes: ClassSet
+    members: tuple
+
+
+def candidates_of(records, image, classes, rng):
+    """The true objects moved, cut, doubled, renamed or left out, with a few that are not there."""
+    size = tuple(int(v) for v in records.sizes[image])
+    boxes, labels, scores, masks = [], [], [], []
+    for mask in records.instances(image):
+        x0, y0, x1, y1 = (int(v) for v in records.boxes[mask])
+        crop = rle.runs_to_crop(records.runs_of(mask), height=size[0], box=(x0, y0, x1, y1))
+        for _ in range(rng.integers(0, 3)):
+            soft = cv2.resize(np.ascontiguousarray(crop, dtype=np.float32), (14, 14), interpolation=cv2.INTER_AREA)
+            if rng.random() < 0.2:
+                soft[:, : rng.integers(4, 12)] = 0
+            boxes.append(np.array([x0, y0, x1, y1]) + rng.normal(0, 0.8, 4) + rng.normal(0, 1.5))
+            label = classes.label_of().get(int(records.categories[mask]), 0)
+            labels.append(label if rng.random() < 0.85 else rng.integers(len(classes)))
+            scores.append(rng.uniform(0.1, 1))
+            masks.append(soft)
+    boxes.append([3, 3, 30, 40])
+    labels.append(0)
+    scores.append(0.9)
+    masks.append(np.ones((14, 14), np.float32))
+    order = np.argsort(-np.array(scores), kind="stable")
+    of = {"boxes": boxes, "scores": scores, "labels": labels, "masks": masks}
+    types = {"labels": torch.int64}
+    fields = {name: torch.tensor(np.array(v)[order], dtype=types.get(name, torch.float32)) for name, v in of.items()}
+    fields["boxes"][:, 2:] = torch.maximum(fields["boxes"][:, 2:], fields["boxes"][:, :2] + 1)
+    return Candidates(str(records.image_ids[image]), size, **fields)
+
+
+@pytest.fixture(scope="session")
+def made(wardrobe, tmp_path_factory):
+    """Predictions of the wardrobe's training images."""
+    folder = tmp_path_factory.mktemp("predictions") / "first"
+    records = read_records(wardrobe)[0]
+    ids = tuple(sorted(set(records.categories.tolist())))
+    classes = ClassSet(ids, tuple(records.names[i] for i in ids))
+    members = (("best.ckpt", "1" * 64),)
+    manifest = Manifest(
+        members=members, class_ids=ids, class_names=classes.names, scales=((96, 144),), flips=(False,),
+        proposal_iou_thr=0.7, max_proposals=100, precision="32-true", score_floor=0.05, iou_grid=(0.3, 0.5), images="",
+    )  # fmt: skip
+    cache, rng, answers = CandidateCache(folder / "candidates", manifest), np.random.default_rng(0), []
+    for image in range(len(records)):
+        candidates = candidates_of(records, image, classes, rng)
+        cache.write(candidates)
+        found = apply(candidates, RULE, size=(512, 512))
+        answers.append(Answer(candidates.image_id, candidates.image_id, candidates.size, found, ids))
+    write_submission_csv(folder / "submission.csv", answers)
+    write_truth(folder / "truth.csv", truth_on_grid(records, range(len(records)), size=512))
+    about = {"members": [list(member) for member in members], "images": str(wardrobe / "train")}
+    write_tuned(folder / "postprocess.yaml", RULE, classes, about)
+    return Made(folder, wardrobe / "train", classes, members)
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory):
+    """A prediction's folder, its photos' folder, the name of a photo, and that of a class and of an image: HTML all."""
+    root = tmp_path_factory.mktemp("hostile")
+    photo, bad = '"><img src=x onerror=alert(1)>.jpg', "</script><script>alert(2)</script>"
+    folder, images = root / "<b>p", root / "photos"
+    folder.mkdir()
+    images.mkdir()
+    with (images / photo).open("wb") as stream:
+        Image.new("RGB", (40, 30)).save(stream, "JPEG")
+    (root / "label_descriptions.json").write_text(json.dumps({"categories": [{"id": 6, "name": bad}]}))
+    quoted = photo.replace('"', '""')
+    text = f'ImageId,EncodedPixels,ClassId\n"{quoted}",1 900,6\n{bad},1 9,6_28\n'
+    for name in ("truth.csv", "submission.csv"):
+        (folder / name).write_text(text)
+    return folder, images, photo, bad
