@@ -32,17 +32,22 @@ def make_index(folder: Path, images: int, masks: int) -> Records:
     for name in names:
         builder.image(name, SIZE)
     for owner in tqdm(owners.tolist(), desc="making the index", unit=" masks", disable=None):
-        height, width = (int(edge * rng.uniform(0.02, 0.5)) for edge in SIZE)
-        top, left = (int(rng.integers(0, edge - used)) for edge, used in zip(SIZE, (height, width), strict=True))
-        x = np.arange(width)
-        lengths = np.maximum(1, height * np.sqrt(1 - ((x + 0.5) / width * 2 - 1) ** 2)).astype(np.int64)
-        runs = np.stack([(left + x) * SIZE[0] + top + (height - lengths) // 2, lengths], axis=1)
+        runs = ellipse(rng)
         category = int(rng.integers(0, 46))
         builder.add(names[owner], f"{category}_{rng.integers(0, 92)}" if category < 13 else str(category), runs)
     target = folder / "records"
     target.mkdir()
     builder.write(target, keep=np.ones(images, bool), files=names, orientation=np.ones(images))
     return open_records(target)
+
+
+def ellipse(rng: np.random.Generator) -> np.ndarray:
+    """Runs, starts from 0, of a mask of any size somewhere in an image of `SIZE`: int64 (R, 2)."""
+    height, width = (int(edge * rng.uniform(0.02, 0.5)) for edge in SIZE)
+    top, left = (int(rng.integers(0, edge - used)) for edge, used in zip(SIZE, (height, width), strict=True))
+    x = np.arange(width)
+    lengths = np.maximum(1, height * np.sqrt(1 - ((x + 0.5) / width * 2 - 1) ** 2)).astype(np.int64)
+    return np.stack([(left + x) * SIZE[0] + top + (height - lengths) // 2, lengths], axis=1)
 
 
 def memory() -> dict[str, float]:

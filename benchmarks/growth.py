@@ -1,0 +1,187 @@
+"""Time and memory of each step on the host as the data grow, a hundredfold in two leaps, as a table and a picture.
+
+Data are made up: photos are one JPEG under many names, masks are ellipses, candidates and their truth are drawn around
+each other. Full size is iMaterialist's: 45,600 photos with 333,000 masks to check, read and split, 3,200 to answer and
+score; and 4,500 to tune on, ten times what the winner had. Each step is a process of its own, whose greatest resident
+memory is told. The exponent is that of time between the last two sizes, 1 for growth in proportion; starting a process
+takes seconds, so it is below 1 where there is little to do.
+"""
+
+import argparse
+import csv
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from benchmarks.threshold_search import make
+from benchmarks.worker_memory import SIZE, ellipse
+from fashion_hydra import outputs
+from fashion_hydra.cache import CandidateCache
+from fashion_hydra.data.classes import ClassSet
+from fashion_hydra.postprocess import Postprocess, apply
+from fashion_hydra.rle import runs_to_kaggle
+from fashion_hydra.submission import SUBMISSION_SIZE, write_truth
+
+PROJECT = Path(__file__).parents[1]
+MASKS_AN_IMAGE = 333_000 / 45_600
+CLI = [sys.executable, "-c", "import sys; from fashion_hydra.cli import main; sys.exit(main())"]
+RULE = Postprocess(score_thr=0.3, iou_thr=0.3, mask_thr=0.45, max_per_image=100)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a process took.
+
+    Args:
+        seconds: wall time.
+        mib: its greatest resident memory.
+    """
+
+    seconds: float
+    mib: float
+
+
+# Linux counts what a process was before exec as its own, so a small one starts what is measured.
+_LAUNCHER = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=2)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+
+
+def spent(words: Sequence[str], folder: Path) -> Spent:
+    """Run to the end."""
+    environment = {**os.environ, "FASHION_HYDRA_CACHE": str(folder / "cache")}
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", _LAUNCHER, *words], env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return Spent(time.perf_counter() - begin, int(done.stdout) / 1024)
+
+
+def make_data(root: Path, images: int) -> None:
+    """A folder in Kaggle's layout."""
+    rng = np.random.default_rng(0)
+    (root / "train").mkdir(parents=True)
+    labels = {"categories": [{"id": i, "name": f"category {i}"} for i in range(46)]}
+    (root / "label_descriptions.json").write_text(json.dumps(labels))
+    photo = root / "photo.jpg"
+    cv2.imwrite(str(photo), np.full((*SIZE, 3), 128, np.uint8))
+    with (root / "train.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["ImageId", "EncodedPixels", "Height", "Width", "ClassId"])
+        for i in tqdm(range(images), desc="making photos", unit=" photos", disable=None):
+            name = f"{i:08x}.jpg"
+            (root / "train" / name).hardlink_to(photo)
+            for category in rng.choice(46, 1 + rng.poisson(MASKS_AN_IMAGE - 1), replace=False).tolist():
+                writer.writerow([name, runs_to_kaggle(ellipse(rng)), *SIZE, category])
+
+
+def make_candidates(folder: Path, images: int) -> None:
+    """Candidates with their truth, as predict.py leaves them."""
+    _, truth = make(folder / "candidates", images, truths=7, candidates=30)
+    write_truth(folder / "truth.csv", truth)
+
+
+def answer(folder: Path) -> None:
+    """The last part of predict.py, which needs no model: candidates to a submission."""
+    cache = CandidateCache(folder / "candidates")
+    classes = ClassSet(cache.manifest.class_ids, cache.manifest.class_names)
+    names = sorted(path.stem for path in (folder / "candidates" / "images").glob("*.npz"))
+    grid = (SUBMISSION_SIZE, SUBMISSION_SIZE)
+    found = (
+        outputs.Answer(name, Path(name), c.size, apply(c, RULE, size=grid), classes.ids)
+        for name in names
+        for c in [cache.read(name)]
+    )
+    outputs.write_submission_csv(folder / "submission.csv", found)
+
+
+def measure(images: int, answered: int, tuned: int) -> dict[str, tuple[int, Spent]]:
+    """Every step at one size: how many images it got, and what it took."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        root, predicted, held_out = folder / "data", folder / "predicted", folder / "held_out"
+        make_data(root, images)
+        make_candidates(predicted, answered)
+        make_candidates(held_out, tuned)
+        tune = [
+            f"candidates.folder={held_out}",
+            f"out={folder / 'tuned'}",
+            "search.trials=0",
+            "trainer.accelerator=cpu",
+        ]
+        steps = {
+            "check and index": (images, [*CLI, "check", str(root), "--quick"]),
+            "check, read before": (images, [*CLI, "check", str(root), "--quick"]),
+            "split": (images, [*CLI, "split", str(root), "--out", str(folder / "split.csv")]),
+            "answer": (answered, [sys.executable, "-m", "benchmarks.growth", "--answer", str(predicted)]),
+            "score": (answered, [*CLI, "score", str(predicted / "truth.csv"), str(predicted / "submission.csv")]),
+            "tune": (tuned, [sys.executable, str(PROJECT / "tune_thresholds.py"), *tune]),
+        }
+        found = {}
+        for name, (count, words) in steps.items():
+            found[name] = (count, spent(words, folder))
+            print(
+                f"{name:20} {count:6} images  {found[name][1].seconds:8.2f} s  {found[name][1].mib:8.0f} MiB",
+                flush=True,
+            )
+        return found
+
+
+def draw(path: Path, sizes: Sequence[dict[str, tuple[int, Spent]]]) -> None:
+    """Seconds and MiB over images, both axes in decades."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    for axes, what in zip(figure.subplots(1, 2), ("seconds", "mib"), strict=True):
+        for name in sizes[0]:
+            points = [(size[name][0], getattr(size[name][1], what)) for size in sizes]
+            axes.loglog(*zip(*points, strict=True), "o-", label=name, markersize=4)
+        axes.set_xlabel("images")
+        axes.set_ylabel({"seconds": "seconds", "mib": "MiB of a process, at most"}[what])
+        axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+    FigureCanvasAgg(figure).print_png(str(path))
+
+
+def main() -> None:
+    """Measure at three sizes, and tell of the growth."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=45_600, help="at full size, to check and split")
+    parser.add_argument("--answered", type=int, default=3_200, help="at full size, to answer and score")
+    parser.add_argument("--tuned", type=int, default=4_500, help="at full size, to tune on")
+    parser.add_argument("--picture", type=Path, default=Path("benchmarks") / "growth.png")
+    parser.add_argument("--answer", type=Path, metavar="FOLDER", help="write a submission of its candidates, and end")
+    args = parser.parse_args()
+    if args.answer:
+        return answer(args.answer)
+    full = (args.images, args.answered, args.tuned)
+    sizes = [measure(*(max(20, count // part) for count in full)) for part in (100, 10, 1)]
+    print(f"\n{'ours, at full size':20} {'images':>7} {'seconds':>9} {'exponent':>9} {'MiB':>7}")
+    for name, (count, end) in sizes[2].items():
+        before_count, before = sizes[1][name]
+        exponent = (
+            math.log(end.seconds / before.seconds) / math.log(count / before_count) if count > before_count else 0
+        )
+        print(f"{name:20} {count:7} {end.seconds:9.2f} {exponent:9.2f} {end.mib:7.0f}")
+    draw(args.picture, sizes)
+    print(f"picture {args.picture}")
+
+
+if __name__ == "__main__":
+    main()
