@@ -11,7 +11,7 @@ STAMP := $(VENV)/.complete
 DEMO_DATA := data/wardrobe
 DEMO_IMAGES := 900
 
-.PHONY: help setup demo ladder test lint format clean
+.PHONY: help setup demo ladder bench test lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,6 +55,11 @@ ladder: $(STAMP) ## walk the winner's ladder on wardrobe, and on street photos w
 	  training=(experiment=ccp_tiny)
 	  walk ladder_ccp --images test_fold --out predictions/ladder-ccp --title "street photos, 78 of the test fold"
 	fi
+
+bench: $(STAMP) ## run the benchmarks, half an hour on two cores; benchmarks/RESULTS.md says what they gave
+	@for name in annotations samples submission_path ensemble train_step evaluation threshold_search predict_memory worker_memory growth; do
+	  echo "==> python -m benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name
+	done
 
 test: lint ## run the linters and the tests
 	$(BIN)/python -m pytest -q

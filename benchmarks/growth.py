@@ -159,26 +159,32 @@ def draw(path: Path, sizes: Sequence[dict[str, tuple[int, Spent]]]) -> None:
     FigureCanvasAgg(figure).print_png(str(path))
 
 
+def _exponent(name: str, sizes: Sequence[dict[str, tuple[int, Spent]]]) -> str:
+    """Of the time between the last two sizes."""
+    if len(sizes) < 2 or sizes[-2][name][0] == sizes[-1][name][0]:
+        return "-"
+    (few, before), (many, after) = (size[name] for size in sizes[-2:])
+    return f"{math.log(after.seconds / before.seconds) / math.log(many / few):.2f}"
+
+
 def main() -> None:
     """Measure at three sizes, and tell of the growth."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=45_600, help="at full size, to check and split")
     parser.add_argument("--answered", type=int, default=3_200, help="at full size, to answer and score")
     parser.add_argument("--tuned", type=int, default=4_500, help="at full size, to tune on")
+    parser.add_argument("--leaps", type=int, choices=range(3), default=2, help="tenfold, up to full size")
     parser.add_argument("--picture", type=Path, default=Path("benchmarks") / "growth.png")
     parser.add_argument("--answer", type=Path, metavar="FOLDER", help="write a submission of its candidates, and end")
     args = parser.parse_args()
     if args.answer:
         return answer(args.answer)
     full = (args.images, args.answered, args.tuned)
-    sizes = [measure(*(max(20, count // part) for count in full)) for part in (100, 10, 1)]
+    parts = (100, 10, 1)[2 - args.leaps :]
+    sizes = [measure(*(max(20, count // part) for count in full)) for part in parts]
     print(f"\n{'ours, at full size':20} {'images':>7} {'seconds':>9} {'exponent':>9} {'MiB':>7}")
-    for name, (count, end) in sizes[2].items():
-        before_count, before = sizes[1][name]
-        exponent = (
-            math.log(end.seconds / before.seconds) / math.log(count / before_count) if count > before_count else 0
-        )
-        print(f"{name:20} {count:7} {end.seconds:9.2f} {exponent:9.2f} {end.mib:7.0f}")
+    for name, (count, end) in sizes[-1].items():
+        print(f"{name:20} {count:7} {end.seconds:9.2f} {_exponent(name, sizes):>9} {end.mib:7.0f}")
     draw(args.picture, sizes)
     print(f"picture {args.picture}")
 

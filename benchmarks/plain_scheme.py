@@ -44,7 +44,7 @@ class View:
         self.detector, self.net, self.flip = detector, detector.net, flip
         self.height, self.width = image.shape[1:]
         self.image = image.flip(-1) if flip else image
-        self.scale = torch.tensor([original[1] / self.width, original[0] / self.height] * 2)
+        self.scale = torch.tensor([original[1] / self.width, original[0] / self.height] * 2, device=image.device)
 
     def features(self) -> tuple[Tensor, ...]:
         """The backbone's and the pyramid's, anew each time."""
@@ -127,16 +127,16 @@ def plain_scheme(
     views = [View(d, image, flip, original) for d in detectors for image in images for flip in flips]
     proposed = [view.proposals() for view in views]
     boxes, scores = torch.cat([b for b, _ in proposed]), torch.cat([s for _, s in proposed])
-    proposals = boxes[nms(boxes.numpy(), scores.numpy(), 0.7)[:max_proposals]]
+    proposals = boxes[nms(boxes.cpu().numpy(), scores.cpu().numpy(), 0.7)[:max_proposals]]
     refined = [view.boxes(proposals) for view in views]
     boxes = torch.stack([b for b, _ in refined]).mean(0)
     probabilities = torch.stack([p for _, p in refined]).mean(0)
     answer = []
     for label in range(probabilities.shape[1] - 1):
         able = torch.nonzero(probabilities[:, label] > score_thr)[:, 0]
-        kept = nms(boxes[able].numpy(), probabilities[able, label].numpy(), iou_thr)
+        kept = nms(boxes[able].cpu().numpy(), probabilities[able, label].cpu().numpy(), iou_thr)
         answer += [(float(probabilities[i, label]), int(i), label) for i in able[kept].tolist()]
     answer = sorted(answer, reverse=True)[:max_per_image]
-    owners, labels = torch.tensor([i for _, i, _ in answer]), torch.tensor([c for *_, c in answer])
+    owners, labels = (torch.tensor([entry[i] for entry in answer], dtype=torch.int64) for i in (1, 2))
     masks = torch.cat([view.masks(boxes[owners], labels) for view in views]).mean(0)
     return boxes[owners], torch.tensor([s for s, *_ in answer]), labels, masks

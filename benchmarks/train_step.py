@@ -71,7 +71,7 @@ class Seen:
 
 def make_batches(folder: Path, count: int, images: int, size: int) -> tuple[list[Batch], ClassSet]:
     """Batches of drawn figures, augmented as in training."""
-    write_wardrobe(folder, train=count * images, test=2, size=size, seed=0)
+    write_wardrobe(folder, train=max(20, count * images), test=2, size=size, seed=0)
     records, _ = read_records(folder)
     classes = ClassSpec("present", "present").resolve(records.names, np.unique(records.categories).tolist())
     augment = Augment(short_edge=[round(size * 0.6), round(size * 0.7)], long_edge=size, flip=0.5)
@@ -80,11 +80,12 @@ def make_batches(folder: Path, count: int, images: int, size: int) -> tuple[list
     return [collate([dataset[0, int(i)] for i in chosen]) for chosen in order], classes
 
 
-def make_detector(classes: ClassSet, model: str) -> tuple[Detector, dict[str, Any]]:
-    """The same weights each time."""
+def make_detector(classes: ClassSet, model: str, **changes: Any) -> tuple[Detector, dict[str, Any]]:
+    """The same weights each time, and the model's config; `changes` of `build_htc`'s arguments."""
     register_resolvers()
     with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
         config: Any = OmegaConf.to_container(compose("train", overrides=[f"model={model}"]).model, resolve=True)
+    config |= changes
     config["backbone"]["weights"] = None
     torch.manual_seed(SEED)
     return build_htc(num_classes=len(classes), **{k: v for k, v in config.items() if k != "_target_"}), config
