@@ -12,6 +12,7 @@ from mmdet.models import HybridTaskCascade, SingleRoIExtractor
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox2roi
+from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -112,9 +113,11 @@ class Detector(nn.Module):
             sample.gt_instances = InstanceData(bboxes=boxes, labels=labels, masks=masks)
             # To the proposal network every object is of one class.
             rpn_sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.zeros_like(labels))
-        rpn_losses, proposals = self.net.rpn_head.loss_and_predict(
-            features, rpn_samples, proposal_cfg=self.net.train_cfg.rpn_proposal
-        )
+        logits, deltas = self.net.rpn_head(features)
+        truth, metas = [s.gt_instances for s in rpn_samples], [s.metainfo for s in rpn_samples]
+        rpn_losses = self.net.rpn_head.loss_by_feat(logits, deltas, truth, metas)
+        found = self._proposals(logits, deltas, batch.sizes, self.net.train_cfg.rpn_proposal)
+        proposals = [InstanceData(bboxes=boxes, scores=scores) for boxes, scores in found]
         losses = {**rpn_losses, **self.net.roi_head.loss(features, proposals, samples)}
         return {
             name: value.sum() if isinstance(value, Tensor) else torch.stack(list(value)).sum()
@@ -135,8 +138,15 @@ class Detector(nn.Module):
         What `RPNHead.predict` of mmdet gives (NMS on each level of the pyramid, then the best of all levels), with
         NMS over no more boxes than it takes.
         """
-        head, rule = self.net.rpn_head, self.net.test_cfg.rpn
-        logits, deltas = head(features)
+        logits, deltas = self.net.rpn_head(features)
+        return self._proposals(logits, deltas, sizes, self.net.test_cfg.rpn)
+
+    @torch.no_grad()
+    def _proposals(
+        self, logits: Sequence[Tensor], deltas: Sequence[Tensor], sizes: Sequence[Size], rule: ConfigDict
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Boxes and scores of each image from the proposal network's outputs, (B, A, H, W) and (B, 4 A, H, W)."""
+        head = self.net.rpn_head
         anchors = head.prior_generator.grid_priors(
             [level.shape[-2:] for level in logits], dtype=logits[0].dtype, device=logits[0].device
         )
