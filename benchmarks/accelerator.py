@@ -82,7 +82,7 @@ SETTINGS = (
 
 def make_batches(folder: Path, count: int, images: int, scale: tuple[int, int]) -> tuple[list[Batch], ClassSet]:
     """Drawn figures at one scale."""
-    write_wardrobe(folder, train=count * images, test=2, size=512, seed=0)
+    write_wardrobe(folder, train=max(20, count * images), test=2, size=512, seed=0)
     records, _ = read_records(folder)
     spec = ClassSpec("all", "all").resolve(records.names, np.unique(records.categories).tolist())
     short, long = scale
