@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2, help="a step")
     parser.add_argument("--steps", type=int, default=12, help="that count, of each setting")
     parser.add_argument("--skip", type=int, default=BATCHES, help="that do not; compiling takes one for each batch")
-    parser.add_argument("--only", nargs="+", help="settings by parts of their names")
+    parser.add_argument("--only", nargs="+", help="settings by their names")
     parser.add_argument("--budget", type=float, default=540, help="seconds after which no further setting begins")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--results", type=Path, default=Path("accelerator.jsonl"), help="added to as results come")
@@ -215,7 +215,7 @@ def main() -> None:
         batches, classes = make_batches(Path(folder) / "wardrobe", BATCHES, args.images, args.scale)
 
         def note(kind: str, name: str, work: Callable[[], Any], *, skip: int, count: int, **more: float) -> None:
-            wanted = args.only is None or any(part in name for part in args.only)
+            wanted = args.only is None or name in args.only
             done = any((k["kind"], k["name"]) == (kind, name) for k in known)
             if not wanted or done or time.perf_counter() - begin > args.budget:
                 return
