@@ -152,9 +152,9 @@ class Detector(nn.Module):
         )
         answer = []
         for i, size in enumerate(sizes):
-            best = [level[i].permute(1, 2, 0).flatten() for level in logits]
-            index = [level.topk(min(rule.nms_pre, len(level))).indices for level in best]
-            scores = torch.cat([level[at] for level, at in zip(best, index, strict=True)]).sigmoid()
+            each = [level[i].permute(1, 2, 0).flatten().sigmoid() for level in logits]
+            index = [self._highest(level, rule.nms_pre) for level in each]
+            scores = torch.cat([level[at] for level, at in zip(each, index, strict=True)])
             moved = [d[i].permute(1, 2, 0).reshape(-1, 4)[at] for d, at in zip(deltas, index, strict=True)]
             priors = torch.cat([level[at] for level, at in zip(anchors, index, strict=True)])
             boxes = head.bbox_coder.decode(priors, torch.cat(moved), max_shape=size)
@@ -167,6 +167,12 @@ class Detector(nn.Module):
                 boxes, scores = boxes[kept], scores[kept]
             answer.append((boxes, scores))
         return answer
+
+    def _highest(self, scores: Tensor, count: int) -> Tensor:
+        """Indices of the best so many, by descending score; training takes mmdet's where scores are equal."""
+        if self.training:
+            return scores.sort(descending=True).indices[:count]
+        return scores.topk(min(count, len(scores))).indices
 
     def refine(
         self, features: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size]
