@@ -155,7 +155,7 @@ def draw(path: Path, sizes: Sequence[dict[str, tuple[int, Spent]]]) -> None:
         axes.set_xlabel("images")
         axes.set_ylabel({"seconds": "seconds", "mib": "MiB of a process, at most"}[what])
         axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+    figure.legend(handles=axes.lines, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
     FigureCanvasAgg(figure).print_png(str(path))
 
 
