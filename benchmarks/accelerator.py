@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.ensemble import fast_nms
+from benchmarks.ensemble import fast_nms, with_opinions
 from benchmarks.plain_scheme import plain_scheme
 from benchmarks.train_step import CLIP, SGD, as_mmdet, make_detector, mmdets
 from fashion_hydra.data.classes import ClassSet, ClassSpec
@@ -32,7 +32,6 @@ from fashion_hydra.data.kaggle import read_records
 from fashion_hydra.data.wardrobe import write_wardrobe
 from fashion_hydra.inference import merge_sources
 from fashion_hydra.merging import Merging
-from fashion_hydra.model.detector import Detector
 from fashion_hydra.postprocess import Postprocess
 from fashion_hydra.structures import Batch, Scaled
 
@@ -168,8 +167,8 @@ def predictors(classes: ClassSet, args: argparse.Namespace, device: torch.device
     ]
     images = tuple(torch.randint(0, 255, (3, long, short), dtype=torch.uint8) for short, long in scales)
     scaled = Scaled("one", (args.scale[1], args.scale[0]), images)
-    models = [decided(classes, args.model).to(device).eval() for _ in range(3)]
-    prepared = [decided(classes, args.model).for_inference(device) for _ in range(3)]
+    models = [with_opinions(make_detector(classes, args.model)[0]).to(device).eval() for _ in range(3)]
+    prepared = [with_opinions(make_detector(classes, args.model)[0]).for_inference(device) for _ in range(3)]
     merging = Merging(flips=(False, True))
     bf16 = Setting("", torch.bfloat16)
 
@@ -186,14 +185,6 @@ def predictors(classes: ClassSet, args: argparse.Namespace, device: torch.device
         return plain_scheme(models, on_device, (False, True), scaled.size, nms=fast_nms, **options)  # type: ignore[arg-type]
 
     return {"ours, fp32": ours, "ours, bf16": halved, "the backbone anew in each step, fp32": plain}
-
-
-def decided(classes: ClassSet, model: str) -> Detector:
-    """A model whose heads have different opinions of different boxes."""
-    detector, _ = make_detector(classes, model)
-    for head in detector.net.roi_head.bbox_head:
-        torch.nn.init.normal_(head.fc_cls.weight, std=0.15)
-    return detector
 
 
 def main() -> None:

@@ -61,10 +61,14 @@ def options(depth: int, base_channels: int) -> dict[str, Any]:
 def decided_model(seed: int, arguments: dict[str, Any], num_classes: int = 46) -> Detector:
     """A cascade whose heads have different opinions of different boxes."""
     torch.manual_seed(seed)
-    detector = build_htc(num_classes=num_classes, **arguments)
+    return with_opinions(build_htc(num_classes=num_classes, **arguments)).eval()
+
+
+def with_opinions(detector: Detector) -> Detector:
+    """A fresh cascade's heads give every box the same scores; these do not."""
     for head in detector.net.roi_head.bbox_head:
         torch.nn.init.normal_(head.fc_cls.weight, std=0.15)
-    return detector.eval()
+    return detector
 
 
 def fast_nms(boxes: np.ndarray, scores: np.ndarray, iou_thr: float) -> list[int]:

@@ -45,9 +45,9 @@ def mask_ap_by_class(
         for label, mask in true:
             by_label.setdefault(label, []).append(mask)
             objects[label] += 1
-        detections = found.get(image_id)
+        if (detections := found.get(image_id)) is None:
+            continue
         for label, members in _by_label(detections).items():
-            assert detections is not None
             scores[label].append(np.array([detections.scores[i] for i in members]))
             hits[label].append(_hits([detections.masks[i] for i in members], by_label.get(label, [])))
     of_threshold = np.full((labels, len(_THRESHOLDS)), np.nan)
@@ -59,12 +59,11 @@ def mask_ap_by_class(
     return {"AP": float(mean.mean()), "AP50": float(mean[0]), "AP75": float(mean[5])}, of_threshold.mean(axis=1)
 
 
-def _by_label(detections: Detections | None) -> dict[int, list[int]]:
+def _by_label(detections: Detections) -> dict[int, list[int]]:
     """Which detections are of each label, the best first."""
     groups: dict[int, list[int]] = {}
-    if detections is not None:
-        for i in np.argsort(-np.array(detections.scores, np.float64), kind="stable").tolist():
-            groups.setdefault(detections.labels[i], []).append(i)
+    for i in np.argsort(-np.array(detections.scores, np.float64), kind="stable").tolist():
+        groups.setdefault(detections.labels[i], []).append(i)
     return {label: members[:_MOST] for label, members in groups.items()}
 
 

@@ -66,10 +66,10 @@ def _mean(paths: Sequence[Path]) -> dict[str, Any]:
                 )
     state: dict[str, Tensor] = {}
     for name, value in first["state_dict"].items():
-        same = [value, *(other["state_dict"][name] for other in others)]
-        state[name] = (
-            torch.stack([v.double() for v in same]).mean(0).to(value.dtype) if value.is_floating_point() else value
-        )
+        state[name] = value
+        if value.is_floating_point():
+            same = [value, *(other["state_dict"][name] for other in others)]
+            state[name] = torch.stack([one.double() for one in same]).mean(0).to(value.dtype)
     return {**{key: first[key] for key in ("classes", "model", "eval_scale")}, "state_dict": state}
 
 

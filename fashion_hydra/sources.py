@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from fashion_hydra.cache import CandidateCache, Manifest, fingerprint
-from fashion_hydra.data.classes import ClassSet, find_category
+from fashion_hydra.data.classes import ClassSet, named_categories
 from fashion_hydra.data.datamodule import FashionDataModule
 from fashion_hydra.data.listing import Listing, list_folder, list_records
 from fashion_hydra.data.truth import truth_on_grid
@@ -128,16 +128,6 @@ def _soup(cfg: DictConfig, paths: Sequence[Path], run: Path | None) -> Path:
         seed=0,
         device=torch.device("cuda" if on_gpu else "cpu"),
     )
-
-
-def named_categories(entries: Sequence[int | str], classes: ClassSet, option: str) -> tuple[int, ...]:
-    """Categories by id or name; an id may be of a category that these classes do not have.
-
-    Raises:
-        UserError: no such name.
-    """
-    names = classes.by_id()
-    return tuple(entry if isinstance(entry, int) else find_category(entry, names, option) for entry in entries)
 
 
 def find_run(cfg: DictConfig) -> Path:

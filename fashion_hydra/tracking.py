@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
-from fashion_hydra.report.pictures import Mask, Painted, comparison
+from fashion_hydra.report.pictures import Mask, Painted, comparison, largest_first
 
 Cell = str | float | int | None
 
@@ -77,7 +77,7 @@ def _wandb_image(row: Painted, names: Mapping[int, str]) -> Any:
 def _category_map(shape: tuple[int, ...], masks: Sequence[Mask]) -> np.ndarray:
     """uint8 (H, W): category + 1 of the smallest mask over each pixel, 0 where there is none."""
     drawn = np.zeros(shape, dtype=np.uint8)
-    for category, mask in sorted(masks, key=lambda m: -int(m[1].sum())):
+    for category, mask in largest_first(masks):
         drawn[mask.astype(bool)] = category + 1
     return drawn
 

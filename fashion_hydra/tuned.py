@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from fashion_hydra.data.classes import ClassSet, find_category
+from fashion_hydra.data.classes import ClassSet, named_categories
 from fashion_hydra.errors import UserError
 from fashion_hydra.expected import Calibration
 from fashion_hydra.files import whole
@@ -139,8 +139,7 @@ def rule_in_force(folder: Path, classes: ClassSet, members: Sequence[tuple[str, 
     if not isinstance(config, DictConfig) or "postprocess" not in config:
         return None
     dropped = OmegaConf.select(config, "classes.drop") or []
-    known = classes.by_id()
-    ids = tuple(entry if isinstance(entry, int) else find_category(entry, known, "classes.drop") for entry in dropped)
+    ids = named_categories(dropped, classes, "classes.drop")
     rule = fill_in(config.postprocess, members, Path(OmegaConf.select(config, "paths.tuned") or "tuned"))
     return build_postprocess(rule, replace(classes, drop=ids))
 

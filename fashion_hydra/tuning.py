@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
 from fashion_hydra.cache import CandidateCache
-from fashion_hydra.data.classes import ClassSet
+from fashion_hydra.data.classes import ClassSet, named_categories
 from fashion_hydra.data.split import stratified_folds
 from fashion_hydra.errors import UserError
 from fashion_hydra.hydra_app import build_postprocess
@@ -23,7 +23,7 @@ from fashion_hydra.metric import ClassMasks, mean
 from fashion_hydra.postprocess import Postprocess
 from fashion_hydra.prediction import fill
 from fashion_hydra.report.thresholds import draw_class_gains, draw_curves, draw_heat_maps
-from fashion_hydra.sources import assemble, named_categories, trackers_of, truth_of
+from fashion_hydra.sources import assemble, trackers_of, truth_of
 from fashion_hydra.submission import MaskTable, read_masks, write_truth
 from fashion_hydra.thresholds.fits import DROPPED, BestOf, Expected, Fit, Fixed, PerClass, Search
 from fashion_hydra.thresholds.gather import gather

@@ -93,3 +93,13 @@ def find_category(entry: Entry, categories: Mapping[int, str], option: str) -> i
     near = difflib.get_close_matches(entry.lower(), by_name, n=3, cutoff=0.4)
     hint = f"; nearest: {', '.join(map(repr, near))}" if near else ""
     raise UserError(f"{option}: no category named {entry!r}{hint}")
+
+
+def named_categories(entries: Sequence[int | str], classes: ClassSet, option: str) -> tuple[int, ...]:
+    """Categories by id or name; an id may be of a category that these classes do not have.
+
+    Raises:
+        UserError: no such name.
+    """
+    names = classes.by_id()
+    return tuple(entry if isinstance(entry, int) else find_category(entry, names, option) for entry in entries)

@@ -56,6 +56,11 @@ def colour(category: int) -> tuple[int, int, int]:
     return int(red * 255), int(green * 255), int(blue * 255)
 
 
+def largest_first(masks: Sequence[Mask]) -> list[Mask]:
+    """Masks in the order in which they are drawn, so that small ones lie on top."""
+    return sorted(masks, key=lambda mask: -int(mask[1].sum()))
+
+
 def paint(photo: np.ndarray, masks: Sequence[Mask]) -> np.ndarray:
     """The photo with masks in their categories' colours, small ones on top, outlined.
 
@@ -64,7 +69,7 @@ def paint(photo: np.ndarray, masks: Sequence[Mask]) -> np.ndarray:
         masks: on the photo's grid.
     """
     canvas = photo.astype(np.float32)
-    for category, mask in sorted(masks, key=lambda m: -int(m[1].sum())):
+    for category, mask in largest_first(masks):
         inside = mask.astype(bool)
         tint = np.array(colour(category), dtype=np.float32)
         canvas[inside] = canvas[inside] * (1 - _OPACITY) + tint * _OPACITY

@@ -4,6 +4,7 @@ A step gets an image's masks as they were drawn, the best first, before those of
 gives the masks that go on, by descending score.
 """
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from fashion_hydra.structures import Size
 Step = Callable[[list[Found], Size], list[Found]]
 
 
+@functools.cache
 def load(name: str) -> Step:
     """The step of that name.
 
