@@ -104,18 +104,15 @@ class Detector(nn.Module):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The losses of a training step by name; their sum is to be minimised."""
         features = self.features(batch.images, batch.sizes)
-        samples = _samples(batch.sizes, batch.images)
-        rpn_samples = _samples(batch.sizes, batch.images)
+        samples, rpn_truth = _samples(batch.sizes, batch.images), []
         device = batch.images.device
-        for sample, rpn_sample, targets in zip(samples, rpn_samples, batch.targets, strict=True):
+        for sample, targets in zip(samples, batch.targets, strict=True):
             boxes, labels = targets.boxes.to(device), targets.labels.to(device)
-            masks = GroundTruthMasks(targets.masks)
-            sample.gt_instances = InstanceData(bboxes=boxes, labels=labels, masks=masks)
+            sample.gt_instances = InstanceData(bboxes=boxes, labels=labels, masks=GroundTruthMasks(targets.masks))
             # To the proposal network every object is of one class.
-            rpn_sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.zeros_like(labels))
+            rpn_truth.append(InstanceData(bboxes=boxes, labels=torch.zeros_like(labels)))
         logits, deltas = self.net.rpn_head(features)
-        truth, metas = [s.gt_instances for s in rpn_samples], [s.metainfo for s in rpn_samples]
-        rpn_losses = self.net.rpn_head.loss_by_feat(logits, deltas, truth, metas)
+        rpn_losses = self.net.rpn_head.loss_by_feat(logits, deltas, rpn_truth, [s.metainfo for s in samples])
         found = self._proposals(logits, deltas, batch.sizes, self.net.train_cfg.rpn_proposal)
         proposals = [InstanceData(bboxes=boxes, scores=scores) for boxes, scores in found]
         losses = {**rpn_losses, **self.net.roi_head.loss(features, proposals, samples)}
@@ -237,7 +234,7 @@ def block_sizes(count: int) -> list[int]:
     return sizes or [0]
 
 
-def _samples(sizes: Sequence[Size], images: Tensor, padded: Size | None = None) -> list[DetDataSample]:
-    shape = padded or (int(images.shape[-2]), int(images.shape[-1]))
+def _samples(sizes: Sequence[Size], images: Tensor) -> list[DetDataSample]:
+    shape = (int(images.shape[-2]), int(images.shape[-1]))
     meta = {"pad_shape": shape, "batch_input_shape": shape}
     return [DetDataSample(metainfo={"img_shape": size, "ori_shape": size, **meta}) for size in sizes]
