@@ -33,7 +33,7 @@ from fashion_hydra.cache import CandidateCache
 from fashion_hydra.data.classes import ClassSet
 from fashion_hydra.postprocess import Postprocess, apply
 from fashion_hydra.rle import runs_to_kaggle
-from fashion_hydra.submission import SUBMISSION_SIZE, write_truth
+from fashion_hydra.submission import SUBMISSION_GRID, write_truth
 
 PROJECT = Path(__file__).parents[1]
 MASKS_AN_IMAGE = 333_000 / 45_600
@@ -104,9 +104,8 @@ def answer(folder: Path) -> None:
     cache = CandidateCache(folder / "candidates")
     classes = ClassSet(cache.manifest.class_ids, cache.manifest.class_names)
     names = sorted(path.stem for path in (folder / "candidates" / "images").glob("*.npz"))
-    grid = (SUBMISSION_SIZE, SUBMISSION_SIZE)
     found = (
-        outputs.Answer(name, Path(name), c.size, apply(c, RULE, size=grid), classes.ids)
+        outputs.Answer(name, Path(name), c.size, apply(c, RULE, size=SUBMISSION_GRID), classes.ids)
         for name in names
         for c in [cache.read(name)]
     )

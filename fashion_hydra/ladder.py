@@ -17,6 +17,7 @@ from fashion_hydra.files import whole
 from fashion_hydra.hydra_app import PROJECT_ROOT, newest_checkpoint
 from fashion_hydra.submission import read_masks, score_masks
 from fashion_hydra.thresholds.honesty import Interval, bootstrap
+from fashion_hydra.tuned import NAME as TUNED
 
 RECIPES = PROJECT_ROOT / "experiments" / "ladder"
 TABLE = "ladder.csv"
@@ -164,7 +165,7 @@ def _existing(truth: Path) -> Path:
 def _predict(plan: Walk, recipe: Recipe, folder: Path) -> float | None:
     """Run predict.py with a recipe, and tune_thresholds.py before where it needs that; seconds an image."""
     name = "-".join(recipe.sources)
-    if recipe.tuned and not (plan.folder / "tuned" / name / "tuned.yaml").is_file():
+    if recipe.tuned and not (plan.folder / "tuned" / name / TUNED).is_file():
         sources = [f"ensemble={recipe.sources[0]}", f"tta={recipe.sources[1]}"]
         _call(plan, "tune_thresholds.py", *sources, f"out={plan.folder / 'tuned' / name}")
     candidates = plan.folder / "candidates" / name

@@ -23,7 +23,7 @@ from fashion_hydra.postprocess import apply
 from fashion_hydra.report.overlays import draw_overlay, overlay_size
 from fashion_hydra.sources import Prediction, assemble, truth_of
 from fashion_hydra.structures import Candidates, Scaled, Size
-from fashion_hydra.submission import SUBMISSION_SIZE, write_truth
+from fashion_hydra.submission import SUBMISSION_GRID, write_truth
 from fashion_hydra.training import check_devices, quieten
 from fashion_hydra.tuned import IN_FORCE, write_tuned
 
@@ -119,13 +119,12 @@ def fill(prediction: Prediction, cfg: DictConfig) -> pl.Trainer:
 def answer(prediction: Prediction, formats: Sequence[str], *, draw: bool) -> None:
     """Candidates -> detections -> files."""
     folder, names = prediction.folder, prediction.classes.by_id()
-    grid = (SUBMISSION_SIZE, SUBMISSION_SIZE)
     if faults := _write_faults(prediction):
         tell("faults         %d images could not be read: %s", faults, folder / "faults.csv")
     write_tuned(folder / IN_FORCE, prediction.rule, prediction.classes, _about(prediction))
     if "csv" in formats:
         path = folder / "submission.csv"
-        masks = outputs.write_submission_csv(path, _answers(prediction, path.name, lambda size: grid))
+        masks = outputs.write_submission_csv(path, _answers(prediction, path.name, lambda size: SUBMISSION_GRID))
         tell("submission     %s: %d images, %d masks", path, len(prediction.listing), masks)
     if "coco" in formats:
         path = folder / "coco_results.json"

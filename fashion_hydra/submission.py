@@ -29,6 +29,7 @@ from fashion_hydra.rle import (
 from fashion_hydra.tables import full_class_id, open_csv
 
 SUBMISSION_SIZE = 512
+SUBMISSION_GRID = (SUBMISSION_SIZE, SUBMISSION_SIZE)
 EMPTY_CLASS_ID = "23"  # what Kaggle's sample_submission.csv writes beside an empty EncodedPixels
 
 COLUMNS = ("ImageId", "EncodedPixels", "ClassId")

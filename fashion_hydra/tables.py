@@ -60,6 +60,11 @@ def _only_csv(archive: zipfile.ZipFile, path: Path) -> str:
     return names[0]
 
 
+def category_of(class_id: str) -> int:
+    """`6` of `6_28_77`."""
+    return int(class_id.partition("_")[0])
+
+
 def full_class_id(class_id: str, attributes: str | None) -> str:
     """A row's class with its attributes, ascending, as the 2019 schema writes it: `6_28_77`.
 

@@ -29,6 +29,7 @@ from fashion_hydra.module import SegmentationModule
 from fashion_hydra.schedule import Schedule
 
 log = logging.getLogger(__name__)
+tell, warn = rank_zero_only(log.info), rank_zero_only(log.warning)
 _NOISE = (
     ".*LeafSpec.*is deprecated",
     ".*does not have many workers",
@@ -91,7 +92,6 @@ def assemble(cfg: DictConfig) -> Training:
     )
     for logger in trainer.loggers:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
-    tell = rank_zero_only(log.info)
     tell("data           %s", datamodule.describe())
     tell(
         "model          Hybrid Task Cascade on %s, %.1f M parameters",
@@ -115,7 +115,6 @@ def make_detector(cfg: DictConfig, classes: ClassSet, ckpt_path: Path | None) ->
     given = cfg.weights is not None
     backbone = {"backbone": {"weights": None}} if given or ckpt_path else {}  # which are of the backbone too
     detector = instantiate(cfg.model, num_classes=len(classes), _convert_="all", **backbone)
-    tell, warn = rank_zero_only(log.info), rank_zero_only(log.warning)
     if ckpt_path:
         detector.origin = f"{ckpt_path}, gone on with"
         if given:
@@ -164,7 +163,6 @@ def report(run: Training) -> float:
     folder = Path(run.trainer.default_root_dir)
     latest = {name: float(value) for name, value in run.trainer.callback_metrics.items() if name.startswith("val/")}
     best = checkpoint.best_model_score
-    tell = rank_zero_only(log.info)
     tell("validation     %s", "  ".join(f"{name} {value:.4f}" for name, value in sorted(latest.items())))
     tell("best           %s", checkpoint.best_model_path)
     tell("last           %s", checkpoint.last_model_path)

@@ -13,9 +13,7 @@ from fashion_hydra.data.records import Records
 from fashion_hydra.data.truth import truth_on_grid
 from fashion_hydra.postprocess import COCO_RULE, apply
 from fashion_hydra.structures import Batch, Candidates, Detections
-from fashion_hydra.submission import SUBMISSION_SIZE, MaskTable
-
-_GRID = (SUBMISSION_SIZE, SUBMISSION_SIZE)
+from fashion_hydra.submission import SUBMISSION_GRID, SUBMISSION_SIZE, MaskTable
 
 
 class ValidationScore(Callback):
@@ -49,7 +47,7 @@ class ValidationScore(Callback):
         module = typed(pl_module)
         for candidates in outputs["candidates"]:
             name = candidates.image_id
-            self._on_grid[name] = apply(candidates, module.postprocess, size=_GRID)
+            self._on_grid[name] = apply(candidates, module.postprocess, size=SUBMISSION_GRID)
             self._on_image[name] = apply(candidates, COCO_RULE, size=candidates.size)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from fashion_hydra import rle
 from fashion_hydra.files import whole
+from fashion_hydra.tables import category_of
 
 _CHUNK = 1 << 20  # runs handled at a time while writing
 
@@ -194,7 +195,7 @@ class RecordsBuilder:
             "orientation": np.asarray(orientation, dtype=np.uint8)[kept],
             "first": np.cumsum(np.append(0, np.bincount(owners[order], minlength=len(keep))[kept])),
             "class_ids": class_ids,
-            "categories": np.array([int(c.partition("_")[0]) for c in class_table], np.int32)[codes[order]],
+            "categories": np.array([category_of(c) for c in class_table], np.int32)[codes[order]],
             "boxes": boxes,
             "areas": areas,
             "run_first": run_first,

@@ -21,9 +21,7 @@ from fashion_hydra.pasting import Levels, Pasted, paste_levels
 from fashion_hydra.postprocess import NO_LIMIT, Postprocess, mask_nms, rank
 from fashion_hydra.rle import coco_to_runs, runs_to_box, runs_to_crop
 from fashion_hydra.structures import Candidates
-from fashion_hydra.submission import SUBMISSION_SIZE
-
-GRID = (SUBMISSION_SIZE, SUBMISSION_SIZE)
+from fashion_hydra.submission import SUBMISSION_GRID, SUBMISSION_SIZE
 
 
 @dataclass(frozen=True)
@@ -141,8 +139,8 @@ def measure_image(
 
 def _crop(mask: object) -> Pasted:
     runs = coco_to_runs(mask)  # type: ignore[arg-type]
-    box = runs_to_box(runs, height=GRID[0])
-    return Pasted(np.asfortranarray(runs_to_crop(runs, height=GRID[0], box=box)), box[0], box[1])
+    box = runs_to_box(runs, height=SUBMISSION_SIZE)
+    return Pasted(np.asfortranarray(runs_to_crop(runs, height=SUBMISSION_SIZE, box=box)), box[0], box[1])
 
 
 class _Drawing:
@@ -165,7 +163,7 @@ class _Drawing:
         self.levels, self.thresholds = Levels(mask_thrs), len(mask_thrs)
         self.labels = candidates.labels.numpy()
         self.masks = candidates.masks.numpy()
-        stretch = np.array([GRID[1] / candidates.size[1], GRID[0] / candidates.size[0]] * 2)
+        stretch = np.array([SUBMISSION_SIZE / candidates.size[1], SUBMISSION_SIZE / candidates.size[0]] * 2)
         self.boxes = candidates.boxes.double().numpy() * stretch
         self.true_masks = true_masks
         self.true_areas = np.array([np.count_nonzero(mask.pixels) for mask in true_masks], np.int64)
@@ -178,7 +176,7 @@ class _Drawing:
         """A candidate's levels."""
         if index not in self._drawn:
             box = self.boxes[index]
-            self._drawn[index] = paste_levels(self.masks[index], box, size=GRID, levels=self.levels)
+            self._drawn[index] = paste_levels(self.masks[index], box, size=SUBMISSION_GRID, levels=self.levels)
         return self._drawn[index]
 
     def rivals(self, index: int) -> list[int]:

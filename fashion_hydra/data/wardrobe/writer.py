@@ -23,6 +23,7 @@ from fashion_hydra.data.labels import label_descriptions
 from fashion_hydra.data.wardrobe.scene import Picture, draw_picture
 from fashion_hydra.errors import UserError
 from fashion_hydra.rle import bitmap_to_runs, runs_to_kaggle
+from fashion_hydra.tables import category_of
 
 SPLITS = ("train", "test")
 TRAIN_COLUMNS = ("ImageId", "EncodedPixels", "Height", "Width", "ClassId")
@@ -198,6 +199,6 @@ def _summary(folder: Path, *, written: bool) -> Summary:
         with (folder / table).open(newline="") as file:
             classes = [row["ClassId"] for row in csv.DictReader(file) if row["EncodedPixels"]]
         masks[split] = len(classes)
-        categories.update(int(c.split("_")[0]) for c in classes)
+        categories.update(map(category_of, classes))
     images = {split: sum(1 for _ in (folder / split).iterdir()) for split in SPLITS}
     return Summary(images, masks, dict(sorted(categories.items())), written)

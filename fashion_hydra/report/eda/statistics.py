@@ -9,6 +9,7 @@ import numpy as np
 from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.records import Fault, Records
 from fashion_hydra.submission import SUBMISSION_SIZE
+from fashion_hydra.tables import category_of
 
 SMALL = 32**2  # COCO calls objects below this many pixels small
 TINY = 20  # the winner's predictions below this many pixels of the submission's grid were left out
@@ -146,7 +147,7 @@ def _category_rows(
     codes: np.ndarray,
 ) -> list[CategoryRow]:
     images = dict(zip(records.names, table.sum(axis=0, dtype=np.int64).tolist(), strict=True))
-    distinct = Counter(int(class_id.partition("_")[0]) for class_id in class_ids.tolist())
+    distinct = Counter(map(category_of, class_ids.tolist()))
     carries = np.array(["_" in class_id for class_id in class_ids.tolist()], dtype=bool)[codes]
     tiny = submission_areas(shares) < TINY
     order = np.argsort(records.categories, kind="stable")

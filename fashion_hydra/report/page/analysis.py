@@ -16,10 +16,9 @@ from fashion_hydra.postprocess import COCO_RULE, Postprocess, apply
 from fashion_hydra.report.page.breakdown import HIT, Judgement, OneMask, Tally, judge_image
 from fashion_hydra.rle import CocoRLE
 from fashion_hydra.structures import Candidates, Detections, Size
-from fashion_hydra.submission import SUBMISSION_SIZE, MaskTable, match_images
+from fashion_hydra.submission import SUBMISSION_GRID, MaskTable, match_images
+from fashion_hydra.tables import category_of
 from fashion_hydra.thresholds.honesty import Interval, bootstrap
-
-GRID = (SUBMISSION_SIZE, SUBMISSION_SIZE)
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ def analyse(answers: Answers, *, pooling: str) -> Analysis:
             tallies.setdefault(class_id, Tally.empty()).true[judged.kind] += 1
         candidates = _candidates(answers.cache, answer)
         if candidates is not None:
-            loose[name] = apply(candidates, _loosest(answers), size=GRID)
+            loose[name] = apply(candidates, _loosest(answers), size=SUBMISSION_GRID)
         confidence = _confidence(masks, candidates, answers)
         frame = candidates.size if candidates is not None and min(candidates.size) > 1 else None
         images.append(JudgedImage(name, answer, frame, 0.0, found, lost, confidence))
@@ -175,7 +174,7 @@ def _confidence(masks: Sequence[OneMask], candidates: Candidates | None, answers
     if candidates is None or answers.rule is None or answers.cache is None or not masks:
         return (None,) * len(masks)
     ids = answers.cache.manifest.class_ids
-    made = apply(candidates, answers.rule, size=GRID)
+    made = apply(candidates, answers.rule, size=SUBMISSION_GRID)
     triples = zip(made.labels, made.masks, made.scores, strict=True)
     scores = {(str(ids[label]), _key(mask)): float(score) for label, mask, score in triples}
     return tuple(scores.get((class_id, _key(mask))) for class_id, mask in masks)
@@ -204,11 +203,6 @@ def _by_label(truth: ClassMasks, ids: Sequence[int]) -> Iterator[tuple[int, Coco
     for class_id, mask in listed(truth):
         if (label := label_of.get(category_of(class_id))) is not None:
             yield label, mask
-
-
-def category_of(class_id: str) -> int:
-    """`6` of `6_28_77`."""
-    return int(class_id.partition("_")[0])
 
 
 def paired_difference(first: Analysis, other: Analysis) -> Interval | None:

@@ -10,11 +10,12 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from fashion_hydra.errors import UserError
-from fashion_hydra.report.page.analysis import Analysis, JudgedImage, category_of, listed
+from fashion_hydra.report.page.analysis import Analysis, JudgedImage, listed
 from fashion_hydra.report.page.breakdown import FALSE_POSITIVES, HIT, MISSED, WRONG_CLASS, Judgement, OneMask
 from fashion_hydra.report.page.outlines import mask_path
 from fashion_hydra.report.page.photos import LONGEST_EDGE, Photos
 from fashion_hydra.report.pictures import colour
+from fashion_hydra.tables import category_of
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from fashion_hydra.report.page.folders import read_config, read_yaml, value_at
 from fashion_hydra.report.page.photos import Photos
+from fashion_hydra.tuned import IN_FORCE
 
 _TEST = ("test", "", "train", "images")
 _TRAIN = ("train", "images", "", "test")
@@ -21,7 +22,7 @@ def photos_of(folder: Path) -> Photos:
     config = read_config(folder)
     below = _TEST if value_at(config, "data.images") == "test" else _TRAIN
     places = [Path(root) / name for root in _roots(config) for name in below]
-    if named := value_at(read_yaml(folder / "postprocess.yaml"), "about.images"):
+    if named := value_at(read_yaml(folder / IN_FORCE), "about.images"):
         places.insert(0, Path(named))
     bases = (Path(), *_started_in(folder))
     return Photos(list(dict.fromkeys(path for place in places for base in bases if (path := base / place).is_dir())))

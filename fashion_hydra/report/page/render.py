@@ -12,11 +12,12 @@ import jinja2
 from fashion_hydra.files import whole
 from fashion_hydra.postprocess import Postprocess
 from fashion_hydra.report.page import breakdown, charts
-from fashion_hydra.report.page.analysis import Analysis, category_of, paired_difference
+from fashion_hydra.report.page.analysis import Analysis, paired_difference
 from fashion_hydra.report.page.breakdown import Tally
 from fashion_hydra.report.page.gallery import Category, GalleryImage, categories_of, gallery_images
 from fashion_hydra.report.page.photos import Photos
 from fashion_hydra.report.page.tables import Ladder, TrainingRun, Tuning
+from fashion_hydra.tables import category_of
 from fashion_hydra.thresholds.honesty import Interval
 from fashion_hydra.thresholds.tables import describe_rule
 
