@@ -37,7 +37,7 @@ def register_resolvers() -> None:
 
 
 def run_dir(runs: str, name: str, ckpt_path: str | None) -> str:
-    """The folder of a run: a new one by date, or with `ckpt_path=last` the newest that has a checkpoint.
+    """The folder of a run: a new one by date, or with `ckpt_path=last` the newest that has a checkpoint, if any.
 
     Processes that torchrun or srun started name it by their job, or each might read another second from its clock.
     """
@@ -73,8 +73,8 @@ def record_id(folder: str) -> str:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """`last.ckpt` of the newest run below a folder."""
-    found = sorted(folder.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    """The newest checkpoint of any run below a folder."""
+    found = sorted(folder.glob("*/checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime)
     return found[-1] if found else None
 
 

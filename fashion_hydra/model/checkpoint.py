@@ -1,5 +1,6 @@
 """Checkpoints of a training run -> models, without unpickling anything but plain data."""
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from fashion_hydra.errors import UserError
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.model.htc import build_htc
 
+LAST = "last.ckpt"
+"""In a run's folder of checkpoints: the state that training goes on from."""
 _BUILDER = "fashion_hydra.model.htc.build_htc"
 _PREFIX = "detector."
 
@@ -48,6 +51,29 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not {"state_dict", "classes", "model"} <= set(content):
         raise UserError(f"{path}: not written by train.py: state_dict, classes and model expected in it")
     return content
+
+
+def newest_whole(folder: Path) -> tuple[Path, list[str]]:
+    """The newest checkpoint of a run that is whole, `last.ckpt` where it is, and what is wrong with newer ones.
+
+    Args:
+        folder: the run's folder of checkpoints.
+
+    Raises:
+        UserError: none is there, or none is whole.
+    """
+    others = sorted(folder.glob("epoch*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    damaged: list[str] = []
+    for path in [*folder.glob(LAST), *others]:
+        try:
+            read_checkpoint(path)
+            with zipfile.ZipFile(path) as archive:  # reading maps the tensors and does not look at them
+                if (broken := archive.testzip()) is not None:
+                    raise UserError(f"{path}: damaged ({broken} is not what was written)")
+            return path, damaged
+        except UserError as error:
+            damaged.append(str(error))
+    raise UserError("; ".join(damaged) or f"{folder}: no checkpoints there")
 
 
 def load_member(path: Path) -> Member:
@@ -105,15 +131,16 @@ def best_checkpoints(run: Path, count: int) -> list[Path]:
     Raises:
         UserError: the run has fewer, or no checkpoint at all.
     """
-    last = run / "checkpoints" / "last.ckpt"
-    if not last.is_file():
-        raise UserError(f"ensemble.run={run}: no checkpoints/last.ckpt there. Give the folder of a training run")
+    folder = run / "checkpoints"
+    if not any(folder.glob("*.ckpt")):
+        raise UserError(f"ensemble.run={run}: no checkpoints/{LAST} there. Give the folder of a training run")
+    newest, _ = newest_whole(folder)
     kept: dict[str, float] = {}
-    for name, state in read_checkpoint(last).get("callbacks", {}).items():
+    for name, state in read_checkpoint(newest).get("callbacks", {}).items():
         if name.startswith("ModelCheckpoint"):
             kept = {Path(path).name: float(score) for path, score in state["best_k_models"].items()}
     ranked = sorted(kept, key=lambda name: (-kept[name], name))
-    found = [path for name in ranked if (path := last.parent / name).is_file()]
+    found = [path for name in ranked if (path := folder / name).is_file()]
     if len(found) < count:
         raise UserError(
             f"ensemble.run={run}: {len(found)} kept checkpoints, {count} wanted. Give ensemble=single, a run of "

@@ -210,7 +210,7 @@ def _train_cfg(
 ) -> dict[str, Any]:
     def sampler(num: int, positive: float, add_truth: bool) -> dict[str, Any]:
         return {
-            "type": "RandomSampler",
+            "type": "ImageSampler",
             "num": num,
             "pos_fraction": positive,
             "neg_pos_ub": -1,
