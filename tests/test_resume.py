@@ -4,10 +4,8 @@
 """
 
 import contextlib
-from pathlib import Path
 
 import pytest
-import torch
 
 from fashion_hydra.callbacks import LearningCurves, ValidationScore
 from fashion_hydra.module import SegmentationModule

@@ -12,6 +12,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -187,6 +188,76 @@ def kills(place: Place, whole: dict[str, Any], count: int, rng: random.Random) -
     return [line for line in lines.values() if line.times]
 
 
+def stops(place: Place, whole: dict[str, Any], rng: random.Random) -> list[Line]:
+    """Ask the run to stop, in a step and in a validation; nothing is lost, and the exit code says which signal."""
+    lines = []
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        line = Line(f"{number.name}, which asks to stop")
+        for moment in ("forward pass", "validation step"):
+            done = place.command(f"{moment}:{rng.randint(1, 4)}:{number.name}")
+            assert done.returncode == 128 + number, (done.returncode, done.stderr[-2000:])
+            assert "go on          python train.py" in done.stdout + done.stderr
+            line.times += 1
+            line.survived += 1
+            line.lost.append(place.done() - place.saved())
+            print(f"  stopped: {number.name} in a {moment}; step {place.done()}", flush=True)
+        lines.append(line)
+    finish(place, whole)
+    return lines
+
+
+def damages(place: Place, whole: dict[str, Any]) -> list[Line]:
+    """Cut last.ckpt short, and change a byte in it: the newest whole checkpoint takes its place, aloud."""
+    lines = []
+    done = place.command("forward pass:10:SIGKILL")
+    assert done.returncode == -9, done.stderr[-2000:]
+    for fault in ("last.ckpt cut short", "last.ckpt with a wrong byte", "last.ckpt removed"):
+        path = place.last()
+        assert path is not None
+        content, before = path.read_bytes(), place.saved()
+        if fault.endswith("short"):
+            path.write_bytes(content[: len(content) // 3])
+        elif fault.endswith("byte"):
+            at = len(content) // 2
+            path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        else:
+            path.unlink()
+        done = place.command("forward pass:4:SIGKILL")
+        assert done.returncode == -9, done.stderr[-2000:]
+        told = done.stdout + done.stderr
+        assert "goes on from" in told or fault.endswith("removed"), told
+        print(f"  {fault}: {' '.join(line for line in told.splitlines() if 'goes on from' in line)}", flush=True)
+        lines.append(Line(fault, 1, 1, [before - 7]))
+    finish(place, whole)
+    return lines
+
+
+def full_disk(place: Place, whole: dict[str, Any]) -> list[Line]:
+    """Let checkpoints go to a file system that has room for two of them."""
+    disk = place.folder / "runs"
+    disk.mkdir(parents=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        print("  full disk: left out, mounting a tmpfs takes root", flush=True)
+        return []
+    line = Line("disk full while a checkpoint is written")
+    try:
+        done = place.command()
+        assert done.returncode == 2, (done.returncode, done.stderr[-2000:])
+        told = done.stderr.strip().splitlines()[-1]
+        assert "not written" in told, told
+        assert "Traceback" not in done.stderr
+        print(f"  full disk: {told}", flush=True)
+        subprocess.run(["mount", "-o", "remount,size=1g", disk], check=True)
+        line = Line(line.fault, 1, 1, [place.done() - place.saved()])
+        finish(place, whole)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    return [line]
+
+
 def main() -> None:
     """Inject, compare, tell."""
     assert MOMENTS.keys() == OCCURRENCES.keys()
@@ -207,7 +278,11 @@ def main() -> None:
         assert last is not None
         whole = state(last)
         print(f"nothing stopped it: {quiet.done()} steps, {len(whole['best'])} best checkpoints", flush=True)
-        lines = kills(Place(Path(folder, "killed"), data), whole, args.kills, random.Random(args.seed))
+        rng = random.Random(args.seed)
+        lines = kills(Place(Path(folder, "killed"), data), whole, args.kills, rng)
+        lines += stops(Place(Path(folder, "stopped"), data), whole, rng)
+        lines += damages(Place(Path(folder, "damaged"), data), whole)
+        lines += full_disk(Place(Path(folder, "full"), data), whole)
     print(f"\n{'fault':<40}{'times':>6}{'survived':>10}   lost work")
     for line in lines:
         print(line)
