@@ -60,6 +60,7 @@ class SegmentationModule(LightningModule):
         self.eval_scale, self.postprocess, self.seed = eval_scale, postprocess, seed
         self.skip_nonfinite, self.skipped = skip_nonfinite, 0
         self._is_spoilt = False
+        detector.train()  # which Lightning does not do, and which makes mmdet's backbones fix their norms (`norm_eval`)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The sum of the losses.
