@@ -91,7 +91,7 @@ def assemble(cfg: DictConfig) -> Training:
         seed=cfg.seed,
         skip_nonfinite=cfg.schedule.skip_nonfinite,
     )
-    watch = WatchProcesses(f"The last checkpoint is whole: {_continued()} goes on")
+    watch = WatchProcesses(f"What is saved is whole: {_continued()} goes on")
     trainer = instantiate(
         cfg.trainer,
         callbacks=[watch, *(instantiate(c) for c in cfg.callbacks.values())],

@@ -1,12 +1,12 @@
-"""Run train.py in this process and do it harm at a chosen moment: `python -m tests.faults.inject MOMENT:N:SIGNAL ...`.
+"""Run train.py, or another script, and do it harm at a chosen moment: `python -m tests.faults.inject ARGUMENTS`.
 
-MOMENT is one of `MOMENTS`, N counts its occurrences from 1, SIGNAL such as SIGKILL is sent to this very process; what
-follows are train.py's own arguments. Each step that is done is noted in the file that FAULTS_STEPS names.
+FAULTS_HARM=MOMENT:N:SIGNAL:PROCESS in the environment says what: MOMENT is one of `MOMENTS`, N counts its occurrences
+from 1, SIGNAL such as SIGKILL is sent to the process with that LOCAL_RANK by itself. FAULTS_SCRIPT names the script,
+and FAULTS_STEPS a file in which the first process notes each step that is done.
 """
 
 import io
 import os
-import runpy
 import signal
 import sys
 from collections.abc import Callable
@@ -41,6 +41,11 @@ def harm(moment: str, occurrence: int, number: signal.Signals) -> None:
     whole: Callable[..., Any] = getattr(owner, name)
     seen = 0
 
+    def strike() -> None:
+        if steps := os.environ.get("FAULTS_STEPS"):
+            Path(steps).with_name("harmed").touch()
+        os.kill(os.getpid(), number)
+
     def harmed(*args: Any, **options: Any) -> Any:
         nonlocal seen
         if module == "os" and not str(args[1]).endswith(".ckpt"):
@@ -50,14 +55,14 @@ def harm(moment: str, occurrence: int, number: signal.Signals) -> None:
             return whole(*args, **options)
         if when == "after":
             result = whole(*args, **options)
-            os.kill(os.getpid(), number)
+            strike()
             return result
         if when == "within":
             buffer = io.BytesIO()
             whole(args[0], buffer)
             args[1].write(buffer.getvalue()[: buffer.tell() // 2])
             args[1].flush()
-        os.kill(os.getpid(), number)
+        strike()
         return whole(*args, **options)
 
     setattr(owner, name, harmed)
@@ -78,14 +83,15 @@ def note_steps(path: Path) -> None:
 
 
 def main() -> None:
-    what = sys.argv.pop(1)
-    if what != "nothing":
-        moment, occurrence, number = what.split(":")
-        harm(moment, int(occurrence), signal.Signals[number])
-    if steps := os.environ.get("FAULTS_STEPS"):
+    if what := os.environ.get("FAULTS_HARM"):
+        moment, occurrence, number, process = what.split(":")
+        if os.environ.get("LOCAL_RANK", "0") == process:
+            harm(moment, int(occurrence), signal.Signals[number])
+    if (steps := os.environ.get("FAULTS_STEPS")) and os.environ.get("LOCAL_RANK", "0") == "0":
         note_steps(Path(steps))
-    sys.argv[0] = str(Path(__file__).parents[2] / "train.py")
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    sys.argv[0] = __file__  # which Lightning starts further processes from
+    script = Path(__file__).parents[2] / os.environ.get("FAULTS_SCRIPT", "train.py")
+    exec(compile(script.read_text(), script, "exec"), {"__name__": "__main__", "__file__": str(script)})
 
 
 if __name__ == "__main__":

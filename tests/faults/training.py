@@ -92,16 +92,17 @@ class Place:
     folder: Path
     data: Path
 
-    def command(self, harm: str = "nothing", *more: str) -> subprocess.CompletedProcess[str]:
-        """The command, harmed or not; always the same arguments."""
+    def command(self, harm: str = "", *more: str) -> subprocess.CompletedProcess[str]:
+        """The command, harmed or not (MOMENT:N:SIGNAL, and :PROCESS); always the same arguments."""
         environment = {
             **os.environ,
+            "FAULTS_HARM": harm if harm.count(":") != 2 else f"{harm}:0",
             "FASHION_HYDRA_CACHE": str(self.folder / "cache"),
             "FAULTS_STEPS": str(self.folder / "steps"),
         }
         arguments = [*SMALL, f"data.root={self.data}", f"paths.runs={self.folder / 'runs'}", *more]
         return subprocess.run(
-            [sys.executable, "-m", "tests.faults.inject", harm, *arguments],
+            [sys.executable, "-m", "tests.faults.inject", *arguments],
             env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
         )  # fmt: skip
 
