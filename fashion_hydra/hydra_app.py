@@ -90,6 +90,7 @@ def one_line_errors(task: Callable[[], T]) -> Callable[[], T]:
         os.environ.setdefault(_TRACEBACKS, str(int(wanted)))  # processes that this one starts find it set
         sys.argv[1:] = [word for given in sys.argv[1:] for word in _tuned_file(given)]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own traceback and exits
+        os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # the same bits for any number of threads, at no cost
         return told_in_one_line(task)
 
     return wrapped

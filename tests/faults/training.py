@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,15 +36,12 @@ SMALL = [
     "trainer.log_every_n_steps=1",
     "data.folds=5",
     "data.batch_size=4",
-    "data.num_workers=2",
     "augment.short_edge=[64,96]",
     "tta.scales=[[80,128]]",
     "callbacks=ema",
-    "+callbacks.curves.every=1",
     "callbacks.progress.refresh_rate=0",
     "schedule.warmup_steps=2",
     f"schedule.epochs={EPOCHS}",
-    "callbacks.last.minutes=0.02",
     "ckpt_path=last",
 ]
 # How often each moment comes in a whole run: kills are drawn from them.
@@ -87,10 +85,17 @@ class Line:
 
 @dataclass
 class Place:
-    """A folder in which a run lives."""
+    """A folder in which a run lives.
+
+    Args:
+        folder: of runs, cache and notes.
+        data: to train on.
+        options: of every command.
+    """
 
     folder: Path
     data: Path
+    options: Sequence[str] = ("+callbacks.curves.every=1", "callbacks.last.minutes=0.02", "data.num_workers=2")
 
     def command(self, harm: str = "", *more: str) -> subprocess.CompletedProcess[str]:
         """The command, harmed or not (MOMENT:N:SIGNAL, and :PROCESS); always the same arguments."""
@@ -100,7 +105,7 @@ class Place:
             "FASHION_HYDRA_CACHE": str(self.folder / "cache"),
             "FAULTS_STEPS": str(self.folder / "steps"),
         }
-        arguments = [*SMALL, f"data.root={self.data}", f"paths.runs={self.folder / 'runs'}", *more]
+        arguments = [*SMALL, f"data.root={self.data}", f"paths.runs={self.folder / 'runs'}", *self.options, *more]
         return subprocess.run(
             [sys.executable, "-m", "tests.faults.inject", *arguments],
             env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
