@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from fashion_hydra import outputs
+from fashion_hydra.callbacks import WatchProcesses
 from fashion_hydra.data.listing import Listing, PredictDataset
 from fashion_hydra.errors import UserError
 from fashion_hydra.files import whole
@@ -108,11 +109,13 @@ def fill(prediction: Prediction, cfg: DictConfig) -> pl.Trainer:
     done = len(prediction.listing) - len(todo)
     tell("images         %s: %d%s", prediction.listing.folder, len(prediction.listing),
          f", {done} of them done before" if done else "")  # fmt: skip
-    trainer: pl.Trainer = instantiate(cfg.trainer, logger=False, callbacks=[instantiate(cfg.progress)])
+    watch = WatchProcesses("What is predicted is kept: the same command goes on")
+    trainer: pl.Trainer = instantiate(cfg.trainer, logger=False, callbacks=[watch, instantiate(cfg.progress)])
     if todo:
         data = PredictionData(prediction.listing[todo], prediction.scales, num_workers=cfg.data.num_workers)
-        trainer.predict(PredictionModule(prediction), datamodule=data, return_predictions=False)
-        trainer.strategy.barrier()
+        with watch.explained(trainer):
+            trainer.predict(PredictionModule(prediction), datamodule=data, return_predictions=False)
+            trainer.strategy.barrier()
     return trainer
 
 

@@ -166,17 +166,12 @@ def train(run: Training) -> float:
         SystemExit: it was asked to stop; 128 + the signal's number, as shells have it.
     """
     try:
-        run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=run.ckpt_path, weights_only=True)
+        with run.watch.explained(run.trainer):
+            run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=run.ckpt_path, weights_only=True)
     except Stopped as stopped:
         tell("stopped        %s; %s", stopped, Path(run.trainer.default_root_dir) / "checkpoints" / LAST)
         tell("go on          %s", _continued())
         sys.exit(128 + stopped.number if run.trainer.is_global_zero else 0)
-    except UserError:
-        raise
-    except Exception as error:
-        if run.trainer.world_size > 1 and (reason := run.watch.explain()):
-            raise UserError(reason) from error
-        raise
     return report(run)
 
 

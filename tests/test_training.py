@@ -241,7 +241,6 @@ def script(tmp_path, *arguments):
         (["schedule.epoch=3"], "Could not override 'schedule.epoch'"),
         (["trainer.devices=8", "trainer.accelerator=gpu"], "trainer.devices=8: this machine has"),
         (["data.root=EMPTY"], "EMPTY: no train.csv (found: nothing). Put Kaggle's train.csv there"),
-        (["ckpt_path=last"], "ckpt_path=last: no run below"),
         (["ckpt_path=missing.ckpt"], "ckpt_path=missing.ckpt: no such file"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

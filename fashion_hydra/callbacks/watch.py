@@ -5,10 +5,14 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from subprocess import Popen
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+
+from fashion_hydra.errors import Stopped, UserError
 
 _EVERY = 0.5  # seconds
 _PATIENCE = 10.0  # seconds in which a process that waits for a lost one may fail by itself
@@ -53,23 +57,36 @@ class WatchProcesses(Callback):
                 self.lost = look()
             if not self._is_over.wait(_PATIENCE):
                 os.write(2, f"{os.path.basename(sys.argv[0])}: {self}\n".encode())
-                self._end(started)
+                self._end()
                 os._exit(2)
 
         self._children = started
         if started or parent is not None:
             threading.Thread(target=watch, daemon=True, name="watch-processes").start()
 
-    def explain(self) -> str:
-        """Why an error came, if it came of a lost process; the others are ended then."""
+    @contextmanager
+    def explained(self, trainer: Trainer) -> Iterator[None]:
+        """Within it an error that comes of a lost process says so, and ends the other processes.
+
+        Raises:
+            UserError: in its place.
+        """
+        try:
+            yield
+        except (UserError, Stopped):
+            raise
+        except Exception as error:
+            if trainer.world_size == 1 or not self._is_lost_soon():
+                raise
+            self._end()
+            raise UserError(str(self)) from error
+
+    def _is_lost_soon(self) -> bool:
         deadline = time.monotonic() + 2 * _EVERY
-        while not self.lost and time.monotonic() < deadline and not self._is_over.is_set():
+        while not self.lost and time.monotonic() < deadline:
             time.sleep(_EVERY / 5)
         self._is_over.set()
-        if not self.lost:
-            return ""
-        self._end(self._children)
-        return str(self)
+        return bool(self.lost)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Processes may end."""
@@ -82,9 +99,8 @@ class WatchProcesses(Callback):
     def __str__(self) -> str:
         return f"{self.lost}, and the others ended with it. {self.remedy}"
 
-    @staticmethod
-    def _end(children: list[Popen]) -> None:
-        for child in children:
+    def _end(self) -> None:
+        for child in self._children:
             child.kill()
 
 

@@ -131,7 +131,7 @@ class FashionDataModule(LightningDataModule):
         """Where in the epoch training is, and what decides the order of its images."""
         assert self.trainer is not None
         loop = self.trainer.fit_loop
-        epochs = loop.epoch_progress.current
+        epochs: Any = loop.epoch_progress.current
         is_within = epochs.processed == epochs.completed
         return {
             "epoch": epochs.processed,
