@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 register_resolvers()
 
 
-@one_line_errors
+@one_line_errors("predict")
 @hydra.main(version_base="1.3", config_path="conf", config_name="predict")
 def main(cfg: "DictConfig") -> None:
     """Predict what is not predicted yet, and write the answers."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 register_resolvers()
 
 
-@one_line_errors
+@one_line_errors("train")
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: "DictConfig") -> float:
     """Train, and return the best validation score, which Hydra's sweepers read."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 register_resolvers()
 
 
-@one_line_errors
+@one_line_errors("tune")
 @hydra.main(version_base="1.3", config_path="conf", config_name="tune")
 def main(cfg: "DictConfig") -> float:
     """Tune, or with `-m` score one rule; return the score, which Hydra's sweepers read."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
@@ -25,6 +24,7 @@ from fashion_hydra.model.detector import STRIDES
 from fashion_hydra.postprocess import Postprocess
 from fashion_hydra.soup import make_soup
 from fashion_hydra.submission import SUBMISSION_SIZE, MaskTable
+from fashion_hydra.targets import instantiate
 from fashion_hydra.training import make_datamodule
 from fashion_hydra.tuned import fill_in
 
