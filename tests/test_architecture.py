@@ -15,8 +15,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # A room may import from itself and from the rooms before it.
 ROOMS = [
-    ["errors"],
-    ["files", "targets"],
+    ["errors", "limits"],
+    ["files", "targets", "archives"],
     ["download"],
     ["rle", "tables"],
     ["structures", "schedule"],

@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from fashion_hydra.archives import check_stored
 from fashion_hydra.errors import UserError
 
 _STATE_KEYS = ("state_dict", "model")  # the first is everyone's, the second torchvision's training scripts'
@@ -86,6 +87,7 @@ def _read_safetensors(path: Path) -> WeightFile:
 
 
 def _read_torch(path: Path) -> WeightFile:
+    check_stored(path)
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
