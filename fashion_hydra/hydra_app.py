@@ -16,7 +16,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fashion_hydra.data.classes import ClassSet, find_category
 from fashion_hydra.errors import UserError
-from fashion_hydra.targets import check_command
 
 if TYPE_CHECKING:  # `--help` shall not wait for torch
     from fashion_hydra.expected import Calibration
@@ -79,29 +78,21 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def one_line_errors(config_name: str) -> Callable[[Callable[[], T]], Callable[[], T]]:
+def one_line_errors(task: Callable[[], T]) -> Callable[[], T]:
     """Decorate an entry script's main: what is wrong with the config becomes one line and exit code 2.
 
-    Tracebacks stay for everything else, and for all with `debug=true` or HYDRA_FULL_ERROR=1. What Hydra makes by itself
-    is looked at before, see `fashion_hydra.targets`.
-
-    Args:
-        config_name: of the script's main config.
+    Tracebacks stay for everything else, and for all with `debug=true` or HYDRA_FULL_ERROR=1.
     """
 
-    def decorate(task: Callable[[], T]) -> Callable[[], T]:
-        @functools.wraps(task)
-        def wrapped() -> T:
-            wanted = os.environ.get("HYDRA_FULL_ERROR") == "1" or "debug=true" in [a.lower() for a in sys.argv]
-            os.environ.setdefault(_TRACEBACKS, str(int(wanted)))  # processes that this one starts find it set
-            sys.argv[1:] = [word for given in sys.argv[1:] for word in _tuned_file(given)]
-            os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own traceback and exits
-            told_in_one_line(lambda: check_command(sys.argv[1:], root=PROJECT_ROOT, config_name=config_name))
-            return told_in_one_line(task)
+    @functools.wraps(task)
+    def wrapped() -> T:
+        wanted = os.environ.get("HYDRA_FULL_ERROR") == "1" or "debug=true" in [a.lower() for a in sys.argv]
+        os.environ.setdefault(_TRACEBACKS, str(int(wanted)))  # processes that this one starts find it set
+        sys.argv[1:] = [word for given in sys.argv[1:] for word in _tuned_file(given)]
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own traceback and exits
+        return told_in_one_line(task)
 
-        return wrapped
-
-    return decorate
+    return wrapped
 
 
 def _tuned_file(word: str) -> list[str]:

@@ -6,12 +6,14 @@ so they are looked at first, in a config composed for that. FASHION_HYDRA_TARGET
 can set in time, names further packages.
 """
 
+import functools
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra import utils
 from omegaconf import DictConfig, OmegaConf
@@ -19,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fashion_hydra.errors import UserError
 
+T = TypeVar("T")
 VARIABLE = "FASHION_HYDRA_TARGETS"
 _TRUSTED = tuple(name for name in os.environ.get(VARIABLE, "").split(",") if name)
 _PACKAGE = Path(__file__).resolve().parent
@@ -81,6 +84,24 @@ def check_composed(config: DictConfig) -> None:
     for variable in config.hydra.job.get("env_set") or ():
         if _EARLY_VARIABLES.fullmatch(str(variable)):
             raise UserError(f"hydra.job.env_set.{variable}: refused, as it decides what code runs. Set it in the shell")
+
+
+def checked_first(config_name: str) -> Callable[[Callable[[], T]], Callable[[], T]]:
+    """Decorate a script's `hydra.main`: what the command line asks Hydra to make is looked at before Hydra is called.
+
+    Args:
+        config_name: of the script's main config.
+    """
+
+    def decorate(task: Callable[[], T]) -> Callable[[], T]:
+        @functools.wraps(task)
+        def wrapped() -> T:
+            check_command(sys.argv[1:], root=_PACKAGE.parent, config_name=config_name)
+            return task()
+
+        return wrapped
+
+    return decorate
 
 
 def check_command(words: Sequence[str], *, root: Path, config_name: str) -> None:
