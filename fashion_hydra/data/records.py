@@ -12,6 +12,7 @@ from typing import IO, Any
 import numpy as np
 
 from fashion_hydra import rle
+from fashion_hydra.errors import UserError
 from fashion_hydra.files import whole
 from fashion_hydra.tables import category_of
 
@@ -121,15 +122,24 @@ _ARRAYS = tuple(f.name for f in fields(Records) if f.type is np.ndarray)
 
 
 def open_records(source: Path) -> Records:
-    """Map what `RecordsBuilder.write` wrote."""
-    about = json.loads((source / "records.json").read_text(encoding="utf-8"))
-    arrays = {name: np.load(source / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
-    return Records(
-        folder=Path(about["folder"]),
-        names={int(key): name for key, name in about["names"].items()},
-        source=source,
-        **arrays,
-    )
+    """Map what `RecordsBuilder.write` wrote.
+
+    Raises:
+        UserError: a file of it is damaged.
+    """
+    try:
+        about = json.loads((source / "records.json").read_text(encoding="utf-8"))
+        folder, names = Path(about["folder"]), {int(key): str(name) for key, name in about["names"].items()}
+        arrays = {name: np.load(source / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError) as error:
+        raise UserError(f"{source}: damaged ({error}); remove the folder, and the data are read anew") from error
+    images, masks, runs = (len(arrays[name]) for name in ("image_ids", "class_ids", "runs"))
+    lengths = {"files": images, "sizes": images, "orientation": images, "first": images + 1, "categories": masks}
+    lengths |= {"boxes": masks, "areas": masks, "run_first": masks + 1}
+    wrong = [name for name, length in lengths.items() if len(arrays[name]) != length]
+    if wrong or arrays["first"][-1] != masks or arrays["run_first"][-1] != runs:
+        raise UserError(f"{source}: damaged ({(wrong or ['runs'])[0]}); remove the folder, and the data are read anew")
+    return Records(folder=folder, names=names, source=source, **arrays)
 
 
 class RecordsBuilder:
