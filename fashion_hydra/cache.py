@@ -14,7 +14,7 @@ import torch
 from fashion_hydra.archives import check_stored
 from fashion_hydra.errors import UserError
 from fashion_hydra.files import whole
-from fashion_hydra.limits import LONGEST_EDGE, MOST_PIXELS
+from fashion_hydra.limits import LONGEST_EDGE, is_frame
 from fashion_hydra.postprocess import NO_LIMIT, Postprocess
 from fashion_hydra.structures import Candidates
 
@@ -33,6 +33,7 @@ _KINDS: dict[str, Any] = {
     "iou_grid": [float],
     "images": str,
 }
+_ROUNDING = 1e-3  # means of probabilities may lie that far beyond
 _LONGEST_NAME = 200  # file systems allow 255 bytes
 
 
@@ -197,13 +198,13 @@ def _wrong(kept: dict[str, np.ndarray], *, classes: int) -> str:
         kind = np.int64 if name in ("size", "labels") else np.float32
         if kept[name].shape != shape or kept[name].dtype != kind:
             return f"{name}: {kept[name].dtype} of shape {kept[name].shape}, {np.dtype(kind)} of {shape} expected"
-    if not 1 <= size.min() <= size.max() <= LONGEST_EDGE or size.prod() > MOST_PIXELS:
+    if not is_frame(*size.tolist()):
         return f"an image of {size[0]}x{size[1]}"
     if not all(np.isfinite(values).all() for values in (boxes, scores, masks)):
         return "a number that is none"
     if (np.abs(boxes) > 2 * LONGEST_EDGE).any() or (boxes[:, :2] > boxes[:, 2:]).any():
         return "a box that is none"
-    if ((scores < 0) | (scores > 1)).any() or ((masks < 0) | (masks > 1)).any():
+    if any(((values < -_ROUNDING) | (values > 1 + _ROUNDING)).any() for values in (scores, masks)):
         return "a probability that is none"
     return f"a label beyond {classes} classes" if ((labels < 0) | (labels >= classes)).any() else ""
 

@@ -4,6 +4,7 @@ import csv
 import json
 import tempfile
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from fashion_hydra import rle
 from fashion_hydra.errors import UserError
 from fashion_hydra.files import whole
+from fashion_hydra.limits import MOST_FAULTS, MOST_MASKS
 from fashion_hydra.tables import category_of
 
 _CHUNK = 1 << 20  # runs handled at a time while writing
@@ -36,6 +38,12 @@ class Fault:
     row: int
     value: str
     action: str
+
+
+def refuse_too_many(faults: Sequence[Fault], path: Path) -> None:
+    """Raise `UserError` where a file has more faults than are worth a list."""
+    if len(faults) > MOST_FAULTS:
+        raise UserError(f"{path}: more than {MOST_FAULTS} faults, the first {faults[0].kind}. Give another file")
 
 
 def write_faults(path: Path, faults: Sequence[Fault]) -> None:
@@ -157,6 +165,7 @@ class RecordsBuilder:
         self._index: dict[str, int] = {}
         self._class_codes: dict[str, int] = {}
         self._owners, self._codes, self._counts = array("i"), array("i"), array("q")
+        self._masks = Counter[int]()
         self._spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it goes with the builder
 
     def image(self, image_id: str, size: tuple[int, int]) -> tuple[int, int]:
@@ -167,18 +176,23 @@ class RecordsBuilder:
             self.sizes.append(size)
         return self.sizes[index]
 
-    def add(self, image_id: str, class_id: str, runs: np.ndarray) -> None:
-        """Add a mask of a known image.
+    def add(self, image_id: str, class_id: str, runs: np.ndarray) -> bool:
+        """Add a mask of a known image; False where it has as many as an image may have.
 
         Args:
             image_id: of the image.
             class_id: category, with attributes.
             runs: int (K, 2), K > 0, normalised and inside the image.
         """
-        self._owners.append(self._index[image_id])
+        owner = self._index[image_id]
+        if self._masks[owner] >= MOST_MASKS:
+            return False
+        self._masks[owner] += 1
+        self._owners.append(owner)
         self._codes.append(self._class_codes.setdefault(class_id, len(self._class_codes)))
         self._counts.append(len(runs))
         self._spool.write(np.ascontiguousarray(runs, dtype=np.int32).tobytes())
+        return True
 
     def write(self, target: Path, *, keep: np.ndarray, files: list[str], orientation: np.ndarray) -> None:
         """Write the records into an empty folder.

@@ -11,10 +11,11 @@ from torch import Tensor
 from fashion_hydra.archives import check_stored
 from fashion_hydra.data.classes import ClassSet
 from fashion_hydra.errors import UserError
-from fashion_hydra.limits import LONGEST_EDGE, MOST_PIXELS
+from fashion_hydra.limits import is_frame
 from fashion_hydra.model.description import check_plain
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.model.htc import build_htc
+from fashion_hydra.model.weight_files import check_held
 
 _BUILDER = "fashion_hydra.model.htc.build_htc"
 _PREFIX = "detector."
@@ -55,6 +56,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not written by train.py: state_dict, classes and model expected in it")
     if reason := _wrong(content):
         raise UserError(f"{path}: not written by train.py: {reason}")
+    check_held(path, content["state_dict"])
     return content
 
 
@@ -71,7 +73,7 @@ def _wrong(content: Mapping[str, Any]) -> str:
         return "classes with other ids than numbers, or other names than texts"
     scale = content.get("eval_scale", (0, 0))
     pair = isinstance(scale, list | tuple) and len(scale) == 2 and all(type(edge) is int for edge in scale)
-    if not pair or not (0 <= min(scale) <= max(scale) <= LONGEST_EDGE and scale[0] * scale[1] <= MOST_PIXELS):
+    if not pair or not (tuple(scale) == (0, 0) or is_frame(*scale)):
         return f"eval_scale {str(scale)[:80]}"
     if not isinstance(model, Mapping) or not isinstance(model.get("backbone"), Mapping):
         return "model without a backbone"

@@ -114,4 +114,18 @@ def _split(path: Path, state: Mapping[Any, Any], rest: Mapping[str, Any]) -> Wei
     tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"{path}: no tensors in it (found: {', '.join(map(str, list(state)[:6])) or 'nothing'})")
+    check_held(path, tensors)
     return WeightFile(tensors, rest)
+
+
+def check_held(path: Path, tensors: Mapping[Any, Tensor]) -> None:
+    """Refuse tensors that would become larger than what the file holds of them, such as one number a billion times.
+
+    Raises:
+        UserError: there is one.
+    """
+    for name, value in tensors.items():
+        if value.layout != torch.strided or value.is_quantized:
+            raise UserError(f"{path}: tensor {name} is {value.layout}, where plain ones are expected. Save it densely")
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise UserError(f"{path}: tensor {name} {tuple(value.shape)} is not wholly there. Save it contiguous")

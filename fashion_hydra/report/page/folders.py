@@ -51,7 +51,7 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
         return {}
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())[:120]})") from error
     return values if isinstance(values, dict) else {}
 
