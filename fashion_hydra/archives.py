@@ -6,13 +6,21 @@ from pathlib import Path
 from fashion_hydra.errors import UserError
 
 
+def is_archive(path: Path) -> bool:
+    """Whether a file is a zip archive, whole or not."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return True
+
+
 def check_stored(path: Path) -> None:
     """Refuse an archive whose parts would unpack to more than the file holds; other files pass.
 
     Raises:
         UserError: a part is packed, or they are told to be larger than the file.
     """
-    if not zipfile.is_zipfile(path):
+    if not is_archive(path):
         return
     try:
         with zipfile.ZipFile(path) as archive:

@@ -182,7 +182,10 @@ class CandidateCache:
         check_stored(path)
         try:
             with np.load(path, allow_pickle=False) as kept:
-                return {name: kept[name] for name in names}
+                arrays = {name: kept[name] for name in names}
+            if strange := [name for name, values in arrays.items() if not isinstance(values, np.ndarray)]:
+                raise ValueError(f"{strange[0]} is no array")
+            return arrays
         except FileNotFoundError:
             raise UserError(f"{path}: no candidates of image {image_id}; run predict.py again") from None
         except Exception as error:  # zip and NumPy have many words for a damaged file

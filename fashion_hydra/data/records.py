@@ -139,7 +139,7 @@ def open_records(source: Path) -> Records:
         about = json.loads((source / "records.json").read_text(encoding="utf-8"))
         folder, names = Path(about["folder"]), {int(key): str(name) for key, name in about["names"].items()}
         arrays = {name: np.load(source / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError) as error:
+    except Exception as error:  # NumPy has many words for a damaged file
         raise UserError(f"{source}: damaged ({error}); remove the folder, and the data are read anew") from error
     images, masks, runs = (len(arrays[name]) for name in ("image_ids", "class_ids", "runs"))
     lengths = {"files": images, "sizes": images, "orientation": images, "first": images + 1, "categories": masks}

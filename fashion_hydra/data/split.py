@@ -13,6 +13,7 @@ from fashion_hydra.errors import UserError
 from fashion_hydra.files import whole
 from fashion_hydra.tables import open_csv
 
+_SHOWN = 80  # characters of a value
 UNUSED = -1
 """Fold of an image that neither trains nor validates."""
 
@@ -76,17 +77,21 @@ def read_split(path: Path, image_ids: Sequence[str] | np.ndarray, *, left_out: f
     with open_csv(path) as stream:
         reader = csv.DictReader(stream)
         if not {"ImageId", "fold"} <= set(reader.fieldnames or ()):
-            raise UserError(f"{path}: columns ImageId and fold expected, got {','.join(reader.fieldnames or ())}")
+            raise UserError(
+                f"{path}: columns ImageId and fold expected, got {','.join(reader.fieldnames or ())[:_SHOWN]}"
+            )
         seen: set[str] = set()
         for line in reader:
-            image_id, fold = line["ImageId"], (line["fold"] or "").strip()
+            image_id, fold = line["ImageId"] or "", (line["fold"] or "").strip()
             where = f"{path}, row {reader.line_num}"
             if image_id in seen:
-                raise UserError(f"{where}: {image_id} a second time")
+                raise UserError(f"{where}: {image_id[:_SHOWN]} a second time")
             if image_id not in index and image_id not in left_out:
-                raise UserError(f"{where}: the data has no image {image_id}")
+                raise UserError(f"{where}: the data has no image {image_id[:_SHOWN]}")
             if fold and not re.fullmatch("[0-9]{1,4}", fold):
-                raise UserError(f"{where}: fold {fold!r}: a number from 0, or nothing for an image not to be used")
+                raise UserError(
+                    f"{where}: fold {fold[:_SHOWN]!r}: a number from 0, or nothing for an image not to be used"
+                )
             seen.add(image_id)
             if image_id in index and fold:
                 fold_of[index[image_id]] = int(fold)

@@ -50,7 +50,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many things for a file that is none, and for one with code in it
-        reason = str(error).splitlines()[0][:120]
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(f"{path}: not a whole checkpoint of plain data ({reason})") from error
     if not isinstance(content, dict) or not {"state_dict", "classes", "model"} <= set(content):
         raise UserError(f"{path}: not written by train.py: state_dict, classes and model expected in it")

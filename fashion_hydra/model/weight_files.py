@@ -5,7 +5,6 @@ stops at every other; what mmengine's checkpoints hold besides is replaced by `_
 """
 
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from fashion_hydra.archives import check_stored
+from fashion_hydra.archives import check_stored, is_archive
 from fashion_hydra.errors import UserError
 
 _STATE_KEYS = ("state_dict", "model")  # the first is everyone's, the second torchvision's training scripts'
@@ -70,7 +69,7 @@ def read_file(path: Path) -> WeightFile:
         head = stream.read(9)
     if head[8:] == b"{":  # a length of eight bytes, then JSON
         return _read_safetensors(path)
-    if head.startswith(_PICKLE) or zipfile.is_zipfile(path):
+    if head.startswith(_PICKLE) or is_archive(path):
         return _read_torch(path)
     raise UserError(
         f"{path}: neither a safetensors file nor a whole one of torch.save (begins with {head!r}). "
@@ -90,7 +89,7 @@ def _read_torch(path: Path) -> WeightFile:
     check_stored(path)
     try:
         with torch.serialization.safe_globals(_HARMLESS):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive(path))
     except Exception as error:  # torch raises many things for a file that is none, and for one with code in it
         if named := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(
