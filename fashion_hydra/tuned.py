@@ -22,7 +22,7 @@ from fashion_hydra.tables import open_csv, read_json
 NAME = "tuned.yaml"
 IN_FORCE = "postprocess.yaml"
 """In a prediction's folder: the rule that its answers were made with."""
-_LARGEST_YAML = 1 << 20
+_LARGEST_YAML, _DEEPEST_YAML = 1 << 20, 20
 _PLAIN = ("score_thr", "nms", "iou_thr", "soft_nms_sigma", "max_per_image", "mask_thr", "suppress_overlaps", "min_area")
 
 
@@ -77,20 +77,36 @@ def _are_members(members: object) -> bool:
 
 
 def read_yaml(path: Path) -> Any:
-    """A config in a file, without references that would grow into more than the file holds.
+    """A config in a file, see `checked_yaml`.
 
     Raises:
-        UserError: no YAML, or with such references.
+        UserError: no YAML, or more of it than a config has.
+    """
+    text = checked_yaml(path)
+    try:
+        return OmegaConf.create(text)
+    except Exception as error:  # OmegaConf has many words for what it does not take
+        raise UserError(f"{path}: not readable as a config ({' '.join(str(error).split())[:120]})") from error
+
+
+def checked_yaml(path: Path) -> str:
+    """A file of YAML without references, which could grow into more than any memory holds, and of no great depth.
+
+    Raises:
+        UserError: no YAML, or more of it than a config has.
     """
     if (size := path.stat().st_size) > _LARGEST_YAML:
         raise UserError(f"{path}: {size} bytes: refused, at most {_LARGEST_YAML} expected of a config")
+    depth = 0
     try:
         text = path.read_text(encoding="utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise UserError("it has references (*NAME)")
-        return OmegaConf.create(text)
+        for event in yaml.parse(text):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST_YAML:
+                raise ValueError("references (*NAME), or nested too deeply")
     except Exception as error:  # YAML has many words for what it cannot read
         raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())[:120]})") from error
+    return text
 
 
 def rule_of(path: Path, classes: ClassSet) -> Postprocess:
