@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -103,6 +104,19 @@ def test_arrays_that_cannot_be_are_told(tmp_path, name, value, told):
     np.savez(cache.path("a.jpg"), **arrays)
     with pytest.raises(UserError, match=rf"a\.jpg\.npz: damaged candidates \(.*{told}"):
         cache.read("a.jpg")
+
+
+def test_a_part_that_is_no_array_is_told(tmp_path):
+    cache = CandidateCache(tmp_path, MANIFEST)
+    cache.write(candidates())
+    with zipfile.ZipFile(cache.path("a.jpg")) as whole:
+        parts = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(cache.path("a.jpg"), "w") as damaged:
+        for name, content in parts.items():
+            damaged.writestr(name, b"none" if name in ("boxes.npy", "fault.npy") else content)
+    for read in (cache.read, cache.read_fault):
+        with pytest.raises(UserError, match=r"damaged candidates \((boxes|fault) is no array\)"):
+            read("a.jpg")
 
 
 def test_packed_candidates_are_no_bomb(tmp_path):

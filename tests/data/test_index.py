@@ -180,3 +180,20 @@ def test_records_cut_short_are_told(wardrobe, tmp_path, name):
     (folder / name).write_bytes(content[:-7])
     with pytest.raises(UserError, match="records: damaged"):
         open_records(folder)
+
+
+def test_a_header_that_numpy_cannot_parse_is_told(wardrobe, tmp_path):
+    records, _ = read_records(wardrobe)
+    folder = tmp_path / "records"
+    shutil.copytree(records.source, folder)
+    content = (folder / "runs.npy").read_bytes()
+    (folder / "runs.npy").write_bytes(content.replace(b"}", b"(", 1))
+    with pytest.raises(UserError, match="records: damaged"):
+        open_records(folder)
+
+
+def test_a_name_that_is_no_unicode_is_a_fault(kaggle_folder):
+    root = kaggle_folder([row()], {"a.jpg": (10, 20)})
+    (root / "train" / os.fsdecode(b"\xff.jpg")).write_bytes(b"")
+    _, faults = read_records(root)
+    assert [(fault.kind, fault.image_id) for fault in faults] == [("image-without-rows", "\\udcff.jpg")]

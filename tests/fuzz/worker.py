@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 import traceback
+import zlib
 from pathlib import Path
 from types import FrameType
 
@@ -75,7 +76,7 @@ class Work:
         kind = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
         if kind not in self.findings:
             self.findings[kind] = " ".join(str(error).split())[:200]
-            stem = f"{self.name.replace(' ', '_')}-{len(self.findings)}-{abs(hash(kind)) % 10**8:08d}"
+            stem = f"{self.name.replace(' ', '_')}-{len(self.findings)}-{zlib.crc32(kind.encode()):08x}"
             (self.out / f"{stem}.input").write_bytes(data)
             (self.out / f"{stem}.txt").write_text("".join(traceback.format_exception(error)), errors="replace")
 

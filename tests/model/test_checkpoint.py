@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import struct
 import zipfile
 
 import pytest
@@ -153,3 +154,21 @@ def test_a_packed_checkpoint_is_no_bomb(content, tmp_path):
     for reader in (read_checkpoint, read_file):
         with pytest.raises(UserError, match=r"packed\.ckpt: refused, its parts would unpack to \d+ bytes"):
             reader(packed)
+
+
+def test_an_archive_without_content_is_told(content, tmp_path):
+    whole, hollow = saved(tmp_path / "whole.ckpt", content), tmp_path / "hollow.ckpt"
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(hollow, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, b"" if name.endswith("data.pkl") else source.read(name))
+    for reader in (read_checkpoint, read_file):
+        with pytest.raises(UserError, match=r"hollow\.ckpt: not a whole"):
+            reader(hollow)
+
+
+def test_an_archive_that_goes_on_elsewhere_is_told(tmp_path):
+    locator = b"PK\x06\x07" + struct.pack("<LQL", 0, 0, 2)  # of two disks
+    (tmp_path / "a.pth").write_bytes(b"PK\x03\x04" + bytes(60) + locator + b"PK\x05\x06" + bytes(18))
+    for reader in (read_checkpoint, read_file):
+        with pytest.raises(UserError, match=r"a\.pth: not a whole"):
+            reader(tmp_path / "a.pth")
