@@ -163,7 +163,11 @@ class CandidateCache:
 
     def read_fault(self, image_id: str) -> str:
         """Why an image has no candidates, or nothing."""
-        return str(self._load(image_id, ("fault",))["fault"])
+        kept = self._load(image_id, ("fault",))["fault"]
+        try:
+            return str(kept.astype("U", casting="no").item())
+        except Exception as error:  # text that is none has NumPy and Python fail in many ways
+            raise UserError(f"{self.path(image_id)}: damaged candidates (fault); remove it") from error
 
     def read(self, image_id: str) -> Candidates:
         """An image's candidates.

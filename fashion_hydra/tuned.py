@@ -22,7 +22,7 @@ from fashion_hydra.tables import open_csv, read_json
 NAME = "tuned.yaml"
 IN_FORCE = "postprocess.yaml"
 """In a prediction's folder: the rule that its answers were made with."""
-_LARGEST_YAML, _DEEPEST_YAML = 1 << 20, 20
+_LARGEST_YAML, _LONGEST_VALUE, _DEEPEST_YAML = 1 << 20, 4096, 20
 _PLAIN = ("score_thr", "nms", "iou_thr", "soft_nms_sigma", "max_per_image", "mask_thr", "suppress_overlaps", "min_area")
 
 
@@ -104,6 +104,8 @@ def checked_yaml(path: Path) -> str:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST_YAML:
                 raise ValueError("references (*NAME), or nested too deeply")
+            if isinstance(event, yaml.ScalarEvent) and len(event.value) > _LONGEST_VALUE:
+                raise ValueError(f"a value of {len(event.value)} characters, at most {_LONGEST_VALUE} expected")
     except Exception as error:  # YAML has many words for what it cannot read
         raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())[:120]})") from error
     return text

@@ -119,6 +119,19 @@ def test_a_part_that_is_no_array_is_told(tmp_path):
             read("a.jpg")
 
 
+@pytest.mark.parametrize(
+    "fault", [np.array([0x110000], np.uint32).view("<U1")[0:1].reshape(()), np.array(5), np.array(["a"])]
+)
+def test_a_fault_that_is_no_text_is_told(tmp_path, fault):
+    cache = CandidateCache(tmp_path, MANIFEST)
+    cache.write(candidates())
+    with np.load(cache.path("a.jpg")) as kept:
+        arrays = {**kept, "fault": fault}
+    np.savez(cache.path("a.jpg"), **arrays)
+    with pytest.raises(UserError, match=r"damaged candidates \(fault\)"):
+        cache.read_fault("a.jpg")
+
+
 def test_packed_candidates_are_no_bomb(tmp_path):
     cache = CandidateCache(tmp_path, MANIFEST)
     cache.write(candidates())
