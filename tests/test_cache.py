@@ -119,9 +119,10 @@ def test_a_part_that_is_no_array_is_told(tmp_path):
             read("a.jpg")
 
 
-@pytest.mark.parametrize(
-    "fault", [np.array([0x110000], np.uint32).view("<U1")[0:1].reshape(()), np.array(5), np.array(["a"])]
-)
+NO_TEXT = np.array([0x110000], np.uint32).view("<U1").reshape(())
+
+
+@pytest.mark.parametrize("fault", [NO_TEXT, np.array(5)], ids=["beyond Unicode", "a number"])
 def test_a_fault_that_is_no_text_is_told(tmp_path, fault):
     cache = CandidateCache(tmp_path, MANIFEST)
     cache.write(candidates())
