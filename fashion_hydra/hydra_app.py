@@ -165,7 +165,9 @@ def build_postprocess(config: DictConfig, classes: ClassSet) -> "Postprocess":
     known = [f.name for f in fields(Postprocess) if f.name not in ("label_score_thr", "dropped_labels")]
     _refuse_unknown(values, [*known, "class_score_thr", "drop_classes", "select"], "postprocess")
     values["calibration"] = _calibration(values.pop("select", "threshold"), values.get("calibration"), classes)
-    values["steps"] = tuple(values.get("steps") or ())
+    if not isinstance(steps := values.get("steps") or [], list):
+        raise UserError(f"postprocess.steps={steps}: a list of names expected, such as [fill_holes]")
+    values["steps"] = tuple(steps)
     thresholds, dropped = values.pop("class_score_thr", None) or {}, values.pop("drop_classes", None) or []
     if not isinstance(thresholds, dict):
         raise UserError(f"postprocess.class_score_thr={thresholds}: category to threshold expected, such as {{23:0.6}}")

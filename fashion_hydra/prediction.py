@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
@@ -25,6 +24,7 @@ from fashion_hydra.report.overlays import draw_overlay, overlay_size
 from fashion_hydra.sources import Prediction, assemble, truth_of
 from fashion_hydra.structures import Candidates, Scaled, Size
 from fashion_hydra.submission import SUBMISSION_GRID, write_truth
+from fashion_hydra.targets import instantiate
 from fashion_hydra.training import check_devices, quieten
 from fashion_hydra.tuned import IN_FORCE, write_tuned
 

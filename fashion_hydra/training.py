@@ -12,7 +12,6 @@ import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities import rank_zero_only
@@ -30,6 +29,7 @@ from fashion_hydra.model.detector import Detector
 from fashion_hydra.model.weights import load_weights
 from fashion_hydra.module import SegmentationModule
 from fashion_hydra.schedule import Schedule
+from fashion_hydra.targets import instantiate
 
 log = logging.getLogger(__name__)
 tell, warn = rank_zero_only(log.info), rank_zero_only(log.warning)
