@@ -18,6 +18,15 @@ from fashion_hydra.structures import Candidates
 
 _VERSION = 1
 _MANIFEST = "manifest.json"
+_OTHERS = {
+    "members": "other checkpoints (members)",
+    "class_ids": "other classes (class_ids)",
+    "class_names": "classes of other names (class_names)",
+    "scales": "other views (scales)",
+    "flips": "other views (flips)",
+    "images": "other images",
+}
+"""What differs, in words for people."""
 _LONGEST_NAME = 200  # file systems allow 255 bytes
 
 
@@ -188,8 +197,8 @@ def _refuse_difference(folder: Path, kept: dict[str, Any], wanted: dict[str, Any
     for name, value in wanted.items():
         if kept.get(name) != value:
             raise UserError(
-                f"{folder}: holds candidates of another {name}: {_short(kept.get(name))}, this run has "
-                f"{_short(value)}. Give another out=FOLDER, or remove that one"
+                f"{folder}: holds candidates of {_OTHERS.get(name, f'another {name}')}: {_short(kept.get(name))}, this "
+                f"run has {_short(value)}. Give another out=FOLDER, or remove that one"
             )
 
 

@@ -33,15 +33,20 @@ class CocoFile:
             raise UserError("data.annotations: give the JSON file in COCO's format")
         self.path = next((p for p in (self.root / annotations, Path(annotations)) if p.is_file()), Path(annotations))
         if not self.path.is_file():
-            raise UserError(f"data.annotations={annotations}: no such file, neither here nor below {self.root}")
+            raise UserError(
+                f"data.annotations={annotations}: no such file, neither here nor below {self.root}. Give the JSON file"
+            )
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
+            content = json.loads(self.path.read_text(encoding="utf-8-sig"))
             self.images = {image["id"]: image for image in content["images"]}
             self.annotations = content["annotations"]
             self.names = {int(c["id"]): str(c["name"]) for c in content["categories"]}
             files = [str(image["file_name"]) for image in self.images.values()]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{self.path}: not in COCO's format ({error!r})") from error
+            raise UserError(
+                f"{self.path}: not in COCO's format ({error!r}). It has images, annotations and "
+                "categories; Kaggle's train.csv is read with data=kaggle"
+            ) from error
         folders = (self.root / name for name in _IMAGE_FOLDERS)
         self.folder = next((f for f in folders if any((f / file).is_file() for file in files[:10])), self.root)
 

@@ -14,7 +14,7 @@ from fashion_hydra.data.images import IMAGE_SUFFIXES
 from fashion_hydra.data.index import read_source
 from fashion_hydra.data.records import Fault, Records, RecordsBuilder
 from fashion_hydra.errors import UserError
-from fashion_hydra.tables import full_class_id, open_csv, unpacked_size
+from fashion_hydra.tables import full_class_id, open_csv, separator_hint, unpacked_size
 
 CSV_NAMES = ("train.csv", "train.csv.zip", "train.csv.gz")
 _COLUMNS = ("ImageId", "EncodedPixels", "Height", "Width", "ClassId")
@@ -38,7 +38,8 @@ def find_csv(root: Path, name: str | None = None) -> Path:
         UserError: no such folder or file; what is there instead is listed.
     """
     if not root.is_dir():
-        raise UserError(f"data.root={root}: no such folder. Give a folder with train.csv and train/")
+        what = "is a file" if root.is_file() else "no such folder"
+        raise UserError(f"data.root={root}: {what}. Give a folder with train.csv and train/")
     wanted = (name,) if name else CSV_NAMES
     for candidate in wanted:
         if (root / candidate).is_file():
@@ -46,7 +47,7 @@ def find_csv(root: Path, name: str | None = None) -> Path:
     found = ", ".join(sorted(p.name + "/" * p.is_dir() for p in root.iterdir())[:8]) or "nothing"
     raise UserError(
         f"data.root={root}: no {wanted[0]} (found: {found}). Put Kaggle's train.csv there, "
-        "or name it with data.annotations=..."
+        "or name it with data.annotations=NAME (--csv NAME for fashion-hydra)"
     )
 
 
@@ -60,11 +61,11 @@ def read_labels(root: Path) -> tuple[dict[int, str], frozenset[int] | None]:
     if not path.is_file():
         raise UserError(f"data.root={root}: no label_descriptions.json. Put Kaggle's there: it names the categories")
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
+        described = json.loads(path.read_text(encoding="utf-8-sig"))
         attributes = frozenset(int(a["id"]) for a in described.get("attributes", ()))
         return {int(c["id"]): str(c["name"]) for c in described["categories"]}, attributes or None
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a list of categories with id and name ({error!r})") from error
+        raise UserError(f"{path}: not a list of categories with id and name ({error!r}). Put Kaggle's there") from error
 
 
 def file_of(folder: Path, image_id: str) -> str:
@@ -126,7 +127,7 @@ class KaggleFolder:
         for line, row in self._lines():
             _Row(self, line, row, builder, faults).read(seen)
         if not builder.image_ids:
-            raise UserError(f"{self.path}: no row that names an image and its size")
+            raise UserError(f"{self.path}: no row that names an image and its size. Put Kaggle's train.csv there")
 
     def _lines(self) -> Iterator[tuple[dict[str, str], int]]:
         """The rows as column -> value, with their line numbers; missing values are empty."""
@@ -138,7 +139,9 @@ class KaggleFolder:
             reader = csv.reader(stream)
             header = next(reader, [])
             if missing := sorted(set(_COLUMNS) - set(header)):
-                raise UserError(f"{self.path}: no column {', '.join(missing)} (header: {','.join(header)[:200]})")
+                shown = ",".join(header)[:200]
+                advice = separator_hint(shown) or f". Rename the columns as Kaggle's train.csv: {','.join(_COLUMNS)}"
+                raise UserError(f"{self.path}: no column {', '.join(missing)} (header: {shown or 'empty'}){advice}")
             for values in reader:
                 if values:
                     bar.update(sum(map(len, values)) + len(values))

@@ -102,7 +102,7 @@ def build_htc(
             test_cfg=ConfigDict(_test_cfg(test_proposals, proposal_iou_thr)),
         )
     except (KeyError, TypeError) as error:
-        raise UserError(f"model.backbone={dict(backbone)}: mmdet refuses it: {error}") from error
+        raise UserError(f"model.backbone.type={backbone.get('type')}: mmdet refuses it: {error}") from error
     MMLogger.get_current_instance().setLevel("WARNING")  # it would list every parameter
     net.init_weights()
     for name, parameter in net.backbone.named_parameters():
