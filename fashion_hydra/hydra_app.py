@@ -122,7 +122,7 @@ def told_in_one_line(task: Callable[[], T]) -> T:
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get(_TRACEBACKS) == "1":
             raise
-        script = Path(sys.argv[0]).name
+        script = f"{HydraConfig.get().job.name}.py" if HydraConfig.initialized() else Path(sys.argv[0]).name
         line, code = told(refusal(error, script, sys.argv[1:]), script)
         print(f"{script}: {line}", file=sys.stderr)
         sys.exit(code)

@@ -98,12 +98,22 @@ ADVICE = (
         "PyTorch cannot use this GPU ({0}). Update the driver, or give trainer.accelerator=cpu",
     ),
     Advice("RuntimeError", r"(PytorchStreamWriter|inline_container|unexpected pos)", _NO_SPACE),
-    Advice("RuntimeError", r"(PytorchStreamReader failed[^:]*|central directory)", _DAMAGED),
-    Advice("UnpicklingError", r"(invalid load key|pickle data was truncated|weights only load failed)", _DAMAGED),
-    Advice("EOFError", r"(ran out of input)", _DAMAGED),
+    Advice(
+        "RuntimeError",
+        r"loading state_dict.*?((?:size mismatch|missing key|unexpected key)[^\n]*)",
+        "the checkpoint's weights are of another model ({0}). Choose the same model=... and classes=... as then, or "
+        "give the file as weights= in place of ckpt_path=",
+    ),
+    Advice("KeyError", r"(pytorch-lightning_version)", _DAMAGED),
+    Advice(
+        "ValueError",
+        r"(no valid anchor inside the image)",
+        "an image is too small or too narrow for the model's anchors ({0}). Raise augment.long_edge and "
+        "augment.short_edge, or lower model.anchor_scale",
+    ),
     Advice(
         "Error",
-        r"(api.key not configured|not logged in|permission denied|unauthorized|user is not logged in|"
+        r"(api.key not configured|no api key configured|not logged in|permission denied|unauthorized|"
         r"error communicating with wandb|network error|timed out|run initialization has timed out)",
         "Weights & Biases cannot be reached ({0}). Run `wandb login`, or give logger.wandb.offline=true and send the "
         "record later, or logger=csv",
@@ -112,6 +122,14 @@ ADVICE = (
         "ModuleNotFoundError",
         r"No module named '([\w.]+)'",
         'the package {0} is not installed. Run `make setup`; for clusters pip install "fashion-hydra[slurm]"',
+    ),
+    Advice(
+        "UncompletedJobError",
+        r"path (\S+?\.submitit)\S*.*?\n\w+\.py: ([^\n]*)",
+        "{1} (a job of the launcher; its whole log is in {0})",
+    ),
+    Advice(
+        "UncompletedJobError", r"path (\S+?\.submitit)", "a job of the launcher ended early; its log in {0} says why"
     ),
     Advice("MisconfigurationException", r"(.*)", "{0}. `--help` lists the options"),
 )
@@ -168,6 +186,8 @@ def _known(error: BaseException, program: str) -> str | None:
     if isinstance(error, UserError):
         return message
     where = WHERE.get(program, "--out, or another folder")
+    if not isinstance(error, OSError) and _was_loading(error):
+        return _DAMAGED.format(f"{type(error).__name__}: {message.partition('. ')[0][:100]}")
     names = {kind.__name__ for kind in type(error).__mro__}
     for advice in ADVICE:
         if advice.kind in names and (found := re.search(advice.pattern, message, re.IGNORECASE | re.DOTALL)):
@@ -180,6 +200,12 @@ def _known(error: BaseException, program: str) -> str | None:
     if (meaning := SYSTEM.get(error.errno or 0)) is None:
         return message
     return path + meaning.format(reason=error.strerror, where=where)
+
+
+def _was_loading(error: BaseException) -> bool:
+    """Whether torch.load failed, which has many words for a file that is none of its own."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(frame.name == "load" and Path(frame.filename).name == "serialization.py" for frame in frames)
 
 
 def _meant(path: object) -> str:

@@ -113,8 +113,9 @@ def _check_numbers(cfg: DictConfig) -> None:
     """Refuse what PyTorch and Lightning take only to fail later."""
     if not 0 <= cfg.seed < 2**32:
         raise UserError(f"seed={cfg.seed}: between 0 and {2**32 - 1} expected")
-    if cfg.trainer.accumulate_grad_batches < 1:
-        raise UserError(f"trainer.accumulate_grad_batches={cfg.trainer.accumulate_grad_batches}: at least 1 expected")
+    for name in ("accumulate_grad_batches", "max_epochs"):
+        if (value := cfg.trainer[name]) is None or value < 1:
+            raise UserError(f"trainer.{name}={value}: at least 1 expected")
 
 
 def make_detector(cfg: DictConfig, classes: ClassSet, ckpt_path: Path | None) -> Detector:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from submitit.core.utils import UncompletedJobError
 
 from fashion_hydra.cli import main as cli
 from fashion_hydra.hydra_app import PROJECT_ROOT
@@ -174,6 +175,11 @@ CATALOGUE = [
     Mistake(TRAIN + "ckpt_path=a.ckpt", "a.ckpt", CKPT),
     Mistake(TRAIN + "ckpt_path=last", "runs/demo", CKPT),
     Mistake(TRAIN + "ckpt_path=HALF", "PytorchStreamReader", DAMAGED),
+    Mistake(TRAIN + "ckpt_path=DATA/train.csv", "weights only load failed", DAMAGED),
+    Mistake(
+        TRAIN + "model.fc_channels=64 ckpt_path=RUN/checkpoints/last.ckpt", "size mismatch for detector.net.roi_head",
+        "the checkpoint's weights are of another model (…). Choose the same model=… …",
+    ),
     Mistake(
         TRAIN + "classes=no_attributes ckpt_path=RUN/checkpoints/last.ckpt", "33",
         "the checkpoint was trained on … classes …, this run has …; choose the same classes=… …",
@@ -291,6 +297,10 @@ CATALOGUE = [
     Mistake(TRAIN, "Connection closed by peer", LOST, "other process lost"),
     Mistake(TRAIN, "driver on your system is too old", DRIVER, "old driver"),
     Mistake(TRAIN + "logger=wandb logger.wandb.offline=false", "api", WANDB, "not logged in"),
+    Mistake(TRAIN, "nowhere: no such folder", "… (a job of the launcher; its whole log is in …)", "job failed"),
+    Mistake(
+        TRAIN, "no valid anchor", "an image is too small or too narrow for the model's anchors (…). …", "no anchors",
+    ),
     Mistake(
         TRAIN, "submitit", "the package … is not installed. Run `make setup`; for clusters …", "package missing"
     ),
@@ -470,15 +480,17 @@ def bug(patch: pytest.MonkeyPatch) -> None:
 def wandb_refuses(patch: pytest.MonkeyPatch) -> None:
     import wandb
 
-    patch.setattr(
-        wandb, "init", raising(wandb.errors.UsageError("api_key not configured (no-tty). call wandb.login()"))
-    )
+    patch.setattr(wandb, "init", raising(wandb.errors.UsageError("No API key configured. Use `wandb login`.")))
 
 
 SHM = "unable to write to file </torch_512_1_0>: No space left on device (28)"
 BUS = (
     "DataLoader worker (pid 9) is killed by signal: Bus error. It is possible that dataloader's workers are out of "
     "shared memory. Please try to raise your shared memory limit."
+)
+JOB = (
+    "Job 7 (task: 0) with path /runs/demo/1/.submitit/7/7_0_result.pkl\nhas not produced any output (state: FINISHED)\n"
+    "Error stream produced:\n----------\ntrain.py: data.root=nowhere: no such folder. Give a folder\n"
 )
 OLD_DRIVER = "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU driver"
 FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
@@ -498,6 +510,8 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     ),
     "old driver": lambda patch: in_a_step(patch, RuntimeError(OLD_DRIVER)),
     "not logged in": wandb_refuses,
+    "job failed": lambda patch: in_a_step(patch, UncompletedJobError(JOB)),
+    "no anchors": lambda patch: in_a_step(patch, ValueError("There is no valid anchor inside the image boundary.")),
     "package missing": lambda patch: in_a_step(patch, ModuleNotFoundError("No module named 'submitit'")),
     "bug": bug,
     "Ctrl-C": lambda patch: patch.setattr("fashion_hydra.data.datamodule.read_source", raising(KeyboardInterrupt())),
