@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import hydra
 
 from fashion_hydra.hydra_app import one_line_errors, register_resolvers, told_in_one_line
+from fashion_hydra.options import checked
 from fashion_hydra.targets import checked_first
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def main(cfg: "DictConfig") -> None:
     """Predict what is not predicted yet, and write the answers."""
     from fashion_hydra.prediction import predict  # torch and mmdet, only when there is something to predict
 
-    told_in_one_line(lambda: predict(cfg))
+    told_in_one_line(lambda: predict(checked(cfg)))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import hydra
 
 from fashion_hydra.hydra_app import join_local_job, one_line_errors, register_resolvers, told_in_one_line
+from fashion_hydra.options import checked
 from fashion_hydra.targets import checked_first
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def main(cfg: "DictConfig") -> float:
     join_local_job()
     from fashion_hydra.training import assemble, train  # torch and mmdet, only when there is something to train
 
-    return told_in_one_line(lambda: train(assemble(cfg)))
+    return told_in_one_line(lambda: train(assemble(checked(cfg))))
 
 
 if __name__ == "__main__":

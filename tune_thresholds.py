@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import hydra
 
 from fashion_hydra.hydra_app import one_line_errors, register_resolvers, told_in_one_line
+from fashion_hydra.options import checked
 from fashion_hydra.targets import checked_first
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def main(cfg: "DictConfig") -> float:
     """Tune, or with `-m` score one rule; return the score, which Hydra's sweepers read."""
     from fashion_hydra.tuning import score_rule, sweeping, tune  # torch, only when there is something to tune
 
-    return told_in_one_line(lambda: score_rule(cfg) if sweeping() else tune(cfg))
+    return told_in_one_line(lambda: score_rule(checked(cfg)) if sweeping() else tune(checked(cfg)))
 
 
 if __name__ == "__main__":

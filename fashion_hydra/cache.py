@@ -34,6 +34,15 @@ _KINDS: dict[str, Any] = {
     "images": str,
 }
 _ROUNDING = 1e-3  # means of probabilities may lie that far beyond
+_OTHERS = {
+    "members": "other checkpoints (members)",
+    "class_ids": "other classes (class_ids)",
+    "class_names": "classes of other names (class_names)",
+    "scales": "other views (scales)",
+    "flips": "other views (flips)",
+    "images": "other images",
+}
+"""What differs, in words for people."""
 _LONGEST_NAME = 200  # file systems allow 255 bytes
 
 
@@ -251,8 +260,8 @@ def _refuse_difference(folder: Path, kept: dict[str, Any], wanted: dict[str, Any
     for name, value in wanted.items():
         if kept.get(name) != value:
             raise UserError(
-                f"{folder}: holds candidates of another {name}: {_short(kept.get(name))}, this run has "
-                f"{_short(value)}. Give another out=FOLDER, or remove that one"
+                f"{folder}: holds candidates of {_OTHERS.get(name, f'another {name}')}: {_short(kept.get(name))}, this "
+                f"run has {_short(value)}. Give another out=FOLDER, or remove that one"
             )
 
 

@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from fashion_hydra.errors import UserError
+from fashion_hydra.mistakes import told
 
 # Name of the module in fashion_hydra.commands -> its line in --help. Only the chosen module is imported.
 COMMANDS = {
@@ -24,9 +24,12 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code (2 for a mistake of the user's, told in one line)."""
+    """Run one command; returns its exit code (2 for a mistake of the user's, 1 for a bug, either told in one line)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if debug := "--debug" in arguments:
+        arguments.remove("--debug")
     parser = argparse.ArgumentParser(prog="fashion-hydra", description=__doc__.splitlines()[0])
+    parser.add_argument("--debug", action="store_true", help="show the traceback of whatever goes wrong")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     chosen = next((a for a in arguments if not a.startswith("-")), None)
     module = None
@@ -39,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     assert module is not None
     try:
         return module.run(args)
-    except (UserError, OSError) as error:
-        print(f"fashion-hydra {args.command}: {error}", file=sys.stderr)
-        return 2
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            raise
+        line, code = told(error, args.command)
+        print(f"fashion-hydra {args.command}: {line}", file=sys.stderr)
+        return code

@@ -10,12 +10,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hydra.errors import HydraException
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from fashion_hydra.data.classes import ClassSet, find_category
 from fashion_hydra.errors import UserError
+from fashion_hydra.mistakes import told
+from fashion_hydra.options import readable, refusal
 
 if TYPE_CHECKING:  # `--help` shall not wait for torch
     from fashion_hydra.expected import Calibration
@@ -29,11 +30,18 @@ _STAMP = "%Y-%m-%d_%H-%M-%S"
 
 def register_resolvers() -> None:
     """Make known to the config: `${project_root:}`, `${run_dir:...}`, `${record_id:FOLDER}`, the name of a run's record
-    with a tracker, and `${leaf:PATH,WITHOUT}`, a path's last name."""
+    with a tracker, `${leaf:PATH,WITHOUT}`, a path's last name, and `${choice:GROUP}`, what a group was chosen to be."""
     OmegaConf.register_new_resolver("project_root", lambda: str(PROJECT_ROOT), replace=True)
     OmegaConf.register_new_resolver("run_dir", run_dir, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("record_id", record_id, replace=True)
+    OmegaConf.register_new_resolver("choice", choice, replace=True)
     OmegaConf.register_new_resolver("leaf", lambda path, without: Path(path).name if path else without, replace=True)
+
+
+def choice(group: str, *, _root_: DictConfig) -> str:
+    """What a group was chosen to be; unlike Hydra's own resolver also while a multirun begins."""
+    hydra = _root_.hydra if "hydra" in _root_ else HydraConfig.get()
+    return str(hydra.runtime.choices[group])
 
 
 def run_dir(runs: str, name: str, ckpt_path: str | None) -> str:
@@ -79,16 +87,16 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def one_line_errors(task: Callable[[], T]) -> Callable[[], T]:
-    """Decorate an entry script's main: what is wrong with the config becomes one line and exit code 2.
+    """Decorate an entry script's main: whatever ends it becomes one line, see `told_in_one_line`.
 
-    Tracebacks stay for everything else, and for all with `debug=true` or HYDRA_FULL_ERROR=1.
+    Tracebacks stay with `debug=true` or HYDRA_FULL_ERROR=1.
     """
 
     @functools.wraps(task)
     def wrapped() -> T:
         wanted = os.environ.get("HYDRA_FULL_ERROR") == "1" or "debug=true" in [a.lower() for a in sys.argv]
         os.environ.setdefault(_TRACEBACKS, str(int(wanted)))  # processes that this one starts find it set
-        sys.argv[1:] = [word for given in sys.argv[1:] for word in _tuned_file(given)]
+        sys.argv[1:] = readable([word for given in sys.argv[1:] for word in _tuned_file(given)])
         os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own traceback and exits
         os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # the same bits for any number of threads, at no cost
         return told_in_one_line(task)
@@ -106,26 +114,19 @@ def _tuned_file(word: str) -> list[str]:
 
 
 def told_in_one_line(task: Callable[[], T]) -> T:
-    """Do the task; a mistake of the user's ends the program with one line and exit code 2.
+    """Do the task; a mistake of the user's ends the program with one line and exit code 2, a bug with 1.
 
     Called inside Hydra's main too, because Hydra says a line of its own about an error that passes through it.
     """
     try:
         return task()
-    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+    except (Exception, KeyboardInterrupt) as error:
         if os.environ.get(_TRACEBACKS) == "1":
             raise
-        line = " ".join(str(_mistake(error)).partition("Config search path")[0].split())
-        print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
-        sys.exit(2)
-
-
-def _mistake(error: BaseException) -> BaseException:
-    """The user's mistake behind an error of Hydra's, which wraps what an object's making fails with."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, UserError):
-        cause = cause.__cause__
-    return cause or error
+        script = f"{HydraConfig.get().job.name}.py" if HydraConfig.initialized() else Path(sys.argv[0]).name
+        line, code = told(refusal(error, script, sys.argv[1:]), script)
+        print(f"{script}: {line}", file=sys.stderr)
+        sys.exit(code)
 
 
 def build(kind: type[T], config: DictConfig, group: str, *, without: tuple[str, ...] = ()) -> T:

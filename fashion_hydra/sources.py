@@ -82,6 +82,8 @@ def assemble(cfg: DictConfig) -> Prediction:
     classes = check_same_classes(members)
     listing, data = list_images(cfg, run)
     if cfg.data.limit is not None:
+        if not isinstance(cfg.data.limit, int) or cfg.data.limit < 1:
+            raise UserError(f"data.limit={cfg.data.limit}: null for all images, or how many, at least 1")
         listing = listing[range(min(cfg.data.limit, len(listing)))]
     merging = build(Merging, cfg.inference, "inference")
     scales = scales_of(cfg.tta, members)
@@ -222,6 +224,8 @@ def scales_of(tta: DictConfig, members: Sequence[Member]) -> tuple[tuple[int, in
     """The scales that are looked at, as short and long edge."""
     if tta.factors is None:
         return tuple((int(short), int(long)) for short, long in tta.scales)
+    if not all(isinstance(factor, int | float) and factor > 0 for factor in tta.factors):
+        raise UserError(f"tta.factors={list(tta.factors)}: numbers above 0 expected, such as [0.83,1.0,1.17]")
     trained = {member.scale for member in members}
     if len(trained) > 1:
         raise UserError(

@@ -27,7 +27,7 @@ from fashion_hydra.rle import (
     runs_to_coco,
     runs_to_kaggle,
 )
-from fashion_hydra.tables import full_class_id, open_csv
+from fashion_hydra.tables import full_class_id, open_csv, separator_hint
 
 SUBMISSION_SIZE = 512
 SUBMISSION_GRID = (SUBMISSION_SIZE, SUBMISSION_SIZE)
@@ -121,8 +121,9 @@ def _check_header(fieldnames: Sequence[str] | None, path: Path) -> None:
     if missing or unknown or len(set(found)) < len(found):
         complaint = f"lacks {', '.join(missing)}" if missing else f"unknown or repeated: {unknown or found}"
         raise UserError(
-            f"{path}: line 1: header {','.join(found)!r} ({complaint}). Write {','.join(COLUMNS)} for a "
-            f"submission; Kaggle's train.csv has {','.join(_SIZES)} and perhaps {_ATTRIBUTES} besides"
+            f"{path}: line 1: header {','.join(found)!r} ({complaint}){separator_hint(','.join(found))}. Write "
+            f"{','.join(COLUMNS)} for a submission; Kaggle's train.csv has {','.join(_SIZES)} and perhaps "
+            f"{_ATTRIBUTES} besides"
         )
 
 

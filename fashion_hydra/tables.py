@@ -38,6 +38,11 @@ def open_csv(path: Path) -> Iterator[Iterator[str]]:
         else:
             with path.open("rb") as file:
                 yield _lines(path, file)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: byte {error.start} is not UTF-8 ({error.object[error.start : error.start + 1]!r}). Save the file "
+            "as CSV in UTF-8, or give the right one"
+        ) from error
     except _UNREADABLE as error:
         raise UserError(f"{path}: not a readable CSV file ({error}). Write or download it again") from error
 
@@ -94,6 +99,14 @@ def _lines(path: Path, stream: IO[bytes] | gzip.GzipFile) -> Iterator[str]:
         if is_packed:
             raise _not_unpacked(path, error) from error
         raise
+
+
+def separator_hint(header: str) -> str:
+    """What to do about a header whose columns are not separated by commas; empty where they are."""
+    if "," in header:
+        return ""
+    found = next((name for mark, name in ((";", "semicolons"), ("\t", "tabs")) if mark in header), None)
+    return f". Its columns are separated by {found}: save it as CSV separated by commas" if found else ""
 
 
 def unpacked_size(path: Path) -> int | None:

@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from fashion_hydra.targets import instantiate
 
 log = logging.getLogger(__name__)
 tell, warn = rank_zero_only(log.info), rank_zero_only(log.warning)
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 _NOISE = (
     ".*LeafSpec.*is deprecated",
     ".*does not have many workers",
@@ -67,6 +69,7 @@ def assemble(cfg: DictConfig) -> Training:
     """
     quieten()
     check_devices(cfg.trainer)
+    _check_numbers(cfg)
     ckpt_path = resume_from(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = make_datamodule(cfg)
@@ -112,6 +115,15 @@ def assemble(cfg: DictConfig) -> Training:
         *(batch, cfg.data.batch_size, devices, cfg.trainer.accumulate_grad_batches),
     )
     return Training(datamodule, module, trainer, watch, ckpt_path)
+
+
+def _check_numbers(cfg: DictConfig) -> None:
+    """Refuse what PyTorch and Lightning take only to fail later."""
+    if not 0 <= cfg.seed < 2**32:
+        raise UserError(f"seed={cfg.seed}: between 0 and {2**32 - 1} expected")
+    for name in ("accumulate_grad_batches", "max_epochs"):
+        if (value := cfg.trainer[name]) is None or value < 1:
+            raise UserError(f"trainer.{name}={value}: at least 1 expected")
 
 
 def make_detector(cfg: DictConfig, classes: ClassSet, ckpt_path: Path | None) -> Detector:
@@ -208,12 +220,12 @@ def device_count(trainer: DictConfig) -> int:
         return devices
     if devices in (-1, "-1", "auto"):
         return max(1, torch.cuda.device_count()) if trainer.accelerator != "cpu" else 1
-    if isinstance(devices, str) and devices.isdigit():
+    indices = devices.split(",") if isinstance(devices, str) else devices
+    if isinstance(devices, str) and devices.isdecimal() and int(devices) >= 1:
         return int(devices)
-    try:
-        return len(devices.split(",") if isinstance(devices, str) else devices)
-    except TypeError:
-        raise UserError(f"trainer.devices={devices}: give a number, a list of indices, or auto") from None
+    if isinstance(indices, Sequence) and len(indices) and all(str(index).strip().isdecimal() for index in indices):
+        return len(indices)
+    raise UserError(f"trainer.devices={devices}: give a number, a list of indices, or auto")
 
 
 def check_devices(trainer: DictConfig) -> None:
@@ -230,6 +242,13 @@ def check_devices(trainer: DictConfig) -> None:
                 f"trainer.devices={wanted}: a multirun (-m) in this process takes one device a job. Give "
                 "trainer.devices=1, or a launcher such as hydra/launcher=submitit_slurm"
             )
+    if trainer.accelerator not in ACCELERATORS:
+        raise UserError(f"trainer.accelerator={trainer.accelerator}: give {', '.join(ACCELERATORS)}")
+    if trainer.accelerator in ("gpu", "cuda") and gpus == 0:
+        raise UserError(
+            f"trainer.accelerator={trainer.accelerator}: PyTorch finds no GPU on this machine. Give "
+            "trainer.accelerator=cpu or auto, or look at what `nvidia-smi` says of the driver"
+        )
     if trainer.accelerator in ("auto", "gpu", "cuda") and wanted > max(1, gpus):
         raise UserError(
             f"trainer.devices={wanted}: this machine has {gpus} GPUs. Give trainer.devices={max(1, gpus)}, "

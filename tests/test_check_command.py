@@ -33,8 +33,3 @@ def test_each_fault_is_a_line_then_a_summary_and_exit_code_1(kaggle_folder, caps
     assert "6 faults; can be used: 1 images with 1 masks" in summary
     with (tmp_path / "faults.csv").open() as stream:
         assert next(csv.DictReader(stream))["kind"] == "duplicate-row"
-
-
-def test_a_mistake_is_exit_code_2(tmp_path, capsys):
-    assert main(["check", str(tmp_path / "nowhere")]) == 2
-    assert "no such folder" in capsys.readouterr().err

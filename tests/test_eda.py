@@ -228,7 +228,6 @@ def test_images_without_masks_have_a_page(kaggle_folder, tmp_path):
         (["--samples", "-1"], "--samples -1"),
         (["--seed", "-1"], "--seed -1"),
         (["--augment", "../schedule/demo"], "give one of small, winner"),
-        (["--out", "."], "a folder"),
     ],
 )
 def test_mistakes_are_told_in_one_line(wardrobe, tmp_path, monkeypatch, capsys, options, told):
@@ -238,11 +237,6 @@ def test_mistakes_are_told_in_one_line(wardrobe, tmp_path, monkeypatch, capsys, 
     assert told in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_missing_folder_is_told(tmp_path, capsys):
-    assert main(["eda", str(tmp_path / "none"), "--out", str(tmp_path / "x.html")]) == 2
-    assert "no such folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

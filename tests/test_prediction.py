@@ -151,7 +151,7 @@ def test_other_thresholds_need_no_model_and_other_models_another_folder(run, pic
         assert {r["ClassId"] for r in rows_of(dropped / "submission.csv") if r["EncodedPixels"]} <= {"31"}
     assert strict < loose
     for changed, name in (("tta=flip", "flips"), ("data.limit=2", "images"), ("ensemble=top3", "members")):
-        with pytest.raises(UserError, match=f"candidates of another {name}"):
+        with pytest.raises(UserError, match=rf"candidates of .*{name}\)?:"):
             predict(tmp_path, *options, changed)
     with pytest.raises(UserError, match=r"score_thr=0\.01 is below"):
         predict(tmp_path, *options, "postprocess.score_thr=0.01")
@@ -160,11 +160,8 @@ def test_other_thresholds_need_no_model_and_other_models_another_folder(run, pic
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["checkpoint=nowhere.ckpt"], "checkpoint=nowhere.ckpt: no such file"),
         (["checkpoint=FOLDER/notes.txt"], "not a whole checkpoint of plain data"),
         (["ensemble.run=RUN", "ensemble.count=4"], "3 kept checkpoints, 4 wanted"),
-        (["ensemble.run=FOLDER"], "no checkpoints/last.ckpt there"),
-        (["paths.runs=FOLDER"], "no training run below"),
         (
             ["ensemble.members=[RUN/checkpoints/epoch0.ckpt,OTHER]"],
             r"has 3 classes, .*other\.ckpt 2; .* \[31\]",
@@ -175,15 +172,11 @@ def test_other_thresholds_need_no_model_and_other_models_another_folder(run, pic
             ["ensemble=soup", "ensemble.members=[RUN/checkpoints/epoch0.ckpt,RUN/checkpoints/epoch1.ckpt]"],
             "ensemble=soup needs the data that a run was trained on; give ensemble.run=FOLDER",
         ),
-        (["ensemble.run=RUN", "output=png"], "output=png: give one or more of csv, coco, masks"),
-        (["ensemble.run=RUN", "data.images=all"], "data.images=all: give test, val, test_fold"),
-        (["ensemble.run=RUN", "data.root=EMPTY"], "no images. Give data.root=FOLDER"),
     ],
 )
 def test_a_mistake_is_told(run, pictures, tmp_path, options, told):
-    (tmp_path / "empty").mkdir()
     other = write_checkpoint(tmp_path / "other.ckpt", seed=3, ids=IDS[:2])
-    places = {"FOLDER": pictures, "RUN": run, "OTHER": other, "EMPTY": tmp_path / "empty"}
+    places = {"FOLDER": pictures, "RUN": run, "OTHER": other}
     words = [f"data.root={pictures}", *options]
     for name, path in places.items():
         words = [word.replace(name, str(path)) for word in words]

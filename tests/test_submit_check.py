@@ -230,7 +230,7 @@ def test_a_mistake_of_use_is_exit_code_2(files, capsys):
     (files / "other.csv").write_text("name\na.jpg\n")
     for arguments, message in [
         ([files / "none.csv"], "none.csv"),
-        ([files / "binary.csv"], "not a readable CSV"),
+        ([files / "binary.csv"], "byte 0 is not UTF-8"),
         ([files / "good.csv", "--sample", files / "none.csv"], "none.csv"),
         ([files / "good.csv", "--sample", files / "other.csv"], "no column ImageId"),
     ]:

@@ -233,41 +233,6 @@ def script(tmp_path, *arguments):
     return python(tmp_path, PROJECT_ROOT / "train.py", *arguments)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["model=nope"], "Could not find 'model/nope' Available options in 'model': htc"),
-        (["experiment=nope"], "Could not find 'experiment/nope'"),
-        (["schedule.epoch=3"], "Could not override 'schedule.epoch'"),
-        (["trainer.devices=8", "trainer.accelerator=gpu"], "trainer.devices=8: this machine has"),
-        (["data.root=EMPTY"], "EMPTY: no train.csv (found: nothing). Put Kaggle's train.csv there"),
-        (["ckpt_path=missing.ckpt"], "ckpt_path=missing.ckpt: no such file"),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
-)
-def test_a_mistake_is_one_line_and_no_traceback(tmp_path, arguments, told):
-    if torch.cuda.device_count() >= 8 and "trainer.devices=8" in arguments:
-        pytest.skip("this machine has eight GPUs")
-    (tmp_path / "EMPTY").mkdir()
-    done = script(tmp_path, *arguments)
-    assert done.returncode == 2
-    assert told in done.stderr
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("train.py: ")
-
-
-def test_debug_shows_the_traceback(tmp_path):
-    done = script(tmp_path, "debug=true", "ckpt_path=missing.ckpt")
-    assert done.returncode != 0
-    assert "Traceback" in done.stderr
-
-
-def test_a_checkpoint_of_another_class_set_is_refused(wardrobe, tmp_path, whole):
-    with pytest.raises(UserError, match=r"was trained on \d+ classes .* this run has 33"):
-        run(tmp_path, wardrobe, "classes=no_attributes", f"ckpt_path={whole[1]}")
-
-
 def started(folder, data, *overrides):
     """The module as training would begin, and what was said of its weights."""
     from fashion_hydra.training import assemble

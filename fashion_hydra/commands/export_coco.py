@@ -25,12 +25,16 @@ def run(args: argparse.Namespace) -> int:
 
     if (args.split is None) != (args.folds is None):
         raise UserError("--split and --folds belong together: give both or neither")
+    if args.out.is_dir():
+        raise UserError(f"{args.out}: a folder; name a file, such as {args.out / 'annotations.json'}")
     source = source_of(args)
     records, faults = read_source(source)
     chosen = np.arange(len(records))
     if args.split is not None:
         left_out = frozenset(fault.image_id for fault in faults)
         chosen = np.flatnonzero(np.isin(read_split(args.split, records.image_ids, left_out=left_out), args.folds))
+        if not len(chosen):
+            raise UserError(f"--folds {' '.join(map(str, args.folds))}: no image of {args.split} is in these folds")
     masks = write_coco(records, args.out, chosen.tolist())
     print(f"{args.out}: {len(chosen)} images, {masks} masks, {len(records.names)} categories")
     print(f"{len(faults)} faults left out (fashion-hydra check lists them)" if faults else "no faults")

@@ -30,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
     from fashion_hydra.data.split import stratified_folds, write_split
     from fashion_hydra.errors import UserError
 
+    if args.out.is_dir():
+        raise UserError(f"--out {args.out}: a folder; name a file, such as {args.out / 'split.csv'}")
     if args.out.exists() and not args.force:
         raise UserError(f"{args.out} is there already; give another --out, or --force to write over it")
     records, _ = read_source(source_of(args))

@@ -39,6 +39,8 @@ class Augment:
     mask_sampling: str = "centre"
 
     def __post_init__(self) -> None:
+        if len(self.short_edge) != 2:
+            raise UserError(f"augment.short_edge={list(self.short_edge)}: two numbers expected, such as [600,1200]")
         low, high = self.short_edge
         if not 16 <= low <= high <= self.long_edge:
             raise UserError(

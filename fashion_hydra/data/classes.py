@@ -91,7 +91,8 @@ def find_category(entry: Entry, categories: Mapping[int, str], option: str) -> i
     if entry.lower() in by_name:
         return by_name[entry.lower()]
     near = difflib.get_close_matches(entry.lower(), by_name, n=3, cutoff=0.4)
-    hint = f"; nearest: {', '.join(map(repr, near))}" if near else ""
+    some = ", ".join(map(repr, list(categories.values())[:6])) + (", ..." if len(categories) > 6 else "")
+    hint = f"; nearest: {', '.join(map(repr, near))}" if near else f"; there are {some}"
     raise UserError(f"{option}: no category named {entry!r}{hint}")
 
 

@@ -46,7 +46,9 @@ class CocoFile:
             raise UserError("data.annotations: give the JSON file in COCO's format")
         self.path = next((p for p in (self.root / annotations, Path(annotations)) if p.is_file()), Path(annotations))
         if not self.path.is_file():
-            raise UserError(f"data.annotations={annotations}: no such file, neither here nor below {self.root}")
+            raise UserError(
+                f"data.annotations={annotations}: no such file, neither here nor below {self.root}. Give the JSON file"
+            )
         try:
             content = read_json(self.path)
             self.images = {image["id"]: image for image in content["images"]}
@@ -56,7 +58,10 @@ class CocoFile:
             if not all(isinstance(annotation, dict) for annotation in self.annotations):
                 raise TypeError("annotations that are no objects")
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise UserError(f"{self.path}: not in COCO's format ({error!r})") from error
+            raise UserError(
+                f"{self.path}: not in COCO's format ({error!r}). It has images, annotations and "
+                "categories; Kaggle's train.csv is read with data=kaggle"
+            ) from error
         if wrong := [i for i, name in self.names.items() if not 0 <= i < LARGEST_ID or not is_name(name)]:
             raise UserError(f"{self.path}: category {wrong[0]}: 0 to {LARGEST_ID - 1} and short names expected")
         folders = (self.root / name for name in _IMAGE_FOLDERS)

@@ -1,5 +1,6 @@
 """Annotations -> records, checked once and kept: the next run maps them from the disk in a moment."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -84,8 +85,10 @@ def read_source(source: Source, *, decode: bool = False) -> tuple[Records, list[
     }
     manifest = json.loads(json.dumps(manifest))
     with locked(target):
-        if not _is_current(target, manifest, decode=decode):
-            _build(source, target, {**manifest, "decoded": decode}, listing, decode=decode)
+        if _is_current(target, manifest, decode=decode):
+            with contextlib.suppress(OSError, ValueError, KeyError):  # damaged since: made anew
+                return open_records(target), read_faults(target / "faults.csv")
+        _build(source, target, {**manifest, "decoded": decode}, listing, decode=decode)
         return open_records(target), read_faults(target / "faults.csv")
 
 
@@ -137,10 +140,10 @@ def _build(
     shown = [file.encode("utf-8", "backslashreplace").decode() for file in unused]  # some are no Unicode
     faults += [Fault("image-without-rows", file, 0, file, "image not used") for file in shown]
     if not keep.any():
-        first = faults[0] if faults else Fault("", "", 0, "", "")
+        first = next((fault for fault in faults if fault.action == "image dropped"), faults[0])
         raise UserError(
-            f"{source.folder}: none of {len(files)} images is usable; first: {first.kind} {first.image_id} "
-            f"{first.value}"
+            f"{source.folder}: none of the {len(files)} images that the annotations name is usable; first: "
+            f"{first.kind} {first.value}. Put the images there; `fashion-hydra check` lists every fault"
         )
     made = target.with_name(f"{target.name}.new-{os.getpid()}")
     made.mkdir()

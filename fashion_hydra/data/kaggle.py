@@ -14,7 +14,7 @@ from fashion_hydra.data.index import read_source
 from fashion_hydra.data.records import Fault, Records, RecordsBuilder, refuse_too_many
 from fashion_hydra.errors import UserError
 from fashion_hydra.limits import LONGEST_EDGE, MOST_MASKS, MOST_PIXELS, is_frame, is_name
-from fashion_hydra.tables import full_class_id, open_csv, read_json, unpacked_size
+from fashion_hydra.tables import full_class_id, open_csv, read_json, separator_hint, unpacked_size
 
 CSV_NAMES = ("train.csv", "train.csv.zip", "train.csv.gz")
 LARGEST_ID = 10**6
@@ -40,7 +40,8 @@ def find_csv(root: Path, name: str | None = None) -> Path:
         UserError: no such folder or file; what is there instead is listed.
     """
     if not root.is_dir():
-        raise UserError(f"data.root={root}: no such folder. Give a folder with train.csv and train/")
+        what = "is a file" if root.is_file() else "no such folder"
+        raise UserError(f"data.root={root}: {what}. Give a folder with train.csv and train/")
     wanted = (name,) if name else CSV_NAMES
     for candidate in wanted:
         if (root / candidate).is_file():
@@ -48,7 +49,7 @@ def find_csv(root: Path, name: str | None = None) -> Path:
     found = ", ".join(sorted(p.name + "/" * p.is_dir() for p in root.iterdir())[:8]) or "nothing"
     raise UserError(
         f"data.root={root}: no {wanted[0]} (found: {found}). Put Kaggle's train.csv there, "
-        "or name it with data.annotations=..."
+        "or name it with data.annotations=NAME (--csv NAME for fashion-hydra)"
     )
 
 
@@ -66,7 +67,7 @@ def read_labels(root: Path) -> tuple[dict[int, str], frozenset[int] | None]:
         attributes = frozenset(int(a["id"]) for a in described.get("attributes", ()))
         names = {int(c["id"]): str(c["name"]) for c in described["categories"]}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise UserError(f"{path}: not a list of categories with id and name ({error!r})") from error
+        raise UserError(f"{path}: not a list of categories with id and name ({error!r}). Put Kaggle's there") from error
     if wrong := [f"{i} {name[:40]!r}" for i, name in names.items() if not 0 <= i < LARGEST_ID or not is_name(name)]:
         raise UserError(f"{path}: category {wrong[0]}: ids from 0 to {LARGEST_ID - 1} and names of one line expected")
     return names, attributes or None
@@ -132,7 +133,7 @@ class KaggleFolder:
             _Row(self, line, row, builder, faults).read(seen)
             refuse_too_many(faults, self.path)
         if not builder.image_ids:
-            raise UserError(f"{self.path}: no row that names an image and its size")
+            raise UserError(f"{self.path}: no row that names an image and its size. Put Kaggle's train.csv there")
 
     def _lines(self) -> Iterator[tuple[dict[str, str], int]]:
         """The rows as column -> value, with their line numbers; missing values are empty."""
@@ -144,7 +145,9 @@ class KaggleFolder:
             reader = csv.reader(stream)
             header = next(reader, [])
             if missing := sorted(set(_COLUMNS) - set(header)):
-                raise UserError(f"{self.path}: no column {', '.join(missing)} (header: {','.join(header)[:200]})")
+                shown = ",".join(header)[:200]
+                advice = separator_hint(shown) or f". Rename the columns as Kaggle's train.csv: {','.join(_COLUMNS)}"
+                raise UserError(f"{self.path}: no column {', '.join(missing)} (header: {shown or 'empty'}){advice}")
             for values in reader:
                 if values:
                     bar.update(sum(map(len, values)) + len(values))

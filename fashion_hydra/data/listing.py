@@ -81,7 +81,8 @@ def list_folder(root: Path) -> Listing:
         UserError: there are none.
     """
     if not root.is_dir():
-        raise UserError(f"data.root={root}: no such folder. Give a folder of pictures, or one with test/")
+        what = "is a file" if root.is_file() else "no such folder"
+        raise UserError(f"data.root={root}: {what}. Give a folder of pictures, or one with test/")
     folder = root / "test" if (root / "test").is_dir() else root
     sample = root / "sample_submission.csv"
     if folder != root and sample.is_file():

@@ -36,6 +36,8 @@ def stratified_folds(category_table: np.ndarray, *, folds: int, seed: int) -> np
     if not 2 <= folds <= images:
         raise UserError(f"data.folds={folds}: between 2 and the number of images ({images}) expected")
     fold_of = np.empty(images, dtype=np.int64)
+    if not 0 <= seed < 2**32:
+        raise UserError(f"data.split_seed={seed}: between 0 and {2**32 - 1} expected")
     splitter = MultilabelStratifiedKFold(n_splits=folds, shuffle=True, random_state=seed)
     for fold, (_, held_out) in enumerate(splitter.split(np.zeros(images), category_table)):
         fold_of[held_out] = fold

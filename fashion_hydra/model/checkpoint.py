@@ -50,13 +50,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: no such file, or no checkpoint of plain data.
     """
     if not path.is_file():
-        raise UserError(f"checkpoint={path}: no such file")
+        what = (
+            "is a folder; name a file in it" if path.is_dir() else "no such file. train.py keeps them in checkpoints/"
+        )
+        raise UserError(f"checkpoint={path}: {what}")
     check_stored(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many things for a file that is none, and for one with code in it
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise UserError(f"{path}: not a whole checkpoint of plain data ({reason})") from error
+        told = " ".join(str(error).split())[:120] or type(error).__name__
+        reason = "no file of torch.save" if "_use_new_zipfile" in str(error) else told
+        raise UserError(
+            f"{path}: not a whole checkpoint of plain data ({reason}). Give another of the run's"
+        ) from error
     if not isinstance(content, dict) or not {"state_dict", "classes", "model"} <= set(content):
         raise UserError(f"{path}: not written by train.py: state_dict, classes and model expected in it")
     if reason := _wrong(content):

@@ -120,7 +120,7 @@ def build_htc(
     except UserError:
         raise
     except Exception as error:  # mmdet raises whatever wrong arguments lead to
-        raise UserError(f"model.backbone={dict(backbone)}: mmdet refuses it: {error}") from error
+        raise UserError(f"model.backbone.type={backbone.get('type')}: mmdet refuses it: {error}") from error
     MMLogger.get_current_instance().setLevel("WARNING")  # it would list every parameter
     net.init_weights()
     for name, parameter in net.backbone.named_parameters():

@@ -192,24 +192,8 @@ def test_packed_csv(kaggle_folder, packed):
     assert len(records) == 1
 
 
-def test_a_folder_without_csv_says_what_it_found(tmp_path):
-    (tmp_path / "train").mkdir()
-    with pytest.raises(UserError, match=r"no train\.csv \(found: train/\)\. Put Kaggle's train\.csv there"):
-        read_records(tmp_path)
-    with pytest.raises(UserError, match="no such folder"):
-        read_records(tmp_path / "nowhere")
-
-
-def test_a_wrong_header_is_named(kaggle_folder):
-    root = kaggle_folder([row()], {"a.jpg": (10, 20)})
-    text = (root / "train.csv").read_text()
-    (root / "train.csv").write_text(text.replace("ClassId", "Class"))
-    with pytest.raises(UserError, match="no column ClassId"):
-        read_records(root)
-
-
 def test_nothing_usable_is_an_error(kaggle_folder):
-    with pytest.raises(UserError, match=r"none of 1 images is usable; first: missing-image a.jpg"):
+    with pytest.raises(UserError, match=r"none of the 1 images .* is usable; first: missing-image a.jpg"):
         read_records(kaggle_folder([row()], {}))
 
 
