@@ -44,9 +44,9 @@ _NO_SPACE = (
     "no space left on the device. Make room, or write elsewhere: {where}. What was there before is whole, and the same "
     "command goes on"
 )
-_DAMAGED = (
-    "a checkpoint is damaged or not whole ({0}). Give another one of the run, such as checkpoints/epoch*.ckpt, or "
-    "leave ckpt_path out to start anew"
+_NO_STATE = (
+    "a checkpoint holds no state to go on from ({0}). Give it as weights= in place of ckpt_path=, or give another one "
+    "of the run, such as checkpoints/epoch*.ckpt"
 )
 
 ADVICE = (
@@ -104,7 +104,7 @@ ADVICE = (
         "the checkpoint's weights are of another model ({0}). Choose the same model=... and classes=... as then, or "
         "give the file as weights= in place of ckpt_path=",
     ),
-    Advice("KeyError", r"(pytorch-lightning_version)", _DAMAGED),
+    Advice("KeyError", r"(pytorch-lightning_version)", _NO_STATE),
     Advice(
         "ValueError",
         r"(no valid anchor inside the image)",
@@ -186,8 +186,6 @@ def _known(error: BaseException, program: str) -> str | None:
     if isinstance(error, UserError):
         return message
     where = WHERE.get(program, "--out, or another folder")
-    if not isinstance(error, OSError) and _was_loading(error):
-        return _DAMAGED.format(f"{type(error).__name__}: {message.partition('. ')[0][:100]}")
     names = {kind.__name__ for kind in type(error).__mro__}
     for advice in ADVICE:
         if advice.kind in names and (found := re.search(advice.pattern, message, re.IGNORECASE | re.DOTALL)):
@@ -200,12 +198,6 @@ def _known(error: BaseException, program: str) -> str | None:
     if (meaning := SYSTEM.get(error.errno or 0)) is None:
         return message
     return path + meaning.format(reason=error.strerror, where=where)
-
-
-def _was_loading(error: BaseException) -> bool:
-    """Whether torch.load failed, which has many words for a file that is none of its own."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return any(frame.name == "load" and Path(frame.filename).name == "serialization.py" for frame in frames)
 
 
 def _meant(path: object) -> str:

@@ -161,6 +161,6 @@ def read_json(path: Path) -> Any:
     if (size := path.stat().st_size) > LONGEST_JSON:
         raise ValueError(f"{size} bytes, at most {LONGEST_JSON} expected")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error

@@ -64,7 +64,8 @@ SPACE = "…no space left on the device. Make room, or write elsewhere: …"
 SEPARATOR = "…Its columns are separated by …: save it as CSV separated by commas"
 UTF8 = "…: byte … is not UTF-8 (…). Save the file as CSV in UTF-8, or give the right one"
 CKPT = "ckpt_path=…: no such file; leave ckpt_path out to start anew"
-DAMAGED = "a checkpoint is damaged or not whole (…). Give another one of the run, …"
+NOT_WRITTEN = "…: not written (…; … MiB free). Make room, then give the same command with ckpt_path=last…"
+DAMAGED = "…: not a whole checkpoint of plain data (…). Give another of the run's"
 OTHERS = "…: holds candidates of other …: …, this run has …. Give another out=FOLDER, or remove that one"
 CATEGORY = "…: no category named …"
 GPU = "the GPU's memory is full (…). Lower data.batch_size or augment.long_edge, or give …"
@@ -174,7 +175,7 @@ CATALOGUE = [
     # Checkpoints
     Mistake(TRAIN + "ckpt_path=a.ckpt", "a.ckpt", CKPT),
     Mistake(TRAIN + "ckpt_path=HALF", "PytorchStreamReader", DAMAGED),
-    Mistake(TRAIN + "ckpt_path=DATA/train.csv", "weights only load failed", DAMAGED),
+    Mistake(TRAIN + "ckpt_path=DATA/train.csv", "no file of torch.save", DAMAGED),
     Mistake(
         TRAIN + "model.fc_channels=64 ckpt_path=RUN/checkpoints/last.ckpt", "size mismatch for detector.net.roi_head",
         "the checkpoint's weights are of another model (…). Choose the same model=… …",
@@ -281,7 +282,7 @@ CATALOGUE = [
     Mistake(TRAIN + "paths.runs=READ_ONLY", "read_only", RIGHT),
     Mistake(PREDICT + "ensemble.run=RUN out=READ_ONLY/out", "read_only", RIGHT),
     Mistake("fashion-hydra split DATA --out READ_ONLY/a.csv", "read_only/a.csv", RIGHT),
-    Mistake(TRAIN + "paths.runs=SMALL_DISK ~callbacks.curves ~callbacks.pictures", "paths.runs=FOLDER", SPACE),
+    Mistake(TRAIN + "paths.runs=SMALL_DISK ~callbacks.curves ~callbacks.pictures", "last.ckpt", NOT_WRITTEN),
     Mistake(PREDICT + "ensemble.run=RUN out=FULL/out", "out=FOLDER", SPACE),
     Mistake("fashion-hydra export-coco DATA FULL/a.json", "--out", SPACE),
     # The machine

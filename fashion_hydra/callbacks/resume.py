@@ -41,10 +41,10 @@ class WholeFiles(TorchCheckpointIO):
                 torch.save(checkpoint, stream)
         except (OSError, RuntimeError) as error:  # torch's writer has its own error for a write that failed
             free = shutil.disk_usage(path.parent).free >> 20 if path.parent.is_dir() else 0
-            before = f"{path.name} of before is whole" if path.is_file() else "checkpoints of before are whole"
+            kept = f"; {path.name} of before is whole" if path.is_file() else ""
             raise UserError(
-                f"{path}: not written ({error.__context__ or error}; {free} MiB free). {before}: make room, then give "
-                "the same command with ckpt_path=last"
+                f"{path}: not written ({error.__context__ or error}; {free} MiB free). Make room, then give the same "
+                f"command with ckpt_path=last{kept}"
             ) from error
 
 
