@@ -108,7 +108,7 @@ def _required_value(row: Mapping[str | None, str | None], column: str) -> str:
 def _positive(row: Mapping[str | None, str | None], column: str) -> int:
     value = _required_value(row, column)
     if not re.fullmatch(r"0*[1-9][0-9]{0,5}", value):
-        raise UserError(f"{column} {value!r} is not a number of pixels: write a positive whole number")
+        raise UserError(f"{column} {value[:40]!r} is not a number of pixels: write a positive whole number")
     return int(value)
 
 

@@ -244,17 +244,18 @@ def _check_image(rows: Sequence[_Row]) -> Iterator[Fault]:
 
 def _shared_pixels(image: str, class_id: str, masks: Sequence[tuple[int, CocoRLE]]) -> Iterator[Fault]:
     """Of each mask that shares pixels with earlier ones of its image and class, a fault that names the first."""
+    what = f"ClassId {_short(class_id)}"
     first_lines: dict[bytes | str, int] = {}
     owner = np.full(SUBMISSION_SIZE**2, len(masks))  # the first mask on each pixel
     for number, (line, mask) in enumerate(masks):
         if (again := first_lines.setdefault(mask["counts"], line)) != line:
-            yield Fault(line, image, "duplicate-mask", f"ClassId {class_id}, the mask of row {again} again")
+            yield Fault(line, image, "duplicate-mask", f"{what}, the mask of row {again} again")
             continue
         pixels = np.flatnonzero(coco_mask.decode(mask).ravel(order="F"))
         owners = owner[pixels]
         if (other := int(owners.min())) < number:
             shared, row = int((owners == other).sum()), masks[other][0]
-            yield Fault(line, image, "shared-pixels", f"ClassId {class_id} shares {shared} pixels with row {row}")
+            yield Fault(line, image, "shared-pixels", f"{what} shares {shared} pixels with row {row}")
         owner[pixels] = np.minimum(owners, number)
 
 

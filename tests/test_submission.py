@@ -236,3 +236,12 @@ def test_real_annotations_agree_in_both_schemas(tmp_path):
     for pooling in ["class", "image"]:
         score, missing = score_files(SAMPLE / "train_2019_schema.csv", path, pooling=pooling)
         assert (score.value, missing) == (1.0, [])
+
+
+def test_a_long_value_is_told_in_short(tmp_path):
+    """Found by fuzzing."""
+    path = tmp_path / "train.csv"
+    path.write_text(f"ImageId,EncodedPixels,Height,Width,ClassId\na.jpg,1 2,{'9' * 5000},8,6\n")
+    with pytest.raises(UserError, match=r"line 2, image a\.jpg: Height '9{40}' is not a number of pixels") as told:
+        read_masks(path)
+    assert len(str(told.value)) < 1000

@@ -133,6 +133,13 @@ def test_the_same_mask_in_another_writing_is_a_duplicate(check):
     assert (row, kind) == (3, "duplicate-mask")
 
 
+def test_a_long_class_is_told_in_short(check):
+    """Found by fuzzing."""
+    found = check(HEADER + CLEAN + f"c.jpg,1 2,{'x' * 900}\n" * 2 + "d.jpg,7 3,6\n")
+    assert {fault[2] for fault in found} >= {"bad-class"}
+    assert max(len(fault[3]) for fault in found) <= 200
+
+
 def test_an_empty_row_beside_others(check):
     found = check(HEADER + "a.jpg,,23\na.jpg,1 2,6\nb.jpg,,23\nb.jpg,,23\nc.jpg,,23\n")
     assert [(row, image, kind) for row, image, kind, _ in found] == [

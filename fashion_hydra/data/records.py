@@ -47,11 +47,12 @@ def refuse_too_many(faults: Sequence[Fault], path: Path) -> None:
 
 
 def write_faults(path: Path, faults: Sequence[Fault]) -> None:
-    """Write faults as a CSV."""
+    """Write faults as a CSV; text that UTF-8 does not know is written as escapes."""
+    rows = (map(str, astuple(fault)) for fault in faults)
     with whole(path) as stream:
         writer = csv.writer(stream)
         writer.writerow([f.name for f in fields(Fault)])
-        writer.writerows(map(astuple, faults))
+        writer.writerows([value.encode(errors="backslashreplace").decode() for value in row] for row in rows)
 
 
 def read_faults(path: Path) -> list[Fault]:

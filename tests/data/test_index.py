@@ -12,7 +12,7 @@ import pytest
 from fashion_hydra.data import index
 from fashion_hydra.data.index import read_source
 from fashion_hydra.data.kaggle import KaggleFolder, read_records
-from fashion_hydra.data.records import RecordsBuilder, open_records
+from fashion_hydra.data.records import Fault, RecordsBuilder, open_records, read_faults, write_faults
 from fashion_hydra.errors import UserError
 from fashion_hydra.rle import bitmap_to_runs
 
@@ -197,3 +197,10 @@ def test_a_name_that_is_no_unicode_is_a_fault(kaggle_folder):
     (root / "train" / os.fsdecode(b"\xff.jpg")).write_bytes(b"")
     _, faults = read_records(root)
     assert [(fault.kind, fault.image_id) for fault in faults] == [("image-without-rows", "\\udcff.jpg")]
+
+
+def test_faults_may_hold_any_text(tmp_path):
+    """Found by fuzzing: half of a pair of UTF-16 surrogates, which JSON can name and UTF-8 cannot write."""
+    path = tmp_path / "faults.csv"
+    write_faults(path, [Fault("missing-image", "\ud800.jpg", 3, "\udfff", "image dropped")])
+    assert read_faults(path) == [Fault("missing-image", "\\ud800.jpg", 3, "\\udfff", "image dropped")]
