@@ -45,8 +45,7 @@ demo: $(STAMP) ## draw the wardrobe, train the tiny model, tune, predict and sco
 # Each data set's model is trained once: with ckpt_path=last a finished run only says so.
 ladder: $(STAMP) ## walk the winner's ladder on wardrobe, and on street photos where they are: an hour on two cores
 	@walk() { local name=$$1; shift
-	  go_on=; compgen -G "runs/$$name/*/checkpoints/last.ckpt" > /dev/null && go_on=ckpt_path=last
-	  $(BIN)/python train.py name=$$name "$${training[@]}" $$go_on
+	  $(BIN)/python train.py name=$$name "$${training[@]}" ckpt_path=last
 	  $(BIN)/fashion-hydra ladder runs/$$name "$$@"; }
 	$(BIN)/fashion-hydra wardrobe data/ladder --train 900 --test 300 --size 224
 	training=(experiment=demo data.root=data/ladder schedule.epochs=8)

@@ -6,6 +6,7 @@ import hydra
 
 from fashion_hydra.hydra_app import join_local_job, one_line_errors, register_resolvers, told_in_one_line
 from fashion_hydra.options import checked
+from fashion_hydra.targets import checked_first
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -14,6 +15,7 @@ register_resolvers()
 
 
 @one_line_errors
+@checked_first("train")
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: "DictConfig") -> float:
     """Train, and return the best validation score, which Hydra's sweepers read."""

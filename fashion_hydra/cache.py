@@ -11,13 +11,29 @@ from typing import Any
 import numpy as np
 import torch
 
+from fashion_hydra.archives import check_stored
 from fashion_hydra.errors import UserError
 from fashion_hydra.files import whole
+from fashion_hydra.limits import LONGEST_EDGE, is_frame
 from fashion_hydra.postprocess import NO_LIMIT, Postprocess
 from fashion_hydra.structures import Candidates
 
 _VERSION = 1
 _MANIFEST = "manifest.json"
+_KINDS: dict[str, Any] = {
+    "members": [[str]],
+    "class_ids": [int],
+    "class_names": [str],
+    "scales": [[int]],
+    "flips": [bool],
+    "proposal_iou_thr": float,
+    "max_proposals": int,
+    "precision": str,
+    "score_floor": float,
+    "iou_grid": [float],
+    "images": str,
+}
+_ROUNDING = 1e-3  # means of probabilities may lie that far beyond
 _OTHERS = {
     "members": "other checkpoints (members)",
     "class_ids": "other classes (class_ids)",
@@ -116,7 +132,7 @@ class CandidateCache:
         if manifest is None:
             if kept is None:
                 raise UserError(f"{folder}: no {_MANIFEST}: not a folder of candidates. predict.py makes one")
-            manifest = Manifest(**{name: _frozen(value) for name, value in kept.items()})
+            manifest = _manifest(folder / _MANIFEST, kept)
         else:
             wanted = json.loads(json.dumps(asdict(manifest)))
             if kept is not None:
@@ -156,7 +172,11 @@ class CandidateCache:
 
     def read_fault(self, image_id: str) -> str:
         """Why an image has no candidates, or nothing."""
-        return str(self._load(image_id, ("fault",))["fault"])
+        kept = self._load(image_id, ("fault",))["fault"]
+        try:
+            return str(kept.astype("U", casting="no").item())
+        except Exception as error:  # text that is none has NumPy and Python fail in many ways
+            raise UserError(f"{self.path(image_id)}: damaged candidates (fault); remove it") from error
 
     def read(self, image_id: str) -> Candidates:
         """An image's candidates.
@@ -165,18 +185,61 @@ class CandidateCache:
             UserError: there are none, or the file is damaged.
         """
         kept = self._load(image_id, ("size", "boxes", "scores", "labels", "masks"))
+        if reason := _wrong(kept, classes=len(self.manifest.class_ids)):
+            raise UserError(f"{self.path(image_id)}: damaged candidates ({reason}); remove it and run predict.py again")
         height, width = kept.pop("size").tolist()
         return Candidates(image_id, (height, width), **{name: torch.from_numpy(kept[name]) for name in kept})
 
     def _load(self, image_id: str, names: Sequence[str]) -> dict[str, np.ndarray]:
         path = self.path(image_id)
+        check_stored(path)
         try:
             with np.load(path, allow_pickle=False) as kept:
-                return {name: kept[name] for name in names}
+                arrays = {name: kept[name] for name in names}
+            if strange := [name for name, values in arrays.items() if not isinstance(values, np.ndarray)]:
+                raise ValueError(f"{strange[0]} is no array")
+            return arrays
         except FileNotFoundError:
             raise UserError(f"{path}: no candidates of image {image_id}; run predict.py again") from None
         except Exception as error:  # zip and NumPy have many words for a damaged file
             raise UserError(f"{path}: damaged candidates ({error}); remove it and run predict.py again") from error
+
+
+def _wrong(kept: dict[str, np.ndarray], *, classes: int) -> str:
+    """What of an image's arrays cannot be, or nothing."""
+    size, boxes, scores, labels, masks = (kept[name] for name in ("size", "boxes", "scores", "labels", "masks"))
+    count, cells = len(scores) if scores.ndim else 0, masks.shape[-1] if masks.ndim else 0
+    shapes = {"size": (2,), "boxes": (count, 4), "scores": (count,), "labels": (count,), "masks": (count, cells, cells)}
+    for name, shape in shapes.items():
+        kind = np.int64 if name in ("size", "labels") else np.float32
+        if kept[name].shape != shape or kept[name].dtype != kind:
+            return f"{name}: {kept[name].dtype} of shape {kept[name].shape}, {np.dtype(kind)} of {shape} expected"
+    if not is_frame(*size.tolist()):
+        return f"an image of {size[0]}x{size[1]}"
+    if not all(np.isfinite(values).all() for values in (boxes, scores, masks)):
+        return "a number that is none"
+    if (np.abs(boxes) > 2 * LONGEST_EDGE).any() or (boxes[:, :2] > boxes[:, 2:]).any():
+        return "a box that is none"
+    if any(((values < -_ROUNDING) | (values > 1 + _ROUNDING)).any() for values in (scores, masks)):
+        return "a probability that is none"
+    return f"a label beyond {classes} classes" if ((labels < 0) | (labels >= classes)).any() else ""
+
+
+def _manifest(path: Path, kept: dict[str, Any]) -> Manifest:
+    """What was read of a manifest, if it is one."""
+    strange = sorted(kept.keys() ^ _KINDS.keys()) or [n for n, kind in _KINDS.items() if not _is_of(kept[n], kind)]
+    if strange or len(kept["class_ids"]) != len(kept["class_names"]):
+        raise UserError(f"{path}: damaged ({(strange or ['class_names'])[0]}); remove the folder to predict anew")
+    return Manifest(**{name: _frozen(value) for name, value in kept.items()})
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value of JSON is of a kind: a type, or a list of one kind."""
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(_is_of(entry, kind[0]) for entry in value)
+    if kind is float:
+        return type(value) in (int, float)
+    return type(value) is kind
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -186,7 +249,7 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         version = kept.pop("version")
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}); remove the folder to predict anew") from error
     if version != _VERSION:
         raise UserError(f"{path}: candidates of version {version}, this software reads {_VERSION}; remove the folder")

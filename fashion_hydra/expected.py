@@ -27,6 +27,7 @@ import numpy.typing as npt
 from fashion_hydra.errors import UserError
 
 Floats = npt.NDArray[np.float64]
+_MOST_MISSED = 100.0  # masks of a class, on average; of more no Poisson distribution is worked out here
 _TAIL = 1e-9  # of the Poisson distribution that is left out
 _ROUNDS = 20  # of Dinkelbach's iteration, which takes three or four
 
@@ -54,6 +55,8 @@ class Calibration:
 
     def __post_init__(self) -> None:
         classes = len(self.hits)
+        if self.scores.ndim != 1 or not len(self.scores):
+            raise UserError(f"calibration: scores of shape {self.scores.shape}, one or more in a row expected")
         if self.hits.shape != (classes, len(self.scores), 10) or self.missed.shape != (classes, 2):
             raise UserError(
                 f"calibration: shapes ({classes}, {len(self.scores)}, 10) and ({classes}, 2) expected, got "
@@ -61,7 +64,8 @@ class Calibration:
             )
         within = (self.hits >= 0).all() and (self.hits <= 1).all() and (self.missed >= 0).all() and self.others >= 0
         monotone = (np.diff(self.hits, axis=1) >= 0).all() and (np.diff(self.hits, axis=2) <= 0).all()
-        if not (within and monotone and (np.diff(self.scores) > 0).all()):
+        finite = np.isfinite(self.scores).all() and (self.missed <= _MOST_MISSED).all() and math.isfinite(self.others)
+        if not (within and monotone and finite and (np.diff(self.scores) > 0).all()):
             raise UserError("calibration: probabilities that rise with the score and fall with the IoU expected")
 
     def __len__(self) -> int:

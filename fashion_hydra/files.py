@@ -10,18 +10,22 @@ from typing import IO, Any
 
 
 @contextmanager
-def whole(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+def whole(path: Path, mode: str = "w", *, durable: bool = False) -> Iterator[IO[Any]]:
     """A file under another name that takes its place once everything is written.
 
     Args:
         path: where it goes; readers see what was there before, or all of the new one.
         mode: `w` for text in UTF-8, line ends as they are written, or `wb`.
+        durable: on the disk itself before it takes its place, for what a power failure must not cost.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
         with part.open(mode, **text) as stream:  # type: ignore[call-overload]
             yield stream
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -45,7 +45,7 @@ def choice(group: str, *, _root_: DictConfig) -> str:
 
 
 def run_dir(runs: str, name: str, ckpt_path: str | None) -> str:
-    """The folder of a run: a new one by date, or with `ckpt_path=last` the newest that has a checkpoint.
+    """The folder of a run: a new one by date, or with `ckpt_path=last` the newest that has a checkpoint, if any.
 
     Processes that torchrun or srun started name it by their job, or each might read another second from its clock.
     """
@@ -81,8 +81,8 @@ def record_id(folder: str) -> str:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """`last.ckpt` of the newest run below a folder."""
-    found = sorted(folder.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    """The newest checkpoint of any run below a folder."""
+    found = sorted(folder.glob("*/checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime)
     return found[-1] if found else None
 
 
@@ -98,6 +98,7 @@ def one_line_errors(task: Callable[[], T]) -> Callable[[], T]:
         os.environ.setdefault(_TRACEBACKS, str(int(wanted)))  # processes that this one starts find it set
         sys.argv[1:] = readable([word for given in sys.argv[1:] for word in _tuned_file(given)])
         os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own traceback and exits
+        os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # the same bits for any number of threads, at no cost
         return told_in_one_line(task)
 
     return wrapped
@@ -165,7 +166,9 @@ def build_postprocess(config: DictConfig, classes: ClassSet) -> "Postprocess":
     known = [f.name for f in fields(Postprocess) if f.name not in ("label_score_thr", "dropped_labels")]
     _refuse_unknown(values, [*known, "class_score_thr", "drop_classes", "select"], "postprocess")
     values["calibration"] = _calibration(values.pop("select", "threshold"), values.get("calibration"), classes)
-    values["steps"] = tuple(values.get("steps") or ())
+    if not isinstance(steps := values.get("steps") or [], list):
+        raise UserError(f"postprocess.steps={steps}: a list of names expected, such as [fill_holes]")
+    values["steps"] = tuple(steps)
     thresholds, dropped = values.pop("class_score_thr", None) or {}, values.pop("drop_classes", None) or []
     if not isinstance(thresholds, dict):
         raise UserError(f"postprocess.class_score_thr={thresholds}: category to threshold expected, such as {{23:0.6}}")

@@ -1,11 +1,14 @@
 """The LightningModule: training steps, optimizer, and candidates in validation. No metric, no paths."""
 
-from collections.abc import Callable, Iterable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -34,6 +37,7 @@ class SegmentationModule(LightningModule):
         eval_scale: short and long edge that it is validated at; kept in the checkpoint.
         postprocess: the rule that validation is scored with.
         seed: of the sampling inside the detector.
+        skip_nonfinite: so many steps with NaN or infinite losses are left out; one more stops the run.
     """
 
     def __init__(
@@ -48,26 +52,75 @@ class SegmentationModule(LightningModule):
         eval_scale: tuple[int, int],
         postprocess: Postprocess,
         seed: int,
+        skip_nonfinite: int = 0,
     ) -> None:
         super().__init__()
         self.detector, self.classes, self.model = detector, classes, model
         self.optimizer_factory, self.schedule, self.batch = optimizer, schedule, batch
         self.eval_scale, self.postprocess, self.seed = eval_scale, postprocess, seed
+        self.skip_nonfinite, self.skipped = skip_nonfinite, 0
+        self._is_spoilt = False
+        detector.train()  # which Lightning does not do, and which makes mmdet's backbones fix their norms (`norm_eval`)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The sum of the losses.
 
-        The detector samples boxes at random from torch's generator. Seeding it from the step makes a step
-        depend on nothing but weights and batch, so a resumed run goes on as the uninterrupted one.
+        The detector samples boxes at random, by seeds of seed, epoch and image: a step depends on nothing but weights
+        and images, so a resumed run goes on as the uninterrupted one, and any number of processes as one.
+
+        Raises:
+            UserError: the loss is NaN or infinite once too often.
         """
-        place = (self.seed, self.current_epoch, batch_idx, self.global_rank)
-        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
-        losses = self.detector.loss(batch)
+        losses = self.detector.loss(batch, [self._seed_of(image_id) for image_id in batch.image_ids])
         total = torch.stack(list(losses.values())).sum()
-        count = len(batch)
-        self.log("train/loss", total.detach(), prog_bar=True, batch_size=count)
-        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=count)
+        logged = self._over_processes(torch.stack([total, *losses.values()]).detach().float())
+        if not bool(logged[0].isfinite()):
+            self._leave_out(batch, losses)
+        self.log("train/loss", logged[0], prog_bar=True, batch_size=len(batch))
+        self.log_dict({f"train/{name}": v for name, v in zip(losses, logged[1:], strict=True)}, batch_size=len(batch))
         return total
+
+    def _seed_of(self, image_id: str) -> int:
+        place = (self.seed, self.current_epoch, zlib.crc32(image_id.encode()))
+        return int(np.random.SeedSequence(place).generate_state(1)[0])
+
+    def _over_processes(self, values: Tensor) -> Tensor:
+        """The mean over processes; in each of them the same."""
+        if self.trainer.world_size > 1:
+            dist.all_reduce(values)
+            values /= self.trainer.world_size
+        return values
+
+    def _leave_out(self, batch: Batch, losses: Mapping[str, Tensor]) -> None:
+        """Make nothing of this step, in all processes."""
+        wrong = {name: float(value) for name, value in losses.items() if not bool(value.isfinite())}
+        gathered: list[Any] = [(wrong, batch.image_ids)]
+        if self.trainer.world_size > 1:
+            gathered = [None] * self.trainer.world_size
+            dist.all_gather_object(gathered, (wrong, batch.image_ids))
+        images = [image_id for values, ids in gathered if values for image_id in ids]
+        told = ", ".join(f"{name} {value}" for name, value in next(v for v, _ in gathered if v).items())
+        what = f"step {self.global_step} of epoch {self.current_epoch}: {told} on images {', '.join(images)}"
+        if self.skipped >= self.skip_nonfinite:
+            raise UserError(
+                f"{what}. Look at these images (fashion-hydra eda); a lower schedule.lr or schedule.gradient_clip, or "
+                "trainer.precision=bf16-mixed in place of 16-mixed, help where they are good; "
+                f"schedule.skip_nonfinite={self.skip_nonfinite + 10} leaves {self.skip_nonfinite + 10} such steps out"
+            )
+        if spoilt := [n for n, b in self.detector.named_buffers() if b.is_floating_point() and not b.isfinite().all()]:
+            raise UserError(
+                f"{what}, and so is now {spoilt[0]}, which the step cannot be left out of: go on from the last "
+                "checkpoint (ckpt_path=last) with a lower schedule.lr"
+            )
+        self.skipped += 1
+        self._is_spoilt = True
+        rank_zero_warn(f"{what}: left out, {self.skipped} so far (schedule.skip_nonfinite={self.skip_nonfinite})")
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Without gradients an optimizer changes nothing; those of half precision are its scaler's to drop."""
+        if self._is_spoilt and getattr(self.trainer.precision_plugin, "scaler", None) is None:
+            optimizer.zero_grad(set_to_none=True)
+        self._is_spoilt = False
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Candidates]]:
         """Candidates for the competition's rule and for COCO's."""
@@ -88,11 +141,13 @@ class SegmentationModule(LightningModule):
         """Keep what is needed to build the model again, as plain containers."""
         checkpoint["classes"] = {"ids": list(self.classes.ids), "names": list(self.classes.names)}
         checkpoint["model"] = self.model
+        checkpoint["skipped"] = self.skipped
         checkpoint["eval_scale"] = [int(edge) for edge in self.eval_scale]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another label space."""
         check_classes(checkpoint, self.classes.ids)
+        self.skipped = checkpoint.get("skipped", 0)
 
 
 def check_classes(checkpoint: dict[str, Any], ids: Sequence[int]) -> None:

@@ -140,7 +140,7 @@ def write_mask_pngs(folder: Path, answers: Iterable[Answer], names: Mapping[int,
     if folder.exists() and not (folder / INDEX).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: is no folder of masks ({INDEX} is not in it) and is not overwritten; name another")
     part, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("part", "old"))
-    count, taken = 0, set[str]()
+    count, taken = 0, dict[str, int]()
     part.mkdir(parents=True)
     try:
         with (part / INDEX).open("w", encoding="utf-8", newline="") as stream:
@@ -175,12 +175,21 @@ def _draw_masks(root: Path, subfolder: str, answer: Answer, names: Mapping[int, 
         yield (answer.image_id, file, category, names[category], round(score, 6), *box, runs_area(runs))
 
 
-def _free_name(image_id: str, taken: set[str]) -> str:
-    """A folder's name for an image: its id without suffix, or with it or a number where that is taken."""
+def _free_name(image_id: str, taken: dict[str, int]) -> str:
+    """A folder's name for an image: its id without suffix, or with it or a number where that is taken.
+
+    Args:
+        image_id: of the image.
+        taken: names in small letters, as some file systems do not tell case -> the number to try next.
+    """
     stem, whole = _file_name(image_stem(image_id)), _file_name(image_id)
-    numbered = (f"{whole}-{number}" for number in range(2, len(taken) + 3))
-    name = next(n for n in (stem, whole, *numbered) if n.lower() not in taken and n != INDEX)
-    taken.add(name.lower())  # some file systems do not tell case
+    name = next((n for n in (stem, whole) if n.lower() not in taken and n != INDEX), None)
+    while name is None:
+        number = taken.setdefault(whole.lower(), 2)
+        taken[whole.lower()] += 1
+        if (numbered := f"{whole}-{number}").lower() not in taken:
+            name = numbered
+    taken[name.lower()] = 2
     return name
 
 

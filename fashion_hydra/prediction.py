@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from fashion_hydra import outputs
+from fashion_hydra.callbacks import WatchProcesses
 from fashion_hydra.data.listing import Listing, PredictDataset
 from fashion_hydra.errors import UserError
 from fashion_hydra.files import whole
@@ -24,6 +24,7 @@ from fashion_hydra.report.overlays import draw_overlay, overlay_size
 from fashion_hydra.sources import Prediction, assemble, truth_of
 from fashion_hydra.structures import Candidates, Scaled, Size
 from fashion_hydra.submission import SUBMISSION_GRID, write_truth
+from fashion_hydra.targets import instantiate
 from fashion_hydra.training import check_devices, quieten
 from fashion_hydra.tuned import IN_FORCE, write_tuned
 
@@ -108,11 +109,13 @@ def fill(prediction: Prediction, cfg: DictConfig) -> pl.Trainer:
     done = len(prediction.listing) - len(todo)
     tell("images         %s: %d%s", prediction.listing.folder, len(prediction.listing),
          f", {done} of them done before" if done else "")  # fmt: skip
-    trainer: pl.Trainer = instantiate(cfg.trainer, logger=False, callbacks=[instantiate(cfg.progress)])
+    watch = WatchProcesses("What is predicted is kept: the same command goes on")
+    trainer: pl.Trainer = instantiate(cfg.trainer, logger=False, callbacks=[watch, instantiate(cfg.progress)])
     if todo:
         data = PredictionData(prediction.listing[todo], prediction.scales, num_workers=cfg.data.num_workers)
-        trainer.predict(PredictionModule(prediction), datamodule=data, return_predictions=False)
-        trainer.strategy.barrier()
+        with watch.explained(trainer):
+            trainer.predict(PredictionModule(prediction), datamodule=data, return_predictions=False)
+            trainer.strategy.barrier()
     return trainer
 
 

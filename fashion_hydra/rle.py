@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from fashion_hydra.errors import UserError
+from fashion_hydra.limits import MOST_RUNS
 
 Runs = npt.NDArray[np.int64]
 Bitmap = npt.NDArray[np.uint8]
@@ -38,6 +39,9 @@ class BadRuns(UserError):
 _DIGITS = re.compile(r"[0-9\s]*", re.ASCII)
 # Far above any image, far below what would overflow when a start and a length are added.
 _LARGEST = 2**40
+_WORD = re.compile(r"[^ \t\n\r\f\v]+")
+_SHOWN = 40  # characters of a word
+_LONGEST_NUMBER = 8  # characters of five bits: 2**40
 
 
 def kaggle_to_runs(text: str) -> Runs:
@@ -50,6 +54,8 @@ def kaggle_to_runs(text: str) -> Runs:
     if not _DIGITS.fullmatch(text):
         _name_first_bad_value(text)
     values = np.fromstring(text, dtype=np.int64, sep=" ") if text.strip() else np.empty(0, np.int64)
+    if values.size > 2 * MOST_RUNS:
+        raise BadRuns("too-many-runs", f"run-length encoding has {values.size // 2} runs: at most {MOST_RUNS} expected")
     if values.size % 2:
         raise BadRuns(
             "odd-runs",
@@ -65,16 +71,17 @@ def kaggle_to_runs(text: str) -> Runs:
 
 def _name_first_bad_value(text: str) -> NoReturn:
     """Say which value of a faulty encoding is wrong; slow and never reached for a good one."""
-    for index, word in enumerate(text.split()):
+    for index, word in enumerate(match[0] for match in _WORD.finditer(text)):
         name = "length" if index % 2 else "start"
-        place = f"value {index + 1} of the run-length encoding, the {name} {word!r},"
+        shown = word if len(word) <= _SHOWN else f"{word[:_SHOWN]}..."
+        place = f"value {index + 1} of the run-length encoding, the {name} {shown!r},"
         if not re.fullmatch(r"-?[0-9]+", word):
             raise BadRuns("runs-not-numbers", f"{place} is not an integer")
         if word.startswith("-") or not word.strip("0"):
             raise BadRuns(f"{name}-below-1", f"{place} must be at least 1")
         if len(word.lstrip("0")) > 18 or int(word) > _LARGEST:  # int() itself refuses thousands of digits
             raise BadRuns("runs-beyond-image", f"{place} is larger than any image")
-    raise AssertionError(f"no bad value in {text!r}")
+    raise AssertionError(f"no bad value in {text[:_SHOWN]!r}")
 
 
 def runs_to_kaggle(runs: Runs) -> str:
@@ -136,6 +143,8 @@ def coco_to_runs(rle: CocoRLE) -> Runs:
         raise UserError(f"counts {text[:20]!r} are no COCO run-length encoding")
     first = np.append(0, last[:-1] + 1)
     n_characters = last - first + 1
+    if n_characters.max() > _LONGEST_NUMBER or len(first) > 2 * MOST_RUNS:
+        raise UserError(f"counts {text[:20]!r}...: numbers or runs beyond those of any image")
     place = np.arange(len(codes)) - np.repeat(first, n_characters)
     numbers = np.add.reduceat((codes & 0x1F) << (5 * place), first)
     numbers -= np.where(codes[last] & 0x10, np.int64(1) << (5 * n_characters), 0)
@@ -143,7 +152,7 @@ def coco_to_runs(rle: CocoRLE) -> Runs:
     numbers[2::2] = np.cumsum(numbers[2::2])
     ends = np.cumsum(numbers)
     height, width = rle["size"]
-    if (numbers < 0).any() or ends[-1] > height * width:
+    if (numbers < 0).any() or (numbers > height * width).any() or ends[-1] > height * width:
         raise UserError(f"counts of a COCO run-length encoding do not fit its size {height}x{width}")
     lengths = numbers[1::2]
     return normalise_runs(np.stack([ends[1::2] - lengths, lengths], axis=1))

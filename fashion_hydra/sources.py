@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -25,8 +24,9 @@ from fashion_hydra.model.detector import STRIDES
 from fashion_hydra.postprocess import Postprocess
 from fashion_hydra.soup import make_soup
 from fashion_hydra.submission import SUBMISSION_SIZE, MaskTable
+from fashion_hydra.targets import instantiate
 from fashion_hydra.training import make_datamodule
-from fashion_hydra.tuned import fill_in
+from fashion_hydra.tuned import fill_in, read_yaml
 
 tell = rank_zero_only(logging.getLogger(__name__).info)
 IMAGE_SETS = ("test", "val", "test_fold")
@@ -180,8 +180,9 @@ def list_images(cfg: DictConfig, run: Path | None) -> tuple[Listing, FashionData
 def config_of(run: Path | None) -> DictConfig | None:
     """What a training run was run with, if that is known."""
     file = run / ".hydra" / "config.yaml" if run is not None else None
-    config = OmegaConf.load(file) if file is not None and file.is_file() else None
-    assert config is None or isinstance(config, DictConfig)
+    config = read_yaml(file) if file is not None and file.is_file() else None
+    if config is not None and not isinstance(config, DictConfig):
+        raise UserError(f"{file}: not the config of a run. Give the folder of a training run")
     return config
 
 

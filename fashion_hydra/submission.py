@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from fashion_hydra.errors import UserError
 from fashion_hydra.files import whole
+from fashion_hydra.limits import LONGEST_EDGE, LONGEST_NAME, MOST_MASKS, MOST_PIXELS, is_frame, is_name
 from fashion_hydra.metric import Score, combine, count_image
 from fashion_hydra.rle import (
     CocoRLE,
@@ -63,7 +64,7 @@ def read_masks(path: str | Path, *, size: int = SUBMISSION_SIZE) -> MaskTable:
             try:
                 _add_row(masks, row, size=size)
             except UserError as error:
-                image = row.get("ImageId") or "(no ImageId)"
+                image = (row.get("ImageId") or "(no ImageId)")[:80]
                 raise UserError(f"{path}: line {reader.line_num}, image {image}: {error}") from None
     return masks
 
@@ -71,12 +72,17 @@ def read_masks(path: str | Path, *, size: int = SUBMISSION_SIZE) -> MaskTable:
 def _add_row(masks: MaskTable, row: Mapping[str | None, str | None], *, size: int) -> None:
     if None in row or None in row.values():
         raise UserError("the line has not as many values as the header; quote values that contain commas")
-    image = masks.setdefault(_required_value(row, "ImageId"), {})
+    name = _required_value(row, "ImageId")
+    if not is_name(name):
+        raise UserError(f"ImageId {name[:40]!r}: at most {LONGEST_NAME} characters of one line expected")
+    image = masks.setdefault(name, {})
     text = (row["EncodedPixels"] or "").strip()
     if not text:
         return
     class_id = full_class_id(_required_value(row, "ClassId"), row.get(_ATTRIBUTES))
     height, width = (_positive(row, column) for column in _SIZES) if "Height" in row else (size, size)
+    if not is_frame(height, width):
+        raise UserError(f"an image of {height}x{width}: at most {MOST_PIXELS} pixels and {LONGEST_EDGE} an edge")
     try:
         runs = normalise_runs(kaggle_to_runs(text))
         check_runs_inside(runs, height=height, width=width)
@@ -87,6 +93,8 @@ def _add_row(masks: MaskTable, row: Mapping[str | None, str | None], *, size: in
     if (height, width) != (size, size):
         runs = resize_runs(runs, height=height, width=width, new_height=size, new_width=size)
     if len(runs):
+        if sum(map(len, image.values())) >= MOST_MASKS:
+            raise UserError(f"more than {MOST_MASKS} masks of one image. Leave the least sure ones out")
         image.setdefault(class_id, []).append(runs_to_coco(runs, height=size, width=size))
 
 

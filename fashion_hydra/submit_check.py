@@ -14,10 +14,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from fashion_hydra.errors import UserError
+from fashion_hydra.limits import MOST_FAULTS, MOST_MASKS
 from fashion_hydra.rle import BadRuns, CocoRLE, Runs, check_runs_inside, kaggle_to_runs, normalise_runs, runs_to_coco
 from fashion_hydra.submission import COLUMNS, EMPTY_CLASS_ID, SUBMISSION_SIZE, image_stem
 from fashion_hydra.tables import full_class_id, open_csv, unpacked_size
@@ -106,6 +108,8 @@ def inspect(path: str | Path, sample: str | Path | None = None) -> Inspection:
         masks += sum(not row.is_empty for row in block)
         faults += (fault for row in block for fault in row.faults)
         of_images += _check_image(block)
+        if len(faults) + len(of_images) > MOST_FAULTS:
+            raise UserError(f"{path}: more than {MOST_FAULTS} faults: no submission. Give another file")
     scattered = {image for image, count in blocks.items() if count > 1}
     if scattered:
         gathered: dict[str, list[_Row]] = defaultdict(list)
@@ -221,6 +225,9 @@ def _check_image(rows: Sequence[_Row]) -> Iterator[Fault]:
     image = rows[0].image
     if not image:
         return
+    if (count := sum(row.mask is not None for row in rows)) > MOST_MASKS:
+        yield Fault(rows[0].line, image, "too-many-masks", f"{count} masks, at most {MOST_MASKS} expected")
+        return
     for number, row in enumerate(rows):
         if row.is_empty and (number or not all(other.is_empty for other in rows)):
             other = next(o for o in rows if o is not row)
@@ -237,15 +244,18 @@ def _check_image(rows: Sequence[_Row]) -> Iterator[Fault]:
 
 def _shared_pixels(image: str, class_id: str, masks: Sequence[tuple[int, CocoRLE]]) -> Iterator[Fault]:
     """Of each mask that shares pixels with earlier ones of its image and class, a fault that names the first."""
+    first_lines: dict[bytes | str, int] = {}
+    owner = np.full(SUBMISSION_SIZE**2, len(masks))  # the first mask on each pixel
     for number, (line, mask) in enumerate(masks):
-        earlier = masks[:number]
-        if again := next((other for other, its in earlier if its == mask), None):
+        if (again := first_lines.setdefault(mask["counts"], line)) != line:
             yield Fault(line, image, "duplicate-mask", f"ClassId {class_id}, the mask of row {again} again")
             continue
-        for other, its in earlier:
-            if shared := int(coco_mask.area(coco_mask.merge([mask, its], intersect=True))):
-                yield Fault(line, image, "shared-pixels", f"ClassId {class_id} shares {shared} pixels with row {other}")
-                break
+        pixels = np.flatnonzero(coco_mask.decode(mask).ravel(order="F"))
+        owners = owner[pixels]
+        if (other := int(owners.min())) < number:
+            shared, row = int((owners == other).sum()), masks[other][0]
+            yield Fault(line, image, "shared-pixels", f"ClassId {class_id} shares {shared} pixels with row {row}")
+        owner[pixels] = np.minimum(owners, number)
 
 
 def _check_names(first_row: dict[str, int], expected: Iterable[str] | None) -> list[Fault]:

@@ -3,47 +3,102 @@
 import csv
 import gzip
 import io
+import json
+import lzma
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any
 
 from fashion_hydra.errors import UserError
+from fashion_hydra.limits import LONGEST_JSON, LONGEST_LINE, LONGEST_NAME, MOST_LINES, MOST_PACKING
 
 _CLASS_ID = re.compile(r"[0-9]+(_[0-9]+)*")
 _ATTRIBUTES = re.compile(r"([0-9]+(,[0-9]+)*)?")
+_ALWAYS_ALLOWED = 1 << 20  # bytes that a packed CSV may have, however small it is packed
+_UNREADABLE = (UnicodeError, csv.Error, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
+_NO_ARCHIVE = (RuntimeError, struct.error, ValueError, LookupError, OSError, OverflowError)  # of damaged zip files too
 
 
 @contextmanager
-def open_csv(path: Path) -> Iterator[TextIO]:
-    """The CSV as text, unpacked on the way; faults of the packing or the encoding become UserErrors."""
-    csv.field_size_limit(2**31 - 1)  # a mask of a large photo exceeds csv's 128 KiB
+def open_csv(path: Path) -> Iterator[Iterator[str]]:
+    """The CSV's lines, unpacked on the way; faults of the packing, the encoding or the size become UserErrors."""
+    csv.field_size_limit(LONGEST_LINE)  # a mask of a large photo exceeds csv's 128 KiB
     try:
         if path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive, archive.open(_only_csv(archive, path)) as packed:
-                yield io.TextIOWrapper(packed, encoding="utf-8-sig", newline="")
+            with _zipped(path) as packed:
+                yield _lines(path, packed)
         elif path.suffix == ".gz":
-            with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as file:
-                yield file
+            with gzip.open(path, "rb") as file:
+                yield _lines(path, file)
         else:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                yield file
+            with path.open("rb") as file:
+                yield _lines(path, file)
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}: byte {error.start} is not UTF-8 ({error.object[error.start : error.start + 1]!r}). Save the file "
             "as CSV in UTF-8, or give the right one"
         ) from error
-    except (
-        csv.Error,
-        zipfile.BadZipFile,
-        gzip.BadGzipFile,
-        zlib.error,
-        EOFError,
-    ) as error:
+    except _UNREADABLE as error:
         raise UserError(f"{path}: not a readable CSV file ({error}). Write or download it again") from error
+
+
+@contextmanager
+def _zipped(path: Path) -> Iterator[IO[bytes]]:
+    """The one CSV of an archive."""
+    with path.open("rb") as file, ExitStack() as stack:
+        try:
+            archive = stack.enter_context(zipfile.ZipFile(file))
+            name = _only_csv(archive, path)
+            _check_size(path, archive.getinfo(name).file_size)
+            packed = stack.enter_context(archive.open(name))
+        except (UserError, *_UNREADABLE):
+            raise
+        except _NO_ARCHIVE as error:
+            raise _not_unpacked(path, error) from error
+        yield packed
+
+
+def _not_unpacked(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: cannot be unpacked ({error}). Write or download it again")
+
+
+def _check_size(path: Path, size: int) -> None:
+    packed = path.stat().st_size
+    if size > _ALWAYS_ALLOWED + MOST_PACKING * packed:
+        raise UserError(
+            f"{path}: unpacks to {size} bytes or more, {packed} packed: refused, as no CSV of masks is packed more "
+            f"than {MOST_PACKING} times. Unpack it, if it is meant"
+        )
+
+
+def _lines(path: Path, stream: IO[bytes] | gzip.GzipFile) -> Iterator[str]:
+    """Lines as text, within limits."""
+    is_packed = path.suffix in (".zip", ".gz")
+    try:
+        text, size = io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), 0
+        for number in range(1, MOST_LINES + 2):
+            if not (line := text.readline(LONGEST_LINE + 1)):
+                return
+            if len(line) > LONGEST_LINE or number > MOST_LINES:
+                raise UserError(
+                    f"{path}: line {number}: refused, lines of at most {LONGEST_LINE} characters and at most "
+                    f"{MOST_LINES} lines expected. Give a CSV with a mask a row"
+                )
+            size += len(line)
+            if is_packed:
+                _check_size(path, size)
+            yield line
+    except (UserError, *_UNREADABLE):
+        raise
+    except _NO_ARCHIVE as error:
+        if is_packed:
+            raise _not_unpacked(path, error) from error
+        raise
 
 
 def separator_hint(header: str) -> str:
@@ -60,7 +115,7 @@ def unpacked_size(path: Path) -> int | None:
         try:
             with zipfile.ZipFile(path) as archive:
                 return archive.getinfo(_only_csv(archive, path)).file_size
-        except zipfile.BadZipFile:
+        except (*_UNREADABLE, *_NO_ARCHIVE):
             return None
     return None if path.suffix == ".gz" else path.stat().st_size
 
@@ -87,9 +142,25 @@ def full_class_id(class_id: str, attributes: str | None) -> str:
     Raises:
         UserError: either is not of its form.
     """
+    if (length := len(class_id) + len(attributes or "")) > LONGEST_NAME:
+        raise UserError(f"ClassId with attributes of {length} characters: at most {LONGEST_NAME} expected")
     if not _CLASS_ID.fullmatch(class_id):
         raise UserError(f"ClassId {class_id!r} is not of the form 6 or 6_28_77: write whole numbers")
     listed = (attributes or "").replace(" ", "")
     if not _ATTRIBUTES.fullmatch(listed):
         raise UserError(f"AttributesIds {listed!r} is not of the form 115,136: write whole numbers")
     return "_".join([class_id, *sorted(listed.split(","), key=int)]) if listed else class_id
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: no JSON, or more or deeper than any such file.
+    """
+    if (size := path.stat().st_size) > LONGEST_JSON:
+        raise ValueError(f"{size} bytes, at most {LONGEST_JSON} expected")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error

@@ -3,6 +3,7 @@
 import logging
 import re
 import shlex
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,22 +13,24 @@ import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities import rank_zero_only
 
+from fashion_hydra.callbacks import WatchProcesses, WholeFiles
 from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.classes import ClassSet, ClassSpec
 from fashion_hydra.data.datamodule import FashionDataModule
 from fashion_hydra.data.index import cache_folder
 from fashion_hydra.download import locate
-from fashion_hydra.errors import UserError
+from fashion_hydra.errors import Stopped, UserError
 from fashion_hydra.hydra_app import build, build_postprocess
+from fashion_hydra.model.checkpoint import LAST, newest_whole, read_checkpoint
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.model.weights import load_weights
 from fashion_hydra.module import SegmentationModule
 from fashion_hydra.schedule import Schedule
+from fashion_hydra.targets import instantiate
 
 log = logging.getLogger(__name__)
 tell, warn = rank_zero_only(log.info), rank_zero_only(log.warning)
@@ -42,6 +45,7 @@ _NOISE = (
     "TPU available",
     ".*litlogger",
     "Loading `train_dataloader` to estimate",
+    "You're resuming from a checkpoint that ended before the epoch ended",  # our data module knows where it was
     "generated new fontManager",
 )
 
@@ -53,6 +57,7 @@ class Training:
     datamodule: FashionDataModule
     module: SegmentationModule
     trainer: pl.Trainer
+    watch: WatchProcesses
     ckpt_path: Path | None
 
 
@@ -69,7 +74,7 @@ def assemble(cfg: DictConfig) -> Training:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = make_datamodule(cfg)
     classes = datamodule.read()
-    schedule = build(Schedule, cfg.schedule, "schedule", without=("optimizer", "gradient_clip"))
+    schedule = build(Schedule, cfg.schedule, "schedule", without=("optimizer", "gradient_clip", "skip_nonfinite"))
     devices = device_count(cfg.trainer) * cfg.trainer.num_nodes
     if (validated := int(datamodule.is_validation.sum())) < devices:
         raise UserError(
@@ -87,11 +92,14 @@ def assemble(cfg: DictConfig) -> Training:
         eval_scale=datamodule.eval_scale,
         postprocess=build_postprocess(cfg.postprocess, classes),
         seed=cfg.seed,
+        skip_nonfinite=cfg.schedule.skip_nonfinite,
     )
+    watch = WatchProcesses(f"What is saved is whole: {_continued()} goes on")
     trainer = instantiate(
         cfg.trainer,
-        callbacks=[instantiate(c) for c in cfg.callbacks.values()],
+        callbacks=[watch, *(instantiate(c) for c in cfg.callbacks.values())],
         logger=[instantiate(c) for c in cfg.logger.values()],
+        plugins=[WholeFiles()],
     )
     for logger in trainer.loggers:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
@@ -106,7 +114,7 @@ def assemble(cfg: DictConfig) -> Training:
         *(schedule.scaled_lr(batch), schedule.lr, batch, schedule.base_batch),
         *(batch, cfg.data.batch_size, devices, cfg.trainer.accumulate_grad_batches),
     )
-    return Training(datamodule, module, trainer, ckpt_path)
+    return Training(datamodule, module, trainer, watch, ckpt_path)
 
 
 def _check_numbers(cfg: DictConfig) -> None:
@@ -163,8 +171,19 @@ def quieten() -> None:
 
 
 def train(run: Training) -> float:
-    """Fit; returns the best `val/score`."""
-    run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=run.ckpt_path, weights_only=True)
+    """Fit; returns the best `val/score`.
+
+    Raises:
+        UserError: the run cannot go on.
+        SystemExit: it was asked to stop; 128 + the signal's number, as shells have it.
+    """
+    try:
+        with run.watch.explained(run.trainer):
+            run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=run.ckpt_path, weights_only=True)
+    except Stopped as stopped:
+        tell("stopped        %s; %s", stopped, Path(run.trainer.default_root_dir) / "checkpoints" / LAST)
+        tell("go on          %s", _continued())
+        sys.exit(128 + stopped.number if run.trainer.is_global_zero else 0)
     return report(run)
 
 
@@ -176,19 +195,22 @@ def report(run: Training) -> float:
     latest = {name: float(value) for name, value in run.trainer.callback_metrics.items() if name.startswith("val/")}
     best = checkpoint.best_model_score
     tell("validation     %s", "  ".join(f"{name} {value:.4f}" for name, value in sorted(latest.items())))
+    if run.module.skipped:
+        tell("left out       %d steps whose loss was no finite number", run.module.skipped)
     tell("best           %s", checkpoint.best_model_path)
-    tell("last           %s", checkpoint.last_model_path)
+    tell("last           %s", folder / "checkpoints" / LAST)
     tell("pictures       %s  %s", folder / "predictions.png", folder / "curves.png")
-    tell("more epochs    %s", _continued(2 * (run.trainer.max_epochs or 1)))
+    tell("more epochs    %s", _continued(f"schedule.epochs={2 * (run.trainer.max_epochs or 1)}"))
     tell("next           python predict.py ensemble.run=%s", shlex.quote(str(folder)))
     return float(best) if best is not None else float("nan")
 
 
-def _continued(epochs: int) -> str:
-    """The command that goes on with this run, up to so many epochs."""
+def _continued(*changes: str) -> str:
+    """The command that goes on with this run, with changes to it."""
     given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    kept = [entry for entry in given if not entry.startswith(("ckpt_path=", "schedule.epochs="))]
-    return shlex.join(["python", "train.py", *kept, f"schedule.epochs={epochs}", "ckpt_path=last"])
+    changed = tuple(f"{change.partition('=')[0]}=" for change in (*changes, "ckpt_path=last"))
+    kept = [entry for entry in given if not entry.startswith(changed)]
+    return shlex.join(["python", "train.py", *kept, *changes, "ckpt_path=last"])
 
 
 def device_count(trainer: DictConfig) -> int:
@@ -235,13 +257,26 @@ def check_devices(trainer: DictConfig) -> None:
 
 
 def resume_from(cfg: DictConfig) -> Path | None:
-    """The checkpoint to go on from, if any."""
+    """The checkpoint to go on from; None to start anew, which `last` does too where no run has a checkpoint yet.
+
+    Raises:
+        UserError: no such file, or no whole checkpoint.
+    """
     if cfg.ckpt_path is None:
         return None
-    path = Path(cfg.paths.output_dir) / "checkpoints" / "last.ckpt" if cfg.ckpt_path == "last" else Path(cfg.ckpt_path)
-    if not path.is_file():
-        where = (
-            f"no run below {cfg.paths.runs}/{cfg.name} has a checkpoint" if cfg.ckpt_path == "last" else "no such file"
-        )
-        raise UserError(f"ckpt_path={cfg.ckpt_path}: {where}; leave ckpt_path out to start anew")
+    if cfg.ckpt_path != "last":
+        path = Path(cfg.ckpt_path)
+        if not path.is_file():
+            raise UserError(f"ckpt_path={path}: no such file; leave ckpt_path out to start anew")
+        read_checkpoint(path)
+        return path
+    folder = Path(cfg.paths.output_dir) / "checkpoints"
+    if not any(folder.glob("*.ckpt")):
+        tell("starts anew    ckpt_path=last: no run below %s/%s has a checkpoint yet", cfg.paths.runs, cfg.name)
+        return None
+    path, damaged = newest_whole(folder)
+    for reason in damaged:
+        warn("%s", reason)
+    if damaged:
+        warn("goes on from %s instead; what was trained after it is trained again", path)
     return path

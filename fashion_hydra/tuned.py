@@ -2,12 +2,14 @@
 
 import csv
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_hydra.data.classes import ClassSet, named_categories
@@ -15,10 +17,12 @@ from fashion_hydra.errors import UserError
 from fashion_hydra.expected import Calibration
 from fashion_hydra.files import whole
 from fashion_hydra.postprocess import Postprocess
+from fashion_hydra.tables import open_csv, read_json
 
 NAME = "tuned.yaml"
 IN_FORCE = "postprocess.yaml"
 """In a prediction's folder: the rule that its answers were made with."""
+_LARGEST_YAML, _LONGEST_VALUE, _DEEPEST_YAML = 1 << 20, 4096, 20
 _PLAIN = ("score_thr", "nms", "iou_thr", "soft_nms_sigma", "max_per_image", "mask_thr", "suppress_overlaps", "min_area")
 
 
@@ -54,15 +58,57 @@ def read_tuned(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"postprocess={path}: no such file. tune_thresholds.py writes one")
-    try:
-        values = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception as error:  # YAML has many words for what it cannot read
-        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())[:120]})") from error
+    values: Any = OmegaConf.to_container(read_yaml(path))
     if not isinstance(values, dict) or "score_thr" not in values:
         raise UserError(f"{path}: not written by tune_thresholds.py: score_thr and the like expected in it")
+    rule, about = {key: value for key, value in values.items() if key != "about"}, values.get("about")
+    if "${" in str(rule):
+        raise UserError(f"{path}: refused, a value stands for another ({'${...}'}). Write plain values")
+    if about is not None and not (isinstance(about, dict) and _are_members(about.get("members", []))):
+        raise UserError(f"{path}: not written by tune_thresholds.py: about.members expected to be names with sums")
     if values.get("calibration") is not None:
         values["calibration"] = str(path.parent / str(values["calibration"]))
     return {str(key): value for key, value in values.items()}
+
+
+def _are_members(members: object) -> bool:
+    pairs = members if isinstance(members, list) else [None]
+    return all(isinstance(p, list) and len(p) == 2 and all(isinstance(text, str) for text in p) for p in pairs)
+
+
+def read_yaml(path: Path) -> Any:
+    """A config in a file, see `checked_yaml`.
+
+    Raises:
+        UserError: no YAML, or more of it than a config has.
+    """
+    text = checked_yaml(path)
+    try:
+        return OmegaConf.create(text)
+    except Exception as error:  # OmegaConf has many words for what it does not take
+        raise UserError(f"{path}: not readable as a config ({' '.join(str(error).split())[:120]})") from error
+
+
+def checked_yaml(path: Path) -> str:
+    """A file of YAML without references, which could grow into more than any memory holds, and of no great depth.
+
+    Raises:
+        UserError: no YAML, or more of it than a config has.
+    """
+    if (size := path.stat().st_size) > _LARGEST_YAML:
+        raise UserError(f"{path}: {size} bytes: refused, at most {_LARGEST_YAML} expected of a config")
+    depth = 0
+    try:
+        text = path.read_text(encoding="utf-8")
+        for event in yaml.parse(text):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST_YAML:
+                raise ValueError("references (*NAME), or nested too deeply")
+            if isinstance(event, yaml.ScalarEvent) and len(event.value) > _LONGEST_VALUE:
+                raise ValueError(f"a value of {len(event.value)} characters, at most {_LONGEST_VALUE} expected")
+    except Exception as error:  # YAML has many words for what it cannot read
+        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())[:120]})") from error
+    return text
 
 
 def rule_of(path: Path, classes: ClassSet) -> Postprocess:
@@ -132,10 +178,7 @@ def rule_in_force(folder: Path, classes: ClassSet, members: Sequence[tuple[str, 
     path = folder / ".hydra" / "config.yaml"
     if not path.is_file():
         return None
-    try:
-        config = OmegaConf.load(path)
-    except Exception as error:  # YAML has many words for what it cannot read
-        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())[:120]})") from error
+    config = read_yaml(path)
     if not isinstance(config, DictConfig) or "postprocess" not in config:
         return None
     dropped = OmegaConf.select(config, "classes.drop") or []
@@ -153,8 +196,11 @@ def method_files(folder: Path) -> list[Path]:
     table = folder / "methods.csv"
     if not table.is_file():
         raise UserError(f"{folder}: no methods.csv: not a folder that tune_thresholds.py wrote")
-    with table.open(newline="", encoding="utf-8") as stream:
-        return [folder / "methods" / f"{row['method']}.yaml" for row in csv.DictReader(stream)]
+    with open_csv(table) as stream:
+        methods = [row.get("method") or "" for row in csv.DictReader(stream)]
+    if wrong := [name for name in methods if not re.fullmatch(r"\w[\w .+-]*", name)]:
+        raise UserError(f"{table}: method {wrong[0][:40]!r} is none that tune_thresholds.py writes")
+    return [folder / "methods" / f"{name}.yaml" for name in methods]
 
 
 def write_calibration(path: Path, calibration: Calibration, classes: ClassSet) -> None:
@@ -179,11 +225,11 @@ def read_calibration(path: Path, classes: ClassSet) -> Calibration:
     if not path.is_file():
         raise UserError(f"postprocess.calibration={path}: no such file. tune_thresholds.py writes one")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         scores, hits, missed = (np.array(content[name], np.float64) for name in ("scores", "hits", "missed"))
         ids, others = tuple(content["class_ids"]), float(content["others"])
         calibration = Calibration(scores, hits, missed, others)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: damaged calibration ({error}); run tune_thresholds.py again") from error
     if ids != classes.ids:
         raise UserError(f"{path}: calibrated for {len(ids)} classes {_short(ids)}, the model has {_short(classes.ids)}")

@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # as the entry scripts do, before torch is there
+
 import numpy as np
 import pytest
 from PIL import Image

@@ -15,8 +15,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # A room may import from itself and from the rooms before it.
 ROOMS = [
-    ["errors"],
-    ["files", "mistakes", "options"],
+    ["errors", "limits"],
+    ["files", "mistakes", "options", "targets", "archives"],
     ["download"],
     ["rle", "tables"],
     ["structures", "schedule"],
@@ -45,8 +45,8 @@ HOMES = {
     "mmdet": r"model/",
     "mmcv": r"model/",
     "mmengine": r"model/",
-    "hydra": r"(hydra_app|options|sweep|training|sources|prediction|tuning)\.py",
-    "omegaconf": r"(hydra_app|ladder|options|sweep|tuned|training|sources|prediction|tuning)\.py",
+    "hydra": r"(hydra_app|options|targets|sweep|training|sources|prediction|tuning)\.py",
+    "omegaconf": r"(hydra_app|options|targets|ladder|sweep|tuned|training|sources|prediction|tuning)\.py",
     "pytorch_lightning": r"(data/datamodule|module|tracking|training|sources|prediction|tuning)\.py|callbacks/",
 }
 

@@ -1,5 +1,8 @@
 """Candidates on disk: whole or absent, and of nothing but what the manifest says."""
 
+import json
+import os
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -52,6 +55,110 @@ def test_what_is_written_is_read_to_the_last_bit(tmp_path):
         assert again.read(name).size == (90, 70)
         assert again.path(name).parent == tmp_path / "c" / "images"
     assert again.missing([*names, "other.jpg"]) == [len(names)]
+
+
+class Touch:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mknod, (str(self.path),)
+
+
+@pytest.mark.parametrize("name", ["boxes", "size", "fault"])
+def test_a_payload_in_an_array_is_not_run(tmp_path, name):
+    cache = CandidateCache(tmp_path, MANIFEST)
+    cache.write(candidates())
+    with np.load(cache.path("a.jpg")) as kept:
+        arrays = {**kept, name: np.array([Touch(tmp_path / "mark")], dtype=object)}
+    np.savez(cache.path("a.jpg"), **arrays)
+    with pytest.raises(UserError, match="damaged candidates"):
+        cache.read_fault("a.jpg") if name == "fault" else cache.read("a.jpg")
+    assert not (tmp_path / "mark").exists()
+    np.load(cache.path("a.jpg"), allow_pickle=True)[name]
+    assert (tmp_path / "mark").exists(), "the payload is a real one"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("size", np.array([2**40, 1]), "an image of 1099511627776x1"),
+        ("size", np.array([0, 5]), "an image of 0x5"),
+        ("size", np.array([[90, 70]]), "shape"),
+        ("boxes", np.full((7, 4), 1e9, np.float32), "a box that is none"),
+        ("boxes", np.full((7, 4), np.nan, np.float32), "a number that is none"),
+        ("boxes", np.zeros((7, 5), np.float32), "shape"),
+        ("boxes", np.tile(np.array([9, 9, 3, 3], np.float32), (7, 1)), "a box"),
+        ("scores", np.full(7, 1.5, np.float32), "a probability that is none"),
+        ("scores", np.zeros(7), "float64"),
+        ("labels", np.full(7, 2), "a label beyond 2 classes"),
+        ("masks", np.zeros((7, 3, 4), np.float32), "shape"),
+        ("masks", np.full((7, 2, 2), -1, np.float32), "a probability"),
+    ],
+)
+def test_arrays_that_cannot_be_are_told(tmp_path, name, value, told):
+    cache = CandidateCache(tmp_path, MANIFEST)
+    cache.write(candidates())
+    with np.load(cache.path("a.jpg")) as kept:
+        arrays = {**kept, name: value}
+    np.savez(cache.path("a.jpg"), **arrays)
+    with pytest.raises(UserError, match=rf"a\.jpg\.npz: damaged candidates \(.*{told}"):
+        cache.read("a.jpg")
+
+
+def test_a_part_that_is_no_array_is_told(tmp_path):
+    cache = CandidateCache(tmp_path, MANIFEST)
+    cache.write(candidates())
+    with zipfile.ZipFile(cache.path("a.jpg")) as whole:
+        parts = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(cache.path("a.jpg"), "w") as damaged:
+        for name, content in parts.items():
+            damaged.writestr(name, b"none" if name in ("boxes.npy", "fault.npy") else content)
+    for read in (cache.read, cache.read_fault):
+        with pytest.raises(UserError, match=r"damaged candidates \((boxes|fault) is no array\)"):
+            read("a.jpg")
+
+
+NO_TEXT = np.array([0x110000], np.uint32).view("<U1").reshape(())
+
+
+@pytest.mark.parametrize("fault", [NO_TEXT, np.array(5)], ids=["beyond Unicode", "a number"])
+def test_a_fault_that_is_no_text_is_told(tmp_path, fault):
+    cache = CandidateCache(tmp_path, MANIFEST)
+    cache.write(candidates())
+    with np.load(cache.path("a.jpg")) as kept:
+        arrays = {**kept, "fault": fault}
+    np.savez(cache.path("a.jpg"), **arrays)
+    with pytest.raises(UserError, match=r"damaged candidates \(fault\)"):
+        cache.read_fault("a.jpg")
+
+
+def test_packed_candidates_are_no_bomb(tmp_path):
+    cache = CandidateCache(tmp_path, MANIFEST)
+    cache.write(candidates())
+    np.savez_compressed(cache.path("a.jpg"), size=np.zeros(10**6))
+    with pytest.raises(UserError, match="would unpack to 8000"):
+        cache.read("a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("class_ids", [1]),
+        ("iou_grid", "0.5"),
+        ("flips", [0]),
+        ("members", 5),
+        ("scales", None),
+        ("more", 1),
+        ("images", 5),
+    ],
+)
+def test_a_manifest_that_is_none_is_told(tmp_path, name, value):
+    CandidateCache(tmp_path, MANIFEST)
+    kept = json.loads((tmp_path / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps({**kept, name: value}))
+    with pytest.raises(UserError, match=r"manifest\.json: damaged"):
+        CandidateCache(tmp_path)
 
 
 def test_an_image_that_cannot_be_read_is_remembered_with_its_fault(tmp_path):

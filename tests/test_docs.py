@@ -44,7 +44,13 @@ def test_commands_that_are_shown_exist():
 def test_links_lead_somewhere():
     for page in PAGES:
         for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
-            assert link.startswith("http") or (page.parent / link).exists(), f"{page}: {link}"
+            if link.startswith("http"):
+                continue
+            file, _, heading = link.partition("#")
+            assert (page.parent / file).exists(), f"{page}: {link}"
+            if heading:
+                headings = re.findall(r"^#+ (.*)$", (page.parent / file).read_text(), re.MULTILINE)
+                assert heading in [h.lower().replace(" ", "-") for h in headings], f"{page}: {link}"
 
 
 def test_the_backbone_of_the_example_is_built():

@@ -63,7 +63,7 @@ RIGHT = "…: cannot be read or written (…). Ask for the right, or choose anot
 SPACE = "…no space left on the device. Make room, or write elsewhere: …"
 SEPARATOR = "…Its columns are separated by …: save it as CSV separated by commas"
 UTF8 = "…: byte … is not UTF-8 (…). Save the file as CSV in UTF-8, or give the right one"
-CKPT = "ckpt_path=…: no …; leave ckpt_path out to start anew"
+CKPT = "ckpt_path=…: no such file; leave ckpt_path out to start anew"
 DAMAGED = "a checkpoint is damaged or not whole (…). Give another one of the run, …"
 OTHERS = "…: holds candidates of other …: …, this run has …. Give another out=FOLDER, or remove that one"
 CATEGORY = "…: no category named …"
@@ -173,7 +173,6 @@ CATALOGUE = [
     ),
     # Checkpoints
     Mistake(TRAIN + "ckpt_path=a.ckpt", "a.ckpt", CKPT),
-    Mistake(TRAIN + "ckpt_path=last", "runs/demo", CKPT),
     Mistake(TRAIN + "ckpt_path=HALF", "PytorchStreamReader", DAMAGED),
     Mistake(TRAIN + "ckpt_path=DATA/train.csv", "weights only load failed", DAMAGED),
     Mistake(

@@ -163,3 +163,10 @@ def test_an_older_folder_of_masks_is_replaced_and_nothing_else_is(tmp_path):
     with pytest.raises(UserError, match="photos: is no folder of masks"):
         write_mask_pngs(other, [], NAMES)
     assert (other / "keep.txt").read_text() == "mine"
+
+
+def test_many_images_of_one_name_have_folders_of_their_own(tmp_path):
+    names = ["a", "A.jpg", "_-2", *("?" * n for n in range(1, 2000))]
+    answers = (Answer(name, name, (4, 5), Detections(name, [], [], []), [6]) for name in names)
+    write_mask_pngs(tmp_path / "masks", answers, {6: "pants"})
+    assert len({path.name.lower() for path in (tmp_path / "masks").iterdir() if path.is_dir()}) == len(names)

@@ -330,6 +330,7 @@ def test_the_config_names_categories_and_the_rule_labels():
         ({"drop_classes": [0]}, "postprocess.drop_classes: no category 0; ids are 3 to 31"),
         ({"class_score_thr": {"shoe": 1.5}}, r"postprocess.class_score_thr=\{shoe: 1.5\}: between 0 and 1"),
         ({"class_score_thr": {"shoe": "high"}}, r"postprocess.class_score_thr=\{shoe: high\}: between 0 and 1"),
+        ({"steps": 0.5}, "postprocess.steps=0.5: a list of names expected"),
         ({"class_score_thr": 0.5}, "postprocess.class_score_thr=0.5: category to threshold expected"),
         ({"drop_classes": "shoe"}, "postprocess.drop_classes=shoe: a list"),
         ({"score": 0.5}, "postprocess.score: no such option; postprocess has score_thr, .*class_score_thr"),

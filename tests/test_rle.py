@@ -182,7 +182,7 @@ def test_parsing_keeps_the_order_given():
         ("5 0", "value 2 of the run-length encoding, the length '0', must be at least 1"),
         ("5 1 9 -2", "value 4 of the run-length encoding, the length '-2', must be at least 1"),
         ("99999999999999999999 1", "'99999999999999999999', is larger than any image"),
-        ("1 " + "9" * 5000, "9', is larger than any image"),
+        ("1 " + "9" * 5000, "9...', is larger than any image"),
         ("00 1", "the start '00', must be at least 1"),
     ],
 )

@@ -1,7 +1,6 @@
 """`fashion-hydra eda DIR`: write a page about a data set."""
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,8 +106,10 @@ def _attribute_names(folder: Path) -> Mapping[int, str]:
     path = folder / "label_descriptions.json"
     if not path.is_file():
         return {}
+    from fashion_hydra.tables import read_json
+
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
+        described = read_json(path)
         return {int(entry["id"]): str(entry["name"]) for entry in described.get("attributes", ())}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: not a list of attributes with id and name ({error!r})") from error

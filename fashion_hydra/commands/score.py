@@ -1,7 +1,6 @@
 """`fashion-hydra score`: the competition score of a submission, as the last line of the output."""
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -87,14 +86,16 @@ def _name(class_id: str, names: Mapping[str, str]) -> str:
 
 def _read_names(path: Path) -> dict[str, str]:
     """`category 6` and `attribute 28` -> name, from Kaggle's label_descriptions.json."""
+    from fashion_hydra.tables import read_json
+
     try:
-        labels = json.loads(path.read_text(encoding="utf-8"))
+        labels = read_json(path)
         return {
-            f"{kind} {entry['id']}": entry["name"]
+            f"{kind} {entry['id']}": str(entry["name"])
             for kind, listed in (("category", labels["categories"]), ("attribute", labels["attributes"]))
             for entry in listed
         }
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}: not Kaggle's label_descriptions.json ({error!r}); it has lists `categories` and "
             "`attributes` of entries with `id` and `name`"

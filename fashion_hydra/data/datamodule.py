@@ -1,5 +1,6 @@
 """The LightningDataModule: annotations -> records -> split -> loaders."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,7 @@ class FashionDataModule(LightningDataModule):
         self.report_dir = Path(report_dir) if report_dir else None
         self.faults: list[Fault] = []
         self._records: Records | None = None
+        self._done = (0, 0)
 
     def read(self) -> ClassSet:
         """Read the folder and split it, once; the class set decides the model's outputs.
@@ -125,6 +127,36 @@ class FashionDataModule(LightningDataModule):
         assert self._records is not None, "read() comes first"
         return self._records
 
+    def state_dict(self) -> dict[str, int]:
+        """Where in the epoch training is, and what decides the order of its images."""
+        assert self.trainer is not None
+        loop = self.trainer.fit_loop
+        epochs: Any = loop.epoch_progress.current
+        is_within = epochs.processed == epochs.completed
+        return {
+            "epoch": epochs.processed,
+            "batches": loop.epoch_loop.batch_progress.current.ready if is_within else 0,
+            "batch": self.batch_size * self.trainer.world_size,
+            "images": int(self.is_training.sum()),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            UserError: it is from within an epoch of other batches.
+        """
+        assert self.trainer is not None
+        batch, images = self.batch_size * self.trainer.world_size, int(self.is_training.sum())
+        self._done = state_dict["epoch"], state_dict["batches"]
+        within = 0 < state_dict["batches"] < math.ceil(state_dict["images"] / state_dict["batch"])
+        if within and (batch, images) != (state_dict["batch"], state_dict["images"]):
+            raise UserError(
+                f"the checkpoint is from within an epoch of {state_dict['images']} images, {state_dict['batch']} a "
+                f"step; this run has {images}, {batch} a step (data.batch_size x trainer.devices). Go on with the same "
+                "numbers, or from a checkpoint that an epoch ended with (ckpt_path=.../epoch*.ckpt)"
+            )
+
     def prepare_data(self) -> None:
         """Write the split and the faults into the run folder (once a machine)."""
         self.read()
@@ -161,7 +193,9 @@ class FashionDataModule(LightningDataModule):
             seed=self.seed,
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
+            done=self._done,
         )
+        sampler.set_epoch(self._done[0])  # Lightning tells the epoch only once workers have begun to fetch
         dataset = TrainDataset(self.records, images, self.classes, self.augment, seed=self.seed)
         return self._loader(dataset, batch_sampler=sampler)
 

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from PIL.TiffImagePlugin import TiffImageFile
 from tqdm import tqdm
 
 from fashion_hydra.errors import UserError
+from fashion_hydra.limits import LONGEST_EDGE, MOST_PIXELS, is_frame, is_name
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".ppm")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "JPEG2000", "PPM")  # of Pillow; others run programs
 _EXIF_ORIENTATION = 0x0112
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 _UNTURNED = {6: 8, 8: 6}  # the turn that undoes another; the others undo themselves
@@ -38,7 +41,7 @@ class ImageFacts:
         height: as stored, before any turn.
         width: likewise.
         orientation: EXIF's code, 1 for none.
-        fault: `missing-image`, `outside-folder`, `unreadable-image`, `cut-short-image`, or empty.
+        fault: `missing-image`, `outside-folder`, `unreadable-image`, `cut-short-image`, `too-large-image`, or empty.
         value: what is wrong, for a person.
         decoded: whether the pixels were read to the end, not the header and the file's end alone.
     """
@@ -60,27 +63,55 @@ def examine(folder: Path, file: str, *, decode: bool) -> ImageFacts:
         decode: read all pixels; without it only the files that do not end as their format ends.
     """
     path = folder / file
-    if Path(file).is_absolute() or os.path.normpath(file).startswith(".."):  # links in the folder are the user's own
+    if not is_inside(file):
         return ImageFacts(fault="outside-folder", value=file, decoded=True)
-    if not path.is_file():
+    if not has_file(folder, file):
         return ImageFacts(fault="missing-image", value=file, decoded=True)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                width, height = picture.size
-                if isinstance(picture, TiffImageFile):  # whose size Pillow tells as turned
-                    height, width = (int(picture.tag_v2[tag]) for tag in _TIFF_SIZE)
-                    _check_mode(picture)
-                orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+        with open_picture(path) as picture:
+            width, height = picture.size
+            if isinstance(picture, TiffImageFile):  # whose size Pillow tells as turned
+                height, width = (int(picture.tag_v2[tag]) for tag in _TIFF_SIZE)
+                _check_mode(picture)
+            orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+    except Image.DecompressionBombError as error:
+        return ImageFacts(fault="too-large-image", value=_told(error), decoded=True)
     except Exception as error:  # Pillow raises whatever a broken header leads to
         kind = "unreadable-image" if _ends_well(path) else "cut-short-image"  # some headers stand at the end
         return ImageFacts(fault=kind, value=_told(error), decoded=True)
+    if not is_frame(height, width):
+        told = f"{height}x{width}, at most {MOST_PIXELS} pixels and {LONGEST_EDGE} an edge"
+        return ImageFacts(fault="too-large-image", value=told, decoded=True)
     facts = ImageFacts(height, width, orientation if orientation in range(1, 9) else 1, decoded=decode)
     if decode or not _ends_well(path):
         fault = _decoding_fault(path)
         return ImageFacts(height, width, facts.orientation, "cut-short-image" if fault else "", fault, decoded=True)
     return facts
+
+
+def is_inside(file: str) -> bool:
+    """Whether a name stays below the folder that it is meant in; links there are the user's own."""
+    return is_name(file) and not Path(file).is_absolute() and ".." not in Path(file).parts
+
+
+def has_file(folder: Path, file: str) -> bool:
+    """Whether a name is that of a file below a folder: no folder, pipe or device, and nothing that it leads out to."""
+    try:
+        return is_inside(file) and (folder / file).is_file()
+    except OSError:  # names that are too long for the file system
+        return False
+
+
+@contextmanager
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """A picture of a known format, its header read; one that is too large raises `Image.DecompressionBombError`."""
+    with (
+        warnings.catch_warnings(),
+        path.open("rb") as stream,
+    ):  # given a path, Pillow maps turned TIFFs in a wrong shape
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(stream, formats=_FORMATS) as picture:
+            yield picture
 
 
 def _told(error: Exception) -> str:
@@ -98,7 +129,7 @@ def _ends_well(path: Path) -> bool:
 def _decoding_fault(path: Path) -> str:
     """What reading all pixels fails with, or nothing; JPEGs are decoded small, which reads all the same bytes."""
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             if picture.format == "JPEG":
                 picture.draft("L", (picture.width // 8, picture.height // 8))
             picture.load()
@@ -108,6 +139,7 @@ def _decoding_fault(path: Path) -> str:
 
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # other libraries switch it on, and a file cut short would pass
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Pillow refuses twice as many
 
 
 class ImageMemory:
@@ -122,7 +154,7 @@ class ImageMemory:
         self.path, self.folder = path, folder
         self._known: dict[str, tuple[tuple[int, int], ImageFacts]] = {}
         if path.is_file():
-            with path.open(newline="", encoding="utf-8") as stream:
+            with path.open(newline="", encoding="utf-8") as stream, suppress(csv.Error, UnicodeDecodeError):
                 for row in csv.reader(stream):
                     self._remember(row)
 
@@ -178,7 +210,7 @@ def file_stamp(path: Path) -> tuple[int, int] | None:
     """Size and time of change (ns) of a file, None without one."""
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # the latter for names that no file can have
         return None
     return status.st_size, status.st_mtime_ns
 
@@ -226,18 +258,16 @@ def read_pixels(path: Path, *, size: tuple[int, int], orientation: int) -> np.nd
 
 def _read_with_pillow(path: Path) -> np.ndarray:
     """The pixels as stored, uint8 (H, W, 3), RGB; raises whatever Pillow does."""
-    with warnings.catch_warnings(), path.open("rb") as stream:  # given a path, Pillow maps turned TIFFs in a wrong shape
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(stream) as picture:
-            _check_mode(picture)
-            told = picture.getexif().get(_EXIF_ORIENTATION, 1)
-            picture.load()
-            turned = told if picture.getexif().get(_EXIF_ORIENTATION, 1) != told else 1  # Pillow turns TIFFs itself
-            if picture.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
-                grey = ((np.asarray(picture).astype(np.uint32) + 128) // 257).astype(np.uint8)
-                pixels = np.repeat(grey[..., None], 3, axis=2)
-            else:
-                pixels = np.array(picture.convert("RGB"))
+    with open_picture(path) as picture:
+        _check_mode(picture)
+        told = picture.getexif().get(_EXIF_ORIENTATION, 1)
+        picture.load()
+        turned = told if picture.getexif().get(_EXIF_ORIENTATION, 1) != told else 1  # Pillow turns TIFFs itself
+        if picture.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
+            grey = ((np.asarray(picture).astype(np.uint32) + 128) // 257).astype(np.uint8)
+            pixels = np.repeat(grey[..., None], 3, axis=2)
+        else:
+            pixels = np.array(picture.convert("RGB"))
     return turn(pixels, _UNTURNED.get(turned, turned))
 
 

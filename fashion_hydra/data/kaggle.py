@@ -1,7 +1,6 @@
 """Kaggle's folder: train.csv in either schema, train/, label_descriptions.json."""
 
 import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -10,13 +9,16 @@ import numpy as np
 from tqdm import tqdm
 
 from fashion_hydra import rle
-from fashion_hydra.data.images import IMAGE_SUFFIXES
+from fashion_hydra.data.images import IMAGE_SUFFIXES, has_file, is_inside
 from fashion_hydra.data.index import read_source
-from fashion_hydra.data.records import Fault, Records, RecordsBuilder
+from fashion_hydra.data.records import Fault, Records, RecordsBuilder, refuse_too_many
 from fashion_hydra.errors import UserError
-from fashion_hydra.tables import full_class_id, open_csv, separator_hint, unpacked_size
+from fashion_hydra.limits import LONGEST_EDGE, MOST_MASKS, MOST_PIXELS, is_frame, is_name
+from fashion_hydra.tables import full_class_id, open_csv, read_json, separator_hint, unpacked_size
 
 CSV_NAMES = ("train.csv", "train.csv.zip", "train.csv.gz")
+LARGEST_ID = 10**6
+"""Of a category or an attribute, not reached."""
 _COLUMNS = ("ImageId", "EncodedPixels", "Height", "Width", "ClassId")
 
 
@@ -61,20 +63,23 @@ def read_labels(root: Path) -> tuple[dict[int, str], frozenset[int] | None]:
     if not path.is_file():
         raise UserError(f"data.root={root}: no label_descriptions.json. Put Kaggle's there: it names the categories")
     try:
-        described = json.loads(path.read_text(encoding="utf-8-sig"))
+        described = read_json(path)
         attributes = frozenset(int(a["id"]) for a in described.get("attributes", ()))
-        return {int(c["id"]): str(c["name"]) for c in described["categories"]}, attributes or None
-    except (ValueError, KeyError, TypeError) as error:
+        names = {int(c["id"]): str(c["name"]) for c in described["categories"]}
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: not a list of categories with id and name ({error!r}). Put Kaggle's there") from error
+    if wrong := [f"{i} {name[:40]!r}" for i, name in names.items() if not 0 <= i < LARGEST_ID or not is_name(name)]:
+        raise UserError(f"{path}: category {wrong[0]}: ids from 0 to {LARGEST_ID - 1} and names of one line expected")
+    return names, attributes or None
 
 
 def file_of(folder: Path, image_id: str) -> str:
     """The file of an image below a folder: with the suffix that is there, where the id has none."""
-    if (folder / image_id).is_file():
+    if not is_inside(image_id) or has_file(folder, image_id):
         return image_id
     for suffix in IMAGE_SUFFIXES:
         for written in (suffix, suffix.upper()):
-            if (folder / (image_id + written)).is_file():
+            if has_file(folder, image_id + written):
                 return image_id + written
     return image_id if Path(image_id).suffix.lower() in IMAGE_SUFFIXES else f"{image_id}.jpg"
 
@@ -126,6 +131,7 @@ class KaggleFolder:
         seen: set[int] = set()
         for line, row in self._lines():
             _Row(self, line, row, builder, faults).read(seen)
+            refuse_too_many(faults, self.path)
         if not builder.image_ids:
             raise UserError(f"{self.path}: no row that names an image and its size. Put Kaggle's train.csv there")
 
@@ -159,7 +165,8 @@ class _Row:
 
     def fault(self, kind: str, value: str, action: str = "row dropped") -> None:
         shown = value if len(value) <= 120 else f"{value[:117]}..."
-        self.faults.append(Fault(kind, self.image_id, self.row, shown, action))
+        image_id = self.image_id if is_name(self.image_id) else ""
+        self.faults.append(Fault(kind, image_id, self.row, shown, action))
 
     def read(self, seen: set[int]) -> None:
         """Check the row and add its mask; `seen` holds the hashes of the rows before."""
@@ -175,8 +182,8 @@ class _Row:
                 self.fault("empty-mask", f"ClassId {self.line['ClassId']}")
             return
         class_id, runs = self._class_id(), self._runs(size)
-        if class_id is not None and runs is not None:
-            self.builder.add(self.image_id, class_id, runs)
+        if class_id is not None and runs is not None and not self.builder.add(self.image_id, class_id, runs):
+            self.fault("too-many-masks", f"more than {MOST_MASKS} of one image")
 
     def _size(self) -> tuple[int, int] | None:
         """The image's size, once the image is known to the builder."""
@@ -188,8 +195,12 @@ class _Row:
         if not self.image_id:
             self.fault("bad-row", "no ImageId")
             return None
-        if min(size) < 1:
-            self.fault("bad-size", f"{line['Height']}x{line['Width']} (height x width)")
+        if not is_name(self.image_id):
+            self.fault("bad-row", f"ImageId {self.image_id[:40]!r}")
+            return None
+        if not is_frame(*size):
+            limits = f"at most {MOST_PIXELS} pixels and {LONGEST_EDGE} an edge"
+            self.fault("bad-size", f"{line['Height'][:20]}x{line['Width'][:20]} (height x width), {limits}")
             return None
         self.source.first_rows.setdefault(self.image_id, self.row)
         first = self.builder.image(self.image_id, size)

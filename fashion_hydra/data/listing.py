@@ -11,10 +11,11 @@ import torch
 from torch.utils.data import Dataset
 
 from fashion_hydra.data.augment import scaled_size
-from fashion_hydra.data.images import IMAGE_SUFFIXES, QUARTER_TURNS, examine, read_pixels
+from fashion_hydra.data.images import IMAGE_SUFFIXES, QUARTER_TURNS, examine, has_file, read_pixels
 from fashion_hydra.data.kaggle import file_of
 from fashion_hydra.data.records import Records
 from fashion_hydra.errors import UserError
+from fashion_hydra.limits import is_name
 from fashion_hydra.structures import Scaled
 from fashion_hydra.tables import open_csv
 
@@ -64,10 +65,9 @@ class Listing:
 
     def fingerprint(self) -> list[tuple[str, int]]:
         """Each image with its file's size in bytes (-1 without a file): what tells this set of images from another."""
-        paths = (self.folder / file for file in self.files)
         return [
-            (image_id, path.stat().st_size if path.is_file() else -1)
-            for image_id, path in zip(self.image_ids, paths, strict=True)
+            (image_id, (self.folder / file).stat().st_size if has_file(self.folder, file) else -1)
+            for image_id, file in zip(self.image_ids, self.files, strict=True)
         ]
 
 
@@ -94,6 +94,8 @@ def list_folder(root: Path) -> Listing:
         files = tuple(file_of(folder, image_id) for image_id in ids)
     else:
         ids = files = tuple(sorted(p.name for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES))
+    if wrong := next((name for name in ids if not is_name(name)), None):
+        raise UserError(f"{sample if sample.is_file() else folder}: {wrong[:80]!r} cannot name an image. Rename it")
     if not ids:
         raise UserError(f"{folder}: no images. Give data.root=FOLDER with pictures in it, or in its folder test/")
     return Listing(folder, ids, files, (BY_EXIF,) * len(ids))

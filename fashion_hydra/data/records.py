@@ -4,6 +4,7 @@ import csv
 import json
 import tempfile
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import IO, Any
 import numpy as np
 
 from fashion_hydra import rle
+from fashion_hydra.errors import UserError
 from fashion_hydra.files import whole
+from fashion_hydra.limits import MOST_FAULTS, MOST_MASKS
 from fashion_hydra.tables import category_of
 
 _CHUNK = 1 << 20  # runs handled at a time while writing
@@ -35,6 +38,12 @@ class Fault:
     row: int
     value: str
     action: str
+
+
+def refuse_too_many(faults: Sequence[Fault], path: Path) -> None:
+    """Raise `UserError` where a file has more faults than are worth a list."""
+    if len(faults) > MOST_FAULTS:
+        raise UserError(f"{path}: more than {MOST_FAULTS} faults, the first {faults[0].kind}. Give another file")
 
 
 def write_faults(path: Path, faults: Sequence[Fault]) -> None:
@@ -121,15 +130,24 @@ _ARRAYS = tuple(f.name for f in fields(Records) if f.type is np.ndarray)
 
 
 def open_records(source: Path) -> Records:
-    """Map what `RecordsBuilder.write` wrote."""
-    about = json.loads((source / "records.json").read_text(encoding="utf-8"))
-    arrays = {name: np.load(source / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
-    return Records(
-        folder=Path(about["folder"]),
-        names={int(key): name for key, name in about["names"].items()},
-        source=source,
-        **arrays,
-    )
+    """Map what `RecordsBuilder.write` wrote.
+
+    Raises:
+        UserError: a file of it is damaged.
+    """
+    try:
+        about = json.loads((source / "records.json").read_text(encoding="utf-8"))
+        folder, names = Path(about["folder"]), {int(key): str(name) for key, name in about["names"].items()}
+        arrays = {name: np.load(source / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
+    except Exception as error:  # NumPy has many words for a damaged file
+        raise UserError(f"{source}: damaged ({error}); remove the folder, and the data are read anew") from error
+    images, masks, runs = (len(arrays[name]) for name in ("image_ids", "class_ids", "runs"))
+    lengths = {"files": images, "sizes": images, "orientation": images, "first": images + 1, "categories": masks}
+    lengths |= {"boxes": masks, "areas": masks, "run_first": masks + 1}
+    wrong = [name for name, length in lengths.items() if len(arrays[name]) != length]
+    if wrong or arrays["first"][-1] != masks or arrays["run_first"][-1] != runs:
+        raise UserError(f"{source}: damaged ({(wrong or ['runs'])[0]}); remove the folder, and the data are read anew")
+    return Records(folder=folder, names=names, source=source, **arrays)
 
 
 class RecordsBuilder:
@@ -147,6 +165,7 @@ class RecordsBuilder:
         self._index: dict[str, int] = {}
         self._class_codes: dict[str, int] = {}
         self._owners, self._codes, self._counts = array("i"), array("i"), array("q")
+        self._masks = Counter[int]()
         self._spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it goes with the builder
 
     def image(self, image_id: str, size: tuple[int, int]) -> tuple[int, int]:
@@ -157,18 +176,23 @@ class RecordsBuilder:
             self.sizes.append(size)
         return self.sizes[index]
 
-    def add(self, image_id: str, class_id: str, runs: np.ndarray) -> None:
-        """Add a mask of a known image.
+    def add(self, image_id: str, class_id: str, runs: np.ndarray) -> bool:
+        """Add a mask of a known image; False where it has as many as an image may have.
 
         Args:
             image_id: of the image.
             class_id: category, with attributes.
             runs: int (K, 2), K > 0, normalised and inside the image.
         """
-        self._owners.append(self._index[image_id])
+        owner = self._index[image_id]
+        if self._masks[owner] >= MOST_MASKS:
+            return False
+        self._masks[owner] += 1
+        self._owners.append(owner)
         self._codes.append(self._class_codes.setdefault(class_id, len(self._class_codes)))
         self._counts.append(len(runs))
         self._spool.write(np.ascontiguousarray(runs, dtype=np.int32).tobytes())
+        return True
 
     def write(self, target: Path, *, keep: np.ndarray, files: list[str], orientation: np.ndarray) -> None:
         """Write the records into an empty folder.

@@ -20,6 +20,7 @@ class AspectBatchSampler:
         seed: of the shuffling.
         rank: this process.
         world_size: number of processes.
+        done: epoch, and how many of its batches are left out because they were done before.
     """
 
     lying: np.ndarray
@@ -27,6 +28,7 @@ class AspectBatchSampler:
     seed: int
     rank: int = 0
     world_size: int = 1
+    done: tuple[int, int] = (0, 0)
     epoch: int = field(default=0, init=False)
 
     @property
@@ -42,7 +44,7 @@ class AspectBatchSampler:
         return math.ceil(len(self.lying) / (self.batch_size * self.world_size))
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for batch in self._global_batches():
+        for batch in self._global_batches()[self.done[1] if self.epoch == self.done[0] else 0 :]:
             mine = batch[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
             yield [(self.epoch, int(image)) for image in mine]
 

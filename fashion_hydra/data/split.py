@@ -1,6 +1,7 @@
 """Hold-out and k-fold splits, stratified over the categories that each image has."""
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,9 @@ from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 
 from fashion_hydra.errors import UserError
 from fashion_hydra.files import whole
+from fashion_hydra.tables import open_csv
 
+_SHOWN = 80  # characters of a value
 UNUSED = -1
 """Fold of an image that neither trains nor validates."""
 
@@ -73,20 +76,24 @@ def read_split(path: Path, image_ids: Sequence[str] | np.ndarray, *, left_out: f
         raise UserError(f"data.split_file={path}: no such file. `fashion-hydra split` writes one")
     index = {str(image_id): i for i, image_id in enumerate(image_ids)}
     fold_of = np.full(len(index), UNUSED, dtype=np.int64)
-    with path.open(newline="", encoding="utf-8-sig") as stream:
+    with open_csv(path) as stream:
         reader = csv.DictReader(stream)
         if not {"ImageId", "fold"} <= set(reader.fieldnames or ()):
-            raise UserError(f"{path}: columns ImageId and fold expected, got {','.join(reader.fieldnames or ())}")
+            raise UserError(
+                f"{path}: columns ImageId and fold expected, got {','.join(reader.fieldnames or ())[:_SHOWN]}"
+            )
         seen: set[str] = set()
         for line in reader:
-            image_id, fold = line["ImageId"], (line["fold"] or "").strip()
+            image_id, fold = line["ImageId"] or "", (line["fold"] or "").strip()
             where = f"{path}, row {reader.line_num}"
             if image_id in seen:
-                raise UserError(f"{where}: {image_id} a second time")
+                raise UserError(f"{where}: {image_id[:_SHOWN]} a second time")
             if image_id not in index and image_id not in left_out:
-                raise UserError(f"{where}: the data has no image {image_id}")
-            if fold and not fold.isdecimal():
-                raise UserError(f"{where}: fold {fold!r}: a number from 0, or nothing for an image not to be used")
+                raise UserError(f"{where}: the data has no image {image_id[:_SHOWN]}")
+            if fold and not re.fullmatch("[0-9]{1,4}", fold):
+                raise UserError(
+                    f"{where}: fold {fold[:_SHOWN]!r}: a number from 0, or nothing for an image not to be used"
+                )
             seen.add(image_id)
             if image_id in index and fold:
                 fold_of[index[image_id]] = int(fold)

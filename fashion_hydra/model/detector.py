@@ -4,12 +4,14 @@ The only module that knows mmdet's classes. Hybrid Task Cascade: Chen et al., CV
 """
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
+import torch.distributed as dist
 from mmcv.cnn import fuse_conv_bn
 from mmdet.models import HybridTaskCascade, SingleRoIExtractor
-from mmdet.registry import MODELS
+from mmdet.models.task_modules import RandomSampler, SamplingResult
+from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox2roi
 from mmengine.config import ConfigDict
@@ -23,6 +25,8 @@ from fashion_hydra.postprocess import top_survivors
 from fashion_hydra.structures import PAD_DIVISOR, Batch, Size
 
 STRIDES = (4, 8, 16, 32, 64)
+_APART = 16
+"""Between the seeds of two samplers that draw in the same image; each draws fewer times."""
 ROI_BLOCK = 64
 """Mask heads take so many RoIs at most, because oneDNN keeps what it makes for each batch size that it meets: with
 as many sizes as images have numbers of objects, memory would grow with the number of images."""
@@ -51,6 +55,31 @@ class PreciseRoIExtractor(SingleRoIExtractor):
             else:  # every level stays part of the graph, as processes that train together need it
                 pooled += feature.sum() * 0.0
         return pooled
+
+
+@TASK_UTILS.register_module()
+class ImageSampler(RandomSampler):
+    """mmdet's sampler of boxes to learn from, with a seed an image: what is drawn does not depend on the image's
+    neighbours, nor on the process that it is in. Without seeds torch's own generator draws, as in mmdet."""
+
+    def begin(self, seeds: Sequence[int]) -> None:
+        """Before the images of a batch are sampled, one after the other, once or several times."""
+        self.seeds = seeds
+        self.drawn: list[SamplingResult] = []
+
+    def sample(self, *args: Any, **options: Any) -> SamplingResult:
+        """Of the next image."""
+        self.generator = None
+        if self.seeds:
+            turn, image = divmod(len(self.drawn), len(self.seeds))
+            self.generator = torch.Generator().manual_seed(self.seeds[image] + turn)
+        self.drawn.append(super().sample(*args, **options))
+        return self.drawn[-1]
+
+    def random_choice(self, gallery: Tensor, num: int) -> Tensor:
+        """So many of these."""
+        order = torch.randperm(len(gallery), generator=self.generator)
+        return gallery[order[:num].to(gallery.device)]
 
 
 class Detector(nn.Module):
@@ -101,8 +130,17 @@ class Detector(nn.Module):
             image[:, :, width:].zero_()
         return pixels
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The losses of a training step by name; their sum is to be minimised."""
+    def loss(self, batch: Batch, seeds: Sequence[int] = ()) -> dict[str, Tensor]:
+        """The losses of a training step by name; their sum is to be minimised.
+
+        Args:
+            batch: of this process.
+            seeds: of the boxes that are sampled in each image; without any torch's generator draws.
+
+        Returns:
+            Means over the boxes of the whole step: where processes train together, each process's share, so that the
+            mean over the processes is what one process with all images has.
+        """
         features = self.features(batch.images, batch.sizes)
         samples, rpn_truth = _samples(batch.sizes, batch.images), []
         device = batch.images.device
@@ -111,6 +149,10 @@ class Detector(nn.Module):
             sample.gt_instances = InstanceData(bboxes=boxes, labels=labels, masks=GroundTruthMasks(targets.masks))
             # To the proposal network every object is of one class.
             rpn_truth.append(InstanceData(bboxes=boxes, labels=torch.zeros_like(labels)))
+        stages = {"loss_rpn": self.net.rpn_head.sampler}
+        stages |= {f"s{stage}.loss": sampler for stage, sampler in enumerate(self.net.roi_head.bbox_sampler)}
+        for salt, sampler in enumerate(stages.values()):
+            sampler.begin([seed + _APART * salt for seed in seeds])
         logits, deltas = self.net.rpn_head(features)
         # A strip of fewer pixels than the padding would hold no anchor, which mmdet takes for an error.
         frames = [{**s.metainfo, "img_shape": [max(edge, PAD_DIVISOR) for edge in s.img_shape]} for s in samples]
@@ -118,11 +160,12 @@ class Detector(nn.Module):
         found = self._proposals(logits, deltas, batch.sizes, self.net.train_cfg.rpn_proposal)
         proposals = [InstanceData(bboxes=boxes, scores=scores) for boxes, scores in found]
         losses = {**rpn_losses, **self.net.roi_head.loss(features, proposals, samples)}
-        return {
+        summed = {
             name: value.sum() if isinstance(value, Tensor) else torch.stack(list(value)).sum()
             for name, value in losses.items()
             if "loss" in name
         }
+        return summed if _world_size() == 1 else _shares(summed, stages, len(batch), device)
 
     def features(self, images: Tensor, sizes: Sequence[Size]) -> tuple[Tensor, ...]:
         """The feature pyramid of padded images: uint8 (B, 3, H, W) -> five of (B, C, H / stride, W / stride)."""
@@ -234,6 +277,38 @@ def block_sizes(count: int) -> list[int]:
     rest = count % ROI_BLOCK
     sizes += [1 << bit for bit in reversed(range(rest.bit_length())) if rest >> bit & 1]
     return sizes or [0]
+
+
+def _world_size() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _shares(
+    losses: dict[str, Tensor], stages: dict[str, ImageSampler], images: int, device: torch.device
+) -> dict[str, Tensor]:
+    """Means over this process's boxes -> shares of the mean over all processes' boxes.
+
+    Args:
+        losses: by name.
+        stages: the sampler behind the losses whose names begin so.
+        images: of this process.
+        device: to count on.
+    """
+    counts: dict[str, int] = {}  # what mmdet's heads divide by
+    for stage, sampler in stages.items():
+        first, again = sampler.drawn[:images], sampler.drawn[images:]
+        of_anchors = stage == "loss_rpn"
+        counts[stage] = sum(r.avg_factor if of_anchors else len(r.pos_inds) + len(r.neg_inds) for r in first)
+        if again:
+            counts[f"{stage}_mask"] = sum(len(r.pos_inds) for r in again)
+    mine = torch.tensor(list(counts.values()), dtype=torch.float64, device=device)
+    everyones = mine.clone()
+    dist.all_reduce(everyones)
+    share = dict(zip(counts, (mine * _world_size() / everyones.clamp(min=1)).float(), strict=True))
+    return {
+        name: value * share[max((key for key in share if name.startswith(key)), key=len)]
+        for name, value in losses.items()
+    }
 
 
 def _samples(sizes: Sequence[Size], images: Tensor) -> list[DetDataSample]:

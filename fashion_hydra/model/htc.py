@@ -7,15 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmdet.models import HybridTaskCascade
 from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from torch import nn
 
 from fashion_hydra.errors import UserError
+from fashion_hydra.model.description import check_backbone
 from fashion_hydra.model.detector import STRIDES, Detector
 from fashion_hydra.model.weights import load_backbone
 
+_MOST_PARAMETERS = 5 * 10**8  # 2 GB; the winner's has 1.4 * 10**8
+_LARGEST_MASK_ROI = 112
 _BOX_STDS = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))
 
 
@@ -66,13 +70,17 @@ def build_htc(
         gradient_checkpointing: recompute the backbone's activations in the backward pass to save memory.
 
     Raises:
-        UserError: a backbone that mmdet does not know, arguments that it refuses, or weights that do not fit.
+        UserError: a backbone that mmdet does not know, arguments that it refuses, a model larger than any, or weights
+            that do not fit.
     """
+    check_backbone(backbone)
     if len(stage_ious) != len(stage_weights) or not 1 <= len(stage_ious) <= len(_BOX_STDS):
         raise UserError(
             f"model.stage_ious={list(stage_ious)} model.stage_weights={list(stage_weights)}: "
             "one to three of each expected"
         )
+    if not 1 <= mask_roi_size <= _LARGEST_MASK_ROI:
+        raise UserError(f"model.mask_roi_size={mask_roi_size}: between 1 and {_LARGEST_MASK_ROI} expected")
     arguments = dict(backbone)
     channels, mean, std = (list(arguments.pop(key)) for key in ("channels", "mean", "std"))
     channel_order, weights = arguments.pop("channel_order"), arguments.pop("weights", None)
@@ -88,8 +96,9 @@ def build_htc(
         box_roi=_roi_extractor(neck_channels, 7, roi_sampling_ratio),
         mask_roi=_roi_extractor(neck_channels, mask_roi_size, roi_sampling_ratio),
     )
-    try:
-        net = HybridTaskCascade(
+
+    def make() -> HybridTaskCascade:
+        return HybridTaskCascade(
             backbone=ConfigDict(arguments),
             neck=ConfigDict(
                 type="FPN", in_channels=channels, out_channels=neck_channels, num_outs=len(STRIDES), norm_cfg=norm_cfg
@@ -101,7 +110,16 @@ def build_htc(
             ),
             test_cfg=ConfigDict(_test_cfg(test_proposals, proposal_iou_thr)),
         )
-    except (KeyError, TypeError) as error:
+
+    try:
+        with torch.device("meta"):  # an outline without memory
+            count = sum(parameter.numel() for parameter in make().parameters())
+        if count > _MOST_PARAMETERS:
+            raise UserError(f"a model of {count} parameters: refused, at most {_MOST_PARAMETERS} expected")
+        net = make()
+    except UserError:
+        raise
+    except Exception as error:  # mmdet raises whatever wrong arguments lead to
         raise UserError(f"model.backbone.type={backbone.get('type')}: mmdet refuses it: {error}") from error
     MMLogger.get_current_instance().setLevel("WARNING")  # it would list every parameter
     net.init_weights()
@@ -210,7 +228,7 @@ def _train_cfg(
 ) -> dict[str, Any]:
     def sampler(num: int, positive: float, add_truth: bool) -> dict[str, Any]:
         return {
-            "type": "RandomSampler",
+            "type": "ImageSampler",
             "num": num,
             "pos_fraction": positive,
             "neg_pos_ub": -1,

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from fashion_hydra.errors import UserError
 from fashion_hydra.files import whole
-from fashion_hydra.model.inputs import inputs_of
+from fashion_hydra.model.inputs import check_said, inputs_of
 from fashion_hydra.model.weight_files import WeightFile, read_file
 
 METADATA = "fashion_hydra"  # the key of what import-checkpoint writes beside the tensors
@@ -100,6 +100,15 @@ def import_weights(path: Path, *, backbone: bool = False) -> Imported:
         UserError: see `read_file`; or no layout that is known.
     """
     file = read_file(path)
+    try:
+        return _imported(path, file, backbone=backbone)
+    except UserError:
+        raise
+    except Exception as error:  # whatever tensors and notes of other shapes than any layout's lead to
+        raise UserError(f"{path}: not in any layout that is known ({error!r}). Give another file") from error
+
+
+def _imported(path: Path, file: WeightFile, *, backbone: bool) -> Imported:
     state, converted = _without_wrappers(file.tensors)
     layout = _recognise(state, file.rest) or (_BACKBONE if backbone else None)
     if layout is None:
@@ -115,7 +124,7 @@ def import_weights(path: Path, *, backbone: bool = False) -> Imported:
         if name not in dropped
     }
     classes = None if layout == _BACKBONE else _classes(tensors, file.rest, layout)
-    inputs = _kept(file.rest)["inputs"] if METADATA in file.rest else inputs_of(file.rest)
+    inputs = check_said(_kept(file.rest)["inputs"]) if METADATA in file.rest else inputs_of(file.rest)
     return Imported(_told(layout, file), tensors, classes, inputs, dropped, converted)
 
 
@@ -214,7 +223,10 @@ def _told(layout: str, file: WeightFile) -> str:
 
 def _kept(rest: Mapping[str, Any]) -> dict[str, Any]:
     """What `write_weights` wrote beside the tensors."""
-    return json.loads(rest[METADATA])
+    said = json.loads(rest[METADATA])
+    if not isinstance(said, dict) or not {"layout", "ids", "names", "inputs"} <= said.keys():
+        raise ValueError(f"its note {METADATA} is not as import-checkpoint writes it")
+    return said
 
 
 def write_weights(path: Path, imported: Imported, *, source: str, sha256: str) -> None:

@@ -5,7 +5,6 @@ stops at every other; what mmengine's checkpoints hold besides is replaced by `_
 """
 
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from fashion_hydra.archives import check_stored, is_archive
 from fashion_hydra.errors import UserError
 
 _STATE_KEYS = ("state_dict", "model")  # the first is everyone's, the second torchvision's training scripts'
@@ -69,7 +69,7 @@ def read_file(path: Path) -> WeightFile:
         head = stream.read(9)
     if head[8:] == b"{":  # a length of eight bytes, then JSON
         return _read_safetensors(path)
-    if head.startswith(_PICKLE) or zipfile.is_zipfile(path):
+    if head.startswith(_PICKLE) or is_archive(path):
         return _read_torch(path)
     raise UserError(
         f"{path}: neither a safetensors file nor a whole one of torch.save (begins with {head!r}). "
@@ -86,9 +86,10 @@ def _read_safetensors(path: Path) -> WeightFile:
 
 
 def _read_torch(path: Path) -> WeightFile:
+    check_stored(path)
     try:
         with torch.serialization.safe_globals(_HARMLESS):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive(path))
     except Exception as error:  # torch raises many things for a file that is none, and for one with code in it
         if named := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(
@@ -112,4 +113,18 @@ def _split(path: Path, state: Mapping[Any, Any], rest: Mapping[str, Any]) -> Wei
     tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"{path}: no tensors in it (found: {', '.join(map(str, list(state)[:6])) or 'nothing'})")
+    check_held(path, tensors)
     return WeightFile(tensors, rest)
+
+
+def check_held(path: Path, tensors: Mapping[Any, Tensor]) -> None:
+    """Refuse tensors that would become larger than what the file holds of them, such as one number a billion times.
+
+    Raises:
+        UserError: there is one.
+    """
+    for name, value in tensors.items():
+        if value.layout != torch.strided or value.is_quantized:
+            raise UserError(f"{path}: tensor {name} is {value.layout}, where plain ones are expected. Save it densely")
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise UserError(f"{path}: tensor {name} {tuple(value.shape)} is not wholly there. Save it contiguous")

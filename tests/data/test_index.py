@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from fashion_hydra.data import index
 from fashion_hydra.data.index import read_source
 from fashion_hydra.data.kaggle import KaggleFolder, read_records
 from fashion_hydra.data.records import RecordsBuilder, open_records
+from fashion_hydra.errors import UserError
 from fashion_hydra.rle import bitmap_to_runs
 
 
@@ -145,3 +147,53 @@ def test_the_manifest_names_what_was_read(kaggle_folder):
     records, _ = read_records(root)
     manifest = json.loads((records.source / "manifest.json").read_text())
     assert str(root / "train.csv") in manifest["files"]
+
+
+class Touch:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mknod, (str(self.path),)
+
+
+@pytest.mark.parametrize("name", ["runs", "image_ids"])
+def test_a_payload_in_the_records_is_not_run(wardrobe, tmp_path, name):
+    records, _ = read_records(wardrobe)
+    folder = tmp_path / "records"
+    shutil.copytree(records.source, folder)
+    assert len(open_records(folder)) == len(records)
+    np.save(folder / f"{name}.npy", np.array([Touch(tmp_path / "mark")], dtype=object))
+    with pytest.raises(UserError, match=r"records: damaged .*; remove the folder, and the data are read anew"):
+        open_records(folder)
+    assert not (tmp_path / "mark").exists()
+    np.load(folder / f"{name}.npy", allow_pickle=True)
+    assert (tmp_path / "mark").exists(), "the payload is a real one"
+
+
+@pytest.mark.parametrize("name", ["runs.npy", "first.npy", "class_ids.npy", "records.json"])
+def test_records_cut_short_are_told(wardrobe, tmp_path, name):
+    records, _ = read_records(wardrobe)
+    folder = tmp_path / "records"
+    shutil.copytree(records.source, folder)
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[:-7])
+    with pytest.raises(UserError, match="records: damaged"):
+        open_records(folder)
+
+
+def test_a_header_that_numpy_cannot_parse_is_told(wardrobe, tmp_path):
+    records, _ = read_records(wardrobe)
+    folder = tmp_path / "records"
+    shutil.copytree(records.source, folder)
+    content = (folder / "runs.npy").read_bytes()
+    (folder / "runs.npy").write_bytes(content.replace(b"}", b"(", 1))
+    with pytest.raises(UserError, match="records: damaged"):
+        open_records(folder)
+
+
+def test_a_name_that_is_no_unicode_is_a_fault(kaggle_folder):
+    root = kaggle_folder([row()], {"a.jpg": (10, 20)})
+    (root / "train" / os.fsdecode(b"\xff.jpg")).write_bytes(b"")
+    _, faults = read_records(root)
+    assert [(fault.kind, fault.image_id) for fault in faults] == [("image-without-rows", "\\udcff.jpg")]

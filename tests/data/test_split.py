@@ -90,3 +90,11 @@ def test_stratified_folds_deviate_less_than_random_ones():
         random = random_deviation(categories, fold_of == fold, seed=fold)
         assert found.mean < 0.7 * random.mean
         assert found.worst < random.worst
+
+
+@pytest.mark.parametrize("row", ["x" * 10**6 + ",0", "a.jpg," + "9" * 10**6])
+def test_a_long_value_makes_no_long_message(tmp_path, row):
+    (tmp_path / "split.csv").write_text(f"ImageId,fold\n{row}\n")
+    with pytest.raises(UserError, match="row 2: ") as caught:
+        read_split(tmp_path / "split.csv", ["a.jpg"], left_out=frozenset())
+    assert len(str(caught.value)) < 500

@@ -309,5 +309,5 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, content, told):
 
 def test_an_unknown_backbone_is_refused():
     options, _ = configured("htc_tiny")
-    with pytest.raises(UserError, match="mmdet refuses it"):
+    with pytest.raises(UserError, match=r"model\.backbone\.type=ResNeet: refused, mmdet has no backbone of that name"):
         tiny(backbone={**options["backbone"], "type": "ResNeet"})

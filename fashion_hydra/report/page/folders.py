@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from fashion_hydra.errors import UserError
+from fashion_hydra.tuned import checked_yaml
 
 KINDS = ("ladder", "tuning", "prediction", "training")
 
@@ -49,9 +50,10 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     """
     if not path.is_file():
         return {}
+    text = checked_yaml(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())[:120]})") from error
     return values if isinstance(values, dict) else {}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fashion_hydra.data.images import QUARTER_TURNS, examine, turn
+from fashion_hydra.data.images import QUARTER_TURNS, examine, has_file, open_picture, turn
 from fashion_hydra.data.kaggle import file_of
 from fashion_hydra.errors import UserError
 from fashion_hydra.structures import Size
@@ -47,7 +47,7 @@ class Photos:
         if image_id not in self._found:
             for folder in self.folders:
                 file = file_of(folder, image_id)
-                if (folder / file).is_file():
+                if has_file(folder, file):
                     self._found[image_id] = folder, file
                     break
         return self._found.get(image_id)
@@ -75,7 +75,7 @@ def _reduce(folder: Path, file: str, frame: Size | None) -> Thumbnail:
     turned = stored[::-1] if facts.orientation in QUARTER_TURNS else stored
     orientation = 1 if frame == stored != turned else facts.orientation
     try:
-        with Image.open(folder / file) as picture:
+        with open_picture(folder / file) as picture:
             picture.draft("RGB", (2 * LONGEST_EDGE, 2 * LONGEST_EDGE))  # a JPEG is decoded at a fraction of its size
             picture.thumbnail((LONGEST_EDGE, LONGEST_EDGE), Image.Resampling.LANCZOS, reducing_gap=3.0)
             pixels = np.ascontiguousarray(turn(np.array(picture.convert("RGB")), orientation))

@@ -1,0 +1,1 @@
+"""Faults injected into whole runs: scripts that anyone can run."""

@@ -1,0 +1,98 @@
+"""Run train.py, or another script, and do it harm at a chosen moment: `python -m tests.faults.inject ARGUMENTS`.
+
+FAULTS_HARM=MOMENT:N:SIGNAL:PROCESS in the environment says what: MOMENT is one of `MOMENTS`, N counts its occurrences
+from 1, SIGNAL such as SIGKILL is sent to the process with that LOCAL_RANK by itself. FAULTS_SCRIPT names the script,
+and FAULTS_STEPS a file in which the first process notes each step that is done.
+"""
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MOMENTS = {
+    "reading annotations": ("fashion_hydra.data.records", "RecordsBuilder.add", "before"),
+    "looking at images": ("fashion_hydra.data.images", "examine", "before"),
+    "writing records": ("fashion_hydra.data.records", "RecordsBuilder._write_runs", "after"),
+    "loading an image": ("fashion_hydra.data.dataset", "TrainDataset.__getitem__", "before"),
+    "forward pass": ("fashion_hydra.model.detector", "Detector.loss", "after"),
+    "backward pass": ("fashion_hydra.module", "SegmentationModule.on_before_optimizer_step", "before"),
+    "optimizer step": ("torch.optim", "AdamW.step", "after"),
+    "within a checkpoint": ("torch", "save", "within"),
+    "before a checkpoint takes its place": ("os", "replace", "before"),
+    "after a checkpoint took its place": ("os", "replace", "after"),
+    "validation step": ("fashion_hydra.module", "SegmentationModule.validation_step", "before"),
+    "scoring": ("fashion_hydra.callbacks.score", "ValidationScore.on_validation_epoch_end", "before"),
+    "drawing": ("fashion_hydra.callbacks.curves", "draw_curves", "before"),
+}
+
+
+def harm(moment: str, occurrence: int, number: signal.Signals) -> None:
+    """Put the harm in its place."""
+    module, path, when = MOMENTS[moment]
+    __import__(module)
+    *parents, name = path.split(".")
+    owner: Any = sys.modules[module]
+    for parent in parents:
+        owner = getattr(owner, parent)
+    whole: Callable[..., Any] = getattr(owner, name)
+    seen = 0
+
+    def strike() -> None:
+        if steps := os.environ.get("FAULTS_STEPS"):
+            Path(steps).with_name("harmed").touch()
+        os.kill(os.getpid(), number)
+
+    def harmed(*args: Any, **options: Any) -> Any:
+        nonlocal seen
+        if module == "os" and not str(args[1]).endswith(".ckpt"):
+            return whole(*args, **options)
+        seen += 1
+        if seen != occurrence:
+            return whole(*args, **options)
+        if when == "after":
+            result = whole(*args, **options)
+            strike()
+            return result
+        if when == "within":
+            buffer = io.BytesIO()
+            whole(args[0], buffer)
+            args[1].write(buffer.getvalue()[: buffer.tell() // 2])
+            args[1].flush()
+        strike()
+        return whole(*args, **options)
+
+    setattr(owner, name, harmed)
+
+
+def note_steps(path: Path) -> None:
+    """Write each step that is done into a file."""
+    from fashion_hydra.callbacks import LearningCurves
+
+    plain = LearningCurves.on_train_batch_end
+
+    def noted(self: LearningCurves, trainer: Any, *args: Any) -> None:
+        with path.open("a") as stream:
+            stream.write(f"{trainer.global_step}\n")
+        plain(self, trainer, *args)
+
+    LearningCurves.on_train_batch_end = noted  # type: ignore[assignment, method-assign]
+
+
+def main() -> None:
+    if what := os.environ.get("FAULTS_HARM"):
+        moment, occurrence, number, process = what.split(":")
+        if os.environ.get("LOCAL_RANK", "0") == process:
+            harm(moment, int(occurrence), signal.Signals[number])
+    if (steps := os.environ.get("FAULTS_STEPS")) and os.environ.get("LOCAL_RANK", "0") == "0":
+        note_steps(Path(steps))
+    sys.argv[0] = __file__  # which Lightning starts further processes from
+    script = Path(__file__).parents[2] / os.environ.get("FAULTS_SCRIPT", "train.py")
+    exec(compile(script.read_text(), script, "exec"), {"__name__": "__main__", "__file__": str(script)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""Stop training at random moments, give the same command again, and compare with a run that nothing stopped.
+
+    python -m tests.faults.training                 ten kills, a stop by SIGTERM, a full disk, damaged checkpoints
+    python -m tests.faults.training --kills 30      more kills
+    python -m tests.faults.training --seed 2        other moments
+
+Everything that a checkpoint holds has to be equal to the last bit in the end: weights and their moving average,
+optimizer, schedule, the best checkpoints and the history of losses and scores. Takes six minutes on two cores.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.faults.inject import MOMENTS
+
+ROOT = Path(__file__).parents[2]
+IMAGES, EPOCHS = 32, 3
+STEPS = 3 * 7  # of the whole run: 26 images train, 4 a step
+SMALL = [
+    "experiment=demo",
+    "trainer=default",
+    "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=1",
+    "data.folds=5",
+    "data.batch_size=4",
+    "augment.short_edge=[64,96]",
+    "tta.scales=[[80,128]]",
+    "callbacks=ema",
+    "callbacks.progress.refresh_rate=0",
+    "schedule.warmup_steps=2",
+    f"schedule.epochs={EPOCHS}",
+    "ckpt_path=last",
+]
+# How often each moment comes in a whole run: kills are drawn from them.
+OCCURRENCES = {
+    "reading annotations": 100,
+    "looking at images": IMAGES,
+    "writing records": 1,
+    "loading an image": 0,  # in a worker, see below
+    "forward pass": 10,
+    "backward pass": 10,
+    "optimizer step": 10,
+    "within a checkpoint": 5,
+    "before a checkpoint takes its place": 5,
+    "after a checkpoint took its place": 5,
+    "validation step": 6,
+    "scoring": 1,
+    "drawing": 1,
+}
+
+
+@dataclass
+class Line:
+    """A row of the table.
+
+    Args:
+        fault: what was done.
+        times: how often.
+        survived: how often the next command went on.
+        lost: steps that had to be done again, each time.
+    """
+
+    fault: str
+    times: int = 0
+    survived: int = 0
+    lost: list[int] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lost = f"{max(self.lost)} steps at most" if self.lost else "-"
+        return f"{self.fault:<40}{self.times:>6}{self.survived:>10}   {lost}"
+
+
+@dataclass
+class Place:
+    """A folder in which a run lives.
+
+    Args:
+        folder: of runs, cache and notes.
+        data: to train on.
+        options: of every command.
+    """
+
+    folder: Path
+    data: Path
+    options: Sequence[str] = ("+callbacks.curves.every=1", "callbacks.last.minutes=0.02", "data.num_workers=2")
+
+    def command(self, harm: str = "", *more: str) -> subprocess.CompletedProcess[str]:
+        """The command, harmed or not (MOMENT:N:SIGNAL, and :PROCESS); always the same arguments."""
+        environment = {
+            **os.environ,
+            "FAULTS_HARM": harm if harm.count(":") != 2 else f"{harm}:0",
+            "FASHION_HYDRA_CACHE": str(self.folder / "cache"),
+            "FAULTS_STEPS": str(self.folder / "steps"),
+        }
+        arguments = [*SMALL, f"data.root={self.data}", f"paths.runs={self.folder / 'runs'}", *self.options, *more]
+        return subprocess.run(
+            [sys.executable, "-m", "tests.faults.inject", *arguments],
+            env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
+        )  # fmt: skip
+
+    def last(self) -> Path | None:
+        """The newest last.ckpt."""
+        found = sorted(self.folder.glob("runs/demo/*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+        return found[-1] if found else None
+
+    def done(self) -> int:
+        """The step that was done last."""
+        steps = self.folder / "steps"
+        return int(steps.read_text().split()[-1]) if steps.is_file() else 0
+
+    def saved(self) -> int:
+        """The step that the next command goes on from."""
+        path = self.last()
+        return int(torch.load(path, weights_only=True)["global_step"]) if path else 0
+
+
+def state(path: Path) -> dict[str, Any]:
+    """What has to be equal in the end; paths and times apart."""
+    content = torch.load(path, weights_only=True)
+    callbacks = {name.partition("{")[0]: value for name, value in content["callbacks"].items()}
+    best = {Path(name).name: float(score) for name, score in callbacks["ModelCheckpoint"]["best_k_models"].items()}
+    kept = {path.name for path in path.parent.glob("epoch*.ckpt")}
+    names = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers", "epoch")
+    return {**{name: content[name] for name in names if name in content}, "best": best, "kept": kept,
+            "history": callbacks["LearningCurves"]["history"], "step": content["global_step"]}  # fmt: skip
+
+
+def differences(one: Any, other: Any, at: str = "") -> list[str]:
+    """Where two states differ, to the last bit."""
+    if isinstance(one, torch.Tensor):
+        return [] if torch.equal(one, other) else [at]
+    if isinstance(one, dict):
+        if one.keys() != other.keys():
+            return [f"{at} (names)"]
+        return [d for key in one for d in differences(one[key], other[key], f"{at}/{key}")]
+    if isinstance(one, list | tuple):
+        if len(one) != len(other):
+            return [f"{at} (length)"]
+        return [d for i, pair in enumerate(zip(one, other, strict=True)) for d in differences(*pair, f"{at}/{i}")]
+    return [] if one == other else [f"{at}: {one!r} and {other!r}"]
+
+
+def finish(place: Place, whole: dict[str, Any]) -> None:
+    """Give the command until it is through, and compare.
+
+    Raises:
+        AssertionError: it fails, or ends elsewhere.
+    """
+    done = place.command()
+    assert done.returncode == 0, done.stderr[-2000:]
+    last = place.last()
+    assert last is not None
+    assert (found := differences(whole, state(last))) == [], found[:5]
+
+
+def kills(place: Place, whole: dict[str, Any], count: int, rng: random.Random) -> list[Line]:
+    """Kill at so many random moments, one after the other; a run that got through begins anew."""
+    lines = {moment: Line(f"SIGKILL, {moment}") for moment in OCCURRENCES}
+    moments = [moment for moment, often in OCCURRENCES.items() if often]
+    drawn = [*rng.sample(moments, min(count, len(moments))), *rng.choices(moments, k=max(0, count - len(moments)))]
+    for moment in drawn:
+        if moment in ("reading annotations", "looking at images", "writing records"):
+            shutil.rmtree(place.folder / "cache", ignore_errors=True)
+        occurrence = rng.randint(1, OCCURRENCES[moment])
+        done = place.command(f"{moment}:{occurrence}:SIGKILL")
+        if done.returncode == 0:  # through before its time came
+            last = place.last()
+            assert last is not None
+            assert (found := differences(whole, state(last))) == [], found[:5]
+            shutil.rmtree(place.folder / "runs")
+            (place.folder / "steps").unlink()
+            done = place.command(f"{moment}:{occurrence}:SIGKILL")
+        assert done.returncode == -9, (moment, occurrence, done.returncode, done.stderr[-2000:])
+        lost = place.done() - place.saved()
+        print(f"  killed: {moment} ({occurrence}.); step {place.done()}, goes on from {place.saved()}", flush=True)
+        line = lines[moment]
+        line.times += 1
+        line.survived += 1
+        line.lost.append(lost)
+    finish(place, whole)
+    return [line for line in lines.values() if line.times]
+
+
+def stops(place: Place, whole: dict[str, Any], rng: random.Random) -> list[Line]:
+    """Ask the run to stop, in a step and in a validation; nothing is lost, and the exit code says which signal."""
+    lines = []
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        line = Line(f"{number.name}, which asks to stop")
+        for moment in ("forward pass", "validation step"):
+            done = place.command(f"{moment}:{rng.randint(1, 4)}:{number.name}")
+            assert done.returncode == 128 + number, (done.returncode, done.stderr[-2000:])
+            assert "go on          python train.py" in done.stdout + done.stderr
+            line.times += 1
+            line.survived += 1
+            line.lost.append(place.done() - place.saved())
+            print(f"  stopped: {number.name} in a {moment}; step {place.done()}", flush=True)
+        lines.append(line)
+    finish(place, whole)
+    return lines
+
+
+def damages(place: Place, whole: dict[str, Any]) -> list[Line]:
+    """Cut last.ckpt short, and change a byte in it: the newest whole checkpoint takes its place, aloud."""
+    lines = []
+    done = place.command("forward pass:10:SIGKILL")
+    assert done.returncode == -9, done.stderr[-2000:]
+    for fault in ("last.ckpt cut short", "last.ckpt with a wrong byte", "last.ckpt removed"):
+        path = place.last()
+        assert path is not None
+        content, before = path.read_bytes(), place.saved()
+        if fault.endswith("short"):
+            path.write_bytes(content[: len(content) // 3])
+        elif fault.endswith("byte"):
+            at = len(content) // 2
+            path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        else:
+            path.unlink()
+        done = place.command("forward pass:4:SIGKILL")
+        assert done.returncode == -9, done.stderr[-2000:]
+        told = done.stdout + done.stderr
+        assert "goes on from" in told or fault.endswith("removed"), told
+        print(f"  {fault}: {' '.join(line for line in told.splitlines() if 'goes on from' in line)}", flush=True)
+        lines.append(Line(fault, 1, 1, [before - 7]))
+    finish(place, whole)
+    return lines
+
+
+def full_disk(place: Place, whole: dict[str, Any]) -> list[Line]:
+    """Let checkpoints go to a file system that has room for two of them."""
+    disk = place.folder / "runs"
+    disk.mkdir(parents=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        print("  full disk: left out, mounting a tmpfs takes root", flush=True)
+        return []
+    line = Line("disk full while a checkpoint is written")
+    try:
+        done = place.command()
+        assert done.returncode == 2, (done.returncode, done.stderr[-2000:])
+        told = done.stderr.strip().splitlines()[-1]
+        assert "not written" in told, told
+        assert "Traceback" not in done.stderr
+        print(f"  full disk: {told}", flush=True)
+        subprocess.run(["mount", "-o", "remount,size=1g", disk], check=True)
+        line = Line(line.fault, 1, 1, [place.done() - place.saved()])
+        finish(place, whole)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    return [line]
+
+
+def main() -> None:
+    """Inject, compare, tell."""
+    assert MOMENTS.keys() == OCCURRENCES.keys()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        from fashion_hydra.data.wardrobe import write_wardrobe
+
+        data = Path(folder, "data")
+        write_wardrobe(data, train=IMAGES, test=2, size=128, seed=5)
+        quiet = Place(Path(folder, "quiet"), data)
+        done = quiet.command()
+        assert done.returncode == 0, done.stderr[-2000:]
+        last = quiet.last()
+        assert last is not None
+        whole = state(last)
+        print(f"nothing stopped it: {quiet.done()} steps, {len(whole['best'])} best checkpoints", flush=True)
+        rng = random.Random(args.seed)
+        lines = kills(Place(Path(folder, "killed"), data), whole, args.kills, rng)
+        lines += stops(Place(Path(folder, "stopped"), data), whole, rng)
+        lines += damages(Place(Path(folder, "damaged"), data), whole)
+        lines += full_disk(Place(Path(folder, "full"), data), whole)
+    print(f"\n{'fault':<40}{'times':>6}{'survived':>10}   lost work")
+    for line in lines:
+        print(line)
+    print(f"\nall ended with the uninterrupted run's state, to the last bit; {time.monotonic() - begin:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

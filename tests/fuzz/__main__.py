@@ -1,0 +1,166 @@
+"""Fuzz what reads files.
+
+    python -m tests.fuzz all                                          every target by hypothesis, a minute each
+    python -m tests.fuzz "COCO JSON" weights --engine atheris --seconds 300 --seed 7
+    python -m tests.fuzz --list
+    python -m tests.fuzz weights --input FILE                         one input again, with its traceback
+
+An input that makes a reader do anything but return or raise UserError is kept below --out, beside its traceback. The
+engine `hypothesis` makes files of the right form with wrong values; `atheris` (coverage-guided, Google's libFuzzer for
+Python) changes bytes to reach new code: `pip install atheris`, or --path FOLDER where it is installed apart.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SILENT = 90
+"""Seconds without a word after which a process hangs."""
+
+
+@dataclass
+class Result:
+    """What fuzzing one target with one engine gave."""
+
+    target: str
+    engine: str
+    inputs: int = 0
+    seconds: float = 0.0
+    findings: dict[str, str] = field(default_factory=dict)
+
+    def line(self) -> str:
+        return f"{self.target:26} {self.engine:10} {self.inputs:9,d} {self.seconds:8.0f} {len(self.findings):9d}"
+
+
+def fuzz(target: str, engine: str, *, seconds: float, seed: int, out: Path, path: str | None) -> Result:
+    """Run a target until its time is over; a process that dies or hangs is a finding, and another goes on."""
+    result, begin, crashes = Result(target, engine), time.monotonic(), 0
+    while (left := seconds - (time.monotonic() - begin)) > 0.5 or not result.inputs:
+        words = [target, engine, str(max(left, 1.0)), str(seed + 1000 * crashes), str(out)]
+        paths = [str(ROOT), *([path] if path else []), os.environ.get("PYTHONPATH", "")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        environment |= {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+        with (
+            tempfile.TemporaryDirectory(prefix="fuzz-") as scratch,
+            tempfile.TemporaryFile() as errors,
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.fuzz.worker", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=errors,
+                env={**environment, "TMPDIR": scratch},
+            ) as process,
+        ):  # fmt: skip
+            told, hangs = _listen(process)
+            process.kill()
+            process.wait()
+            errors.seek(0)
+            said = errors.read().decode(errors="replace")[-2000:]
+            code = process.returncode
+        result.inputs += told.get("inputs", 0)
+        result.findings |= told.get("findings", {})
+        if not hangs and told.get("over"):
+            break
+        crashes += 1
+        kind = "hangs" if hangs else f"died with exit code {code}"
+        if (out / "current").is_file():
+            stem = f"{target.replace(' ', '_')}-{engine}-{kind.split(maxsplit=1)[0]}-{crashes}"
+            shutil.copy(out / "current", out / f"{stem}.input")
+            (out / f"{stem}.txt").write_text(said)
+        result.findings[f"{kind} ({crashes})"] = " ".join(said.split())[-200:]
+        if crashes >= 5 or not told:
+            break
+    result.seconds = time.monotonic() - begin
+    return result
+
+
+def _listen(process: subprocess.Popen[bytes]) -> tuple[dict, bool]:
+    """The last that a process said, and whether it fell silent; `over` is in it where the process ended well."""
+    told: dict = {}
+    assert process.stdout is not None
+    stream = process.stdout
+    while select.select([stream], [], [], SILENT)[0]:
+        if not (line := stream.readline()):
+            process.wait()
+            return {**told, "over": process.returncode == 0}, False
+        told = json.loads(line)
+    return told, True
+
+
+def again(target: str, file: Path) -> None:
+    """One input, with its traceback."""
+    import tests.fuzz.models  # noqa: F401 - the targets in it
+    from tests.fuzz.targets import attempt
+
+    with tempfile.TemporaryDirectory() as folder:
+        attempt(target, file.read_bytes(), Path(folder))
+    print(f"{file}: nothing is wrong")
+
+
+def names() -> list[str]:
+    import tests.fuzz.models  # noqa: F401 - the targets in it
+    from tests.fuzz.targets import TARGETS
+
+    return list(TARGETS)
+
+
+def main() -> int:
+    """Print a line a target as it ends, then the table; 1 if anything was found."""
+    parser = argparse.ArgumentParser(
+        "python -m tests.fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="all, or names")
+    parser.add_argument("--list", action="store_true", help="the names")
+    parser.add_argument("--engine", choices=("hypothesis", "atheris", "both"), default="hypothesis")
+    parser.add_argument("--seconds", type=float, default=60, help="a target and engine (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("fuzz-findings"), help="default: %(default)s")
+    parser.add_argument("--path", metavar="FOLDER", help="where atheris is installed")
+    parser.add_argument("--input", type=Path, metavar="FILE", help="try one input of a target again")
+    args = parser.parse_args()
+    known = names()
+    if args.list:
+        print("\n".join(known))
+        return 0
+    chosen = known if args.targets == ["all"] else args.targets
+    if not chosen or (unknown := [name for name in chosen if name not in known]):
+        print(f"no target {unknown[0] if chosen else 'named'}; there are: all, {', '.join(known)}", file=sys.stderr)
+        return 2
+    if args.input is not None:
+        again(chosen[0], args.input)
+        return 0
+    engines = ["hypothesis", "atheris"] if args.engine == "both" else [args.engine]
+    if "atheris" in engines and not args.path and importlib.util.find_spec("atheris") is None:
+        print(
+            "atheris is not installed: pip install atheris, or pip install --target FOLDER atheris and --path FOLDER",
+            file=sys.stderr,
+        )
+        return 2
+    args.out.mkdir(parents=True, exist_ok=True)
+    head = f"{'target':26} {'engine':10} {'inputs':>9} {'seconds':>8} {'findings':>9}"
+    print(head, flush=True)
+    results = []
+    for engine in engines:
+        for target in chosen:
+            result = fuzz(target, engine, seconds=args.seconds, seed=args.seed, out=args.out.resolve(), path=args.path)
+            results.append(result)
+            print(result.line(), flush=True)
+            for kind, said in result.findings.items():
+                print(f"    {kind}: {said}", flush=True)
+    print(f"\n{head}\n" + "\n".join(result.line() for result in results))
+    found = sum(len(result.findings) for result in results)
+    print(
+        f"{sum(r.inputs for r in results):,d} inputs, {sum(r.seconds for r in results):.0f} seconds, {found} findings"
+    )
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""In a process of its own: one target, one engine, so many seconds. The parent sees it die, and what it died of."""
+
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import zlib
+from pathlib import Path
+from types import FrameType
+
+ADDRESSES = 8 << 30
+SECONDS_AN_INPUT = 20
+_TO_PARENT = 9  # file descriptor
+CURRENT = "current"
+"""In the folder of findings: the input at work."""
+
+
+class TooSlow(Exception):
+    """An input took too long."""
+
+
+class Work:
+    """Inputs one after the other.
+
+    Args:
+        name: of the target.
+        out: folder for inputs that fail.
+        seconds: to go on for.
+    """
+
+    def __init__(self, name: str, out: Path, seconds: float) -> None:
+        self.name, self.out, self.begin, self.until = name, out, time.monotonic(), time.monotonic() + seconds
+        self.inputs, self.findings, self.told = 0, dict[str, str](), 0.0
+        self.current = os.open(out / CURRENT, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        self.folder = Path(tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+        signal.signal(signal.SIGALRM, self._too_slow)
+
+    def start(self) -> None:
+        """Count from now on, once everything is imported."""
+        resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
+        self.until += time.monotonic() - self.begin
+        self.begin = time.monotonic()
+
+    def _too_slow(self, signum: int, frame: FrameType | None) -> None:
+        raise TooSlow(f"more than {SECONDS_AN_INPUT} seconds")
+
+    def take(self, data: bytes) -> None:
+        """Try one input."""
+        from tests.fuzz.targets import attempt
+
+        os.ftruncate(self.current, 0)
+        os.pwrite(self.current, data, 0)
+        self.inputs += 1
+        signal.alarm(SECONDS_AN_INPUT)
+        try:
+            attempt(self.name, data, self.folder)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            self._note(error, data)
+        finally:
+            signal.alarm(0)
+        if time.monotonic() > self.told + 1:
+            self.tell()
+
+    def _note(self, error: BaseException, data: bytes) -> None:
+        """Keep the first input of each kind of failure."""
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = [f for f in frames if "/fashion_hydra/" in f.filename or "/tests/fuzz/" in f.filename]
+        place = (ours or frames)[-1]
+        kind = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
+        if kind not in self.findings:
+            self.findings[kind] = " ".join(str(error).split())[:200]
+            stem = f"{self.name.replace(' ', '_')}-{len(self.findings)}-{zlib.crc32(kind.encode()):08x}"
+            (self.out / f"{stem}.input").write_bytes(data)
+            (self.out / f"{stem}.txt").write_text("".join(traceback.format_exception(error)), errors="replace")
+
+    def tell(self) -> None:
+        """What was done so far, to the parent."""
+        self.told = time.monotonic()
+        said = {"inputs": self.inputs, "seconds": self.told - self.begin, "findings": self.findings}
+        os.write(_TO_PARENT, json.dumps(said).encode() + b"\n")
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self.until
+
+
+def by_hypothesis(work: Work, seed: int) -> None:
+    """Inputs of the right form, from the target's strategy."""
+    from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis import seed as seeded
+
+    import tests.fuzz.models  # noqa: F401 - the targets in it
+    from tests.fuzz.generators import STRATEGIES
+    from tests.fuzz.targets import TARGETS
+
+    work.start()
+    for data in TARGETS[work.name].seeds():
+        work.take(data)
+    strategy = STRATEGIES[work.name]()
+    while not work.is_over:
+        seed += 1
+
+        @seeded(seed)
+        @settings(
+            max_examples=300,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(strategy)
+        def run(data: bytes) -> None:
+            if not work.is_over:
+                work.take(data)
+
+        run()
+    work.tell()
+
+
+def by_atheris(work: Work, seed: int) -> None:
+    """Inputs that reach new code, from libFuzzer; never returns."""
+    import atheris
+
+    with atheris.instrument_imports(
+        include=["fashion_hydra", "tests.fuzz.targets", "tests.fuzz.models", "PIL", "zipfile"]
+    ):
+        import tests.fuzz.models
+        import tests.fuzz.targets
+    work.start()
+    corpus = Path(tempfile.mkdtemp(prefix="corpus-"))
+    chosen = tests.fuzz.targets.TARGETS[work.name]
+    for number, content in enumerate(chosen.seeds()):
+        (corpus / str(number)).write_bytes(content)
+        (corpus / f"raw{number}").write_bytes(b"\1" + content)
+    rng = random.Random(seed)
+    for number in range(40):  # edits of good files, see tests.fuzz.patches
+        (corpus / f"edits{number}").write_bytes(rng.randbytes(4 + 6 * rng.randrange(1, 4)))
+
+    def one(data: bytes) -> None:
+        work.take(data)
+        if work.is_over:
+            work.tell()
+            os._exit(0)
+
+    options = [
+        f"-seed={seed + 1}",
+        "-max_len=20000",
+        "-rss_limit_mb=0",
+        "-timeout=120",
+        "-print_final_stats=0",
+        "-verbosity=0",
+    ]
+    atheris.Setup(
+        [sys.argv[0], *options, f"-artifact_prefix={work.out}/crash-{work.name.replace(' ', '_')}-", str(corpus)], one
+    )
+    atheris.Fuzz()
+
+
+def main() -> None:
+    name, engine, seconds, seed, out = sys.argv[1:]
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    import tests.fuzz.models  # noqa: F401 - the targets in it
+
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
+    work = Work(name, Path(out), float(seconds))
+    {"hypothesis": by_hypothesis, "atheris": by_atheris}[engine](work, int(seed))
+
+
+if __name__ == "__main__":
+    # Lines to the parent alone go there, nothing that a library prints.
+    os.dup2(1, _TO_PARENT)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    main()
