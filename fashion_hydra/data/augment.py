@@ -69,6 +69,18 @@ class Photometric:
         return self._compose(image=image)["image"]
 
 
+class _CoarseDropout(A.CoarseDropout):
+    """Holes no larger than the image, where albumentations fails on one that is smaller than its smallest hole."""
+
+    def calculate_hole_dimensions(self, image_shape: Any, height_range: Any, width_range: Any, size: int) -> Any:
+        if height_range[1] >= 1:  # pixels; shares of the image otherwise
+            height_range, width_range = (
+                tuple(min(bound, edge) for bound in bounds)
+                for bounds, edge in zip((height_range, width_range), image_shape, strict=False)
+            )
+        return super().calculate_hole_dimensions(image_shape, height_range, width_range, size)
+
+
 def _transform(spec: Mapping[str, Any]) -> A.BasicTransform:
     arguments = dict(spec)
     name = arguments.pop("name", None)
@@ -79,7 +91,7 @@ def _transform(spec: Mapping[str, Any]) -> A.BasicTransform:
             "resize and flip are options of augment itself"
         )
     try:
-        return kind(**arguments)
+        return (_CoarseDropout if kind is A.CoarseDropout else kind)(**arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"augment.photometric: {name}: {error}") from error
 

@@ -12,15 +12,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image, ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 from tqdm import tqdm
 
 from fashion_hydra.errors import UserError
 from fashion_hydra.limits import LONGEST_EDGE, MOST_PIXELS, is_frame, is_name
 
+_TIFF_SUFFIXES = (".tif", ".tiff")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".ppm")
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "JPEG2000", "PPM")  # of Pillow; others run programs
 _EXIF_ORIENTATION = 0x0112
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+_UNTURNED = {6: 8, 8: 6}  # the turn that undoes another; the others undo themselves
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "I;16", "I;16L", "I;16B")
+"""What Pillow can make 8-bit RGB of; the rest has values of a range that the file does not tell."""
+_TIFF_SIZE = (257, 256)  # tags of height and width
 _TAIL = 1 << 16  # bytes at a file's end in which its end mark is looked for
 _END_MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}  # JPEG, PNG
 _THREADS = min(16, 4 * (os.cpu_count() or 1))
@@ -64,6 +70,9 @@ def examine(folder: Path, file: str, *, decode: bool) -> ImageFacts:
     try:
         with open_picture(path) as picture:
             width, height = picture.size
+            if isinstance(picture, TiffImageFile):  # whose size Pillow tells as turned
+                height, width = (int(picture.tag_v2[tag]) for tag in _TIFF_SIZE)
+                _check_mode(picture)
             orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
     except Image.DecompressionBombError as error:
         return ImageFacts(fault="too-large-image", value=_told(error), decoded=True)
@@ -96,9 +105,12 @@ def has_file(folder: Path, file: str) -> bool:
 @contextmanager
 def open_picture(path: Path) -> Iterator[Image.Image]:
     """A picture of a known format, its header read; one that is too large raises `Image.DecompressionBombError`."""
-    with warnings.catch_warnings():
+    with (
+        warnings.catch_warnings(),
+        path.open("rb") as stream,
+    ):  # given a path, Pillow maps turned TIFFs in a wrong shape
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path, formats=_FORMATS) as picture:
+        with Image.open(stream, formats=_FORMATS) as picture:
             yield picture
 
 
@@ -215,7 +227,7 @@ def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def read_pixels(path: Path, *, size: tuple[int, int], orientation: int) -> np.ndarray:
-    """Decode any format that OpenCV or Pillow reads: uint8 (H, W, 3), RGB.
+    """Decode any format that OpenCV or Pillow reads: uint8 (H, W, 3), RGB; 16 bits become 8, transparency is left out.
 
     Args:
         path: the file.
@@ -225,13 +237,14 @@ def read_pixels(path: Path, *, size: tuple[int, int], orientation: int) -> np.nd
     Raises:
         UserError: the file cannot be decoded, or not to that size.
     """
-    stored = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    # Of TIFFs OpenCV turns some and multiplies others with their transparency, whatever the flags say.
+    stored = None if path.suffix.lower() in _TIFF_SUFFIXES else cv2.imread(str(path), flags)
     if stored is not None:
         pixels = cv2.cvtColor(stored, cv2.COLOR_BGR2RGB)
     else:
         try:
-            with open_picture(path) as picture:
-                pixels = np.array(picture.convert("RGB"))
+            pixels = _read_with_pillow(path)
         except Exception as error:
             raise UserError(f"{path}: cannot be decoded ({_told(error)}); mend or remove the file") from error
     pixels = np.ascontiguousarray(turn(pixels, orientation))
@@ -241,3 +254,23 @@ def read_pixels(path: Path, *, size: tuple[int, int], orientation: int) -> np.nd
             "mend or remove the file"
         )
     return pixels
+
+
+def _read_with_pillow(path: Path) -> np.ndarray:
+    """The pixels as stored, uint8 (H, W, 3), RGB; raises whatever Pillow does."""
+    with open_picture(path) as picture:
+        _check_mode(picture)
+        told = picture.getexif().get(_EXIF_ORIENTATION, 1)
+        picture.load()
+        turned = told if picture.getexif().get(_EXIF_ORIENTATION, 1) != told else 1  # Pillow turns TIFFs itself
+        if picture.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
+            grey = ((np.asarray(picture).astype(np.uint32) + 128) // 257).astype(np.uint8)
+            pixels = np.repeat(grey[..., None], 3, axis=2)
+        else:
+            pixels = np.array(picture.convert("RGB"))
+    return turn(pixels, _UNTURNED.get(turned, turned))
+
+
+def _check_mode(picture: Image.Image) -> None:
+    if picture.mode not in _MODES:
+        raise ValueError(f"pixels of kind {picture.mode}; save it with 8 or 16 bits, grey or RGB")

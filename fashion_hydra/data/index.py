@@ -18,7 +18,7 @@ from fashion_hydra.data.records import Fault, Records, RecordsBuilder, open_reco
 from fashion_hydra.errors import UserError
 from fashion_hydra.files import locked
 
-_VERSION = 1  # of what lies in the cache; another one is read anew
+_VERSION = 2  # of what lies in the cache; another one is read anew
 
 
 class Source(Protocol):
@@ -132,7 +132,7 @@ def _build(
     source.scan(builder, faults)
     files = [source.file_of(image_id) for image_id in builder.image_ids]
     memory_name = hashlib.sha256(str(source.folder.absolute()).encode()).hexdigest()[:20]
-    memory = ImageMemory(target.parent / f"images-{memory_name}.csv", source.folder)
+    memory = ImageMemory(target.parent / f"images{_VERSION}-{memory_name}.csv", source.folder)
     facts = list(memory.examine_all(files, decode=decode))
     keep, orientation = _judge(source, builder, facts, faults)
     used = set(files)

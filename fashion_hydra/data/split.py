@@ -35,6 +35,8 @@ def stratified_folds(category_table: np.ndarray, *, folds: int, seed: int) -> np
     images = len(category_table)
     if not 2 <= folds <= images:
         raise UserError(f"data.folds={folds}: between 2 and the number of images ({images}) expected")
+    if category_table.shape[1] == 1:  # a single column would not be taken for a table of categories
+        category_table = np.hstack([category_table, 1 - category_table])
     fold_of = np.empty(images, dtype=np.int64)
     if not 0 <= seed < 2**32:
         raise UserError(f"data.split_seed={seed}: between 0 and {2**32 - 1} expected")

@@ -22,7 +22,7 @@ from fashion_hydra.errors import UserError
 from fashion_hydra.model.mask_targets import GroundTruthMasks
 from fashion_hydra.model.roi import pyramid_roi_align
 from fashion_hydra.postprocess import top_survivors
-from fashion_hydra.structures import Batch, Size
+from fashion_hydra.structures import PAD_DIVISOR, Batch, Size
 
 STRIDES = (4, 8, 16, 32, 64)
 _APART = 16
@@ -154,7 +154,9 @@ class Detector(nn.Module):
         for salt, sampler in enumerate(stages.values()):
             sampler.begin([seed + _APART * salt for seed in seeds])
         logits, deltas = self.net.rpn_head(features)
-        rpn_losses = self.net.rpn_head.loss_by_feat(logits, deltas, rpn_truth, [s.metainfo for s in samples])
+        # A strip of fewer pixels than the padding would hold no anchor, which mmdet takes for an error.
+        frames = [{**s.metainfo, "img_shape": [max(edge, PAD_DIVISOR) for edge in s.img_shape]} for s in samples]
+        rpn_losses = self.net.rpn_head.loss_by_feat(logits, deltas, rpn_truth, frames)
         found = self._proposals(logits, deltas, batch.sizes, self.net.train_cfg.rpn_proposal)
         proposals = [InstanceData(bboxes=boxes, scores=scores) for boxes, scores in found]
         losses = {**rpn_losses, **self.net.roi_head.loss(features, proposals, samples)}

@@ -98,3 +98,10 @@ def test_a_long_value_makes_no_long_message(tmp_path, row):
     with pytest.raises(UserError, match="row 2: ") as caught:
         read_split(tmp_path / "split.csv", ["a.jpg"], left_out=frozenset())
     assert len(str(caught.value)) < 500
+
+
+def test_a_single_category_is_shared_out():
+    table = (np.arange(40) % 4 == 0).astype(np.int64)[:, None]
+    fold_of = stratified_folds(table, folds=5, seed=1)
+    assert [int(table[fold_of == fold].sum()) for fold in range(5)] == [2] * 5
+    assert np.bincount(fold_of).tolist() == [8] * 5
