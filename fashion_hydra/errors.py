@@ -3,8 +3,17 @@
 import signal
 
 
+_LONGEST = 1500
+_END = 300  # characters that are kept of a longer message's end, where it says what to do
+
+
 class UserError(ValueError):
     """What is wrong, the value, and what to do, in one line; the entry points print it and exit with 2."""
+
+    def __str__(self) -> str:
+        """The message; of a very long one, as a value in it makes it, beginning and end."""
+        text = super().__str__()
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST - _END]} … {text[-_END:]}"
 
 
 class Stopped(Exception):

@@ -20,6 +20,7 @@ import torch
 from submitit.core.utils import UncompletedJobError
 
 from fashion_hydra.cli import main as cli
+from fashion_hydra.errors import UserError
 from fashion_hydra.hydra_app import PROJECT_ROOT
 
 PAGE = PROJECT_ROOT / "docs" / "mistakes.md"
@@ -623,6 +624,15 @@ def test_a_script_says_one_line_and_ends_with_2(tmp_path, words, line):
     assert done.stderr.startswith(line)
     assert done.stderr.count("\n") == 1
     assert done.returncode == 2
+
+
+def test_what_is_told_has_an_end():
+    """Values that fuzzing made filled whole screens, and hid what to do."""
+    told = str(UserError(f"data.root={'9' * 10**6}: no such folder. Give a folder with train.csv"))
+    assert len(told) < 1600
+    assert told.startswith("data.root=999")
+    assert told.endswith("999: no such folder. Give a folder with train.csv")
+    assert str(UserError("short")) == "short"
 
 
 def test_debug_shows_the_traceback(tmp_path):
