@@ -2,7 +2,6 @@
 
 import signal
 
-
 _LONGEST = 1500
 _END = 300  # characters that are kept of a longer message's end, where it says what to do
 
