@@ -18,7 +18,7 @@ from tests.faults.training import Place, differences, finish, state
 from tests.test_prediction import write_checkpoint
 from tests.test_training import run
 
-OPTIONS = ["schedule.epochs=3", "callbacks.last.minutes=0", "data.num_workers=1", "+callbacks.curves.every=1"]
+OPTIONS = ["schedule.epochs=2", "callbacks.last.minutes=0", "data.num_workers=1", "+callbacks.curves.every=1"]
 
 
 class Harm(BaseException):
@@ -78,11 +78,11 @@ EMA = ("callbacks=ema", "callbacks.progress.refresh_rate=0")
     ("harms", "options"),
     [
         ([(*STEP, 2), (*STEP, 3)], EMA),
-        ([(*VALIDATION, 5), (*STEP, 2)], EMA),
+        ([(*VALIDATION, 2), (*STEP, 1)], EMA),
         ([(*SCORE, 0), (*DRAWN, 1), (*VALIDATION, 1)], EMA),
         (
             [(*STEP, 2), (*STEP, 1), (*STEP, 1)],
-            ("trainer.check_val_every_n_epoch=2", "trainer.accumulate_grad_batches=2"),
+            ("schedule.epochs=3", "trainer.check_val_every_n_epoch=2", "trainer.accumulate_grad_batches=2"),
         ),
     ],
     ids=["within epochs", "within a validation, then an epoch", "around scores", "rare validation, gathered gradients"],
@@ -144,7 +144,7 @@ def test_within_an_epoch_its_batches_must_stay(wardrobe, tmp_path, monkeypatch):
 
 def test_signals_to_a_real_process(wardrobe, tmp_path, whole):
     """Asked to stop it saves first; killed while it saves it goes on from the checkpoint before."""
-    place = Place(tmp_path, wardrobe, ("+callbacks.curves.every=1", "callbacks.last.minutes=0", "data.num_workers=1"))
+    place = Place(tmp_path, wardrobe, OPTIONS)
     done = place.command("forward pass:3:SIGTERM")
     assert done.returncode == 128 + signal.SIGTERM, done.stderr
     assert "stopped        SIGTERM after step 3" in done.stdout

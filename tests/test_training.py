@@ -44,7 +44,7 @@ def logged(folder):
     losses = {}
     for file in sorted(folder.glob("csv/version_*/metrics.csv")):
         with file.open() as stream:
-            losses |= {int(r["step"]): float(r["train/loss"]) for r in csv.DictReader(stream) if r["train/loss"]}
+            losses |= {int(r["step"]): float(r["train/loss"]) for r in csv.DictReader(stream) if r.get("train/loss")}
     return losses
 
 
