@@ -25,6 +25,11 @@ SMALL = [
     "trainer.log_every_n_steps=1",
     "callbacks.progress.refresh_rate=0",
     "schedule.warmup_steps=2",
+    "model.neck_channels=16",
+    "model.fc_channels=32",
+    "model.mask_channels=16",
+    "model.backbone.base_channels=8",
+    "model.backbone.channels=[8,16,32,64]",
 ]
 
 

@@ -4,7 +4,7 @@ The only module that knows mmdet's classes. Hybrid Task Cascade: Chen et al., CV
 """
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.distributed as dist
@@ -57,15 +57,27 @@ class PreciseRoIExtractor(SingleRoIExtractor):
         return pooled
 
 
+class Drawn(NamedTuple):
+    """How many boxes were sampled in an image, and what mmdet divides the losses of anchors by."""
+
+    positive: int
+    negative: int
+    divisor: int
+
+
 @TASK_UTILS.register_module()
 class ImageSampler(RandomSampler):
     """mmdet's sampler of boxes to learn from, with a seed an image: what is drawn does not depend on the image's
     neighbours, nor on the process that it is in. Without seeds torch's own generator draws, as in mmdet."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.begin(())
+
     def begin(self, seeds: Sequence[int]) -> None:
         """Before the images of a batch are sampled, one after the other, once or several times."""
         self.seeds = seeds
-        self.drawn: list[SamplingResult] = []
+        self.drawn: list[Drawn] = []
 
     def sample(self, *args: Any, **options: Any) -> SamplingResult:
         """Of the next image."""
@@ -73,8 +85,9 @@ class ImageSampler(RandomSampler):
         if self.seeds:
             turn, image = divmod(len(self.drawn), len(self.seeds))
             self.generator = torch.Generator().manual_seed(self.seeds[image] + turn)
-        self.drawn.append(super().sample(*args, **options))
-        return self.drawn[-1]
+        result = super().sample(*args, **options)
+        self.drawn.append(Drawn(len(result.pos_inds), len(result.neg_inds), result.avg_factor))
+        return result
 
     def random_choice(self, gallery: Tensor, num: int) -> Tensor:
         """So many of these."""
@@ -298,9 +311,9 @@ def _shares(
     for stage, sampler in stages.items():
         first, again = sampler.drawn[:images], sampler.drawn[images:]
         of_anchors = stage == "loss_rpn"
-        counts[stage] = sum(r.avg_factor if of_anchors else len(r.pos_inds) + len(r.neg_inds) for r in first)
+        counts[stage] = sum(d.divisor if of_anchors else d.positive + d.negative for d in first)
         if again:
-            counts[f"{stage}_mask"] = sum(len(r.pos_inds) for r in again)
+            counts[f"{stage}_mask"] = sum(d.positive for d in again)
     mine = torch.tensor(list(counts.values()), dtype=torch.float64, device=device)
     everyones = mine.clone()
     dist.all_reduce(everyones)

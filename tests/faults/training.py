@@ -42,6 +42,11 @@ SMALL = [
     "callbacks.progress.refresh_rate=0",
     "schedule.warmup_steps=2",
     f"schedule.epochs={EPOCHS}",
+    "model.neck_channels=16",
+    "model.fc_channels=32",
+    "model.mask_channels=16",
+    "model.backbone.base_channels=8",
+    "model.backbone.channels=[8,16,32,64]",
     "ckpt_path=last",
 ]
 # How often each moment comes in a whole run: kills are drawn from them.
@@ -242,9 +247,7 @@ def full_disk(place: Place, whole: dict[str, Any]) -> list[Line]:
     """Let checkpoints go to a file system that has room for two of them."""
     disk = place.folder / "runs"
     disk.mkdir(parents=True)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", disk], capture_output=True, check=False
-    )
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True, check=False)
     if mounted.returncode:
         print("  full disk: left out, mounting a tmpfs takes root", flush=True)
         return []
@@ -256,7 +259,7 @@ def full_disk(place: Place, whole: dict[str, Any]) -> list[Line]:
         assert "not written" in told, told
         assert "Traceback" not in done.stderr
         print(f"  full disk: {told}", flush=True)
-        subprocess.run(["mount", "-o", "remount,size=1g", disk], check=True)
+        subprocess.run(["mount", "-o", "remount,size=100m", disk], check=True)
         line = Line(line.fault, 1, 1, [place.done() - place.saved()])
         finish(place, whole)
     finally:
