@@ -267,7 +267,8 @@ def resume_from(cfg: DictConfig) -> Path | None:
     if cfg.ckpt_path != "last":
         path = Path(cfg.ckpt_path)
         if not path.is_file():
-            raise UserError(f"ckpt_path={path}: no such file; leave ckpt_path out to start anew")
+            what = "a folder, where a file is wanted" if path.is_dir() else "no such file"
+            raise UserError(f"ckpt_path={path}: {what}; leave ckpt_path out to start anew")
         read_checkpoint(path)
         return path
     folder = Path(cfg.paths.output_dir) / "checkpoints"

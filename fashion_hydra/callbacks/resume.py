@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -92,7 +93,7 @@ class ResumePoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Heed signals from here on, and make up for a validation that was cut short."""
-        for number in _SIGNALS:
+        for number in _SIGNALS if threading.current_thread() is threading.main_thread() else ():
             self._before[number] = signal.signal(number, lambda n, frame: self._ask(trainer, signal.Signals(n), frame))
         self._next = time.monotonic() + 60 * self.minutes
         self._saved_at_step = trainer.global_step
