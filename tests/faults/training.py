@@ -290,7 +290,8 @@ def main() -> None:
         rng = random.Random(args.seed)
         lines = kills(Place(Path(folder, "killed"), data), whole, args.kills, rng)
         lines += stops(Place(Path(folder, "stopped"), data), whole, rng)
-        lines += damages(Place(Path(folder, "damaged"), data), whole)
+        each_step = ("+callbacks.curves.every=1", "callbacks.last.minutes=0", "data.num_workers=2")
+        lines += damages(Place(Path(folder, "damaged"), data, each_step), whole)
         lines += full_disk(Place(Path(folder, "full"), data), whole)
     print(f"\n{'fault':<40}{'times':>6}{'survived':>10}   lost work")
     for line in lines:
