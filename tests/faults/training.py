@@ -85,7 +85,7 @@ class Line:
 
     def __str__(self) -> str:
         lost = f"{max(self.lost)} steps at most" if self.lost else "-"
-        return f"{self.fault:<40}{self.times:>6}{self.survived:>10}   {lost}"
+        return f"{self.fault:<46}{self.times:>6}{self.survived:>10}   {lost}"
 
 
 @dataclass
@@ -293,7 +293,7 @@ def main() -> None:
         each_step = ("+callbacks.curves.every=1", "callbacks.last.minutes=0", "data.num_workers=2")
         lines += damages(Place(Path(folder, "damaged"), data, each_step), whole)
         lines += full_disk(Place(Path(folder, "full"), data), whole)
-    print(f"\n{'fault':<40}{'times':>6}{'survived':>10}   lost work")
+    print(f"\n{'fault':<46}{'times':>6}{'survived':>10}   lost work")
     for line in lines:
         print(line)
     print(f"\nall ended with the uninterrupted run's state, to the last bit; {time.monotonic() - begin:.0f} s")
