@@ -16,10 +16,10 @@ from fashion_hydra.data.records import Fault, Records, RecordsBuilder, refuse_to
 from fashion_hydra.errors import UserError
 from fashion_hydra.files import whole
 from fashion_hydra.limits import (
+    FRAME,
     LONGEST_EDGE,
     LONGEST_NAME,
     MOST_MASKS,
-    MOST_PIXELS,
     MOST_RUNS,
     is_frame,
     is_name,
@@ -99,8 +99,7 @@ class CocoFile:
                 faults.append(Fault("bad-row", "", 0, f"file_name {name[:40]!r}", "image dropped"))
             elif not is_frame(*size):
                 value = f"{image.get('height')}x{image.get('width')}"[:80]
-                limits = f"at most {MOST_PIXELS} pixels and {LONGEST_EDGE} an edge"
-                faults.append(Fault("bad-size", name, 0, f"{value}, {limits}", "image dropped"))
+                faults.append(Fault("bad-size", name, 0, f"{value}, {FRAME}", "image dropped"))
             else:
                 builder.image(name, size)
         known, seen = set(builder.image_ids), set[int]()

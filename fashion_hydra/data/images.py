@@ -16,7 +16,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from tqdm import tqdm
 
 from fashion_hydra.errors import UserError
-from fashion_hydra.limits import LONGEST_EDGE, MOST_PIXELS, is_frame, is_name
+from fashion_hydra.limits import FRAME, MOST_PIXELS, is_frame, is_name
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".ppm")
@@ -80,8 +80,7 @@ def examine(folder: Path, file: str, *, decode: bool) -> ImageFacts:
         kind = "unreadable-image" if _ends_well(path) else "cut-short-image"  # some headers stand at the end
         return ImageFacts(fault=kind, value=_told(error), decoded=True)
     if not is_frame(height, width):
-        told = f"{height}x{width}, at most {MOST_PIXELS} pixels and {LONGEST_EDGE} an edge"
-        return ImageFacts(fault="too-large-image", value=told, decoded=True)
+        return ImageFacts(fault="too-large-image", value=f"{height}x{width}, {FRAME}", decoded=True)
     facts = ImageFacts(height, width, orientation if orientation in range(1, 9) else 1, decoded=decode)
     if decode or not _ends_well(path):
         fault = _decoding_fault(path)

@@ -137,8 +137,7 @@ def _build(
     keep, orientation = _judge(source, builder, facts, faults)
     used = set(files)
     unused = sorted(f for f in listing if f not in used and Path(f).suffix.lower() in IMAGE_SUFFIXES)
-    shown = [file.encode("utf-8", "backslashreplace").decode() for file in unused]  # some are no Unicode
-    faults += [Fault("image-without-rows", file, 0, file, "image not used") for file in shown]
+    faults += [Fault("image-without-rows", file, 0, file, "image not used") for file in unused]
     if not keep.any():
         first = next((fault for fault in faults if fault.action == "image dropped"), faults[0])
         raise UserError(

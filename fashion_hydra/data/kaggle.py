@@ -13,7 +13,7 @@ from fashion_hydra.data.images import IMAGE_SUFFIXES, has_file, is_inside
 from fashion_hydra.data.index import read_source
 from fashion_hydra.data.records import Fault, Records, RecordsBuilder, refuse_too_many
 from fashion_hydra.errors import UserError
-from fashion_hydra.limits import LONGEST_EDGE, MOST_MASKS, MOST_PIXELS, is_frame, is_name
+from fashion_hydra.limits import FRAME, MOST_MASKS, is_frame, is_name
 from fashion_hydra.tables import full_class_id, open_csv, read_json, separator_hint, unpacked_size
 
 CSV_NAMES = ("train.csv", "train.csv.zip", "train.csv.gz")
@@ -199,8 +199,7 @@ class _Row:
             self.fault("bad-row", f"ImageId {self.image_id[:40]!r}")
             return None
         if not is_frame(*size):
-            limits = f"at most {MOST_PIXELS} pixels and {LONGEST_EDGE} an edge"
-            self.fault("bad-size", f"{line['Height'][:20]}x{line['Width'][:20]} (height x width), {limits}")
+            self.fault("bad-size", f"{line['Height'][:20]}x{line['Width'][:20]} (height x width), {FRAME}")
             return None
         self.source.first_rows.setdefault(self.image_id, self.row)
         first = self.builder.image(self.image_id, size)
