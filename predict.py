@@ -19,9 +19,10 @@ register_resolvers()
 @hydra.main(version_base="1.3", config_path="conf", config_name="predict")
 def main(cfg: "DictConfig") -> None:
     """Predict what is not predicted yet, and write the answers."""
+    options = told_in_one_line(lambda: checked(cfg))
     from fashion_hydra.prediction import predict  # torch and mmdet, only when there is something to predict
 
-    told_in_one_line(lambda: predict(checked(cfg)))
+    told_in_one_line(lambda: predict(options))
 
 
 if __name__ == "__main__":

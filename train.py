@@ -20,9 +20,10 @@ register_resolvers()
 def main(cfg: "DictConfig") -> float:
     """Train, and return the best validation score, which Hydra's sweepers read."""
     join_local_job()
+    options = told_in_one_line(lambda: checked(cfg))
     from fashion_hydra.training import assemble, train  # torch and mmdet, only when there is something to train
 
-    return told_in_one_line(lambda: train(assemble(checked(cfg))))
+    return told_in_one_line(lambda: train(assemble(options)))
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ register_resolvers()
 @hydra.main(version_base="1.3", config_path="conf", config_name="tune")
 def main(cfg: "DictConfig") -> float:
     """Tune, or with `-m` score one rule; return the score, which Hydra's sweepers read."""
+    options = told_in_one_line(lambda: checked(cfg))
     from fashion_hydra.tuning import score_rule, sweeping, tune  # torch, only when there is something to tune
 
-    return told_in_one_line(lambda: score_rule(checked(cfg)) if sweeping() else tune(checked(cfg)))
+    return told_in_one_line(lambda: score_rule(options) if sweeping() else tune(options))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from fashion_hydra.errors import UserError
 from fashion_hydra.files import whole
-from fashion_hydra.limits import LONGEST_EDGE, LONGEST_NAME, MOST_MASKS, MOST_PIXELS, is_frame, is_name
+from fashion_hydra.limits import FRAME, LONGEST_NAME, MOST_MASKS, is_frame, is_name
 from fashion_hydra.metric import Score, combine, count_image
 from fashion_hydra.rle import (
     CocoRLE,
@@ -82,7 +82,7 @@ def _add_row(masks: MaskTable, row: Mapping[str | None, str | None], *, size: in
     class_id = full_class_id(_required_value(row, "ClassId"), row.get(_ATTRIBUTES))
     height, width = (_positive(row, column) for column in _SIZES) if "Height" in row else (size, size)
     if not is_frame(height, width):
-        raise UserError(f"an image of {height}x{width}: at most {MOST_PIXELS} pixels and {LONGEST_EDGE} an edge")
+        raise UserError(f"an image of {height}x{width}: {FRAME}")
     try:
         runs = normalise_runs(kaggle_to_runs(text))
         check_runs_inside(runs, height=height, width=width)
