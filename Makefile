@@ -67,6 +67,7 @@ lint: $(STAMP) ## lint and type-check alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 format: $(STAMP) ## format the code
 	$(BIN)/ruff format .

@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING
 
 import hydra
 
-from fashion_hydra.hydra_app import join_local_job, one_line_errors, register_resolvers, told_in_one_line
-from fashion_hydra.options import checked
-from fashion_hydra.targets import checked_first
+from fashion_hydra.config.allowed_targets import checked_first
+from fashion_hydra.config.devices import join_local_job
+from fashion_hydra.config.entry_point import one_line_errors, told_in_one_line
+from fashion_hydra.config.overrides import checked
+from fashion_hydra.config.resolvers import register_resolvers
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -21,7 +23,7 @@ def main(cfg: "DictConfig") -> float:
     """Train, and return the best validation score, which Hydra's sweepers read."""
     join_local_job()
     options = told_in_one_line(lambda: checked(cfg))
-    from fashion_hydra.training import assemble, train  # torch and mmdet, only when there is something to train
+    from fashion_hydra.workflows.train import assemble, train  # torch and mmdet, only when there is something to train
 
     return told_in_one_line(lambda: train(assemble(options)))
 

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 import hydra
 
-from fashion_hydra.hydra_app import one_line_errors, register_resolvers, told_in_one_line
-from fashion_hydra.options import checked
-from fashion_hydra.targets import checked_first
+from fashion_hydra.config.allowed_targets import checked_first
+from fashion_hydra.config.entry_point import one_line_errors, told_in_one_line
+from fashion_hydra.config.overrides import checked
+from fashion_hydra.config.resolvers import register_resolvers
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -20,7 +21,7 @@ register_resolvers()
 def main(cfg: "DictConfig") -> float:
     """Tune, or with `-m` score one rule; return the score, which Hydra's sweepers read."""
     options = told_in_one_line(lambda: checked(cfg))
-    from fashion_hydra.tuning import score_rule, sweeping, tune  # torch, only when there is something to tune
+    from fashion_hydra.workflows.tune import score_rule, sweeping, tune  # torch, only when there is something to tune
 
     return told_in_one_line(lambda: score_rule(options) if sweeping() else tune(options))
 

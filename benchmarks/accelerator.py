@@ -26,14 +26,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.ensemble import fast_nms, with_opinions
 from benchmarks.plain_scheme import plain_scheme
 from benchmarks.train_step import CLIP, SGD, as_mmdet, make_detector, mmdets
-from fashion_hydra.data.classes import ClassSet, ClassSpec
+from fashion_hydra.data.class_set import ClassSet, ClassSpec
 from fashion_hydra.data.dataset import EvalDataset, collate
 from fashion_hydra.data.kaggle import read_records
-from fashion_hydra.data.wardrobe import write_wardrobe
-from fashion_hydra.inference import merge_sources
-from fashion_hydra.merging import Merging
-from fashion_hydra.postprocess import Postprocess
-from fashion_hydra.structures import Batch, Scaled
+from fashion_hydra.inference.cascade import merge_sources
+from fashion_hydra.inference.merging import Merging
+from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.structures.batch import Batch, Scaled
+from fashion_hydra.wardrobe import write_wardrobe
 
 # isort: split
 from mmengine.optim import AmpOptimWrapper, OptimWrapper

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks._measure import interleaved, tell
-from fashion_hydra import rle
+from fashion_hydra.data.annotations import RecordsBuilder, open_records
 from fashion_hydra.data.kaggle import KaggleFolder
-from fashion_hydra.data.records import RecordsBuilder, open_records
-from fashion_hydra.data.wardrobe import write_wardrobe
+from fashion_hydra.structures import rle
+from fashion_hydra.wardrobe import write_wardrobe
 
 PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "imat2020_sample"
 

@@ -15,12 +15,12 @@ import torchvision
 
 from benchmarks._measure import interleaved, tell
 from benchmarks.plain_scheme import plain_scheme
-from fashion_hydra.inference import merge_sources
-from fashion_hydra.merging import FEATURE_CACHES, Merging
+from fashion_hydra.inference.cascade import merge_sources
+from fashion_hydra.inference.merging import FEATURE_CACHES, Merging
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.model.htc import build_htc
-from fashion_hydra.postprocess import Postprocess
-from fashion_hydra.structures import Scaled
+from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.structures.batch import Scaled
 
 SCORE_THR, IOU_THR = 0.05, 0.5
 

@@ -18,10 +18,12 @@ from tqdm import tqdm
 
 from benchmarks._measure import interleaved, tell
 from benchmarks.threshold_search import CLASSES, GRID, SIZE, scene
-from fashion_hydra import coco, metric, rle
-from fashion_hydra.postprocess import COCO_RULE, apply
-from fashion_hydra.rle import CocoRLE
-from fashion_hydra.structures import Detections
+from fashion_hydra.evaluation import coco_ap, competition_score
+from fashion_hydra.postprocess.apply import apply
+from fashion_hydra.postprocess.rule import COCO_RULE
+from fashion_hydra.structures import rle
+from fashion_hydra.structures.detections import Detections
+from fashion_hydra.structures.rle import CocoRLE
 
 Truth = Mapping[str, Sequence[tuple[int, CocoRLE]]]
 
@@ -78,14 +80,14 @@ def main() -> None:
         found[name] = apply(candidates, rule, size=SIZE)
         submitted[name] = apply(candidates, rule, size=GRID).by_class_id(range(CLASSES))
     count = sum(len(d) for d in found.values())
-    ours, theirs = coco.mask_ap(on_image, found, labels=CLASSES), pycocotools_ap(on_image, found)
+    ours, theirs = coco_ap.mask_ap(on_image, found, labels=CLASSES), pycocotools_ap(on_image, found)
     apart = max(abs(ours[name] - theirs[name]) for name in theirs)
-    score = metric.score_images(on_grid, submitted).value
+    score = competition_score.score_images(on_grid, submitted).value
     print(f"{count} detections; AP {ours['AP']:.6f}, from pycocotools' by {apart:.1e}; score {score:.6f}")
     rivals = {
-        "AP (ours)": lambda: coco.mask_ap(on_image, found, labels=CLASSES),
+        "AP (ours)": lambda: coco_ap.mask_ap(on_image, found, labels=CLASSES),
         "AP, pycocotools": lambda: pycocotools_ap(on_image, found),
-        "competition score": lambda: metric.score_images(on_grid, submitted),
+        "competition score": lambda: competition_score.score_images(on_grid, submitted),
     }
     title = f"{args.images} images of {args.detections} detections and {args.truths} true masks"
     tell(title, interleaved(rivals, rounds=args.rounds), ours="AP (ours)", unit="s")

@@ -28,16 +28,17 @@ from tqdm import tqdm
 
 from benchmarks.threshold_search import make
 from benchmarks.worker_memory import SIZE, ellipse
-from fashion_hydra import outputs
-from fashion_hydra.cache import CandidateCache
-from fashion_hydra.data.classes import ClassSet
-from fashion_hydra.postprocess import Postprocess, apply
-from fashion_hydra.rle import runs_to_kaggle
-from fashion_hydra.submission import SUBMISSION_GRID, write_truth
+from fashion_hydra.data.class_set import ClassSet
+from fashion_hydra.formats import writers
+from fashion_hydra.formats.submission import SUBMISSION_GRID, write_truth
+from fashion_hydra.inference.candidate_cache import CandidateCache
+from fashion_hydra.postprocess.apply import apply
+from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.structures.rle import runs_to_kaggle
 
 PROJECT = Path(__file__).parents[1]
 MASKS_AN_IMAGE = 333_000 / 45_600
-CLI = [sys.executable, "-c", "import sys; from fashion_hydra.cli import main; sys.exit(main())"]
+CLI = [sys.executable, "-c", "import sys; from fashion_hydra.cli.main import main; sys.exit(main())"]
 RULE = Postprocess(score_thr=0.3, iou_thr=0.3, mask_thr=0.45, max_per_image=100)
 
 
@@ -105,11 +106,11 @@ def answer(folder: Path) -> None:
     classes = ClassSet(cache.manifest.class_ids, cache.manifest.class_names)
     names = sorted(path.stem for path in (folder / "candidates" / "images").glob("*.npz"))
     found = (
-        outputs.Answer(name, Path(name), c.size, apply(c, RULE, size=SUBMISSION_GRID), classes.ids)
+        writers.Answer(name, Path(name), c.size, apply(c, RULE, size=SUBMISSION_GRID), classes.ids)
         for name in names
         for c in [cache.read(name)]
     )
-    outputs.write_submission_csv(folder / "submission.csv", found)
+    writers.write_submission_csv(folder / "submission.csv", found)
 
 
 def measure(images: int, answered: int, tuned: int) -> dict[str, tuple[int, Spent]]:

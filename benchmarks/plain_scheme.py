@@ -1,7 +1,7 @@
 """The winner's scheme of views and models written out, recomputing the backbone for each of its three steps.
 
 Slow and plain on purpose: the oracle of tests/test_inference.py and the rival of benchmarks/ensemble.py. It uses
-mmdet's modules alone, one view of one model after the other, and nothing of fashion_hydra.inference.
+mmdet's modules alone, one view of one model after the other, and nothing of fashion_hydra.inference.cascade.
 """
 
 from collections.abc import Callable, Sequence

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.ensemble import decided_model, options
-from fashion_hydra.data.wardrobe import write_wardrobe
+from fashion_hydra.wardrobe import write_wardrobe
 
 PROJECT = Path(__file__).parents[1]
 PERIOD_S = 0.05

@@ -19,13 +19,13 @@ from pycocotools import mask as coco_mask
 
 import fashion_hydra.model  # noqa: F401 - mmdet cannot be imported before it
 from benchmarks._measure import interleaved, tell
-from fashion_hydra import rle
+from fashion_hydra.data.annotations import Records
 from fashion_hydra.data.augment import SAMPLINGS, Augment
-from fashion_hydra.data.classes import ClassSpec
+from fashion_hydra.data.class_set import ClassSpec
 from fashion_hydra.data.dataset import Sample, TrainDataset, read_image
 from fashion_hydra.data.kaggle import read_records
-from fashion_hydra.data.records import Records
-from fashion_hydra.data.wardrobe import write_wardrobe
+from fashion_hydra.structures import rle
+from fashion_hydra.wardrobe import write_wardrobe
 
 PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "imat2020_sample"
 SHORT_EDGE, LONG_EDGE = 2000, 3000  # of the photos

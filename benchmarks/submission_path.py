@@ -12,10 +12,11 @@ import torch
 from pycocotools import mask as coco_mask
 
 from benchmarks._measure import interleaved, tell
-from fashion_hydra.postprocess import Postprocess, apply, survivors
-from fashion_hydra.rle import coco_to_runs, runs_to_kaggle
-from fashion_hydra.structures import Candidates, Detections
-from fashion_hydra.submission import SUBMISSION_SIZE
+from fashion_hydra.formats.submission import SUBMISSION_SIZE
+from fashion_hydra.postprocess.apply import apply, survivors
+from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.structures.detections import Candidates, Detections
+from fashion_hydra.structures.rle import coco_to_runs, runs_to_kaggle
 
 RULE = Postprocess(score_thr=0.05, iou_thr=0.5, mask_thr=0.45, max_per_image=100, min_area=20)
 CATEGORIES, GRID = 46, 28

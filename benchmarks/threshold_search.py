@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fashion_hydra.cache import CandidateCache, Manifest
-from fashion_hydra.metric import ClassMasks, count_image, mean, pool_classes
-from fashion_hydra.postprocess import Postprocess, apply
-from fashion_hydra.rle import bitmap_to_runs, runs_to_coco
-from fashion_hydra.structures import Candidates
-from fashion_hydra.thresholds.gather import gather
-from fashion_hydra.thresholds.grid import Grid, scores_of
+from fashion_hydra.evaluation.competition_score import ClassMasks, count_image, mean, pool_classes
+from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest
+from fashion_hydra.postprocess.apply import apply
+from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.structures.detections import Candidates
+from fashion_hydra.structures.rle import bitmap_to_runs, runs_to_coco
+from fashion_hydra.tuning.build import gather
+from fashion_hydra.tuning.grid import Grid, scores_of
 
 GRID = (512, 512)
 CLASSES = 46

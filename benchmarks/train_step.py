@@ -28,20 +28,20 @@ from pytorch_lightning.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
 from benchmarks._measure import tell
-from fashion_hydra.callbacks import LearningCurves
+from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
 from fashion_hydra.data.augment import Augment
-from fashion_hydra.data.classes import ClassSet, ClassSpec
+from fashion_hydra.data.class_set import ClassSet, ClassSpec
 from fashion_hydra.data.dataset import TrainDataset, collate
 from fashion_hydra.data.kaggle import read_records
-from fashion_hydra.data.wardrobe import write_wardrobe
-from fashion_hydra.hydra_app import PROJECT_ROOT, register_resolvers
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.model.htc import build_htc
-from fashion_hydra.module import SegmentationModule
-from fashion_hydra.postprocess import COCO_RULE
-from fashion_hydra.schedule import Schedule
-from fashion_hydra.structures import Batch
-from fashion_hydra.training import quieten
+from fashion_hydra.postprocess.rule import COCO_RULE
+from fashion_hydra.structures.batch import Batch
+from fashion_hydra.training.callbacks import LearningCurves
+from fashion_hydra.training.lightning_module import SegmentationModule
+from fashion_hydra.training.schedule import Schedule
+from fashion_hydra.wardrobe import write_wardrobe
+from fashion_hydra.workflows.train import quieten
 
 # isort: split
 from mmdet.models import DetDataPreprocessor, SingleRoIExtractor

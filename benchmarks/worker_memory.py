@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from fashion_hydra.data.annotations import Records, RecordsBuilder, open_records
 from fashion_hydra.data.dataset import make_targets
-from fashion_hydra.data.records import Records, RecordsBuilder, open_records
 
 SIZE = (1536, 1024)
 

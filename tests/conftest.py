@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-PROJECT = Path(__file__).parents[1]
-
 
 @pytest.fixture(autouse=True, scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -22,7 +20,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def wardrobe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small embedded data set."""
-    from fashion_hydra.data.wardrobe import write_wardrobe
+    from fashion_hydra.wardrobe import write_wardrobe
 
     folder = tmp_path_factory.mktemp("data") / "wardrobe"
     write_wardrobe(folder, train=20, test=2, size=128, seed=5)

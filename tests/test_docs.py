@@ -8,8 +8,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from fashion_hydra.cli import COMMANDS
-from fashion_hydra.hydra_app import PROJECT_ROOT, _tuned_file, register_resolvers
+from fashion_hydra.cli.main import COMMANDS
+from fashion_hydra.config.entry_point import _tuned_file
+from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
 
 PAGES = [PROJECT_ROOT / "README.md", *sorted((PROJECT_ROOT / "docs").glob("*.md"))]
 TEXT = "\n".join(page.read_text() for page in PAGES).replace("\\\n", " ")
@@ -75,7 +76,7 @@ def test_the_views_of_the_example_are_a_group():
 
 
 def test_the_step_of_the_example_leaves_out_what_it_says():
-    from fashion_hydra.pasting import Pasted
+    from fashion_hydra.structures.paste import Pasted
 
     space: dict = {}
     exec(EXAMPLES["fashion_hydra/steps/not_at_the_edge.py"], space)

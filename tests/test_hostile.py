@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 import tests.fuzz.models  # noqa: F401 - the targets in it
-from fashion_hydra.errors import UserError
+from fashion_hydra.utils.errors import UserError
 from tests.faults.hostile import CASES, READERS, attempt
 from tests.fuzz.generators import STRATEGIES
 from tests.fuzz.targets import TARGETS

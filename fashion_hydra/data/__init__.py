@@ -1,1 +1,1 @@
-"""Data: Kaggle's folder, splits, augmentation, loaders, and the embedded data set."""
+"""Annotated images -> batches."""

@@ -10,8 +10,8 @@ import numpy as np
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its newest version at import
 import albumentations as A
 
-from fashion_hydra.errors import UserError
-from fashion_hydra.structures import Size
+from fashion_hydra.structures.batch import Size
+from fashion_hydra.utils.errors import UserError
 
 PLACES = ("original", "resized")
 SAMPLINGS = ("centre", "corner")

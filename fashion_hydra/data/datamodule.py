@@ -11,15 +11,15 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
+from fashion_hydra.data.annotation_cache import Source, read_source
+from fashion_hydra.data.annotations import Fault, Records, write_faults
 from fashion_hydra.data.augment import Augment
-from fashion_hydra.data.classes import ClassSet, ClassSpec
+from fashion_hydra.data.class_set import ClassSet, ClassSpec
 from fashion_hydra.data.dataset import EvalDataset, TrainDataset, collate
-from fashion_hydra.data.index import Source, read_source
-from fashion_hydra.data.records import Fault, Records, write_faults
 from fashion_hydra.data.sampler import AspectBatchSampler
 from fashion_hydra.data.split import UNUSED, read_split, stratified_folds, write_split
-from fashion_hydra.errors import UserError
-from fashion_hydra.structures import Batch
+from fashion_hydra.structures.batch import Batch
+from fashion_hydra.utils.errors import UserError
 
 
 class FashionDataModule(LightningDataModule):

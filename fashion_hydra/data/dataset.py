@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from fashion_hydra import rle
+from fashion_hydra.data.annotations import Records
 from fashion_hydra.data.augment import Augment, Photometric, scaled_size, source_index
-from fashion_hydra.data.classes import ClassSet
-from fashion_hydra.data.images import read_pixels
-from fashion_hydra.data.records import Records
-from fashion_hydra.structures import PAD_DIVISOR, Batch, CropMasks, Size, Targets
+from fashion_hydra.data.class_set import ClassSet
+from fashion_hydra.data.image_files import read_pixels
+from fashion_hydra.data.image_list import Listing
+from fashion_hydra.structures import rle
+from fashion_hydra.structures.batch import PAD_DIVISOR, Batch, CropMasks, Scaled, Size, Targets
+from fashion_hydra.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -165,3 +167,32 @@ def collate(samples: Sequence[Sample]) -> Batch:
         tuple(s.image_id for s in samples),
         tuple(s.targets for s in samples),
     )
+
+
+class PredictDataset(Dataset):
+    """Images at every scale; a file that cannot be read becomes a sample that says so.
+
+    Args:
+        listing: the images.
+        scales: short edge and bound of the long edge, one a scale.
+    """
+
+    def __init__(self, listing: Listing, scales: Sequence[tuple[int, int]]) -> None:
+        self.listing, self.scales = listing, tuple((int(short), int(long)) for short, long in scales)
+
+    def __len__(self) -> int:
+        return len(self.listing)
+
+    def __getitem__(self, index: int) -> Scaled:
+        image_id = self.listing.image_ids[index]
+        try:
+            pixels = self.listing.read(index)
+        except UserError as error:
+            return Scaled(image_id, (1, 1), (), str(error))
+        size = (pixels.shape[0], pixels.shape[1])
+        images = []
+        for short_edge, long_edge in self.scales:
+            new = scaled_size(size, short_edge=short_edge, long_edge=long_edge)
+            resized = cv2.resize(pixels, (new[1], new[0]), interpolation=cv2.INTER_LINEAR)
+            images.append(torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1))))
+        return Scaled(image_id, size, tuple(images))

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fashion_hydra import rle
-from fashion_hydra.data.images import IMAGE_SUFFIXES, has_file, is_inside
-from fashion_hydra.data.index import read_source
-from fashion_hydra.data.records import Fault, Records, RecordsBuilder, refuse_too_many
-from fashion_hydra.errors import UserError
-from fashion_hydra.limits import FRAME, MOST_MASKS, is_frame, is_name
-from fashion_hydra.tables import full_class_id, open_csv, read_json, separator_hint, unpacked_size
+from fashion_hydra.data.annotation_cache import read_source
+from fashion_hydra.data.annotations import Fault, Records, RecordsBuilder, refuse_too_many
+from fashion_hydra.data.image_files import IMAGE_SUFFIXES, has_file, is_inside
+from fashion_hydra.formats.class_id import full_class_id
+from fashion_hydra.formats.csv_files import open_csv, separator_hint, unpacked_size
+from fashion_hydra.structures import rle
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.files import read_json
+from fashion_hydra.utils.limits import FRAME, MOST_MASKS, is_frame, is_name
 
 CSV_NAMES = ("train.csv", "train.csv.zip", "train.csv.gz")
 LARGEST_ID = 10**6
@@ -23,7 +25,7 @@ _COLUMNS = ("ImageId", "EncodedPixels", "Height", "Width", "ClassId")
 
 
 def read_records(root: Path, *, csv_name: str | None = None, decode: bool = False) -> tuple[Records, list[Fault]]:
-    """Read a folder in Kaggle's layout, see `fashion_hydra.data.index.read_source`.
+    """Read a folder in Kaggle's layout, see `fashion_hydra.data.annotation_cache.read_source`.
 
     Args:
         root: the folder.

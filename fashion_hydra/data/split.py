@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 
-from fashion_hydra.errors import UserError
-from fashion_hydra.files import whole
-from fashion_hydra.tables import open_csv
+from fashion_hydra.formats.csv_files import open_csv
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.files import whole
 
 _SHOWN = 80  # characters of a value
 UNUSED = -1

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fashion_hydra.archives import check_stored
-from fashion_hydra.data.classes import ClassSet
-from fashion_hydra.errors import UserError
-from fashion_hydra.limits import is_frame
-from fashion_hydra.model.description import check_plain
+from fashion_hydra.data.class_set import ClassSet
+from fashion_hydra.model.backbones import check_plain
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.model.htc import build_htc
-from fashion_hydra.model.weight_files import check_held
+from fashion_hydra.model.weights.files import check_held
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.limits import is_frame
+from fashion_hydra.utils.zip_safety import check_stored
 
 log = logging.getLogger(__name__)
 LAST = "last.ckpt"

@@ -4,95 +4,29 @@ The only module that knows mmdet's classes. Hybrid Task Cascade: Chen et al., CV
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Self
 
 import torch
-import torch.distributed as dist
 from mmcv.cnn import fuse_conv_bn
-from mmdet.models import HybridTaskCascade, SingleRoIExtractor
-from mmdet.models.task_modules import RandomSampler, SamplingResult
-from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.models import HybridTaskCascade
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox2roi
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from fashion_hydra.errors import UserError
 from fashion_hydra.model.mask_targets import GroundTruthMasks
-from fashion_hydra.model.roi import pyramid_roi_align
-from fashion_hydra.postprocess import top_survivors
-from fashion_hydra.structures import PAD_DIVISOR, Batch, Size
+from fashion_hydra.model.sampling import _APART, _shares, _world_size
+from fashion_hydra.postprocess.nms import top_survivors
+from fashion_hydra.structures.batch import PAD_DIVISOR, Batch, Size
+from fashion_hydra.utils.errors import UserError
 
 STRIDES = (4, 8, 16, 32, 64)
-_APART = 16
-"""Between the seeds of two samplers that draw in the same image; each draws fewer times."""
+
+
 ROI_BLOCK = 64
 """Mask heads take so many RoIs at most, because oneDNN keeps what it makes for each batch size that it meets: with
 as many sizes as images have numbers of objects, memory would grow with the number of images."""
-
-
-@MODELS.register_module()
-class PreciseRoIExtractor(SingleRoIExtractor):
-    """mmdet's extractor with the boxes left in float32: bf16 would move them by up to four pixels."""
-
-    def reads_channels_last(self, device: torch.device) -> bool:
-        """Whether pixels one after the other are what pooling is quick with; else each channel's."""
-        return self.roi_layers[0].sampling_ratio > 0 and device.type != "cuda"
-
-    def forward(self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None = None) -> Tensor:
-        """Pool (K, 5) boxes, batch index first, from the pyramid: (K, C, size, size)."""
-        assert roi_scale_factor is None, "not used by Hybrid Task Cascade"
-        levels = self.map_roi_levels(rois, len(feats))
-        size, samples = self.roi_layers[0].output_size, self.roi_layers[0].sampling_ratio
-        if self.reads_channels_last(rois.device):
-            return pyramid_roi_align(feats, rois, levels, strides=self.featmap_strides, size=size[0], samples=samples)
-        pooled = feats[0].new_zeros((len(rois), self.out_channels, *size))
-        for level, (layer, feature) in enumerate(zip(self.roi_layers, feats, strict=True)):
-            members = torch.nonzero(levels == level)[:, 0]
-            if len(members):
-                pooled[members] = layer(feature, rois[members])
-            else:  # every level stays part of the graph, as processes that train together need it
-                pooled += feature.sum() * 0.0
-        return pooled
-
-
-class Drawn(NamedTuple):
-    """How many boxes were sampled in an image, and what mmdet divides the losses of anchors by."""
-
-    positive: int
-    negative: int
-    divisor: int
-
-
-@TASK_UTILS.register_module()
-class ImageSampler(RandomSampler):
-    """mmdet's sampler of boxes to learn from, with a seed an image: what is drawn does not depend on the image's
-    neighbours, nor on the process that it is in. Without seeds torch's own generator draws, as in mmdet."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.begin(())
-
-    def begin(self, seeds: Sequence[int]) -> None:
-        """Before the images of a batch are sampled, one after the other, once or several times."""
-        self.seeds = seeds
-        self.drawn: list[Drawn] = []
-
-    def sample(self, *args: Any, **options: Any) -> SamplingResult:
-        """Of the next image."""
-        self.generator = None
-        if self.seeds:
-            turn, image = divmod(len(self.drawn), len(self.seeds))
-            self.generator = torch.Generator().manual_seed(self.seeds[image] + turn)
-        result = super().sample(*args, **options)
-        self.drawn.append(Drawn(len(result.pos_inds), len(result.neg_inds), result.avg_factor))
-        return result
-
-    def random_choice(self, gallery: Tensor, num: int) -> Tensor:
-        """So many of these."""
-        order = torch.randperm(len(gallery), generator=self.generator)
-        return gallery[order[:num].to(gallery.device)]
 
 
 class Detector(nn.Module):
@@ -290,38 +224,6 @@ def block_sizes(count: int) -> list[int]:
     rest = count % ROI_BLOCK
     sizes += [1 << bit for bit in reversed(range(rest.bit_length())) if rest >> bit & 1]
     return sizes or [0]
-
-
-def _world_size() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def _shares(
-    losses: dict[str, Tensor], stages: dict[str, ImageSampler], images: int, device: torch.device
-) -> dict[str, Tensor]:
-    """Means over this process's boxes -> shares of the mean over all processes' boxes.
-
-    Args:
-        losses: by name.
-        stages: the sampler behind the losses whose names begin so.
-        images: of this process.
-        device: to count on.
-    """
-    counts: dict[str, int] = {}  # what mmdet's heads divide by
-    for stage, sampler in stages.items():
-        first, again = sampler.drawn[:images], sampler.drawn[images:]
-        of_anchors = stage == "loss_rpn"
-        counts[stage] = sum(d.divisor if of_anchors else d.positive + d.negative for d in first)
-        if again:
-            counts[f"{stage}_mask"] = sum(d.positive for d in again)
-    mine = torch.tensor(list(counts.values()), dtype=torch.float64, device=device)
-    everyones = mine.clone()
-    dist.all_reduce(everyones)
-    share = dict(zip(counts, (mine * _world_size() / everyones.clamp(min=1)).float(), strict=True))
-    return {
-        name: value * share[max((key for key in share if name.startswith(key)), key=len)]
-        for name, value in losses.items()
-    }
 
 
 def _samples(sizes: Sequence[Size], images: Tensor) -> list[DetDataSample]:

@@ -13,10 +13,12 @@ from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from torch import nn
 
-from fashion_hydra.errors import UserError
-from fashion_hydra.model.description import check_backbone
+from fashion_hydra.model.backbones import check_backbone
 from fashion_hydra.model.detector import STRIDES, Detector
-from fashion_hydra.model.weights import load_backbone
+from fashion_hydra.model.roi_align import PreciseRoIExtractor
+from fashion_hydra.model.sampling import ImageSampler
+from fashion_hydra.model.weights.load import load_backbone
+from fashion_hydra.utils.errors import UserError
 
 _MOST_PARAMETERS = 5 * 10**8  # 2 GB; the winner's has 1.4 * 10**8
 _LARGEST_MASK_ROI = 112
@@ -145,7 +147,7 @@ def _norm_cfg(norm: str | None) -> dict[str, Any] | None:
 
 def _roi_extractor(channels: int, size: int, sampling_ratio: int) -> dict[str, Any]:
     return {
-        "type": "PreciseRoIExtractor",
+        "type": PreciseRoIExtractor,
         "roi_layer": {"type": "RoIAlign", "output_size": size, "sampling_ratio": sampling_ratio},
         "out_channels": channels,
         "featmap_strides": list(STRIDES[:4]),
@@ -228,7 +230,7 @@ def _train_cfg(
 ) -> dict[str, Any]:
     def sampler(num: int, positive: float, add_truth: bool) -> dict[str, Any]:
         return {
-            "type": "ImageSampler",
+            "type": ImageSampler,
             "num": num,
             "pos_fraction": positive,
             "neg_pos_ub": -1,

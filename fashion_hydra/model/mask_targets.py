@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import roi_align
 
-from fashion_hydra.structures import CropMasks
+from fashion_hydra.structures.batch import CropMasks
 
 _MARGIN = 2  # RoIAlign reads up to one pixel beyond its box
 

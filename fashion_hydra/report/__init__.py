@@ -1,1 +1,1 @@
-"""Pictures and pages for people."""
+"""HTML pages about results and data sets."""

@@ -7,10 +7,10 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from fashion_hydra.cli import main
-from fashion_hydra.errors import UserError
-from fashion_hydra.hydra_app import PROJECT_ROOT, register_resolvers
-from fashion_hydra.training import make_datamodule
+from fashion_hydra.cli.main import main
+from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.workflows.train import make_datamodule
 
 
 def datamodule(root, *overrides, folder="unused"):

@@ -5,11 +5,11 @@ import torch
 from PIL import Image
 
 from fashion_hydra.data.augment import SAMPLINGS, Augment, Photometric, scaled_size, source_index
-from fashion_hydra.data.classes import ClassSpec
+from fashion_hydra.data.class_set import ClassSpec
 from fashion_hydra.data.dataset import EvalDataset, Sample, TrainDataset, collate, crop_masks, make_targets
 from fashion_hydra.data.kaggle import read_records
-from fashion_hydra.errors import UserError
-from fashion_hydra.rle import runs_to_bitmap
+from fashion_hydra.structures.rle import runs_to_bitmap
+from fashion_hydra.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

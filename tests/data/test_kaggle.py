@@ -2,18 +2,16 @@ import gzip
 import json
 import shutil
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
 from fashion_hydra.data.kaggle import read_records
-from fashion_hydra.errors import UserError
-from fashion_hydra.rle import runs_to_bitmap
-from fashion_hydra.tables import full_class_id
-
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+from fashion_hydra.formats.class_id import full_class_id
+from fashion_hydra.structures.rle import runs_to_bitmap
+from fashion_hydra.utils.errors import UserError
+from tests import SHARED
 
 
 def row(image="a.jpg", pixels="1 3 11 3", height=10, width=20, class_id="6", **more):

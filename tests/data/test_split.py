@@ -1,15 +1,8 @@
 import numpy as np
 import pytest
 
-from fashion_hydra.data.split import (
-    UNUSED,
-    deviation,
-    random_deviation,
-    read_split,
-    stratified_folds,
-    write_split,
-)
-from fashion_hydra.errors import UserError
+from fashion_hydra.data.split import UNUSED, deviation, random_deviation, read_split, stratified_folds, write_split
+from fashion_hydra.utils.errors import UserError
 
 
 def table(images=600, categories=12, seed=0):

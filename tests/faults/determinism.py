@@ -41,8 +41,8 @@ def contents(folder: Path) -> dict[str, str]:
 
 def main() -> None:
     """Compare, tell."""
-    from fashion_hydra.data.wardrobe import write_wardrobe
-    from tests.test_prediction import write_checkpoint
+    from fashion_hydra.wardrobe import write_wardrobe
+    from tests.workflows.test_predict import write_checkpoint
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, help="a training run, or a folder of runs, whose best checkpoint predicts")
@@ -67,7 +67,7 @@ def main() -> None:
             python([ROOT / "tune_thresholds.py", *tuned, "search.trials=20"], threads=threads, folder=folder)
             submission = out / "predicted" / "submission.csv"
             (out / "score.txt").write_text(
-                python(["-m", "fashion_hydra.cli", "score", truth, submission], threads=threads, folder=folder)
+                python(["-m", "fashion_hydra.cli.main", "score", truth, submission], threads=threads, folder=folder)
             )
             seen[way] = contents(out)
             print(f"{way}: {len(seen[way])} files", flush=True)

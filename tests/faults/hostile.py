@@ -309,21 +309,21 @@ def _faults(found: list) -> str:
 
 
 def _coco(root: Path) -> str:
-    from fashion_hydra.data.coco_json import CocoFile
-    from fashion_hydra.data.index import read_source
+    from fashion_hydra.data.annotation_cache import read_source
+    from fashion_hydra.data.coco import CocoFile
 
     return _faults([f for f in read_source(CocoFile(root, "coco.json"))[1] if f.kind != "missing-image"])
 
 
 def _submit_check(root: Path) -> str:
-    from fashion_hydra.submit_check import find_faults
+    from fashion_hydra.formats.submission_check import find_faults
 
     found = find_faults(root / "submission.csv")
     return f"{found[0].kind}: {found[0].value}" if found else "no fault"
 
 
 def _score(root: Path) -> str:
-    from fashion_hydra.submission import score_files
+    from fashion_hydra.evaluation.score_submission import score_files
 
     return str(score_files(root / "submission.csv", root / "submission.csv"))[:80]
 
@@ -335,13 +335,13 @@ def _checkpoint(root: Path) -> str:
 
 
 def _weights(root: Path) -> str:
-    from fashion_hydra.model.layouts import import_weights
+    from fashion_hydra.model.weights.layouts import import_weights
 
     return str(import_weights(root / "evil.ckpt"))
 
 
 def _candidates(root: Path) -> str:
-    from fashion_hydra.cache import CandidateCache, Manifest
+    from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest
 
     manifest = Manifest((), (6,), ("pants",), (), (), 0.7, 9, "32", 0.05, (0.5,), "")
     cache = CandidateCache(root / "cache", manifest)
@@ -351,13 +351,14 @@ def _candidates(root: Path) -> str:
 
 
 def _tuned(root: Path) -> str:
-    from fashion_hydra.tuned import read_tuned
+    from fashion_hydra.postprocess.rule_files import read_tuned
 
     return str(read_tuned(root / "t.yaml"))
 
 
 def _predict(root: Path) -> str:
-    from fashion_hydra.data.listing import PredictDataset, list_folder
+    from fashion_hydra.data.dataset import PredictDataset
+    from fashion_hydra.data.image_list import list_folder
 
     listing = list_folder(root)
     listing.fingerprint()
@@ -381,17 +382,17 @@ _HEAVY = ("checkpoint", "weights", "candidates", "predict")
 
 def read(name: str, folder: Path) -> None:
     """In a process of its own: read what was made, and print answer, seconds and MiB."""
-    import fashion_hydra.data.coco_json
-    import fashion_hydra.submit_check
-    import fashion_hydra.tuned
-    from fashion_hydra.errors import UserError
+    import fashion_hydra.data.coco
+    import fashion_hydra.formats.submission_check
+    import fashion_hydra.postprocess.rule_files
+    from fashion_hydra.utils.errors import UserError
 
     reader = CASES[name][1]
     if reader in _HEAVY:
-        import fashion_hydra.cache
-        import fashion_hydra.data.listing
+        import fashion_hydra.data.image_list
+        import fashion_hydra.inference.candidate_cache
         import fashion_hydra.model.checkpoint
-        import fashion_hydra.model.layouts  # noqa: F401
+        import fashion_hydra.model.weights.layouts  # noqa: F401
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
     before, begin = _peak(), time.monotonic()

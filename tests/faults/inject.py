@@ -14,19 +14,27 @@ from pathlib import Path
 from typing import Any
 
 MOMENTS = {
-    "reading annotations": ("fashion_hydra.data.records", "RecordsBuilder.add", "before"),
-    "looking at images": ("fashion_hydra.data.images", "examine", "before"),
-    "writing records": ("fashion_hydra.data.records", "RecordsBuilder._write_runs", "after"),
+    "reading annotations": ("fashion_hydra.data.annotations", "RecordsBuilder.add", "before"),
+    "looking at images": ("fashion_hydra.data.image_files", "examine", "before"),
+    "writing records": ("fashion_hydra.data.annotations", "RecordsBuilder._write_runs", "after"),
     "loading an image": ("fashion_hydra.data.dataset", "TrainDataset.__getitem__", "before"),
     "forward pass": ("fashion_hydra.model.detector", "Detector.loss", "after"),
-    "backward pass": ("fashion_hydra.module", "SegmentationModule.on_before_optimizer_step", "before"),
+    "backward pass": (
+        "fashion_hydra.training.lightning_module",
+        "SegmentationModule.on_before_optimizer_step",
+        "before",
+    ),
     "optimizer step": ("torch.optim", "AdamW.step", "after"),
     "within a checkpoint": ("torch", "save", "within"),
     "before a checkpoint takes its place": ("os", "replace", "before"),
     "after a checkpoint took its place": ("os", "replace", "after"),
-    "validation step": ("fashion_hydra.module", "SegmentationModule.validation_step", "before"),
-    "scoring": ("fashion_hydra.callbacks.score", "ValidationScore.on_validation_epoch_end", "before"),
-    "drawing": ("fashion_hydra.callbacks.curves", "draw_curves", "before"),
+    "validation step": ("fashion_hydra.training.lightning_module", "SegmentationModule.validation_step", "before"),
+    "scoring": (
+        "fashion_hydra.training.callbacks.validation_score",
+        "ValidationScore.on_validation_epoch_end",
+        "before",
+    ),
+    "drawing": ("fashion_hydra.training.callbacks.learning_curves", "draw_curves", "before"),
 }
 
 
@@ -70,7 +78,7 @@ def harm(moment: str, occurrence: int, number: signal.Signals) -> None:
 
 def note_steps(path: Path) -> None:
     """Write each step that is done into a file."""
-    from fashion_hydra.callbacks import LearningCurves
+    from fashion_hydra.training.callbacks import LearningCurves
 
     plain = LearningCurves.on_train_batch_end
 

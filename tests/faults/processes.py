@@ -26,7 +26,7 @@ CASES = [
 
 def main() -> None:
     """Inject, compare, tell."""
-    from fashion_hydra.data.wardrobe import write_wardrobe
+    from fashion_hydra.wardrobe import write_wardrobe
 
     rng = random.Random(0)
     print(f"{'fault':<40}{'ended after':>12}{'exit':>6}   lost work", flush=True)

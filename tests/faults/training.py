@@ -276,7 +276,7 @@ def main() -> None:
     args = parser.parse_args()
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        from fashion_hydra.data.wardrobe import write_wardrobe
+        from fashion_hydra.wardrobe import write_wardrobe
 
         data = Path(folder, "data")
         write_wardrobe(data, train=IMAGES, test=2, size=128, seed=5)

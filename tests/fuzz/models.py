@@ -14,18 +14,21 @@ import yaml
 from omegaconf import OmegaConf
 from safetensors.torch import save
 
-from fashion_hydra.cache import CandidateCache, Manifest
-from fashion_hydra.errors import UserError
-from fashion_hydra.expected import Calibration, choose
-from fashion_hydra.hydra_app import PROJECT_ROOT, build_postprocess
+from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.formats.submission import write_submission
+from fashion_hydra.formats.submission_check import find_faults
+from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest
 from fashion_hydra.model.checkpoint import load_member, read_checkpoint
 from fashion_hydra.model.htc import build_htc
-from fashion_hydra.model.layouts import import_weights
-from fashion_hydra.postprocess import Postprocess, apply
-from fashion_hydra.structures import Candidates
-from fashion_hydra.submission import write_submission
-from fashion_hydra.submit_check import find_faults
-from fashion_hydra.tuned import read_calibration, read_tuned, write_calibration
+from fashion_hydra.model.weights.layouts import import_weights
+from fashion_hydra.postprocess.apply import apply
+from fashion_hydra.postprocess.calibration_file import read_calibration, write_calibration
+from fashion_hydra.postprocess.expected_score import Calibration, choose
+from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.postprocess.rule_files import read_tuned
+from fashion_hydra.postprocess.rule_options import build_postprocess
+from fashion_hydra.structures.detections import Candidates
+from fashion_hydra.utils.errors import UserError
 from tests.fuzz.patches import archive_of, file_of
 from tests.fuzz.targets import CLASSES, emptied, target
 

@@ -18,21 +18,21 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from fashion_hydra import rle
-from fashion_hydra.data.classes import ClassSet
-from fashion_hydra.data.coco_json import CocoFile, segmentation_to_runs
-from fashion_hydra.data.images import ImageMemory, examine, read_pixels
-from fashion_hydra.data.index import read_source
+from fashion_hydra.data.annotation_cache import read_source
+from fashion_hydra.data.annotations import Records, open_records
+from fashion_hydra.data.class_set import ClassSet
+from fashion_hydra.data.coco import CocoFile, segmentation_to_runs
+from fashion_hydra.data.image_files import ImageMemory, examine, read_pixels
 from fashion_hydra.data.kaggle import KaggleFolder, read_labels
-from fashion_hydra.data.records import Records, open_records
 from fashion_hydra.data.split import read_split
-from fashion_hydra.errors import UserError
-from fashion_hydra.limits import MOST_PIXELS
-from fashion_hydra.rle import normalise_runs
-from fashion_hydra.structures import Size
-from fashion_hydra.submission import MaskTable, read_masks, write_submission
-from fashion_hydra.submit_check import find_faults
-from fashion_hydra.tables import open_csv
+from fashion_hydra.formats.csv_files import open_csv
+from fashion_hydra.formats.submission import MaskTable, read_masks, write_submission
+from fashion_hydra.formats.submission_check import find_faults
+from fashion_hydra.structures import rle
+from fashion_hydra.structures.batch import Size
+from fashion_hydra.structures.rle import normalise_runs
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.limits import MOST_PIXELS
 from tests.fuzz.patches import archive_of, file_of, zipped
 
 CLASSES = ClassSet((6, 23, 31), ("pants", "shoe", "sleeve"))
@@ -234,7 +234,8 @@ def _inspect(data: bytes, folder: Path) -> None:
 
 @target("sample_submission.csv", lambda: [lines("ImageId,EncodedPixels,ClassId", "a.jpg,,23", "b,,23", "../x,,23")])
 def _sample(data: bytes, folder: Path) -> None:
-    from fashion_hydra.data.listing import PredictDataset, list_folder
+    from fashion_hydra.data.dataset import PredictDataset
+    from fashion_hydra.data.image_list import list_folder
 
     root = _photos(folder)
     if not (root / "test").is_dir():

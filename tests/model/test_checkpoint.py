@@ -12,13 +12,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from fashion_hydra.errors import UserError
-from fashion_hydra.hydra_app import PROJECT_ROOT, register_resolvers
+from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
 from fashion_hydra.model.checkpoint import best_checkpoints, load_member, read_checkpoint
 from fashion_hydra.model.htc import build_htc
-from fashion_hydra.model.weight_files import read_file
-from fashion_hydra.soup import make_soup
-from fashion_hydra.training import Training, train
+from fashion_hydra.model.soup import make_soup
+from fashion_hydra.model.weights.files import read_file
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.workflows.train import Training, train
 
 
 @pytest.fixture(scope="module")

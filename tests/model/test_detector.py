@@ -9,16 +9,18 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from safetensors.torch import save_file
 
+from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
 from fashion_hydra.data.augment import Augment
-from fashion_hydra.data.classes import ClassSpec
+from fashion_hydra.data.class_set import ClassSpec
 from fashion_hydra.data.dataset import TrainDataset, collate
 from fashion_hydra.data.kaggle import read_records
-from fashion_hydra.errors import UserError
-from fashion_hydra.hydra_app import PROJECT_ROOT, register_resolvers
-from fashion_hydra.inference import find_candidates
-from fashion_hydra.model.detector import PreciseRoIExtractor, block_sizes
+from fashion_hydra.inference.cascade import find_candidates
+from fashion_hydra.model.detector import block_sizes
 from fashion_hydra.model.htc import build_htc
-from fashion_hydra.postprocess import COCO_RULE, paste
+from fashion_hydra.model.roi_align import PreciseRoIExtractor
+from fashion_hydra.postprocess.apply import paste
+from fashion_hydra.postprocess.rule import COCO_RULE
+from fashion_hydra.utils.errors import UserError
 
 CLASSES = 7
 

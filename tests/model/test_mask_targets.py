@@ -6,7 +6,7 @@ import torch
 from mmdet.structures.mask import BitmapMasks
 
 from fashion_hydra.model.mask_targets import GroundTruthMasks
-from fashion_hydra.structures import CropMasks
+from fashion_hydra.structures.batch import CropMasks
 
 
 def scene(seed, size=(60, 80), objects=5):

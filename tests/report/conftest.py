@@ -10,16 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
-from fashion_hydra import rle
-from fashion_hydra.cache import CandidateCache, Manifest
-from fashion_hydra.data.classes import ClassSet
+from fashion_hydra.data.class_set import ClassSet
+from fashion_hydra.data.ground_truth import truth_on_grid
 from fashion_hydra.data.kaggle import read_records
-from fashion_hydra.data.truth import truth_on_grid
-from fashion_hydra.outputs import Answer, write_submission_csv
-from fashion_hydra.postprocess import Postprocess, apply
-from fashion_hydra.structures import Candidates
-from fashion_hydra.submission import write_truth
-from fashion_hydra.tuned import write_tuned
+from fashion_hydra.formats.submission import write_truth
+from fashion_hydra.formats.writers import Answer, write_submission_csv
+from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest
+from fashion_hydra.postprocess.apply import apply
+from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.postprocess.rule_files import write_tuned
+from fashion_hydra.structures import rle
+from fashion_hydra.structures.detections import Candidates
 
 RULE = Postprocess(score_thr=0.3, iou_thr=0.5, mask_thr=0.45, max_per_image=100, min_area=20, label_score_thr={2: 0.4})
 

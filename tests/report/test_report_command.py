@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fashion_hydra.cli import main
-from fashion_hydra.report.page.analysis import Answers, analyse, paired_difference
-from fashion_hydra.report.page.folders import kinds_of
-from fashion_hydra.report.page.photos import Photos
-from fashion_hydra.report.page.places import photos_of
-from fashion_hydra.report.page.tables import read_training, read_tuning
-from fashion_hydra.submission import read_masks
-from fashion_hydra.tuned import IN_FORCE, rule_in_force, write_tuned
+from fashion_hydra.cli.main import main
+from fashion_hydra.formats.submission import read_masks
+from fashion_hydra.postprocess.rule_files import IN_FORCE, rule_in_force, write_tuned
+from fashion_hydra.report.results.analysis import Answers, analyse, paired_difference
+from fashion_hydra.report.results.folders import kinds_of
+from fashion_hydra.report.results.photos import Photos
+from fashion_hydra.report.results.places import photos_of
+from fashion_hydra.report.results.tables import read_training, read_tuning
 
 HEADER = "ImageId,EncodedPixels,ClassId\n"
 LADDER = (

@@ -1,0 +1,1 @@
+"""The `fashion-hydra` console script, one module a command."""

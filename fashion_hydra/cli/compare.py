@@ -1,0 +1,51 @@
+"""`fashion-hydra compare`: what tuned rules score on images that tuning did not see."""
+
+import argparse
+from pathlib import Path
+
+from fashion_hydra.utils.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("tuned", metavar="TUNED", type=Path, help="a folder that tune_thresholds.py wrote")
+    parser.add_argument("predicted", metavar="PREDICTED", type=Path, help="a folder that predict.py wrote")
+    parser.add_argument(
+        "--truth",
+        metavar="TRUTH.csv",
+        type=Path,
+        help="the images' true masks, as train.csv or a submission has them (default: PREDICTED/truth.csv)",
+    )
+    parser.add_argument(
+        "--pooling", choices=("class", "image"), default="class", help="see `fashion-hydra score --help`"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score each method's rule on the predicted images' candidates, and print the table, the simplest method first."""
+    from fashion_hydra.data.class_set import ClassSet
+    from fashion_hydra.evaluation.bootstrap import bootstrap
+    from fashion_hydra.evaluation.competition_score import mean
+    from fashion_hydra.formats.submission import read_masks
+    from fashion_hydra.inference.candidate_cache import CandidateCache
+    from fashion_hydra.postprocess.rule_files import method_files, rule_of
+    from fashion_hydra.tuning.build import gather
+
+    files = method_files(args.tuned)
+    truth_file = args.truth or args.predicted / "truth.csv"
+    if not truth_file.is_file():
+        raise UserError(f"{truth_file}: no such file. Give --truth TRUTH.csv, the true masks of the predicted images")
+    cache = CandidateCache(args.predicted / "candidates")
+    classes = ClassSet(cache.manifest.class_ids, cache.manifest.class_names)
+    rules = {file.stem: rule_of(file, classes) for file in files}
+    truth = read_masks(truth_file)
+    board = gather(cache, truth, list(rules.values()))
+    scores = {name: board.image_scores(rule, pooling=args.pooling) for name, rule in rules.items()}
+    first_name = next(iter(scores))
+    width = max(map(len, scores))
+    print(f"{len(board)} images; 95% intervals over images; gain over {first_name}, image by image")
+    for name, of_rule in scores.items():
+        interval, gain = bootstrap(of_rule, seed=0), bootstrap(of_rule - scores[first_name], seed=0)
+        told = f"{name:{width}}  {mean(of_rule):.6f}  [{interval.low:.4f}, {interval.high:.4f}]"
+        print(told + (f"  {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]" if name != first_name else ""))
+    return 0

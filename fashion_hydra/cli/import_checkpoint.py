@@ -1,0 +1,66 @@
+"""`fashion-hydra import-checkpoint IN OUT.safetensors`: weights of any layout -> today's names, with a report."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fashion_hydra.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from fashion_hydra.model.weights.layouts import FileClasses, Imported
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("source", metavar="IN", help="a checkpoint or a backbone: a file, or an http(s) address")
+    parser.add_argument("out", metavar="OUT.safetensors", type=Path, help="file to write")
+    parser.add_argument("--sha256", metavar="SUM", help="refuse an IN with any other")
+    parser.add_argument("--force", action="store_true", help="write over a file that is there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, say what was done, and write the file."""
+    from fashion_hydra.data.annotation_cache import cache_folder
+    from fashion_hydra.model.weights.layouts import import_weights, write_weights
+    from fashion_hydra.utils.download import locate
+    from fashion_hydra.utils.files import sha256_of
+
+    if args.out.suffix != ".safetensors":
+        raise UserError(f"{args.out}: a name that ends in .safetensors expected")
+    if args.out.exists() and not args.force:
+        raise UserError(f"{args.out} is there already; give another name, or --force to write over it")
+    found = locate(args.source, folder=cache_folder() / "weights", sha256=args.sha256)
+    imported = import_weights(found.path)
+    digest = found.sha256 or sha256_of(found.path)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    write_weights(args.out, imported, source=args.source, sha256=digest)
+    print_report(imported, source=args.source, sha256=digest)
+    print(f"written      {args.out}, {args.out.stat().st_size / 1e6:.1f} MB")
+    print(f"next         python train.py weights={args.out} model=... (the one that IN was made for)")
+    return 0
+
+
+def print_report(imported: "Imported", *, source: str, sha256: str) -> None:
+    """What was found, what was done to it, and what was left out."""
+    values = sum(tensor.numel() for tensor in imported.tensors.values())
+    print(f"source       {source}")
+    print(f"sha256       {sha256}")
+    print(f"layout       {imported.layout}")
+    print(f"classes      {_classes(imported.classes)}")
+    if imported.inputs:
+        print(f"inputs       {', '.join(f'{key} {value}' for key, value in imported.inputs.items())}")
+    print(f"tensors      {len(imported.tensors)} taken ({values / 1e6:.1f} M numbers), {len(imported.dropped)} dropped")
+    for done, count in imported.converted.items():
+        print(f"converted    {count:4d}  {done}")
+    for name, why in imported.dropped.items():
+        print(f"dropped      {name}: {why}")
+
+
+def _classes(classes: "FileClasses | None") -> str:
+    if classes is None:
+        return "none"
+    first = ", ".join(name.split(",")[0] for name in (classes.names or ())[:4])
+    named = f": {first}{', ...' if classes.count > 4 else ''}" if first else ""
+    if classes.ids is None:
+        return f"{classes.count}{named or ', the file does not say which'}"
+    return f"{classes.count}, ids {min(classes.ids)} to {max(classes.ids)}{named}"

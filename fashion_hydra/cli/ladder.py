@@ -1,0 +1,57 @@
+"""`fashion-hydra ladder`: the winner's ladder walked with a training run's checkpoints."""
+
+import argparse
+from pathlib import Path
+
+from fashion_hydra.utils.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "run", metavar="RUN", type=Path, help="a training run's folder, or a folder of runs: the newest"
+    )
+    parser.add_argument(
+        "--images",
+        choices=("test", "val", "test_fold"),
+        default="test",
+        help="which images, see data.images of predict.py (default: test, which needs --truth)",
+    )
+    parser.add_argument("--truth", metavar="TRUTH.csv", type=Path, help="the true masks of the test images")
+    parser.add_argument("--rungs", metavar="1,2", help="some of experiments/ladder, by name or number")
+    parser.add_argument("--title", help="of the picture (default: the run's name)")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="default: predictions/ladder-NAME-DATE")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="an option for predict.py and tune_thresholds.py, such as trainer.devices=8; may be given again",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict and score each rung, then write ladder.csv and ladder.png."""
+    from fashion_hydra.plots.ladder import draw_ladder
+    from fashion_hydra.workflows.ladder import TABLE, Walk, find_run, line, read_recipes, walk, write_table
+
+    if args.images == "test" and args.truth is None:
+        raise UserError("--truth: the test images' true masks are needed, or --images val or test_fold")
+    found = find_run(args.run).resolve()
+    folder = args.out or Path("predictions") / f"ladder-{found.parent.name}-{found.name}"
+    recipes = read_recipes()
+    if args.rungs:
+        known = {key: recipe for recipe in recipes for key in (recipe.name, recipe.name.split("_")[0])}
+        if unknown := [name for name in args.rungs.split(",") if name not in known]:
+            raise UserError(f"--rungs {unknown[0]}: no such recipe; there are {', '.join(r.name for r in recipes)}")
+        recipes = [known[name] for name in args.rungs.split(",")]
+    plan = Walk(found, args.images, args.truth, folder.resolve(), tuple(args.set))
+    rungs = walk(plan, recipes)
+    write_table(folder / TABLE, rungs)
+    title = args.title or f"{found.parent.name}, {rungs[0].images} images"
+    draw_ladder(folder / "ladder.png", rungs, title=title)
+    print(f"\n{rungs[0].images} images; 95% intervals over images; gain over the rung before, image by image")
+    for number, rung in enumerate(rungs, 1):
+        print(line(number, rung))
+    print(f"table          {folder / TABLE}\npicture        {folder / 'ladder.png'}")
+    return 0

@@ -1,0 +1,50 @@
+"""The `fashion-hydra` console script: finds the command's module and runs it."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from fashion_hydra.utils.error_messages import told
+
+# Name of the module in fashion_hydra.cli -> its line in --help. Only the chosen module is imported.
+COMMANDS = {
+    "wardrobe": "draw the embedded data set: dressed figures with masks, in Kaggle's layout",
+    "check": "list every fault of a data set",
+    "split": "write stratified folds that train.py reads, and how even they are",
+    "export-coco": "write a data set in COCO's format",
+    "eda": "write a page about a data set: classes, sizes, samples with masks, augmented samples",
+    "import-checkpoint": "convert weights of mmdet, old or new, of a backbone or of train.py, and say what is in them",
+    "submit-check": "find everything in a submission that is against the competition's rules",
+    "ladder": "predict and score the winner's ladder, rung by rung, with a training run's checkpoints",
+    "compare": "score tuned rules on predicted images with known truth",
+    "report": "write one page about runs, thresholds and predictions, with a gallery of errors",
+    "score": "print the competition score of a submission",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (2 for a mistake of the user's, 1 for a bug, either told in one line)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if debug := "--debug" in arguments:
+        arguments.remove("--debug")
+    parser = argparse.ArgumentParser(prog="fashion-hydra", description=__doc__.splitlines()[0])
+    parser.add_argument("--debug", action="store_true", help="show the traceback of whatever goes wrong")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = next((a for a in arguments if not a.startswith("-")), None)
+    module = None
+    for name, summary in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=summary, description=summary)
+        if name == chosen:
+            module = importlib.import_module(f"fashion_hydra.cli.{name.replace('-', '_')}")
+            module.add_arguments(subparser)
+    args = parser.parse_args(arguments)
+    assert module is not None
+    try:
+        return module.run(args)
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            raise
+        line, code = told(error, args.command)
+        print(f"fashion-hydra {args.command}: {line}", file=sys.stderr)
+        return code

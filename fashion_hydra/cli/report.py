@@ -1,0 +1,166 @@
+"""`fashion-hydra report`: one HTML page about training runs, thresholds, predictions and ladders."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fashion_hydra.utils.errors import UserError
+
+if TYPE_CHECKING:  # `--help` shall not wait for torch
+    from fashion_hydra.formats.submission import MaskTable
+    from fashion_hydra.inference.candidate_cache import CandidateCache
+    from fashion_hydra.postprocess.rule import Postprocess
+    from fashion_hydra.report.results.analysis import Analysis, Answers
+    from fashion_hydra.report.results.photos import Photos
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "folders",
+        metavar="RUN",
+        type=Path,
+        nargs="+",
+        help="folders of train.py, tune_thresholds.py or predict.py, or with a ladder.csv, in any mixture",
+    )
+    parser.add_argument("--out", type=Path, metavar="HTML", help="default: report.html in the first folder")
+    parser.add_argument("--title", metavar="TEXT", help="default: name of the first folder")
+    parser.add_argument(
+        "--truth",
+        type=Path,
+        metavar="TRUTH.csv",
+        help="true masks of the predicted images, as train.csv or a submission has them (default: each PREDICTION's "
+        "truth.csv)",
+    )
+    parser.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="the photos (default: where the prediction found them)"
+    )
+    parser.add_argument(
+        "--pooling", choices=("class", "image"), default="class", help="see `fashion-hydra score --help`"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, judge, draw, write; then say where the page is."""
+    from fashion_hydra.report.results.folders import kinds_of
+    from fashion_hydra.report.results.photos import Photos
+    from fashion_hydra.report.results.places import photos_of
+    from fashion_hydra.report.results.render import Content, write_page
+    from fashion_hydra.report.results.tables import read_ladder, read_training, read_tuning
+
+    folders = list(dict.fromkeys(args.folders))
+    kinds = {folder: kinds_of(folder) for folder in folders}
+    out = args.out or folders[0] / "report.html"
+    if out.is_dir():
+        raise UserError(f"--out {out}: a folder; name a file, such as {out / 'report.html'}")
+    if args.images is not None and not args.images.is_dir():
+        raise UserError(f"--images {args.images}: no such folder. Give the folder with the photos")
+    notes: list[str] = []
+    predicted = [folder for folder in folders if "prediction" in kinds[folder]]
+    analyses = _judge(predicted, args.truth, args.pooling, notes)
+    photos = Photos([args.images]) if args.images else photos_of(predicted[0]) if predicted else Photos([])
+    if analyses:
+        notes += _about(analyses[0], photos)
+    content = Content(
+        title=args.title or folders[0].resolve().name,
+        predictions=analyses,
+        photos=photos,
+        names=_names(analyses, [*photos.folders, *([args.truth] if args.truth else [])]),
+        notes=notes,
+        ladders=[read_ladder(folder) for folder in folders if "ladder" in kinds[folder]],
+        tunings=[read_tuning(folder) for folder in folders if "tuning" in kinds[folder]],
+        trainings=[read_training(folder) for folder in folders if "training" in kinds[folder]],
+    )
+    write_page(out, content)
+    for note in notes:
+        print(f"note: {note}")
+    for analysis in analyses:
+        print(f"{analysis.answers.folder}: {len(analysis.images)} images, score {analysis.score.value:.6f}")
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def _judge(folders: Sequence[Path], truth: Path | None, pooling: str, notes: list[str]) -> "list[Analysis]":
+    """Judge the predictions; a truth that several share is read once."""
+    from fashion_hydra.formats.submission import read_masks
+    from fashion_hydra.report.results.analysis import analyse, check_images
+
+    tables: dict[Path, MaskTable] = {}
+    analyses = []
+    for folder in folders:
+        file = truth or folder / "truth.csv"
+        if not file.is_file():
+            raise UserError(
+                f"{file}: no such file, so what is true is not known. Give --truth TRUTH.csv, the true masks of the "
+                "predicted images"
+            )
+        if file not in tables:
+            tables[file] = read_masks(file)
+        analysis = analyse(_answers(folder, tables[file], notes), pooling=pooling)
+        check_images(analysis)
+        analyses.append(analysis)
+    return analyses
+
+
+def _answers(folder: Path, truth: "MaskTable", notes: list[str]) -> "Answers":
+    from fashion_hydra.formats.submission import read_masks
+    from fashion_hydra.inference.candidate_cache import CandidateCache
+    from fashion_hydra.report.results.analysis import Answers
+
+    there = (folder / "candidates" / "manifest.json").is_file()
+    cache = CandidateCache(folder / "candidates") if there else None
+    rule = _rule(folder, cache, notes)
+    return Answers(folder, truth, read_masks(folder / "submission.csv"), cache, rule)
+
+
+def _rule(folder: Path, cache: "CandidateCache | None", notes: list[str]) -> "Postprocess | None":
+    """The rule in force, where it can be had; what cannot is no reason to give up the rest of the page."""
+    from fashion_hydra.data.class_set import ClassSet
+    from fashion_hydra.postprocess.rule_files import rule_in_force
+
+    if cache is None:
+        return None
+    manifest = cache.manifest
+    try:
+        return rule_in_force(folder, ClassSet(manifest.class_ids, manifest.class_names), manifest.members)
+    except UserError as error:
+        notes.append(f"{folder}: thresholds in force not known ({error})")
+        return None
+
+
+def _about(analysis: "Analysis", photos: "Photos") -> list[str]:
+    """What a reader of the gallery has to know."""
+    notes, folder = [], analysis.answers.folder
+    images = len(analysis.images)
+    if missing := analysis.missing:
+        notes.append(f"{folder}: {len(missing)} of {images} images are missing and count as empty, first {missing[0]}")
+    if analysis.average_precision is None:
+        notes.append(f"{folder}: no candidates of these images, so AP and the scores of masks are not known")
+    elif analysis.answers.rule is None:
+        notes.append(f"{folder}: without the thresholds that made its submission.csv, scores of masks are not known")
+    elif not analysis.confident:
+        notes.append(
+            f"{folder}: the thresholds known for it do not make its submission.csv, so scores of masks are missing"
+        )
+    if absent := [image.name for image in analysis.images if photos.find(image.answer or image.name) is None]:
+        where = ", ".join(map(str, photos.folders)) or "nothing says where"
+        notes.append(
+            f"{len(absent)} of {images} photos not found, first {absent[0]} (looked in: {where}); the gallery shows "
+            "their masks on grey. Give --images FOLDER"
+        )
+    return notes
+
+
+def _names(analyses: "Sequence[Analysis]", beside: Sequence[Path]) -> dict[int, str]:
+    """Category id -> name, from the candidates, else from a label_descriptions.json in or beside these."""
+    from fashion_hydra.data.kaggle import read_labels
+
+    names: dict[int, str] = {}
+    for root in (root for path in beside for root in (path, path.parent)):
+        if not names and (root / "label_descriptions.json").is_file():
+            names |= read_labels(root)[0]
+    for analysis in analyses:
+        if (cache := analysis.answers.cache) is not None:
+            names |= dict(zip(cache.manifest.class_ids, cache.manifest.class_names, strict=True))
+    return names

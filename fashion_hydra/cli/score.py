@@ -1,0 +1,103 @@
+"""`fashion-hydra score`: the competition score of a submission, as the last line of the output."""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fashion_hydra.utils.errors import UserError
+
+if TYPE_CHECKING:  # `--help` shall not wait for numpy
+    from fashion_hydra.evaluation.competition_score import Score
+
+_NAMED_IMAGES = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("truth", metavar="TRUTH.csv", type=Path, help="train.csv (2019, 2020) or a submission")
+    parser.add_argument("submission", metavar="SUBMISSION.csv", type=Path, help="both may be .csv.gz, .csv.zip")
+    parser.add_argument(
+        "--pooling",
+        choices=("class", "image"),
+        default="class",
+        help="average the precision over an image's classes, or pool their masks first (default: class)",
+    )
+    parser.add_argument("--per-class", action="store_true", help="print a table of classes, best first")
+    parser.add_argument(
+        "--labels",
+        metavar="label_descriptions.json",
+        type=Path,
+        help="names for the table (with --per-class)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score the two files: table and score on stdout, what is missing or against the rules on stderr."""
+    from fashion_hydra.evaluation.score_submission import find_overlaps, score_masks
+    from fashion_hydra.formats.submission import read_masks
+
+    if args.labels and not args.per_class:
+        raise UserError(f"--labels {args.labels} names the classes of --per-class: add it, or drop --labels")
+    names = _read_names(args.labels) if args.labels else {}
+    truth, predicted = read_masks(args.truth), read_masks(args.submission)
+    overlaps = find_overlaps(predicted)
+    score, missing = score_masks(truth, predicted, pooling=args.pooling)
+    if overlaps:
+        image, class_id = overlaps[0]
+        print(
+            f"warning: {args.submission}: masks of one image and class overlap, which the rules forbid: "
+            f"{len(overlaps)} times, the first image {image}, class {class_id}",
+            file=sys.stderr,
+        )
+    if missing:
+        more = f" and {len(missing) - _NAMED_IMAGES} more" if len(missing) > _NAMED_IMAGES else ""
+        print(
+            f"warning: {args.submission}: {len(missing)} of {len(truth)} images are missing and count as "
+            f"empty: {', '.join(missing[:_NAMED_IMAGES])}{more}",
+            file=sys.stderr,
+        )
+    if args.per_class:
+        print(_class_table(score, names))
+    print(f"score {score.value:.6f}")
+    return 0
+
+
+def _class_table(score: "Score", names: Mapping[str, str]) -> str:
+    """One line a class, the best first; of equal ones the more frequent first."""
+    ordered = sorted(score.per_class.items(), key=lambda item: (-item[1].score, -item[1].n_true, item[0]))
+    width = max((len(class_id) for class_id, _ in ordered), default=0)
+    width = max(width, len("class"))
+    lines = [f"{'class':>{width}}    score  images   truth  predicted  name"]
+    lines += [
+        f"{class_id:>{width}} {c.score:8.6f} {c.n_images:7} {c.n_true:7} {c.n_predicted:10}  {_name(class_id, names)}"
+        for class_id, c in ordered
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _name(class_id: str, names: Mapping[str, str]) -> str:
+    """`pants: capri, plain` for `6_28_77`; nothing where the names are not known."""
+    category, *attributes = class_id.split("_")
+    text = names.get(f"category {category}", "")
+    known = [names.get(f"attribute {a}", a) for a in attributes]
+    return f"{text}: {', '.join(known)}" if text and known else text
+
+
+def _read_names(path: Path) -> dict[str, str]:
+    """`category 6` and `attribute 28` -> name, from Kaggle's label_descriptions.json."""
+    from fashion_hydra.utils.files import read_json
+
+    try:
+        labels = read_json(path)
+        return {
+            f"{kind} {entry['id']}": str(entry["name"])
+            for kind, listed in (("category", labels["categories"]), ("attribute", labels["attributes"]))
+            for entry in listed
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}: not Kaggle's label_descriptions.json ({error!r}); it has lists `categories` and "
+            "`attributes` of entries with `id` and `name`"
+        ) from error

@@ -1,1 +1,0 @@
-"""The commands of the `fashion-hydra` console script, one a file."""

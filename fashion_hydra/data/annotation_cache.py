@@ -1,0 +1,186 @@
+"""Annotations -> records, checked once and kept: the next run maps them from the disk in a moment."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from fashion_hydra.data.annotations import Fault, Records, RecordsBuilder, open_records, read_faults, write_faults
+from fashion_hydra.data.image_files import IMAGE_SUFFIXES, QUARTER_TURNS, ImageFacts, ImageMemory, file_stamp
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.files import locked
+
+_VERSION = 2  # of what lies in the cache; another one is read anew
+
+
+class Source(Protocol):
+    """Annotations in some format."""
+
+    folder: Path
+    """Where the image files are."""
+
+    def key(self) -> Mapping[str, str]:
+        """What tells this source from any other: paths and options."""
+        ...
+
+    def files(self) -> Sequence[Path]:
+        """The files that the annotations are read from; a change of one makes the records stale."""
+        ...
+
+    def categories(self) -> Mapping[int, str]:
+        """Category id -> name."""
+        ...
+
+    def scan(self, builder: RecordsBuilder, faults: list[Fault]) -> None:
+        """Read everything into the builder, and tell what is left out."""
+        ...
+
+    def file_of(self, image_id: str) -> str:
+        """The image's file below the folder."""
+        ...
+
+    def row_of(self, image_id: str) -> int:
+        """Where the annotations first name the image."""
+        ...
+
+
+def cache_folder() -> Path:
+    """Where records, the memory of checked images and downloads are kept: FASHION_HYDRA_CACHE, or the user's."""
+    chosen = os.environ.get("FASHION_HYDRA_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fashion_hydra"
+
+
+def read_source(source: Source, *, decode: bool = False) -> tuple[Records, list[Fault]]:
+    """The records of a source, from the cache where nothing changed since.
+
+    Args:
+        source: what to read.
+        decode: read every image to its end; without it the header, and the file's end for its end mark.
+
+    Returns:
+        What can be used, and the faults of what cannot.
+
+    Raises:
+        UserError: nothing can be used, or the source is no such source.
+    """
+    cache = _usable(cache_folder())
+    key = json.dumps({name: value for name, value in sorted(source.key().items())})
+    target = cache / f"records-{hashlib.sha256(key.encode()).hexdigest()[:20]}"
+    listing = _list_images(source.folder)
+    manifest = {
+        "version": _VERSION,
+        "key": key,
+        "files": {str(path): file_stamp(path) for path in source.files()},
+        "images": hashlib.sha256(json.dumps(sorted(listing.items())).encode()).hexdigest(),
+    }
+    manifest = json.loads(json.dumps(manifest))
+    with locked(target):
+        if _is_current(target, manifest, decode=decode):
+            with contextlib.suppress(OSError, ValueError, KeyError):  # damaged since: made anew
+                return open_records(target), read_faults(target / "faults.csv")
+        _build(source, target, {**manifest, "decoded": decode}, listing, decode=decode)
+        return open_records(target), read_faults(target / "faults.csv")
+
+
+def _usable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:  # a read-only home: this run reads anew, and so will the next
+        return Path(tempfile.mkdtemp(prefix="fashion_hydra-"))
+
+
+def _list_images(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file below a folder with its size and time of change."""
+    found: dict[str, tuple[int, int]] = {}
+    for parent, _, names in os.walk(folder, followlinks=True):
+        for name in names:
+            path = Path(parent) / name
+            if not name.startswith(".") and (stamp := file_stamp(path)):
+                found[str(path.relative_to(folder))] = stamp
+    return found
+
+
+def _is_current(target: Path, manifest: Mapping[str, object], *, decode: bool) -> bool:
+    try:
+        kept = json.loads((target / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    decoded = kept.pop("decoded", False)
+    return kept == manifest and (decoded or not decode)
+
+
+def _build(
+    source: Source, target: Path, manifest: Mapping[str, object], listing: Mapping[str, object], *, decode: bool
+) -> None:
+    """Read, check, and put the finished folder in its place in one step."""
+    for left_over in target.parent.glob(f"{target.name}.*-*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    faults: list[Fault] = []
+    builder = RecordsBuilder(source.folder, source.categories())
+    source.scan(builder, faults)
+    files = [source.file_of(image_id) for image_id in builder.image_ids]
+    memory_name = hashlib.sha256(str(source.folder.absolute()).encode()).hexdigest()[:20]
+    memory = ImageMemory(target.parent / f"images{_VERSION}-{memory_name}.csv", source.folder)
+    facts = list(memory.examine_all(files, decode=decode))
+    keep, orientation = _judge(source, builder, facts, faults)
+    used = set(files)
+    unused = sorted(f for f in listing if f not in used and Path(f).suffix.lower() in IMAGE_SUFFIXES)
+    faults += [Fault("image-without-rows", file, 0, file, "image not used") for file in unused]
+    if not keep.any():
+        first = next((fault for fault in faults if fault.action == "image dropped"), faults[0])
+        raise UserError(
+            f"{source.folder}: none of the {len(files)} images that the annotations name is usable; first: "
+            f"{first.kind} {first.value}. Put the images there; `fashion-hydra check` lists every fault"
+        )
+    made = target.with_name(f"{target.name}.new-{os.getpid()}")
+    made.mkdir()
+    builder.write(made, keep=keep, files=files, orientation=orientation)
+    write_faults(made / "faults.csv", faults)
+    (made / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    if target.exists():
+        target.rename(target.with_name(f"{target.name}.old-{os.getpid()}"))
+    made.rename(target)
+    shutil.rmtree(target.with_name(f"{target.name}.old-{os.getpid()}"), ignore_errors=True)
+
+
+def _judge(
+    source: Source, builder: RecordsBuilder, facts: Sequence[ImageFacts], faults: list[Fault]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which images are used, and the turn from each file to the masks' frame.
+
+    Where width and height show whether the masks were drawn on the photo as stored or as EXIF turns it, they
+    decide. Turns that leave the size as it is follow the folder's other photos, and without any the way in
+    which every viewer shows them.
+    """
+    keep, orientation = np.ones(len(facts), dtype=bool), np.ones(len(facts), dtype=np.uint8)
+    undecided, votes = [], Counter[bool]()
+    for i, (known, size, image_id) in enumerate(zip(facts, builder.sizes, builder.image_ids, strict=True)):
+        stored, turned = (known.height, known.width), (known.width, known.height)
+        quarter = known.orientation in QUARTER_TURNS
+        kind, value = known.fault, known.value
+        if not kind and size not in ((stored, turned) if quarter else (stored,)):
+            kind = "size-mismatch"
+            value = f"annotations say {size[0]}x{size[1]}, file is {stored[0]}x{stored[1]} (height x width)"
+        if kind:
+            keep[i] = False
+            faults.append(Fault(kind, image_id, source.row_of(image_id), value, "image dropped"))
+        elif known.orientation != 1 and (not quarter or stored == turned):
+            undecided.append(i)
+        elif quarter:
+            votes[size == turned] += 1
+            orientation[i] = known.orientation if size == turned else 1
+    if votes[True] >= votes[False]:
+        orientation[undecided] = [facts[i].orientation for i in undecided]
+    return keep, orientation

@@ -1,0 +1,264 @@
+"""Images and their masks as flat arrays, on disk and shared: what every reader of annotations makes."""
+
+import csv
+import json
+import tempfile
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from fashion_hydra.formats.class_id import category_of
+from fashion_hydra.structures import rle
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.files import whole
+from fashion_hydra.utils.limits import MOST_FAULTS, MOST_MASKS
+
+_CHUNK = 1 << 20  # runs handled at a time while writing
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong with the data.
+
+    Args:
+        kind: a short name, such as `missing-image`.
+        image_id: as in the annotations; empty where it is about no image.
+        row: line of the CSV, the header being 1; id of the annotation in a COCO file; 0 where it is about none.
+        value: what is there.
+        action: what is done about it.
+    """
+
+    kind: str
+    image_id: str
+    row: int
+    value: str
+    action: str
+
+
+def refuse_too_many(faults: Sequence[Fault], path: Path) -> None:
+    """Raise `UserError` where a file has more faults than are worth a list."""
+    if len(faults) > MOST_FAULTS:
+        raise UserError(f"{path}: more than {MOST_FAULTS} faults, the first {faults[0].kind}. Give another file")
+
+
+def write_faults(path: Path, faults: Sequence[Fault]) -> None:
+    """Write faults as a CSV; text that UTF-8 does not know is written as escapes."""
+    rows = (map(str, astuple(fault)) for fault in faults)
+    with whole(path) as stream:
+        writer = csv.writer(stream)
+        writer.writerow([f.name for f in fields(Fault)])
+        writer.writerows([value.encode(errors="backslashreplace").decode() for value in row] for row in rows)
+
+
+def read_faults(path: Path) -> list[Fault]:
+    """Read what `write_faults` wrote."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))[1:]
+    return [Fault(kind, image_id, int(row), value, action) for kind, image_id, row, value, action in rows]
+
+
+@dataclass(frozen=True)
+class Records:
+    """Images and their masks as flat arrays: mapped from a file, shared by workers without a copy.
+
+    Args:
+        folder: where the image files are.
+        image_ids: (I,) as in the annotations.
+        files: (I,) file names below `folder`.
+        sizes: int32 (I, 2), height and width of the frame that the masks are drawn in.
+        orientation: uint8 (I,), EXIF's code of the turn from the file's pixels to that frame; 1 for none.
+        first: int64 (I + 1,), masks of image i are `first[i]:first[i + 1]`.
+        class_ids: (M,) ClassId strings with attributes, such as `6_28_77`.
+        categories: int32 (M,).
+        boxes: int32 (M, 4), `(x0, y0, x1, y1)`, half-open.
+        areas: int64 (M,), pixels.
+        run_first: int64 (M + 1,), runs of mask m are `run_first[m]:run_first[m + 1]`.
+        runs: int32 (R, 2), 0-indexed start and length, column-major.
+        names: category id -> name.
+        source: the folder that the arrays are mapped from.
+    """
+
+    folder: Path
+    image_ids: np.ndarray
+    files: np.ndarray
+    sizes: np.ndarray
+    orientation: np.ndarray
+    first: np.ndarray
+    class_ids: np.ndarray
+    categories: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    run_first: np.ndarray
+    runs: np.ndarray
+    names: Mapping[int, str]
+    source: Path | None = field(default=None, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def instances(self, image: int) -> range:
+        """Indices of the masks of one image."""
+        return range(int(self.first[image]), int(self.first[image + 1]))
+
+    def runs_of(self, mask: int) -> np.ndarray:
+        """The runs of one mask: int64 (K, 2)."""
+        return self.runs[self.run_first[mask] : self.run_first[mask + 1]].astype(np.int64)
+
+    def owners(self) -> np.ndarray:
+        """The image of each mask: int64 (M,)."""
+        return np.repeat(np.arange(len(self)), np.diff(self.first))
+
+    def category_table(self) -> np.ndarray:
+        """Which categories each image has: uint8 (I, C), columns in the order of `names`."""
+        table = np.zeros((len(self), len(self.names)), dtype=np.uint8)
+        column = {category: i for i, category in enumerate(self.names)}
+        table[self.owners(), [column[int(c)] for c in self.categories]] = 1
+        return table
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A process that is sent mapped records maps the files itself instead of receiving a copy.
+        if self.source is None:
+            return Records, tuple(getattr(self, f.name) for f in fields(self))
+        return open_records, (self.source,)
+
+
+_ARRAYS = tuple(f.name for f in fields(Records) if f.type is np.ndarray)
+
+
+def open_records(source: Path) -> Records:
+    """Map what `RecordsBuilder.write` wrote.
+
+    Raises:
+        UserError: a file of it is damaged.
+    """
+    try:
+        about = json.loads((source / "records.json").read_text(encoding="utf-8"))
+        folder, names = Path(about["folder"]), {int(key): str(name) for key, name in about["names"].items()}
+        arrays = {name: np.load(source / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
+    except Exception as error:  # NumPy has many words for a damaged file
+        raise UserError(f"{source}: damaged ({error}); remove the folder, and the data are read anew") from error
+    images, masks, runs = (len(arrays[name]) for name in ("image_ids", "class_ids", "runs"))
+    lengths = {"files": images, "sizes": images, "orientation": images, "first": images + 1, "categories": masks}
+    lengths |= {"boxes": masks, "areas": masks, "run_first": masks + 1}
+    wrong = [name for name, length in lengths.items() if len(arrays[name]) != length]
+    if wrong or arrays["first"][-1] != masks or arrays["run_first"][-1] != runs:
+        raise UserError(f"{source}: damaged ({(wrong or ['runs'])[0]}); remove the folder, and the data are read anew")
+    return Records(folder=folder, names=names, source=source, **arrays)
+
+
+class RecordsBuilder:
+    """Takes images and masks in any order and writes them grouped by image, runs never all in memory.
+
+    Args:
+        folder: where the image files are.
+        names: category id -> name.
+    """
+
+    def __init__(self, folder: Path, names: Mapping[int, str]) -> None:
+        self.folder, self.names = folder, names
+        self.image_ids: list[str] = []
+        self.sizes: list[tuple[int, int]] = []
+        self._index: dict[str, int] = {}
+        self._class_codes: dict[str, int] = {}
+        self._owners, self._codes, self._counts = array("i"), array("i"), array("q")
+        self._masks = Counter[int]()
+        self._spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it goes with the builder
+
+    def image(self, image_id: str, size: tuple[int, int]) -> tuple[int, int]:
+        """Make an image known, and give the size that it was first said to have."""
+        index = self._index.setdefault(image_id, len(self.image_ids))
+        if index == len(self.image_ids):
+            self.image_ids.append(image_id)
+            self.sizes.append(size)
+        return self.sizes[index]
+
+    def add(self, image_id: str, class_id: str, runs: np.ndarray) -> bool:
+        """Add a mask of a known image; False where it has as many as an image may have.
+
+        Args:
+            image_id: of the image.
+            class_id: category, with attributes.
+            runs: int (K, 2), K > 0, normalised and inside the image.
+        """
+        owner = self._index[image_id]
+        if self._masks[owner] >= MOST_MASKS:
+            return False
+        self._masks[owner] += 1
+        self._owners.append(owner)
+        self._codes.append(self._class_codes.setdefault(class_id, len(self._class_codes)))
+        self._counts.append(len(runs))
+        self._spool.write(np.ascontiguousarray(runs, dtype=np.int32).tobytes())
+        return True
+
+    def write(self, target: Path, *, keep: np.ndarray, files: list[str], orientation: np.ndarray) -> None:
+        """Write the records into an empty folder.
+
+        Args:
+            target: the folder; read it with `open_records`.
+            keep: bool (I,), which images are kept, in the order in which they came.
+            files: (I,) file names below the images' folder.
+            orientation: (I,) EXIF codes, see `Records`.
+        """
+        owners, codes, counts = (np.array(a, dtype=np.int64) for a in (self._owners, self._codes, self._counts))
+        order = np.argsort(owners, kind="stable")
+        order = order[keep[owners[order]]]
+        kept = np.flatnonzero(keep)
+        sizes = np.array(self.sizes, dtype=np.int32).reshape(-1, 2)
+        class_table = np.array(list(self._class_codes), dtype=str)
+        class_ids = class_table[codes[order]] if len(order) else np.zeros(0, "U1")
+        run_first = np.cumsum(np.append(0, counts[order]))
+        boxes, areas = self._write_runs(target / "runs.npy", order, counts, run_first, sizes[owners[order], 0])
+        arrays = {
+            "image_ids": np.array([self.image_ids[i] for i in kept], dtype=str),
+            "files": np.array([files[i] for i in kept], dtype=str),
+            "sizes": sizes[kept],
+            "orientation": np.asarray(orientation, dtype=np.uint8)[kept],
+            "first": np.cumsum(np.append(0, np.bincount(owners[order], minlength=len(keep))[kept])),
+            "class_ids": class_ids,
+            "categories": np.array([category_of(c) for c in class_table], np.int32)[codes[order]],
+            "boxes": boxes,
+            "areas": areas,
+            "run_first": run_first,
+        }
+        for name, values in arrays.items():
+            np.save(target / f"{name}.npy", values)
+        about = {"folder": str(self.folder.absolute()), "names": self.names}
+        (target / "records.json").write_text(json.dumps(about), encoding="utf-8")
+
+    def _write_runs(
+        self, path: Path, order: np.ndarray, counts: np.ndarray, run_first: np.ndarray, heights: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Write the runs in their new order, some masks at a time, and measure the masks on the way."""
+        boxes, areas = np.zeros((len(order), 4), np.int32), np.zeros(len(order), np.int64)
+        begins = np.cumsum(np.append(0, counts))[order]
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.int32)), "fortran_order": False}
+        with path.open("wb") as target:
+            np.lib.format.write_array_header_1_0(target, {**header, "shape": (int(run_first[-1]), 2)})
+            start = 0
+            while start < len(order):
+                stop = max(start + 1, int(np.searchsorted(run_first, run_first[start] + _CHUNK, side="right")) - 1)
+                lengths = counts[order[start:stop]]
+                runs = np.concatenate([self._spooled(*span) for span in _spans(begins[start:stop], lengths)])
+                target.write(runs.tobytes())
+                first = run_first[start : stop + 1] - run_first[start]
+                boxes[start:stop], areas[start:stop] = rle.measure(runs.astype(np.int64), first, heights[start:stop])
+                start = stop
+        return boxes, areas
+
+    def _spooled(self, begin: int, count: int) -> np.ndarray:
+        """So many runs from the spool: int32 (count, 2)."""
+        self._spool.seek(begin * 8)
+        return np.frombuffer(self._spool.read(count * 8), dtype=np.int32).reshape(-1, 2)
+
+
+def _spans(begins: np.ndarray, lengths: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Neighbouring pieces joined: (begin, length) of each stretch without a gap."""
+    last = np.flatnonzero(np.append(begins[1:] != begins[:-1] + lengths[:-1], True))
+    first = np.append(0, last[:-1] + 1)
+    for i, j in zip(first.tolist(), last.tolist(), strict=True):
+        yield int(begins[i]), int(begins[j] + lengths[j] - begins[i])

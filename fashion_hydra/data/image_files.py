@@ -1,0 +1,275 @@
+"""Image files: what their headers say, whether they are whole, and their pixels in the masks' frame."""
+
+import csv
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from tqdm import tqdm
+
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.limits import FRAME, MOST_PIXELS, is_frame, is_name
+
+_TIFF_SUFFIXES = (".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".ppm")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "JPEG2000", "PPM")  # of Pillow; others run programs
+_EXIF_ORIENTATION = 0x0112
+QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+_UNTURNED = {6: 8, 8: 6}  # the turn that undoes another; the others undo themselves
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "I;16", "I;16L", "I;16B")
+"""What Pillow can make 8-bit RGB of; the rest has values of a range that the file does not tell."""
+_TIFF_SIZE = (257, 256)  # tags of height and width
+_TAIL = 1 << 16  # bytes at a file's end in which its end mark is looked for
+_END_MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}  # JPEG, PNG
+_THREADS = min(16, 4 * (os.cpu_count() or 1))
+_IN_FLIGHT = 512
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known of an image file.
+
+    Args:
+        height: as stored, before any turn.
+        width: likewise.
+        orientation: EXIF's code, 1 for none.
+        fault: `missing-image`, `outside-folder`, `unreadable-image`, `cut-short-image`, `too-large-image`, or empty.
+        value: what is wrong, for a person.
+        decoded: whether the pixels were read to the end, not the header and the file's end alone.
+    """
+
+    height: int = 0
+    width: int = 0
+    orientation: int = 1
+    fault: str = ""
+    value: str = ""
+    decoded: bool = False
+
+
+def examine(folder: Path, file: str, *, decode: bool) -> ImageFacts:
+    """Read an image's header and see whether the file is whole.
+
+    Args:
+        folder: that the file has to be in.
+        file: its name below the folder.
+        decode: read all pixels; without it only the files that do not end as their format ends.
+    """
+    path = folder / file
+    if not is_inside(file):
+        return ImageFacts(fault="outside-folder", value=file, decoded=True)
+    if not has_file(folder, file):
+        return ImageFacts(fault="missing-image", value=file, decoded=True)
+    try:
+        with open_picture(path) as picture:
+            width, height = picture.size
+            if isinstance(picture, TiffImageFile):  # whose size Pillow tells as turned
+                height, width = (int(picture.tag_v2[tag]) for tag in _TIFF_SIZE)
+                _check_mode(picture)
+            orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+    except Image.DecompressionBombError as error:
+        return ImageFacts(fault="too-large-image", value=_told(error), decoded=True)
+    except Exception as error:  # Pillow raises whatever a broken header leads to
+        kind = "unreadable-image" if _ends_well(path) else "cut-short-image"  # some headers stand at the end
+        return ImageFacts(fault=kind, value=_told(error), decoded=True)
+    if not is_frame(height, width):
+        return ImageFacts(fault="too-large-image", value=f"{height}x{width}, {FRAME}", decoded=True)
+    facts = ImageFacts(height, width, orientation if orientation in range(1, 9) else 1, decoded=decode)
+    if decode or not _ends_well(path):
+        fault = _decoding_fault(path)
+        return ImageFacts(height, width, facts.orientation, "cut-short-image" if fault else "", fault, decoded=True)
+    return facts
+
+
+def is_inside(file: str) -> bool:
+    """Whether a name stays below the folder that it is meant in; links there are the user's own."""
+    return is_name(file) and not Path(file).is_absolute() and ".." not in Path(file).parts
+
+
+def has_file(folder: Path, file: str) -> bool:
+    """Whether a name is that of a file below a folder: no folder, pipe or device, and nothing that it leads out to."""
+    try:
+        return is_inside(file) and (folder / file).is_file()
+    except OSError:  # names that are too long for the file system
+        return False
+
+
+@contextmanager
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """A picture of a known format, its header read; one that is too large raises `Image.DecompressionBombError`."""
+    with (
+        warnings.catch_warnings(),
+        path.open("rb") as stream,
+    ):  # given a path, Pillow maps turned TIFFs in a wrong shape
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(stream, formats=_FORMATS) as picture:
+            yield picture
+
+
+def _told(error: Exception) -> str:
+    return " ".join(str(error).split())[:80] or type(error).__name__
+
+
+def _ends_well(path: Path) -> bool:
+    """Whether the file has its format's end mark near its end (cameras append to it); True for other formats."""
+    with path.open("rb") as stream:
+        mark = _END_MARKS.get(stream.read(2))
+        stream.seek(max(0, path.stat().st_size - _TAIL))
+        return mark is None or mark in stream.read()
+
+
+def _decoding_fault(path: Path) -> str:
+    """What reading all pixels fails with, or nothing; JPEGs are decoded small, which reads all the same bytes."""
+    try:
+        with open_picture(path) as picture:
+            if picture.format == "JPEG":
+                picture.draft("L", (picture.width // 8, picture.height // 8))
+            picture.load()
+    except Exception as error:
+        return _told(error)
+    return ""
+
+
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # other libraries switch it on, and a file cut short would pass
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Pillow refuses twice as many
+
+
+class ImageMemory:
+    """Remembers what was found of files, as long as their size and time of change stay.
+
+    Args:
+        path: the CSV that it is kept in; rows are appended as they come, so an interrupted check goes on.
+        folder: where the images are.
+    """
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        self.path, self.folder = path, folder
+        self._known: dict[str, tuple[tuple[int, int], ImageFacts]] = {}
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as stream, suppress(csv.Error, UnicodeDecodeError):
+                for row in csv.reader(stream):
+                    self._remember(row)
+
+    def _remember(self, row: list[str]) -> None:
+        try:
+            file, size, changed, height, width, orientation, fault, value, decoded = row
+            facts = ImageFacts(int(height), int(width), int(orientation), fault, value, decoded == "True")
+            self._known[file] = ((int(size), int(changed)), facts)
+        except ValueError:
+            return  # the last row of an interrupted check
+
+    def recall(self, file: str, stamp: tuple[int, int], *, decode: bool) -> ImageFacts | None:
+        """What is known of a file with that size and time of change, if it was looked at closely enough."""
+        known = self._known.get(file)
+        if known is None or known[0] != stamp or (decode and not known[1].decoded):
+            return None
+        return known[1]
+
+    def examine_all(self, files: Sequence[str], *, decode: bool) -> Iterator[ImageFacts]:
+        """Facts of each file in turn, from memory or by looking, several at a time.
+
+        Args:
+            files: names below the folder.
+            decode: see `examine`.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        bar = tqdm(total=len(files), desc="checking images", unit=" images", disable=None)
+        with (
+            ThreadPoolExecutor(_THREADS) as pool,
+            self.path.open("a", newline="", encoding="utf-8") as stream,
+            bar,
+        ):
+            writer = csv.writer(stream)
+            for start in range(0, len(files), _IN_FLIGHT):
+                chunk = files[start : start + _IN_FLIGHT]
+                for file, (stamp, facts, is_new) in zip(
+                    chunk, pool.map(lambda f: self._look(f, decode=decode), chunk), strict=True
+                ):
+                    if is_new and stamp is not None:
+                        writer.writerow([file, *stamp, *astuple(facts)])
+                    bar.update()
+                    yield facts
+                stream.flush()
+
+    def _look(self, file: str, *, decode: bool) -> tuple[tuple[int, int] | None, ImageFacts, bool]:
+        stamp = file_stamp(self.folder / file)
+        if stamp is not None and (known := self.recall(file, stamp, decode=decode)):
+            return stamp, known, False
+        return stamp, examine(self.folder, file, decode=decode), True
+
+
+def file_stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of change (ns) of a file, None without one."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # the latter for names that no file can have
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels as stored (H, W, ...) -> as EXIF's orientation says that they are to be seen."""
+    if orientation in QUARTER_TURNS:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def read_pixels(path: Path, *, size: tuple[int, int], orientation: int) -> np.ndarray:
+    """Decode any format that OpenCV or Pillow reads: uint8 (H, W, 3), RGB; 16 bits become 8, transparency is left out.
+
+    Args:
+        path: the file.
+        size: height and width that the result must have.
+        orientation: EXIF's code of the turn to apply, 1 for none.
+
+    Raises:
+        UserError: the file cannot be decoded, or not to that size.
+    """
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    # Of TIFFs OpenCV turns some and multiplies others with their transparency, whatever the flags say.
+    stored = None if path.suffix.lower() in _TIFF_SUFFIXES else cv2.imread(str(path), flags)
+    if stored is not None:
+        pixels = cv2.cvtColor(stored, cv2.COLOR_BGR2RGB)
+    else:
+        try:
+            pixels = _read_with_pillow(path)
+        except Exception as error:
+            raise UserError(f"{path}: cannot be decoded ({_told(error)}); mend or remove the file") from error
+    pixels = np.ascontiguousarray(turn(pixels, orientation))
+    if pixels.shape[:2] != tuple(size):
+        raise UserError(
+            f"{path}: decodes to {pixels.shape[0]}x{pixels.shape[1]} instead of {size[0]}x{size[1]}; "
+            "mend or remove the file"
+        )
+    return pixels
+
+
+def _read_with_pillow(path: Path) -> np.ndarray:
+    """The pixels as stored, uint8 (H, W, 3), RGB; raises whatever Pillow does."""
+    with open_picture(path) as picture:
+        _check_mode(picture)
+        told = picture.getexif().get(_EXIF_ORIENTATION, 1)
+        picture.load()
+        turned = told if picture.getexif().get(_EXIF_ORIENTATION, 1) != told else 1  # Pillow turns TIFFs itself
+        if picture.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
+            grey = ((np.asarray(picture).astype(np.uint32) + 128) // 257).astype(np.uint8)
+            pixels = np.repeat(grey[..., None], 3, axis=2)
+        else:
+            pixels = np.array(picture.convert("RGB"))
+    return turn(pixels, _UNTURNED.get(turned, turned))
+
+
+def _check_mode(picture: Image.Image) -> None:
+    if picture.mode not in _MODES:
+        raise ValueError(f"pixels of kind {picture.mode}; save it with 8 or 16 bits, grey or RGB")

@@ -1,5 +1,0 @@
-"""The embedded data set: dressed figures drawn from a seed, with their masks, in Kaggle's layout."""
-
-from fashion_hydra.data.wardrobe.writer import Summary, write_wardrobe
-
-__all__ = ["Summary", "write_wardrobe"]

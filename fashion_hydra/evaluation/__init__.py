@@ -1,0 +1,1 @@
+"""What predictions are worth: the competition score, COCO AP, kinds of errors, intervals."""

@@ -1,0 +1,48 @@
+"""Confidence intervals by the bootstrap over images."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fashion_hydra.evaluation.competition_score import mean
+
+Floats = npt.NDArray[np.float64]
+
+
+LEVEL = 0.95
+
+
+DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over images and its bootstrap interval.
+
+    Args:
+        value: the mean.
+        low: lower end.
+        high: upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def bootstrap(values: Floats, *, seed: int, draws: int = DRAWS, level: float = LEVEL) -> Interval:
+    """The percentile interval of the mean over images drawn with replacement.
+
+    (Efron, Tibshirani: An Introduction to the Bootstrap, 1993, chapter 13.)
+
+    Args:
+        values: (I,), one an image.
+        seed: of the draws.
+        draws: how many.
+        level: share of the draws inside.
+    """
+    rng = np.random.default_rng(seed)
+    means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(draws)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean(values), float(low), float(high))

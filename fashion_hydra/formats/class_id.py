@@ -1,0 +1,41 @@
+"""The ClassId of both of the competition's schemas, such as `6_28_77`, and the ImageId."""
+
+import re
+
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.limits import LONGEST_NAME
+
+_CLASS_ID = re.compile(r"[0-9]+(_[0-9]+)*")
+
+
+_ATTRIBUTES = re.compile(r"([0-9]+(,[0-9]+)*)?")
+
+
+def category_of(class_id: str) -> int:
+    """`6` of `6_28_77`."""
+    return int(class_id.partition("_")[0])
+
+
+def full_class_id(class_id: str, attributes: str | None) -> str:
+    """A row's class with its attributes, ascending, as the 2019 schema writes it: `6_28_77`.
+
+    Args:
+        class_id: the column ClassId.
+        attributes: the 2020 schema's column AttributesIds, such as `77,28`; empty or None for none.
+
+    Raises:
+        UserError: either is not of its form.
+    """
+    if (length := len(class_id) + len(attributes or "")) > LONGEST_NAME:
+        raise UserError(f"ClassId with attributes of {length} characters: at most {LONGEST_NAME} expected")
+    if not _CLASS_ID.fullmatch(class_id):
+        raise UserError(f"ClassId {class_id!r} is not of the form 6 or 6_28_77: write whole numbers")
+    listed = (attributes or "").replace(" ", "")
+    if not _ATTRIBUTES.fullmatch(listed):
+        raise UserError(f"AttributesIds {listed!r} is not of the form 115,136: write whole numbers")
+    return "_".join([class_id, *sorted(listed.split(","), key=int)]) if listed else class_id
+
+
+def image_stem(image: str) -> str:
+    """An ImageId without the suffix of an image file."""
+    return re.sub(r"\.(jpg|jpeg|png)$", "", image, flags=re.IGNORECASE)

@@ -1,0 +1,290 @@
+"""Every way in which a submission can be against the competition's rules, found row by row.
+
+The rules (evaluation page of iMaterialist (Fashion) 2019): columns ImageId, EncodedPixels, ClassId; one row a mask;
+masks on the 512x512 image as sorted runs that do not overlap; masks of one image and ClassId share no pixel; every
+test image has a row, with empty EncodedPixels and ClassId 23 where nothing was found.
+"""
+
+import csv
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from pycocotools import mask as coco_mask
+from tqdm import tqdm
+
+from fashion_hydra.formats.class_id import full_class_id, image_stem
+from fashion_hydra.formats.csv_files import open_csv, unpacked_size
+from fashion_hydra.formats.submission import COLUMNS, EMPTY_CLASS_ID, SUBMISSION_SIZE
+from fashion_hydra.structures.rle import (
+    BadRuns,
+    CocoRLE,
+    Runs,
+    check_runs_inside,
+    kaggle_to_runs,
+    normalise_runs,
+    runs_to_coco,
+)
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.limits import MOST_FAULTS, MOST_MASKS
+
+CATEGORIES = 46
+_LONGEST_VALUE = 120
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,3}")  # leading zeros would make another ClassId of it
+
+
+class Fault(NamedTuple):
+    """Something against the rules.
+
+    Args:
+        row: line of the file, the header being 1; 0 where it is about none.
+        image: ImageId; empty where it is about none.
+        kind: a short name, such as `shared-pixels`.
+        value: what is there.
+    """
+
+    row: int
+    image: str
+    kind: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found in a submission.
+
+    Args:
+        faults: by row; those about no row last.
+        rows: without the header.
+        images: that have a row.
+        masks: rows with runs.
+    """
+
+    faults: list[Fault]
+    rows: int
+    images: int
+    masks: int
+
+
+class _Row(NamedTuple):
+    """A row as far as it could be read; `mask` is None where there is none or it cannot be drawn."""
+
+    line: int
+    image: str
+    class_id: str
+    is_empty: bool
+    mask: CocoRLE | None
+    faults: list[Fault]
+
+
+def find_faults(path: str | Path, sample: str | Path | None = None) -> list[Fault]:
+    """Everything that is against the rules in a submission (.csv, .csv.gz, .csv.zip), by row; none if it is valid.
+
+    Args:
+        path: the submission.
+        sample: sample_submission.csv, or any table with a column ImageId, that names the test images.
+
+    Raises:
+        UserError: either is not a readable CSV file, or the sample names no images.
+    """
+    return inspect(path, sample).faults
+
+
+def inspect(path: str | Path, sample: str | Path | None = None) -> Inspection:
+    """As `find_faults`, with counts.
+
+    Rows of one image are looked at together, so memory is that of an image's masks and of the images' names. Of
+    images whose rows do not follow each other, the masks are kept compressed.
+    """
+    path = Path(path)
+    expected = _images_of(Path(sample)) if sample is not None else None
+    faults, unusable = _check_header(path)
+    if unusable:
+        return Inspection(faults, 0, 0, 0)
+    of_images: list[Fault] = []
+    blocks: Counter[str] = Counter()
+    first_row: dict[str, int] = {}
+    rows = masks = 0
+    for image, block in _blocks(path, "checking"):
+        blocks[image] += 1
+        first_row.setdefault(image, block[0].line)
+        rows += len(block)
+        masks += sum(not row.is_empty for row in block)
+        faults += (fault for row in block for fault in row.faults)
+        of_images += _check_image(block)
+        if len(faults) + len(of_images) > MOST_FAULTS:
+            raise UserError(f"{path}: more than {MOST_FAULTS} faults: no submission. Give another file")
+    scattered = {image for image, count in blocks.items() if count > 1}
+    if scattered:
+        gathered: dict[str, list[_Row]] = defaultdict(list)
+        for image, block in _blocks(path, "images whose rows are apart"):
+            if image in scattered:
+                gathered[image] += block
+        of_images = [fault for fault in of_images if fault.image not in scattered]
+        of_images += (fault for block in gathered.values() for fault in _check_image(block))
+    first_row.pop("", None)
+    faults += of_images + _check_names(first_row, expected)
+    if not rows:
+        faults.append(Fault(0, "", "no-rows", "the file has a header alone"))
+    faults.sort(key=lambda fault: (fault.row == 0, fault.row))
+    return Inspection(faults, rows, len(first_row), masks)
+
+
+def _images_of(sample: Path) -> list[str]:
+    """The images that a sample submission names."""
+    with open_csv(sample) as stream:
+        reader = csv.DictReader(stream)
+        images = list(dict.fromkeys(row["ImageId"] for row in reader if row.get("ImageId")))
+        if not images:
+            raise UserError(f"{sample}: no column ImageId, or no rows; give Kaggle's sample_submission.csv")
+    return images
+
+
+def _check_header(path: Path) -> tuple[list[Fault], bool]:
+    """A wrong header, if it is one, and whether a column is missing, so that nothing else can be told."""
+    with open_csv(path) as stream:
+        header = next(csv.reader(stream), [])
+    if header == list(COLUMNS):
+        return [], False
+    value = _short(f"{','.join(header)!r}, must be {','.join(COLUMNS)}")
+    return [Fault(1, "", "wrong-header", value)], sorted(set(header) & set(COLUMNS)) != sorted(COLUMNS)
+
+
+def _blocks(path: Path, what: str) -> Iterator[tuple[str, list[_Row]]]:
+    """The rows of the file, those of one image that follow each other at a time."""
+    with open_csv(path) as stream, tqdm(
+        total=unpacked_size(path), desc=what, unit="B", unit_scale=True, delay=2.0, disable=None
+    ) as bar:  # fmt: skip
+        reader = csv.reader(stream)
+        header = next(reader)
+        places = [header.index(column) for column in COLUMNS]
+
+        def rows() -> Iterator[_Row]:
+            for values in reader:
+                if values:
+                    bar.update(sum(map(len, values)) + len(values))
+                    yield _read_row(reader.line_num, values, places, columns=len(header))
+
+        for image, block in groupby(rows(), key=lambda row: row.image):
+            yield image, list(block)
+
+
+def _read_row(line: int, values: Sequence[str], places: Sequence[int], *, columns: int) -> _Row:
+    """One row, with what can be told of it alone."""
+    image, text, class_id = (values[place] if place < len(values) else "" for place in places)
+    found: list[tuple[str, str]] = []
+    if len(values) != columns:
+        found.append(("bad-row", f"{len(values)} values, the header has {columns}"))
+    if not image.strip():
+        found.append(("no-image-id", "ImageId is empty"))
+    if any(value != value.strip() for value in (image, class_id)):
+        found.append(("spaces", f"{image!r}, {class_id!r}: spaces around a value make another value of it"))
+    image, class_id, is_empty = image.strip(), class_id.strip(), not text.strip()
+    mask = None
+    if len(values) == columns:
+        found += _check_class_id(class_id, is_empty=is_empty)
+        try:
+            runs = kaggle_to_runs(text)
+            found += _check_order(runs)
+            runs = normalise_runs(runs)
+            check_runs_inside(runs, height=SUBMISSION_SIZE, width=SUBMISSION_SIZE)
+            mask = runs_to_coco(runs, height=SUBMISSION_SIZE, width=SUBMISSION_SIZE) if len(runs) else None
+        except BadRuns as error:
+            found.append((error.kind, str(error)))
+        except UserError as error:
+            found.append(("runs-beyond-image", str(error)))
+    faults = [Fault(line, image, kind, _short(value)) for kind, value in found]
+    return _Row(line, image, class_id, is_empty, mask, faults)
+
+
+def _check_class_id(class_id: str, *, is_empty: bool) -> Iterator[tuple[str, str]]:
+    try:
+        full_class_id(class_id, None)
+    except UserError as error:
+        yield "bad-class", str(error)
+        return
+    category, *attributes = class_id.split("_")
+    if not all(_NUMBER.fullmatch(number) for number in (category, *attributes)):
+        yield "bad-class", f"numbers of up to four digits without leading zeros expected, not {class_id!r}"
+    elif int(category) >= CATEGORIES:
+        yield "unknown-class", f"category {category}: they are 0 to {CATEGORIES - 1}"
+    elif attributes != sorted(set(attributes), key=int):
+        yield "unsorted-attributes", f"ClassId {class_id!r}: attributes must ascend, each once"
+    elif is_empty and class_id != EMPTY_CLASS_ID:
+        yield "empty-mask", f"no runs, but ClassId {class_id}: an image without masks has {EMPTY_CLASS_ID}"
+
+
+def _check_order(runs: Runs) -> Iterator[tuple[str, str]]:
+    """Runs that are not sorted or tell a pixel twice; that they touch is no fault."""
+    backwards = (runs[1:, 0] < runs[:-1, 0]).nonzero()[0]
+    if len(backwards):
+        i = int(backwards[0])
+        yield "unsorted-runs", f"start {runs[i + 1, 0] + 1} after {runs[i, 0] + 1}"
+    if surplus := int(runs[:, 1].sum() - normalise_runs(runs)[:, 1].sum()):
+        yield "overlapping-runs", f"{surplus} pixels told twice"
+
+
+def _check_image(rows: Sequence[_Row]) -> Iterator[Fault]:
+    """What can be told of all rows of one image: empty rows beside others, masks twice, shared pixels."""
+    image = rows[0].image
+    if not image:
+        return
+    if (count := sum(row.mask is not None for row in rows)) > MOST_MASKS:
+        yield Fault(rows[0].line, image, "too-many-masks", f"{count} masks, at most {MOST_MASKS} expected")
+        return
+    for number, row in enumerate(rows):
+        if row.is_empty and (number or not all(other.is_empty for other in rows)):
+            other = next(o for o in rows if o is not row)
+            yield Fault(row.line, image, "empty-beside-others", f"no runs, but row {other.line} is of the same image")
+    by_class: dict[str, list[tuple[int, CocoRLE]]] = {}
+    for row in rows:
+        if row.mask is not None:
+            by_class.setdefault(row.class_id, []).append((row.line, row.mask))
+    for class_id, masks in by_class.items():
+        rles = [mask for _, mask in masks]
+        if len(masks) > 1 and coco_mask.area(coco_mask.merge(rles)) < coco_mask.area(rles).sum():
+            yield from _shared_pixels(image, class_id, masks)
+
+
+def _shared_pixels(image: str, class_id: str, masks: Sequence[tuple[int, CocoRLE]]) -> Iterator[Fault]:
+    """Of each mask that shares pixels with earlier ones of its image and class, a fault that names the first."""
+    what = f"ClassId {_short(class_id)}"
+    first_lines: dict[bytes | str, int] = {}
+    owner = np.full(SUBMISSION_SIZE**2, len(masks))  # the first mask on each pixel
+    for number, (line, mask) in enumerate(masks):
+        if (again := first_lines.setdefault(mask["counts"], line)) != line:
+            yield Fault(line, image, "duplicate-mask", f"{what}, the mask of row {again} again")
+            continue
+        pixels = np.flatnonzero(coco_mask.decode(mask).ravel(order="F"))
+        owners = owner[pixels]
+        if (other := int(owners.min())) < number:
+            shared, row = int((owners == other).sum()), masks[other][0]
+            yield Fault(line, image, "shared-pixels", f"{what} shares {shared} pixels with row {row}")
+        owner[pixels] = np.minimum(owners, number)
+
+
+def _check_names(first_row: dict[str, int], expected: Iterable[str] | None) -> list[Fault]:
+    """Images that are missing, too many, or named in two ways; `first_row` is that of each image."""
+    faults = []
+    by_stem: dict[str, str] = {}
+    for image, row in first_row.items():
+        if (other := by_stem.setdefault(image_stem(image), image)) != image:
+            faults.append(Fault(row, image, "image-named-twice", f"row {first_row[other]} calls it {other}"))
+    if expected is not None:
+        known = dict.fromkeys(expected)
+        faults += [
+            Fault(row, image, "extra-image", "no image of the sample") for image, row in first_row.items()
+            if image not in known
+        ]  # fmt: skip
+        advice = f"no row; without masks it needs {{}},,{EMPTY_CLASS_ID}"
+        faults += [Fault(0, i, "missing-image", _short(advice.format(i))) for i in known if i not in first_row]
+    return faults
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _LONGEST_VALUE else f"{value[: _LONGEST_VALUE - 3]}..."

@@ -1,0 +1,206 @@
+"""What a prediction is written as: a submission, COCO's results, or a picture a mask.
+
+Each writer takes images one by one and holds no more than one image's masks; what it writes appears at once and
+whole, or not at all.
+"""
+
+import csv
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from fashion_hydra.formats.class_id import image_stem
+from fashion_hydra.formats.submission import write_submission
+from fashion_hydra.structures.batch import Size
+from fashion_hydra.structures.detections import Detections
+from fashion_hydra.structures.rle import coco_to_runs, runs_area, runs_to_bitmap, runs_to_box
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.files import whole
+
+INDEX = "index.csv"
+_INDEX_COLUMNS = ("image", "file", "category", "name", "score", "x0", "y0", "x1", "y1", "area")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found on one image.
+
+    Args:
+        image_id: as the submission names it.
+        file: the image's file, below the images' folder.
+        size: height and width of the image.
+        detections: on the grid that the writer wants.
+        ids: category id of each label.
+    """
+
+    image_id: str
+    file: str
+    size: Size
+    detections: Detections
+    ids: Sequence[int]
+
+
+def write_submission_csv(path: Path, answers: Iterable[Answer]) -> int:
+    """Write a submission by Kaggle's rules, see `fashion_hydra.formats.submission.write_submission`.
+
+    Args:
+        path: the file, `.csv`.
+        answers: detections on the 512x512 grid; every image appears.
+
+    Returns:
+        How many masks were written.
+
+    Raises:
+        UserError: masks of another size, or an image given twice.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_submission(
+        path,
+        (
+            (a.image_id, [(str(a.ids[k]), m) for k, m in zip(a.detections.labels, a.detections.masks, strict=True)])
+            for a in answers
+        ),
+    )
+
+
+def write_coco_results(path: Path, answers: Iterable[Answer], names: Mapping[int, str] | None = None) -> int:
+    """Write COCO's results (https://cocodataset.org/#format-results), which `COCO.loadRes` of pycocotools loads.
+
+    Beside `path` goes `NAME_images.json`, a COCO data set without annotations: file and size of each `image_id`
+    (1, 2, ... in the order given) and the categories. `COCO(NAME_images.json).loadRes(NAME.json)` loads both.
+
+    Args:
+        path: the file, `.json`.
+        answers: detections on each image's own size.
+        names: category id -> name; without it ids serve as names.
+
+    Returns:
+        How many masks were written.
+
+    Raises:
+        UserError: masks of another size than their image's.
+    """
+    count = 0
+    categories: dict[int, str] = dict(names or {})
+    images_path = path.with_name(f"{path.stem}_images.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(images_path) as images, whole(path) as results:
+        images.write('{"images": [')
+        results.write("[")
+        for number, answer in enumerate(answers, start=1):
+            _check_size(answer)
+            height, width = answer.size
+            image = {"id": number, "file_name": answer.file, "height": height, "width": width}
+            images.write(",\n" * (number > 1) + json.dumps({**image, "image_id": answer.image_id}))
+            for result in _coco_results(answer, number):
+                results.write(",\n" * (count > 0) + json.dumps(result))
+                count += 1
+            categories |= {category: str(category) for category in answer.ids if category not in categories}
+        listed = [{"id": category, "name": name} for category, name in sorted(categories.items())]
+        images.write(f'],\n"annotations": [],\n"categories": {json.dumps(listed)}}}\n')
+        results.write("]\n")
+    return count
+
+
+def _coco_results(answer: Answer, number: int) -> Iterator[dict[str, object]]:
+    found = answer.detections
+    for label, score, mask in zip(found.labels, found.scores, found.masks, strict=True):
+        counts = mask["counts"]
+        yield {
+            "image_id": number,
+            "category_id": answer.ids[label],
+            "score": score,
+            "bbox": coco_mask.toBbox(mask).tolist(),
+            "segmentation": {"size": mask["size"], "counts": counts if isinstance(counts, str) else counts.decode()},
+        }
+
+
+def write_mask_pngs(folder: Path, answers: Iterable[Answer], names: Mapping[int, str]) -> int:
+    """Write a folder an image with a one-bit PNG a mask, white on black, of the image's own size, and `index.csv`.
+
+    A mask's file tells its rank, category and score: `photo/003_shoe_0.871.png`. The index has a row a mask: image,
+    file below `folder`, category id, name, score, box (x0, y0, x1, y1; pixels, right and lower edge outside), area.
+
+    Args:
+        folder: made anew; an older one that has an index is replaced when the new one is whole.
+        answers: detections on each image's own size, the best first.
+        names: category id -> name.
+
+    Returns:
+        How many masks were written.
+
+    Raises:
+        UserError: `folder` holds something else, or masks are of another size than their image's.
+    """
+    if folder.exists() and not (folder / INDEX).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: is no folder of masks ({INDEX} is not in it) and is not overwritten; name another")
+    part, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("part", "old"))
+    count, taken = 0, dict[str, int]()
+    part.mkdir(parents=True)
+    try:
+        with (part / INDEX).open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(_INDEX_COLUMNS)
+            for answer in answers:
+                _check_size(answer)
+                rows = list(_draw_masks(part, _free_name(answer.image_id, taken), answer, names))
+                writer.writerows(rows)
+                count += len(rows)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    return count
+
+
+def _draw_masks(root: Path, subfolder: str, answer: Answer, names: Mapping[int, str]) -> Iterator[tuple[object, ...]]:
+    """Write an image's masks below `root`; gives their rows of the index."""
+    (root / subfolder).mkdir()
+    height, width = answer.size
+    found = answer.detections
+    for rank, (label, score, mask) in enumerate(zip(found.labels, found.scores, found.masks, strict=True), start=1):
+        category = answer.ids[label]
+        file = f"{subfolder}/{rank:03d}_{_file_name(names[category].split(',')[0])}_{score:.3f}.png"
+        runs = coco_to_runs(mask)
+        bitmap = runs_to_bitmap(runs, height=height, width=width).astype(bool)
+        Image.fromarray(bitmap).save(root / file)
+        box = runs_to_box(runs, height=height)
+        yield (answer.image_id, file, category, names[category], round(score, 6), *box, runs_area(runs))
+
+
+def _free_name(image_id: str, taken: dict[str, int]) -> str:
+    """A folder's name for an image: its id without suffix, or with it or a number where that is taken.
+
+    Args:
+        image_id: of the image.
+        taken: names in small letters, as some file systems do not tell case -> the number to try next.
+    """
+    stem, whole = _file_name(image_stem(image_id)), _file_name(image_id)
+    name = next((n for n in (stem, whole) if n.lower() not in taken and n != INDEX), None)
+    while name is None:
+        number = taken.setdefault(whole.lower(), 2)
+        taken[whole.lower()] += 1
+        if (numbered := f"{whole}-{number}").lower() not in taken:
+            name = numbered
+    taken[name.lower()] = 2
+    return name
+
+
+def _file_name(text: str) -> str:
+    """Text as the name of a file: letters, digits, dots and dashes, the first no dot."""
+    return re.sub(r"[^\w.-]+", "_", text).lstrip(".").strip("_")[:100] or "_"
+
+
+def _check_size(answer: Answer) -> None:
+    for mask in answer.detections.masks:
+        if list(mask["size"]) != list(answer.size):
+            raise UserError(f"image {answer.image_id}: mask of size {mask['size']}, the image has {list(answer.size)}")

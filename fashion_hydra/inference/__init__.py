@@ -1,0 +1,1 @@
+"""Models x views -> candidates."""

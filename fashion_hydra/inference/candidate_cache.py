@@ -1,0 +1,274 @@
+"""Candidates on disk: one file an image, and a manifest that says what they are candidates of. No thresholds."""
+
+import hashlib
+import json
+import urllib.parse
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fashion_hydra.postprocess.rule import NO_LIMIT, Postprocess
+from fashion_hydra.structures.detections import Candidates
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.files import whole
+from fashion_hydra.utils.limits import LONGEST_EDGE, is_frame
+from fashion_hydra.utils.zip_safety import check_stored
+
+_VERSION = 1
+_MANIFEST = "manifest.json"
+_KINDS: dict[str, Any] = {
+    "members": [[str]],
+    "class_ids": [int],
+    "class_names": [str],
+    "scales": [[int]],
+    "flips": [bool],
+    "proposal_iou_thr": float,
+    "max_proposals": int,
+    "precision": str,
+    "score_floor": float,
+    "iou_grid": [float],
+    "images": str,
+}
+_ROUNDING = 1e-3  # means of probabilities may lie that far beyond
+_OTHERS = {
+    "members": "other checkpoints (members)",
+    "class_ids": "other classes (class_ids)",
+    "class_names": "classes of other names (class_names)",
+    "scales": "other views (scales)",
+    "flips": "other views (flips)",
+    "images": "other images",
+}
+"""What differs, in words for people."""
+_LONGEST_NAME = 200  # file systems allow 255 bytes
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What candidates are of. Two caches with equal manifests hold equal candidates.
+
+    Args:
+        members: name and SHA-256 of each checkpoint.
+        class_ids: category id of each label.
+        class_names: their names.
+        scales: short and long edge of each scale.
+        flips: the mirrorings.
+        proposal_iou_thr: of the NMS that merges sources.
+        max_proposals: kept by it.
+        precision: that the detectors ran with.
+        score_floor: boxes with lower scores are not kept.
+        iou_grid: a box is kept if it survives NMS at one of these thresholds.
+        images: SHA-256 over the images' ids and file sizes.
+    """
+
+    members: tuple[tuple[str, str], ...]
+    class_ids: tuple[int, ...]
+    class_names: tuple[str, ...]
+    scales: tuple[tuple[int, int], ...]
+    flips: tuple[bool, ...]
+    proposal_iou_thr: float
+    max_proposals: int
+    precision: str
+    score_floor: float
+    iou_grid: tuple[float, ...]
+    images: str
+
+    def __post_init__(self) -> None:
+        if not self.iou_grid or not all(0 <= thr <= 1 for thr in (self.score_floor, *self.iou_grid)):
+            raise UserError(
+                f"candidates.score_floor={self.score_floor} candidates.iou_grid={list(self.iou_grid)}: "
+                "thresholds between 0 and 1 expected"
+            )
+
+    def rules(self) -> list[Postprocess]:
+        """The loosest rule at each threshold of the grid: what they keep together is enough for any stricter one."""
+        return [
+            Postprocess(score_thr=self.score_floor, iou_thr=thr, mask_thr=0.5, max_per_image=NO_LIMIT)
+            for thr in self.iou_grid
+        ]
+
+    def check(self, rule: Postprocess) -> None:
+        """Raise `UserError` for a rule that needs boxes which were not kept."""
+        lowest = rule.lowest_score_thr
+        if lowest < self.score_floor:
+            raise UserError(
+                f"postprocess.score_thr={lowest:g} is below what the candidates hold (score_floor "
+                f"{self.score_floor:g}): give {self.score_floor:g} or more, or predict anew with a lower "
+                "candidates.score_floor"
+            )
+        if rule.nms == "box" and rule.iou_thr not in self.iou_grid:
+            raise UserError(
+                f"postprocess.iou_thr={rule.iou_thr:g} is not among the thresholds that the candidates are exact "
+                f"for ({', '.join(f'{thr:g}' for thr in self.iou_grid)}): give one of them, or predict anew with "
+                "another candidates.iou_grid"
+            )
+
+
+def fingerprint(images: Iterable[tuple[str, int]]) -> str:
+    """SHA-256 over images' ids and file sizes, in their order."""
+    return hashlib.sha256(json.dumps(list(images)).encode()).hexdigest()
+
+
+class CandidateCache:
+    """A folder of candidates.
+
+    Every file is written whole under another name first, so a run that is killed leaves nothing half done, and
+    processes that write the same image do no harm.
+
+    Args:
+        folder: the folder; made when it is not there.
+        manifest: what the candidates are to be of; None to take the folder's own.
+
+    Raises:
+        UserError: the folder holds candidates of something else; the first field that differs is named.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest | None = None) -> None:
+        self.folder = folder
+        kept = _read_manifest(folder)
+        if manifest is None:
+            if kept is None:
+                raise UserError(f"{folder}: no {_MANIFEST}: not a folder of candidates. predict.py makes one")
+            manifest = _manifest(folder / _MANIFEST, kept)
+        else:
+            wanted = json.loads(json.dumps(asdict(manifest)))
+            if kept is not None:
+                _refuse_difference(folder, kept, wanted)
+            else:
+                folder.mkdir(parents=True, exist_ok=True)
+                with whole(folder / _MANIFEST) as stream:
+                    json.dump({"version": _VERSION, **wanted}, stream, indent=1)
+        self.manifest = manifest
+
+    def path(self, image_id: str) -> Path:
+        """The file of an image."""
+        name = urllib.parse.quote(image_id, safe="")
+        if len(name) > _LONGEST_NAME:
+            name = f"{name[:100]}-{hashlib.sha256(image_id.encode()).hexdigest()}"
+        return self.folder / "images" / f"{name}.npz"
+
+    def missing(self, image_ids: Sequence[str]) -> list[int]:
+        """Indices of the images that have no candidates yet."""
+        return [i for i, image_id in enumerate(image_ids) if not self.path(image_id).is_file()]
+
+    def write(self, candidates: Candidates, *, fault: str = "") -> None:
+        """Keep an image's candidates; `fault` says why there are none of a file that cannot be read."""
+        path = self.path(candidates.image_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path, "wb") as stream:
+            np.savez(
+                stream,
+                image_id=candidates.image_id,
+                fault=fault,
+                size=np.array(candidates.size, dtype=np.int64),
+                boxes=candidates.boxes.float().numpy(),
+                scores=candidates.scores.float().numpy(),
+                labels=candidates.labels.numpy(),
+                masks=candidates.masks.float().numpy(),
+            )
+
+    def read_fault(self, image_id: str) -> str:
+        """Why an image has no candidates, or nothing."""
+        kept = self._load(image_id, ("fault",))["fault"]
+        try:
+            return str(kept.astype("U", casting="no").item())
+        except Exception as error:  # text that is none has NumPy and Python fail in many ways
+            raise UserError(f"{self.path(image_id)}: damaged candidates (fault); remove it") from error
+
+    def read(self, image_id: str) -> Candidates:
+        """An image's candidates.
+
+        Raises:
+            UserError: there are none, or the file is damaged.
+        """
+        kept = self._load(image_id, ("size", "boxes", "scores", "labels", "masks"))
+        if reason := _wrong(kept, classes=len(self.manifest.class_ids)):
+            raise UserError(f"{self.path(image_id)}: damaged candidates ({reason}); remove it and run predict.py again")
+        height, width = kept.pop("size").tolist()
+        return Candidates(image_id, (height, width), **{name: torch.from_numpy(kept[name]) for name in kept})
+
+    def _load(self, image_id: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+        path = self.path(image_id)
+        check_stored(path)
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                arrays = {name: kept[name] for name in names}
+            if strange := [name for name, values in arrays.items() if not isinstance(values, np.ndarray)]:
+                raise ValueError(f"{strange[0]} is no array")
+            return arrays
+        except FileNotFoundError:
+            raise UserError(f"{path}: no candidates of image {image_id}; run predict.py again") from None
+        except Exception as error:  # zip and NumPy have many words for a damaged file
+            raise UserError(f"{path}: damaged candidates ({error}); remove it and run predict.py again") from error
+
+
+def _wrong(kept: dict[str, np.ndarray], *, classes: int) -> str:
+    """What of an image's arrays cannot be, or nothing."""
+    size, boxes, scores, labels, masks = (kept[name] for name in ("size", "boxes", "scores", "labels", "masks"))
+    count, cells = len(scores) if scores.ndim else 0, masks.shape[-1] if masks.ndim else 0
+    shapes = {"size": (2,), "boxes": (count, 4), "scores": (count,), "labels": (count,), "masks": (count, cells, cells)}
+    for name, shape in shapes.items():
+        kind = np.int64 if name in ("size", "labels") else np.float32
+        if kept[name].shape != shape or kept[name].dtype != kind:
+            return f"{name}: {kept[name].dtype} of shape {kept[name].shape}, {np.dtype(kind)} of {shape} expected"
+    if not is_frame(*size.tolist()):
+        return f"an image of {size[0]}x{size[1]}"
+    if not all(np.isfinite(values).all() for values in (boxes, scores, masks)):
+        return "a number that is none"
+    if (np.abs(boxes) > 2 * LONGEST_EDGE).any() or (boxes[:, :2] > boxes[:, 2:]).any():
+        return "a box that is none"
+    if any(((values < -_ROUNDING) | (values > 1 + _ROUNDING)).any() for values in (scores, masks)):
+        return "a probability that is none"
+    return f"a label beyond {classes} classes" if ((labels < 0) | (labels >= classes)).any() else ""
+
+
+def _manifest(path: Path, kept: dict[str, Any]) -> Manifest:
+    """What was read of a manifest, if it is one."""
+    strange = sorted(kept.keys() ^ _KINDS.keys()) or [n for n, kind in _KINDS.items() if not _is_of(kept[n], kind)]
+    if strange or len(kept["class_ids"]) != len(kept["class_names"]):
+        raise UserError(f"{path}: damaged ({(strange or ['class_names'])[0]}); remove the folder to predict anew")
+    return Manifest(**{name: _frozen(value) for name, value in kept.items()})
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value of JSON is of a kind: a type, or a list of one kind."""
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(_is_of(entry, kind[0]) for entry in value)
+    if kind is float:
+        return type(value) in (int, float)
+    return type(value) is kind
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    path = folder / _MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        version = kept.pop("version")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: damaged ({error}); remove the folder to predict anew") from error
+    if version != _VERSION:
+        raise UserError(f"{path}: candidates of version {version}, this software reads {_VERSION}; remove the folder")
+    return kept
+
+
+def _refuse_difference(folder: Path, kept: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for name, value in wanted.items():
+        if kept.get(name) != value:
+            raise UserError(
+                f"{folder}: holds candidates of {_OTHERS.get(name, f'another {name}')}: {_short(kept.get(name))}, this "
+                f"run has {_short(value)}. Give another out=FOLDER, or remove that one"
+            )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(entry) for entry in value) if isinstance(value, list) else value

@@ -1,0 +1,58 @@
+"""What describes a model must be plain and name layers alone: a checkpoint or a config may be someone else's.
+
+mmengine builds whatever a `type` names: a registered class, or else one that it imports by its dotted name. Some
+registered classes, and `init_cfg`, read files on their part, configs in Python and pickles among them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mmdet.registry import MODELS
+
+from fashion_hydra.utils.errors import UserError
+
+_BACKBONES = ("mmdet.models.backbones.", "fashion_hydra.")
+_LAYERS = ("torch.", "mmcv.cnn.", "mmcv.ops.", "mmdet.models.backbones.", "mmdet.models.layers.", "fashion_hydra.")
+_READ_FILES = ("init_cfg", "pretrained", "_scope_")
+_MOST_VALUES = 1000
+_LARGEST = 10_000
+
+
+def check_backbone(backbone: Mapping[str, Any]) -> None:
+    """Raise `UserError` where a backbone's arguments are not plain or name more than layers that mmdet has."""
+    for place, value in check_plain(backbone, "model.backbone"):
+        name = place.rpartition(".")[2]
+        if name in _READ_FILES and value is not None:
+            raise UserError(f"{place}={value}: refused, as it may read files and run code. Give weights=FILE")
+        if name == "type":
+            homes = _BACKBONES if place == "model.backbone.type" else _LAYERS
+            made = MODELS.module_dict.get(value) or MODELS.parent.module_dict.get(value)
+            if made is None or not made.__module__.startswith(homes):
+                kind = "backbone" if homes is _BACKBONES else "layer"
+                raise UserError(
+                    f"{place}={value}: refused, mmdet has no {kind} of that name. Give one by its plain name"
+                )
+
+
+def check_plain(values: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Every text, number, truth value and null in nested mappings and lists, with its place.
+
+    Raises:
+        UserError: something else, or more or larger values than describe any model.
+    """
+    waiting = [(place, values)]
+    for _ in range(_MOST_VALUES):
+        if not waiting:
+            return
+        here, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += ((f"{here}.{name}", inner) for name, inner in value.items())
+            if here.rpartition(".")[2] in _READ_FILES:
+                yield here, dict(value)
+        elif isinstance(value, str | None) or (isinstance(value, int | float) and abs(value) <= _LARGEST):
+            yield here, value
+        elif isinstance(value, Sequence) and not isinstance(value, bytes):
+            waiting += ((f"{here}[{i}]", inner) for i, inner in enumerate(value))
+        else:
+            raise UserError(f"{here}={str(value)[:80]}: refused, a text or a number up to {_LARGEST} expected")
+    raise UserError(f"{place}: refused, more than {_MOST_VALUES} values")

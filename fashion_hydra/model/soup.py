@@ -1,0 +1,88 @@
+"""One model whose weights are the mean of several checkpoints' of a run: the cost of one (Wortsman et al. 2022)."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from fashion_hydra.model.checkpoint import member_of, read_checkpoint
+from fashion_hydra.model.detector import Detector
+from fashion_hydra.structures.batch import Batch
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.files import locked, sha256_of, whole
+
+log = logging.getLogger(__name__)
+
+
+def make_soup(
+    paths: Sequence[Path], batches: Callable[[], Iterable[Batch]], *, count: int, seed: int, device: torch.device
+) -> Path:
+    """The checkpoint of the mean, beside the first of them; made when it is not there.
+
+    Batch norms' statistics belong to the weights that they were gathered with, so they are gathered anew. Those that
+    were frozen in training are averaged like weights.
+
+    Args:
+        paths: checkpoints of one run.
+        batches: training batches, asked for when batch norms need them.
+        count: how many of them.
+        seed: of the boxes that are sampled in them.
+        device: to run them on.
+
+    Raises:
+        UserError: fewer than two checkpoints, or of models that differ.
+    """
+    if len(paths) < 2:
+        raise UserError(f"ensemble.members={[str(path) for path in paths]}: an average needs two checkpoints or more")
+    recipe = f"{count} {seed} {' '.join(sorted(sha256_of(path) for path in paths))}"
+    made = paths[0].with_name(f"soup-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.ckpt")
+    with locked(made):
+        if made.is_file():
+            return made
+        content = _mean(paths)
+        detector = member_of(content, made).detector.to(device)
+        _renew_norms(detector, batches, count=count, seed=seed)
+        content["state_dict"] = {f"detector.{name}": value.cpu() for name, value in detector.state_dict().items()}
+        with whole(made, "wb") as stream:
+            torch.save(content, stream)
+    log.info("soup           %s: mean of %s", made, ", ".join(path.name for path in paths))
+    return made
+
+
+def _mean(paths: Sequence[Path]) -> dict[str, Any]:
+    """A checkpoint with the mean of the weights; what is no floating-point number is the first one's."""
+    first, *others = [read_checkpoint(path) for path in paths]
+    for path, other in zip(paths[1:], others, strict=True):
+        for key in ("model", "classes"):
+            if other[key] != first[key]:
+                raise UserError(
+                    f"ensemble=soup: {path} has another {key} than {paths[0]}; only one run's can be averaged"
+                )
+    state: dict[str, Tensor] = {}
+    for name, value in first["state_dict"].items():
+        state[name] = value
+        if value.is_floating_point():
+            same = [value, *(other["state_dict"][name] for other in others)]
+            state[name] = torch.stack([one.double() for one in same]).mean(0).to(value.dtype)
+    return {**{key: first[key] for key in ("classes", "model", "eval_scale")}, "state_dict": state}
+
+
+@torch.no_grad()
+def _renew_norms(detector: Detector, batches: Callable[[], Iterable[Batch]], *, count: int, seed: int) -> None:
+    """Gather batch norms' statistics anew, the plain mean over the batches."""
+    detector.train()
+    norms = [m for m in detector.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the cumulative mean
+    device = next(detector.parameters()).device
+    if norms:
+        torch.manual_seed(seed)
+        for batch in tqdm(islice(batches(), count), total=count, desc="batch norms", unit=" batches", disable=None):
+            detector.loss(batch.to(device))

@@ -1,0 +1,254 @@
+"""Checkpoints of other programs and times -> the names and the class order of today's mmdet.
+
+| layout | heads | background in `fc_cls` | masks of background | offsets of a deformable `conv2` |
+|---|---|---|---|---|
+| train.py's, mmdet 2 and 3 | `roi_head.bbox_head.0` | last | none | `conv2.conv_offset` |
+| mmdet before 2.0 | `bbox_head.0` | first | channel 0 | `conv2_offset` |
+| a backbone alone | none | | | as either |
+
+Before 2.0 a regression that is not class-agnostic has four rows for the background too, the first. mmdet's own
+`upgrade_model_version.py` does the same, but cuts the last entry of a bias where it cuts the first row of a weight.
+Pyramid, proposal network, fully connected layers and the order of their inputs have not changed.
+
+What no conversion of weights can bring back: before 2.0 a box from x1 to x2 was x2 - x1 + 1 wide, RoIAlign sampled half
+a pixel beside (no `aligned`), and anchors were rounded to whole pixels. Scores therefore differ a little from the
+original's: by less than one point of average precision on COCO, as mmdet's notes on its old configurations say.
+"""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fashion_hydra.model.weights.files import WeightFile, read_file
+from fashion_hydra.model.weights.normalization import check_said, inputs_of
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.files import whole
+
+METADATA = "fashion_hydra"  # the key of what import-checkpoint writes beside the tensors
+_OURS = "train.py's checkpoint"
+_MMDET = "mmdet 2 or 3: heads below roi_head, background last"
+_OLD_MMDET = "mmdet before 2.0: heads at top level, background first"
+_BACKBONE = "a backbone alone, ImageNet's names"
+_OLD_HEADS = ("bbox_head.", "mask_head.", "semantic_head.")
+_DROPPED = {
+    "roi_head.semantic_": "semantic branch, which this model does not have",
+    "fc.": "ImageNet classifier",
+    "head.": "ImageNet classifier",
+}
+_COMPETITION_CLASSES = 46  # iMaterialist (Fashion) 2019: ids 0 to 45, and outputs in their order
+
+
+@dataclass(frozen=True)
+class FileClasses:
+    """What a file says of the classes behind its outputs.
+
+    Args:
+        count: how many, background not counted.
+        ids: category ids, where known.
+        names: category names, where known.
+    """
+
+    count: int
+    ids: tuple[int, ...] | None = None
+    names: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Weights with today's names.
+
+    Args:
+        layout: what they came in, as told to people.
+        tensors: `backbone.`, `neck.`, `rpn_head.` and `roi_head.` of mmdet's detector, float32; of a backbone alone
+            the first.
+        classes: behind the heads; None for a backbone.
+        inputs: see `fashion_hydra.model.weights.normalization`, as far as the file says.
+        dropped: names in the file -> why they have no place in any model here.
+        converted: what was done -> to how many tensors.
+    """
+
+    layout: str
+    tensors: dict[str, Tensor]
+    classes: FileClasses | None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    converted: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def backbone_only(self) -> bool:
+        """Whether there is nothing but a backbone in it."""
+        return self.classes is None
+
+
+def import_weights(path: Path, *, backbone: bool = False) -> Imported:
+    """Read a file, recognise its layout, and bring it to today's.
+
+    Args:
+        path: a safetensors file, or one that torch.save wrote.
+        backbone: whether names that no layout has are those of a backbone, of whatever kind.
+
+    Raises:
+        UserError: see `read_file`; or no layout that is known.
+    """
+    file = read_file(path)
+    try:
+        return _imported(path, file, backbone=backbone)
+    except UserError:
+        raise
+    except Exception as error:  # whatever tensors and notes of other shapes than any layout's lead to
+        raise UserError(f"{path}: not in any layout that is known ({error!r}). Give another file") from error
+
+
+def _imported(path: Path, file: WeightFile, *, backbone: bool) -> Imported:
+    state, converted = _without_wrappers(file.tensors)
+    layout = _recognise(state, file.rest) or (_BACKBONE if backbone else None)
+    if layout is None:
+        raise UserError(_unknown(path, state))
+    if layout == _OLD_MMDET:
+        state = _from_old_mmdet(state, converted)
+    if layout == _BACKBONE:
+        state = {_in_backbone(name): value for name, value in state.items()}
+    dropped = {name: why for name in state for start, why in _DROPPED.items() if name.startswith(start)}
+    tensors = {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in state.items()
+        if name not in dropped
+    }
+    classes = None if layout == _BACKBONE else _classes(tensors, file.rest, layout)
+    inputs = check_said(_kept(file.rest)["inputs"]) if METADATA in file.rest else inputs_of(file.rest)
+    return Imported(_told(layout, file), tensors, classes, inputs, dropped, converted)
+
+
+def _without_wrappers(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Counter[str]]:
+    """Names without what train.py's module or PyTorch's parallel training puts before each."""
+    for prefix in ("detector.net.", "module."):
+        if all(name.startswith(prefix) for name in tensors):
+            shorter = {name.removeprefix(prefix): value for name, value in tensors.items()}
+            return shorter, Counter({f"renamed {prefix}* -> *": len(tensors)})
+    return dict(tensors), Counter()
+
+
+def _recognise(state: Mapping[str, Tensor], rest: Mapping[str, Any]) -> str | None:
+    starts = {name.partition(".")[0] for name in state}
+    if "roi_head" in starts:
+        return _OURS if {"classes", "model"} <= set(rest) else _MMDET
+    if any(name.startswith(("bbox_head.0.", "mask_head.0.")) for name in state):
+        return _OLD_MMDET
+    return _BACKBONE if "conv1" in starts or starts <= {"backbone", "head", "fc"} else None
+
+
+def _unknown(path: Path, state: Mapping[str, Tensor]) -> str:
+    return (
+        f"{path}: neither a Hybrid Task Cascade nor a backbone: its {len(state)} tensors are named like "
+        f"{', '.join(list(state)[:3])}. Give a checkpoint of train.py, mmdet's Hybrid Task Cascade or a ResNet"
+    )
+
+
+def _in_backbone(name: str) -> str:
+    return name if name.startswith(("backbone.", "head.", "fc.")) else f"backbone.{name}"
+
+
+def _from_old_mmdet(state: Mapping[str, Tensor], converted: Counter[str]) -> dict[str, Tensor]:
+    """Today's names, background last, and no outputs for its boxes and masks."""
+    scores = state.get("bbox_head.0.fc_cls.weight")
+    outputs = len(scores) if scores is not None else 0
+    made: dict[str, Tensor] = {}
+    for old, tensor in state.items():
+        name, value = old, tensor
+        if old.startswith(_OLD_HEADS):
+            name = f"roi_head.{old}"
+            converted[f"renamed {old.partition('.')[0]}.* -> roi_head.{old.partition('.')[0]}.*"] += 1
+        if re.search(r"\.conv2_offset\.(weight|bias)$", name):
+            name = name.replace(".conv2_offset.", ".conv2.conv_offset.")
+            converted["renamed *.conv2_offset -> *.conv2.conv_offset"] += 1
+        layer = name.rpartition(".")[0].rpartition(".")[2]
+        if layer == "fc_cls":
+            value = torch.cat([tensor[1:], tensor[:1]])
+            converted["reordered fc_cls: background from first to last"] += 1
+        elif layer == "conv_logits" and len(tensor) == outputs:
+            value = tensor[1:].clone()
+            converted["cut conv_logits: the background's channel"] += 1
+        elif layer == "fc_reg" and len(tensor) == 4 * outputs:
+            value = tensor[4:].clone()
+            converted["cut fc_reg: the background's four rows"] += 1
+        made[name] = value
+    return made
+
+
+def _classes(tensors: Mapping[str, Tensor], rest: Mapping[str, Any], layout: str) -> FileClasses:
+    """What the outputs stand for, as far as the file says, or is known of the competition's old checkpoints."""
+    scores = tensors.get("roi_head.bbox_head.0.fc_cls.weight")
+    count = len(scores) - 1 if scores is not None else 0
+    ids, names = _ids_and_names(rest)
+    if layout == _OLD_MMDET and count == _COMPETITION_CLASSES and names is None:
+        ids = list(range(count))
+    return FileClasses(
+        count,
+        tuple(ids) if _is_list_of(int, ids, count) else None,
+        tuple(names) if _is_list_of(str, names, count) else None,
+    )
+
+
+def _ids_and_names(rest: Mapping[str, Any]) -> tuple[Any, Any]:
+    if METADATA in rest:
+        return _kept(rest)["ids"], _kept(rest)["names"]
+    if isinstance(classes := rest.get("classes"), Mapping):
+        return classes.get("ids"), classes.get("names")
+    meta = rest.get("meta")
+    if not isinstance(meta, Mapping):
+        return None, None
+    of_data = meta.get("dataset_meta")  # mmengine's; CLASSES is mmdet 1's and 2's, and it was in small letters before
+    known = of_data.get("classes") if isinstance(of_data, Mapping) else None
+    return None, known or meta.get("CLASSES") or meta.get("classes")
+
+
+def _is_list_of(kind: type, values: Any, count: int) -> bool:
+    return isinstance(values, list | tuple) and len(values) == count and all(isinstance(v, kind) for v in values)
+
+
+def _told(layout: str, file: WeightFile) -> str:
+    if METADATA in file.rest:
+        return f"imported before from {_kept(file.rest)['layout']}"
+    return layout
+
+
+def _kept(rest: Mapping[str, Any]) -> dict[str, Any]:
+    """What `write_weights` wrote beside the tensors."""
+    said = json.loads(rest[METADATA])
+    if not isinstance(said, dict) or not {"layout", "ids", "names", "inputs"} <= said.keys():
+        raise ValueError(f"its note {METADATA} is not as import-checkpoint writes it")
+    return said
+
+
+def write_weights(path: Path, imported: Imported, *, source: str, sha256: str) -> None:
+    """Write a safetensors file that `import_weights` reads, with what is known of its origin; whole or not at all.
+
+    Args:
+        path: the file.
+        imported: what to write.
+        source: where it came from, kept for people.
+        sha256: of what it came from.
+    """
+    classes = imported.classes
+    said = {
+        "layout": imported.layout,
+        "source": source,
+        "sha256": sha256,
+        "ids": classes.ids if classes else None,
+        "names": classes.names if classes else None,
+        "inputs": imported.inputs,
+    }
+    tensors = {name: value.contiguous() for name, value in imported.tensors.items()}
+    with whole(path, "wb") as stream:
+        # By name, because bytes to be written to the stream would be one more copy of all in memory.
+        save_file(tensors, stream.name, {"format": "pt", METADATA: json.dumps(said)})
+        Path(stream.name).chmod(os.fstat(stream.fileno()).st_mode & 0o777)  # safetensors makes it the owner's alone

@@ -1,0 +1,189 @@
+"""Imported weights -> a model: what fits is taken, what depends on the classes may be left out, the rest must fit."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from fashion_hydra.data.class_set import ClassSet
+from fashion_hydra.model.detector import Detector
+from fashion_hydra.model.weights.layouts import FileClasses, Imported, import_weights
+from fashion_hydra.model.weights.normalization import check_inputs
+from fashion_hydra.utils.errors import UserError
+
+_ROW_A_CLASS = re.compile(r"roi_head\..*\.(fc_cls|conv_logits)\.(weight|bias)$")  # fc_cls has one for background too
+_REGRESSION = re.compile(r"roi_head\..*\.fc_reg\.(weight|bias)$")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a model takes from a file.
+
+    Args:
+        taken: tensors by the model's names.
+        partly: names of those that keep fresh rows beside the file's -> why.
+        dropped: names in the file -> why the model does not take them.
+        fresh: names in the model that the file does not have.
+    """
+
+    taken: dict[str, Tensor]
+    partly: dict[str, str]
+    dropped: dict[str, str]
+    fresh: list[str]
+
+    def told(self) -> str:
+        """In one line: how many tensors were taken, and what was not, by reason."""
+        parts = [f"{len(self.taken)} tensors taken"]
+        for verb, named in (("in part", self.partly), ("dropped", self.dropped)):
+            if named:
+                parts.append(f"{len(named)} {verb} ({_by_reason(named)})")
+        if self.fresh:
+            parts.append(f"{len(self.fresh)} not in the file ({_named(self.fresh)})")
+        return ", ".join(parts)
+
+
+def load_weights(detector: Detector, path: Path, classes: ClassSet) -> str:
+    """Fill a detector, or its backbone where the file has no more, from a file of any layout that is known.
+
+    Args:
+        detector: to be changed in place.
+        path: see `fashion_hydra.model.weights.layouts`.
+        classes: behind the detector's outputs; the rows of categories that the file knows too are carried over.
+
+    Returns:
+        What was taken, dropped and left as it was, in one line.
+
+    Raises:
+        UserError: the file cannot be read, or is of another model.
+    """
+    imported = import_weights(path)
+    own = _backbone_of(detector) if imported.backbone_only else detector.net.state_dict()
+    fit = _fit(imported, own, classes, source=f"weights={path}")
+    check_inputs(imported.inputs, detector, source=f"weights={path}")
+    detector.net.load_state_dict(fit.taken, strict=False)
+    return f"{path}: {fit.told()}"
+
+
+def load_backbone(detector: Detector, path: Path) -> str:
+    """Fill a detector's backbone from a file of ImageNet weights, or of a detector, whose other parts are left out.
+
+    Returns:
+        What was taken, dropped and left as it was, in one line.
+
+    Raises:
+        UserError: the file cannot be read, or is of another backbone.
+    """
+    option = f"model.backbone.weights={path}"
+    if not path.is_file():
+        raise UserError(f"{option}: no such file. Give one, or model.backbone.weights=null to train from scratch")
+    imported = import_weights(path, backbone=True)
+    others = {name: "not of the backbone" for name in imported.tensors if not name.startswith("backbone.")}
+    tensors = {name: value for name, value in imported.tensors.items() if name not in others}
+    alone = Imported(imported.layout, tensors, None, dropped={**imported.dropped, **others})
+    fit = _fit(alone, _backbone_of(detector), None, source=option)
+    check_inputs(imported.inputs, detector, source=option)
+    detector.net.load_state_dict(fit.taken, strict=False)
+    return f"{path}: {fit.told()}"
+
+
+def _backbone_of(detector: Detector) -> dict[str, Tensor]:
+    return {name: value for name, value in detector.net.state_dict().items() if name.startswith("backbone.")}
+
+
+def _fit(imported: Imported, own: Mapping[str, Tensor], classes: ClassSet | None, *, source: str) -> Fit:
+    fit = Fit({}, {}, dict(imported.dropped), [])
+    rows = [] if imported.classes is None or classes is None else _shared_rows(imported.classes, classes)
+    wrong: list[str] = []
+    for name, value in imported.tensors.items():
+        mine = own.get(name)
+        if mine is None:
+            wrong.append(f"{name} {tuple(value.shape)}, which the model does not have")
+        elif _ROW_A_CLASS.search(name) and imported.classes is not None:
+            if not _take_rows(fit, name, value, mine, rows, imported.classes):
+                wrong.append(_both_shapes(name, value, mine))
+        elif value.shape == mine.shape:
+            fit.taken[name] = value
+        elif _REGRESSION.search(name) and value.shape[1:] == mine.shape[1:]:
+            fit.dropped[name] = "box regression class by class, which this model does not have"
+        else:
+            wrong.append(_both_shapes(name, value, mine))
+    for name in own.keys() - imported.tensors.keys():
+        # Offsets start at zero, see build_htc. Only norms without a momentum read how many batches they have seen.
+        if (imported.backbone_only and ".conv_offset." in name) or _ROW_A_CLASS.search(name):
+            fit.fresh.append(name)
+        elif not name.endswith("num_batches_tracked"):
+            wrong.append(f"{name} {tuple(own[name].shape)}, which the file does not have")
+    if wrong:
+        raise UserError(_misfit(source, imported, wrong))
+    fit.fresh.sort()
+    return fit
+
+
+def _shared_rows(file: FileClasses, classes: ClassSet) -> list[int | None]:
+    """For each class of the model, the file's output for the same category; None where it has none.
+
+    By id where the file knows ids, and then the names that it knows must agree too. By names alone only if the file
+    has all of the model's, because two data sets may call different things the same. A file that knows neither is
+    taken to have the model's classes if it has as many.
+    """
+    nothing: list[int | None] = [None] * len(classes)
+    if file.ids is not None:
+        row_of = {category: row for row, category in enumerate(file.ids)}
+        names = file.names or [classes.by_id().get(category, "") for category in file.ids]
+        return [
+            row if (row := row_of.get(category)) is not None and names[row] == name else None
+            for category, name in classes.by_id().items()
+        ]
+    if file.names is not None:
+        by_name = {name: row for row, name in enumerate(file.names)}
+        return [by_name[name] for name in classes.names] if set(classes.names) <= set(by_name) else nothing
+    return list(range(file.count)) if file.count == len(classes) else nothing
+
+
+def _take_rows(fit: Fit, name: str, value: Tensor, mine: Tensor, rows: list[int | None], file: FileClasses) -> bool:
+    """Put rows of shared categories, and the background's, into a copy of the model's; False if rows do not fit."""
+    if value.shape[1:] != mine.shape[1:]:
+        return False
+    background = ".fc_cls." in name
+    shared = [(label, row) for label, row in enumerate(rows) if row is not None]
+    if not shared or len(value) != file.count + background:
+        theirs, ours = len(value) - background, len(mine) - background
+        fit.dropped[name] = f"{ours} classes instead of {theirs}" if ours != theirs else "other classes"
+        return True
+    made = mine.clone()
+    labels, sources = zip(*shared, strict=True)
+    made[list(labels)] = value[list(sources)]
+    if background:
+        made[-1] = value[-1]
+    fit.taken[name] = made
+    if len(shared) < len(rows):
+        fit.partly[name] = f"{len(shared)} of {len(rows)} classes"
+    return True
+
+
+def _misfit(source: str, imported: Imported, wrong: list[str]) -> str:
+    example = min(wrong, key=lambda text: ("instead of" not in text, text))  # two shapes say more than one
+    parts = Counter(text.partition(".")[0] for text in wrong)
+    where = ", ".join(f"{count} in {part}" for part, count in sorted(parts.items()))
+    return (
+        f"{source}: {imported.layout}, does not fit this model in {len(wrong)} tensors ({where}), such as {example}. "
+        "Choose the model and model/backbone that the file was made for"
+    )
+
+
+def _both_shapes(name: str, value: Tensor, mine: Tensor) -> str:
+    return f"{name} {tuple(value.shape)} instead of {tuple(mine.shape)}"
+
+
+def _by_reason(named: Mapping[str, str]) -> str:
+    reasons: dict[str, list[str]] = {}
+    for name, reason in named.items():
+        reasons.setdefault(reason, []).append(name)
+    return "; ".join(f"{reason}: {_named(names)}" for reason, names in reasons.items())
+
+
+def _named(names: list[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")

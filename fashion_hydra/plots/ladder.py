@@ -1,0 +1,53 @@
+"""The ladder as a picture: the winner's scores on the leaderboard beside ours."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from fashion_hydra.evaluation.ladder import Rung
+from fashion_hydra.utils.files import whole
+
+_INK, _OURS, _THEIRS = "#1b1f24", "#1f77b4", "#b86e00"
+
+
+def draw_ladder(path: Path, rungs: Sequence[Rung], *, title: str) -> None:
+    """Draw scores with their intervals, rung by rung.
+
+    Args:
+        path: the PNG.
+        rungs: in their order.
+        title: above the picture.
+    """
+    figure = Figure(figsize=(9.5, 0.52 * len(rungs) + 1.6), layout="constrained")
+    axes = figure.add_subplot()
+    places = range(len(rungs))
+    scores = [rung.score.value for rung in rungs]
+    below = [rung.score.value - rung.score.low for rung in rungs]
+    above = [rung.score.high - rung.score.value for rung in rungs]
+    axes.errorbar(scores, places, xerr=[below, above], fmt="o-", color=_OURS, capsize=3, linewidth=1.2, label="here")
+    theirs = {i: value for i, rung in enumerate(rungs) if (value := rung.recipe.leaderboard) is not None}
+    if theirs:
+        axes.plot(list(theirs.values()), list(theirs), "s--", color=_THEIRS, markersize=5, linewidth=1.2,
+                  label="the winner's model on iMaterialist (private leaderboard)")  # fmt: skip
+    for place, score in zip(places, scores, strict=True):
+        _number(axes, place, 1.06, f"{score:.3f}", _OURS)
+        _number(axes, place, 1.135, f"{theirs[place]:.3f}" if place in theirs else "", _THEIRS)
+    axes.set_yticks(places, [f"{i}  {rung.recipe.title}" for i, rung in enumerate(rungs, 1)], color=_INK)
+    axes.invert_yaxis()
+    axes.margins(x=0.04, y=0.06)
+    axes.set_xlabel("score, with 95% intervals over images", color=_INK)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(length=0)
+    figure.legend(loc="outside lower right", frameon=False, fontsize=9, ncols=2)
+    figure.suptitle(title, color=_INK, x=0.01, ha="left")
+    with whole(path, "wb") as stream:
+        FigureCanvasAgg(figure).print_png(stream)
+
+
+def _number(axes: Axes, place: int, x: float, text: str, colour: str) -> None:
+    """In a column right of the picture."""
+    axes.text(x, place, text, transform=axes.get_yaxis_transform(), ha="right", va="center", color=colour, fontsize=9)

@@ -1,0 +1,45 @@
+"""Photos with the predicted masks painted on, a file each."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from fashion_hydra.plots.painted_masks import Painted, colour, paint
+from fashion_hydra.structures.batch import Size
+from fashion_hydra.structures.detections import Detections
+
+LONGEST_EDGE = 1200
+_LINE_HEIGHT, _LEGEND_WIDTH = 18, 190
+
+
+def overlay_size(size: Size) -> Size:
+    """The size that an overlay of an image is drawn in: its own, or reduced to `LONGEST_EDGE`."""
+    scale = min(1.0, LONGEST_EDGE / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def draw_overlay(path: Path, photo: np.ndarray, detections: Detections, names: Mapping[int, str]) -> None:
+    """Write a JPEG: the photo with its masks, and a legend of what was found with what score.
+
+    Args:
+        path: the file.
+        photo: uint8 (H, W, 3), RGB, of any size.
+        detections: on the grid of `overlay_size`; the labels index `names`.
+        names: category id -> name, in the order of the labels.
+    """
+    size = overlay_size((photo.shape[0], photo.shape[1]))
+    reduced = cv2.resize(photo, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    ids = list(names)
+    found = Painted.of_detections(reduced, [], detections, ids).found
+    sheet = Image.new("RGB", (size[1] + _LEGEND_WIDTH, max(size[0], _LINE_HEIGHT * len(found) + 8)), "white")
+    sheet.paste(Image.fromarray(paint(reduced, found)), (0, 0))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for line, (label, score) in enumerate(zip(detections.labels, detections.scores, strict=True)):
+        y, left = 4 + _LINE_HEIGHT * line, size[1] + 8
+        draw.rectangle((left, y + 2, left + 11, y + 13), fill=colour(ids[label]))
+        draw.text((left + 17, y), f"{names[ids[label]].split(',')[0][:16]} {score:.2f}", fill="black", font=font)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path, quality=88)

@@ -1,0 +1,148 @@
+"""Pictures of what tuning found: heat maps, curves, classes."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from fashion_hydra.data.class_set import ClassSet
+from fashion_hydra.evaluation.bootstrap import bootstrap
+from fashion_hydra.evaluation.competition_score import mean
+from fashion_hydra.tuning.cross_validation import Verdict, winner_of
+from fashion_hydra.tuning.grid import AXES, Grid
+from fashion_hydra.tuning.score_table import Board
+from fashion_hydra.tuning.summary import class_scores
+from fashion_hydra.utils.files import whole
+
+Floats = npt.NDArray[np.float64]
+_INK, _QUIET, _UP, _DOWN = "#1b1f24", "#8a919a", "#1f77b4", "#c44e3b"
+_TURNED: dict[str, Any] = {"rotation": 30, "ha": "right"}
+
+
+def draw_heat_maps(path: Path, grid: Grid, scores: Floats) -> None:
+    """A map for each pair of axes: the best score that the other axes allow, its best cell framed.
+
+    Args:
+        path: the PNG.
+        grid: of R rules.
+        scores: (R,).
+    """
+    axes = _varied(grid)
+    cube = scores.reshape(grid.shape)
+    pairs = list(itertools.combinations(axes, 2))
+    if not pairs:
+        return
+    columns = min(3, len(pairs))
+    rows = -(-len(pairs) // columns)
+    figure = Figure(figsize=(4.6 * columns, 3.9 * rows), layout="constrained")
+    for place, pair in enumerate(pairs):
+        rest = tuple(i for i, axis in enumerate(AXES) if axis not in pair)
+        ax = figure.add_subplot(rows, columns, place + 1)
+        _heat_map(figure, ax, grid, cube.max(axis=rest), pair)
+    figure.suptitle("Score, the best over all other thresholds", color=_INK)
+    _save(figure, path)
+
+
+def _heat_map(figure: Figure, ax: Axes, grid: Grid, best: Floats, pair: tuple[str, str]) -> None:
+    rows, columns = (grid.values(axis) for axis in pair)
+    shown = ax.imshow(best, cmap="viridis", aspect="auto")
+    figure.colorbar(shown, ax=ax, shrink=0.85)
+    ax.set_yticks(range(len(rows)), [str(v) for v in rows])
+    turned = len(columns) > 6 or isinstance(columns[0], str)
+    ax.set_xticks(range(len(columns)), [str(v) for v in columns], **(_TURNED if turned else {}))
+    ax.set_ylabel(pair[0])
+    ax.set_xlabel(pair[1])
+    if best.size <= 60:
+        middle = (best.min() + best.max()) / 2
+        for (row, column), value in np.ndenumerate(best):
+            ink = "white" if value < middle else "black"
+            ax.text(column, row, f"{value:.3f}".lstrip("0"), ha="center", va="center", color=ink, fontsize=7)
+    row, column = np.unravel_index(int(best.argmax()), best.shape)
+    ax.add_patch(Rectangle((int(column) - 0.5, int(row) - 0.5), 1, 1, fill=False, edgecolor=_DOWN, linewidth=2))
+
+
+def draw_curves(path: Path, grid: Grid, scores: Floats) -> None:
+    """The score along each axis through the grid's best point, with its bootstrap interval over images.
+
+    Args:
+        path: the PNG.
+        grid: of R rules.
+        scores: (R, I).
+    """
+    best = np.unravel_index(int(scores.mean(axis=1).argmax()), grid.shape)
+    axes = _varied(grid)
+    if not axes:
+        return
+    figure = Figure(figsize=(3.7 * len(axes), 3.4), layout="constrained")
+    plots = figure.subplots(1, len(axes), sharey=True, squeeze=False)[0]
+    for ax, axis in zip(plots, axes, strict=True):
+        number, values = AXES.index(axis), grid.values(axis)
+        line = [np.ravel_multi_index([*best[:number], i, *best[number + 1 :]], grid.shape) for i in range(len(values))]
+        intervals = [bootstrap(scores[i], seed=0, draws=500) for i in line]
+        named = isinstance(values[0], str)
+        at = values if axis.endswith("thr") else list(range(len(values)))
+        ax.fill_between(at, [v.low for v in intervals], [v.high for v in intervals], color=_UP, alpha=0.15, linewidth=0)
+        ax.plot(at, [v.value for v in intervals], marker="o", color=_UP, linestyle=" " if named else "-")
+        chosen = best[number]
+        ax.plot([at[chosen]], [intervals[chosen].value], marker="o", markersize=11, fillstyle="none", color=_DOWN)
+        if at is not values:
+            ax.set_xticks(at, [str(v) for v in values], **(_TURNED if named else {}))
+        ax.set_xlabel(axis)
+        ax.grid(alpha=0.25)
+    plots[0].set_ylabel("score (95 % interval)")
+    figure.suptitle("Along each threshold through the grid's best point", color=_INK)
+    _save(figure, path)
+
+
+def draw_class_gains(path: Path, board: Board, verdicts: Sequence[Verdict], classes: ClassSet) -> None:
+    """Each class's score untuned and under the best method, the largest gain first.
+
+    Args:
+        path: the PNG.
+        board: the images.
+        verdicts: of the methods, the untuned one first.
+        classes: behind the labels.
+    """
+    best, first = winner_of(verdicts), verdicts[0]
+    before, after = (class_scores(board, v.method.rule) for v in (first, best))
+    true_masks = np.bincount(board.truth_label, minlength=board.classes)
+    before, after = np.nan_to_num(before), np.nan_to_num(after)
+    labels = np.flatnonzero((before > 0) | (after > 0))
+    labels = labels[np.argsort((after - before)[labels], kind="stable")]
+    figure = Figure(figsize=(8, 1.6 + 0.27 * len(labels)), layout="constrained")
+    ax = figure.add_subplot()
+    rows = np.arange(len(labels))
+    better = after[labels] >= before[labels]
+    colours = np.where(better, _UP, _DOWN).tolist()
+    ax.hlines(rows, before[labels], after[labels], color=colours, linewidth=2)
+    ax.scatter(before[labels], rows, color=_QUIET, s=22, zorder=3, label=first.method.name)
+    ax.scatter(after[labels], rows, color=colours, s=34, zorder=4)
+    ax.scatter([], [], color=_UP, s=34, label=f"{best.method.name} (red where lower)")
+    names = [f"{classes.names[i].split(',')[0]} ({true_masks[i]})" for i in labels.tolist()]
+    ax.set_yticks(rows, names, fontsize=8)
+    ax.set_ylim(-0.7, len(labels) - 0.3)
+    ax.set_xlabel("mean score over the images that have the class in truth or answer (true masks in brackets)")
+    ax.grid(axis="x", alpha=0.25)
+    ax.legend(loc="lower right")
+    ax.set_title(
+        f"{first.method.name} {mean(first.method.fitted):.4f}, {best.method.name} {mean(best.method.fitted):.4f} "
+        "on these images",
+        fontsize=10,
+    )
+    _save(figure, path)
+
+
+def _varied(grid: Grid) -> list[str]:
+    """The axes with more than one value."""
+    return [axis for axis in AXES if len(grid.values(axis)) > 1]
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with whole(path, "wb") as stream:
+        figure.savefig(stream, format="png", dpi=110, facecolor="white")

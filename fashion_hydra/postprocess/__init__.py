@@ -1,0 +1,1 @@
+"""Candidates -> detections, by a rule of thresholds."""

@@ -1,0 +1,120 @@
+"""Candidates -> detections: thresholds, NMS, pasting, overlaps. Pure functions of a frozen rule."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from torch import Tensor
+
+from fashion_hydra.postprocess import steps
+from fashion_hydra.postprocess.expected_score import choose
+from fashion_hydra.postprocess.nms import select, soft_nms
+from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.structures.batch import Size
+from fashion_hydra.structures.detections import Candidates, Detections
+from fashion_hydra.structures.paste import Found, Pasted, mask_iou, paste
+
+LOOSE_IOU_THR = 0.7
+"""Box NMS that goes before masks are computed, where the rule's own NMS is not on boxes: `survivors`."""
+
+
+def survivors(boxes: Tensor, scores: Tensor, labels: Tensor, rule: Postprocess) -> Tensor:
+    """Indices of what a rule may keep, by descending score, as far as can be told without masks.
+
+    With NMS on boxes this is what the rule keeps. Mask NMS and soft-NMS choose among more: all above their
+    thresholds that survive greedy NMS at `LOOSE_IOU_THR`, or at the rule's `iou_thr` if that is looser.
+
+    Args:
+        boxes: float32 (N, 4).
+        scores: float32 (N,).
+        labels: int64 (N,).
+        rule: thresholds.
+    """
+    on_boxes = rule.nms == "box"
+    return select(
+        boxes,
+        scores,
+        labels,
+        score_thr=rule.thresholds(labels),
+        iou_thr=rule.iou_thr if on_boxes else max(LOOSE_IOU_THR, rule.iou_thr),
+        max_per_image=rule.max_per_image if on_boxes else max(1, len(scores)),
+    )
+
+
+def apply(candidates: Candidates, rule: Postprocess, *, size: Size) -> Detections:
+    """The answer for one image on a grid of `size`.
+
+    With `nms=mask` the masks are drawn on that grid first; by descending score a candidate is left out when the
+    IoU of its mask (pixels shared / pixels of either, before overlaps are suppressed) with that of a kept one of
+    its class is above `iou_thr`. A mask without pixels has IoU 0 with every other. `max_per_image` counts what is
+    kept then, as it does with boxes.
+
+    Args:
+        candidates: of the image.
+        rule: thresholds.
+        size: height and width of the grid that masks are drawn on; the image is stretched to it.
+    """
+    index, scores = rank(candidates, rule)
+    stretch = np.array([size[1] / candidates.size[1], size[0] / candidates.size[0]] * 2)
+    boxes = candidates.boxes[index].double().numpy() * stretch
+    drawn = (
+        paste(mask, box, size=size, mask_thr=rule.mask_thr)
+        for mask, box in zip(candidates.masks[index].numpy(), boxes, strict=True)
+    )
+    found: Iterable[Found] = zip(drawn, candidates.labels[index].tolist(), scores.tolist(), strict=True)
+    if rule.nms == "mask":
+        found = mask_nms(found, rule)
+    for name in rule.steps:
+        found = steps.load(name)(list(found), size)
+    return _answer(candidates.image_id, found, rule, size)
+
+
+def rank(candidates: Candidates, rule: Postprocess) -> tuple[Tensor, Tensor]:
+    """Which candidates are drawn, the best first, and their scores (float32, with soft-NMS float64)."""
+    boxes, scores, labels = candidates.boxes, candidates.scores, candidates.labels
+    if rule.nms == "box":
+        index = survivors(boxes, scores, labels, rule)
+        return index, scores[index]
+    floors = rule.thresholds(labels)
+    if rule.nms == "mask":
+        order = scores.sort(descending=True, stable=True).indices
+        index = order[scores[order] > floors[order]]
+        return index, scores[index]
+    return soft_nms(
+        boxes, scores, labels, score_thr=floors, sigma=rule.soft_nms_sigma, max_per_image=rule.max_per_image
+    )
+
+
+def mask_nms(found: Iterable[Found], rule: Postprocess) -> list[Found]:
+    """Greedy NMS on masks within each class, see `apply`; `found` is by descending score."""
+    kept: list[Found] = []
+    rivals: dict[int, list[tuple[Pasted, int]]] = {}
+    for mask, label, score in found:
+        area = int(np.count_nonzero(mask.pixels))
+        better = rivals.setdefault(label, [])
+        if any(mask_iou(mask, other, area, its, up_to=rule.iou_thr) > rule.iou_thr for other, its in better):
+            continue
+        better.append((mask, area))
+        kept.append((mask, label, score))
+        if len(kept) == rule.max_per_image:
+            break
+    return kept
+
+
+def _answer(image_id: str, found: Iterable[Found], rule: Postprocess, size: Size) -> Detections:
+    """Overlaps suppressed, small masks left out, the rest chosen from and encoded; `found` is by descending score."""
+    taken: dict[int, list[Pasted]] = {}
+    left: list[Found] = []
+    for mask, label, score in found:
+        if rule.suppress_overlaps:
+            better = taken.setdefault(label, [])
+            for other in better:
+                if (views := mask.windows_shared_with(other)) is not None:
+                    np.greater(*views, out=views[0])  # set here and not there
+            better.append(mask)
+        if np.count_nonzero(mask.pixels) >= rule.min_area:
+            left.append((mask, label, score))
+    if rule.calibration is not None:
+        scores, labels = np.array([score for *_, score in left]), np.array([label for _, label, _ in left], np.int64)
+        left = [left[i] for i in np.flatnonzero(choose(scores, labels, rule.calibration))]
+    masks = [mask.encoded(size) for mask, *_ in left]
+    return Detections(image_id, [label for _, label, _ in left], [score for *_, score in left], masks)

@@ -1,0 +1,49 @@
+"""Calibrations of expected scores as JSON files, which tune_thresholds.py writes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fashion_hydra.data.class_set import ClassSet
+from fashion_hydra.postprocess.expected_score import Calibration
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.files import read_json, whole
+
+
+def write_calibration(path: Path, calibration: Calibration, classes: ClassSet) -> None:
+    """Write a calibration as JSON."""
+    content = {
+        "class_ids": list(classes.ids),
+        "scores": calibration.scores.tolist(),
+        "hits": calibration.hits.tolist(),
+        "missed": calibration.missed.tolist(),
+        "others": calibration.others,
+    }
+    with whole(path) as stream:
+        json.dump(content, stream)
+
+
+def read_calibration(path: Path, classes: ClassSet) -> Calibration:
+    """Read what `write_calibration` wrote.
+
+    Raises:
+        UserError: no such file, damaged, or of other classes.
+    """
+    if not path.is_file():
+        raise UserError(f"postprocess.calibration={path}: no such file. tune_thresholds.py writes one")
+    try:
+        content = read_json(path)
+        scores, hits, missed = (np.array(content[name], np.float64) for name in ("scores", "hits", "missed"))
+        ids, others = tuple(content["class_ids"]), float(content["others"])
+        calibration = Calibration(scores, hits, missed, others)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise UserError(f"{path}: damaged calibration ({error}); run tune_thresholds.py again") from error
+    if ids != classes.ids:
+        raise UserError(f"{path}: calibrated for {len(ids)} classes {_short(ids)}, the model has {_short(classes.ids)}")
+    return calibration
+
+
+def _short(ids: Sequence[int]) -> str:
+    return ",".join(map(str, ids[:6])) + ("..." if len(ids) > 6 else "")

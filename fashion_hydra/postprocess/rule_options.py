@@ -1,0 +1,81 @@
+"""The options of the group `postprocess`, which name categories by id or name -> a rule in label space."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from fashion_hydra.data.class_set import ClassSet, find_category
+from fashion_hydra.postprocess.calibration_file import read_calibration
+from fashion_hydra.postprocess.expected_score import Calibration
+from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.utils.errors import UserError
+
+
+def build_postprocess(config: DictConfig, classes: ClassSet) -> Postprocess:
+    """Make the rule of a model's answers from the group `postprocess`, which names categories by id or name.
+
+    Args:
+        config: fields of `fashion_hydra.postprocess.rule.Postprocess`, but `class_score_thr` (category -> threshold) in
+            place of `label_score_thr`, and `drop_classes`, left out besides the class set's own `drop`, in place of
+            `dropped_labels`.
+        classes: behind the model's labels.
+
+    Raises:
+        UserError: a key that the group does not have, one that is missing, a value out of its range, or a category
+            that the model does not know.
+    """
+    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    if "file" in values:
+        raise UserError(
+            "postprocess=tuned: only predict.py reads tuned files; give postprocess=winner or mmdet_default"
+        )
+    known = [f.name for f in fields(Postprocess) if f.name not in ("label_score_thr", "dropped_labels")]
+    known += ["class_score_thr", "drop_classes", "select"]
+    if unknown := [key for key in values if key not in known]:
+        raise UserError(f"postprocess.{unknown[0]}: no such option; postprocess has {', '.join(known)}")
+    values["calibration"] = _calibration(values.pop("select", "threshold"), values.get("calibration"), classes)
+    if not isinstance(steps := values.get("steps") or [], list):
+        raise UserError(f"postprocess.steps={steps}: a list of names expected, such as [fill_holes]")
+    values["steps"] = tuple(steps)
+    thresholds, dropped = values.pop("class_score_thr", None) or {}, values.pop("drop_classes", None) or []
+    if not isinstance(thresholds, dict):
+        raise UserError(f"postprocess.class_score_thr={thresholds}: category to threshold expected, such as {{23:0.6}}")
+    if not isinstance(dropped, list):
+        raise UserError(f"postprocess.drop_classes={dropped}: a list of ids or names expected, such as [0,hat]")
+    label_score_thr = {}
+    for entry, threshold in thresholds.items():
+        if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+            raise UserError(f"postprocess.class_score_thr={{{entry}: {threshold}}}: between 0 and 1 expected")
+        label_score_thr[_label(entry, classes, "postprocess.class_score_thr")] = float(threshold)
+    labels = [_label(entry, classes, "postprocess.drop_classes") for entry in dropped]
+    dropped_labels = tuple(sorted({*classes.dropped_labels(), *labels}))
+    try:
+        return Postprocess(**values, label_score_thr=label_score_thr, dropped_labels=dropped_labels)
+    except TypeError as error:
+        raise UserError(f"postprocess: {error}") from error
+
+
+def _calibration(select: object, file: object, classes: ClassSet) -> Calibration | None:
+    """The calibration that `postprocess.select` asks for."""
+    if select not in ("threshold", "expected"):
+        raise UserError(f"postprocess.select={select}: give threshold or expected")
+    if select == "threshold":
+        return None
+    if file is None:
+        raise UserError(
+            "postprocess.select=expected: needs postprocess.calibration=FILE, as tune_thresholds.py writes it; "
+            "postprocess=tuned knows its own"
+        )
+    return read_calibration(Path(str(file)), classes)
+
+
+def _label(entry: object, classes: ClassSet, option: str) -> int:
+    """The label of a category by id or name; an id may have become text on the command line."""
+    names = classes.by_id()
+    if isinstance(entry, int):
+        return classes.label_of()[find_category(entry, names, option)]
+    text = str(entry)
+    by_id = text.isdecimal() and text not in classes.names
+    return classes.label_of()[find_category(int(text) if by_id else text, names, option)]

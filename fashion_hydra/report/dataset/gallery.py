@@ -1,0 +1,180 @@
+"""The page's pictures: which images are shown, and photos with their masks painted on, as small JPEGs."""
+
+import base64
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from fashion_hydra.data.annotations import Records
+from fashion_hydra.data.augment import Augment, source_index
+from fashion_hydra.data.class_set import ClassSet
+from fashion_hydra.data.dataset import Sample, TrainDataset, read_image
+from fashion_hydra.plots.painted_masks import Mask, paint
+from fashion_hydra.structures import rle
+from fashion_hydra.structures.batch import Size
+from fashion_hydra.utils.errors import UserError
+
+_HEIGHT, _WIDTH = 400, 640  # pixels of a photo in the gallery, at most
+_DRAW_EDGE = 300  # pixels of an augmented sample's short edge when the largest one is drawn
+_QUALITY = 82
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A photo beside the same with masks.
+
+    Args:
+        photo: JPEG as a data URI.
+        painted: JPEG as a data URI.
+        size: height and width in pixels of both.
+    """
+
+    photo: str
+    painted: str
+    size: Size
+
+
+@dataclass(frozen=True)
+class Card:
+    """One image of the gallery.
+
+    Args:
+        image_id: as in the annotations.
+        size: height and width of the file in pixels.
+        masks: category id -> masks on it, the most frequent first.
+        picture: None where the file cannot be decoded.
+        fault: why it cannot.
+    """
+
+    image_id: str
+    size: Size
+    masks: Mapping[int, int]
+    picture: Picture | None
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """One image as training sees it in its first epochs.
+
+    Args:
+        image_id: as in the annotations.
+        pictures: one an epoch, all reduced by the same factor.
+        sizes: height and width that training sees, in pixels.
+        fault: why there are none.
+    """
+
+    image_id: str
+    pictures: Sequence[Picture]
+    sizes: Sequence[Size]
+    fault: str = ""
+
+
+def choose_images(table: np.ndarray, count: int, seed: int) -> list[int]:
+    """Images that show as many categories as possible, then any.
+
+    Args:
+        table: uint8 (I, C), which categories each image has.
+        count: how many are wanted; all where there are not as many.
+        seed: decides between equally good ones.
+
+    Returns:
+        Indices of distinct images. Each adds the most categories that the ones before do not have; once none is
+        left to add, the rest is drawn at random.
+    """
+    order = np.random.default_rng(seed).permutation(len(table))
+    has = table[order].astype(bool)
+    missing = has.any(axis=0)
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(table)) and missing.any():
+        best = int(has[:, missing].sum(axis=1).argmax())
+        chosen.append(best)
+        missing &= ~has[best]
+    taken = set(chosen)
+    chosen += [i for i in range(len(table)) if i not in taken][: max(0, count - len(chosen))]
+    return [int(order[i]) for i in chosen]
+
+
+def draw_cards(records: Records, images: Sequence[int]) -> Iterator[Card]:
+    """The images with their masks, one after the other; one that cannot be decoded tells why."""
+    for image in images:
+        masks = Counter(records.categories[list(records.instances(image))].tolist())
+        height, width = (int(v) for v in records.sizes[image])
+        about = str(records.image_ids[image]), (height, width), dict(masks.most_common())
+        try:
+            yield Card(*about, _picture(records, image))
+        except UserError as error:
+            yield Card(*about, None, str(error))
+
+
+def _picture(records: Records, image: int) -> Picture:
+    photo = read_image(records, image)
+    height, width = photo.shape[:2]
+    scale = min(1.0, _HEIGHT / height, _WIDTH / width)
+    new = max(1, round(height * scale)), max(1, round(width * scale))
+    small = cv2.resize(photo, (new[1], new[0]), interpolation=cv2.INTER_AREA)
+    masks: list[Mask] = []
+    for mask in records.instances(image):
+        runs = rle.resize_runs(records.runs_of(mask), height=height, width=width, new_height=new[0], new_width=new[1])
+        masks.append((int(records.categories[mask]), rle.runs_to_bitmap(runs, height=new[0], width=new[1])))
+    return Picture(_jpeg(small), _jpeg(paint(small, masks)), new)
+
+
+def draw_augmented(
+    records: Records, images: Sequence[int], augment: Augment, *, draws: int, seed: int
+) -> Iterator[Draws]:
+    """What training sees of some images in its first epochs, reduced for display.
+
+    Args:
+        records: the data set.
+        images: which ones.
+        augment: how they are varied.
+        draws: epochs.
+        seed: of the run.
+    """
+    classes = ClassSet(tuple(records.names), tuple(records.names.values()))
+    dataset = TrainDataset(records, np.array(images), classes, augment, seed=seed)
+    factor = min(1.0, _DRAW_EDGE / augment.short_edge[1])
+    for index, image in enumerate(images):
+        image_id = str(records.image_ids[image])
+        try:
+            samples = (dataset[epoch, index] for epoch in range(draws))  # one large image at a time
+            drawn = [(_sample_picture(sample, classes, factor), sample.targets.masks.size) for sample in samples]
+        except UserError as error:
+            yield Draws(image_id, [], [], str(error))
+        else:
+            yield Draws(image_id, [picture for picture, _ in drawn], [size for _, size in drawn])
+
+
+def _sample_picture(sample: Sample, classes: ClassSet, factor: float) -> Picture:
+    """A training sample, reduced by a factor."""
+    targets = sample.targets
+    old = targets.masks.size
+    new = max(1, round(old[0] * factor)), max(1, round(old[1] * factor))
+    pixels = sample.image.numpy().transpose(1, 2, 0)
+    small = cv2.resize(pixels, (new[1], new[0]), interpolation=cv2.INTER_AREA)
+    rows, columns = source_index(old[0], new[0]), source_index(old[1], new[1])
+    crops = zip(targets.labels.tolist(), targets.masks.windows.tolist(), targets.masks.crops(), strict=True)
+    masks = [(classes.ids[label], _reduced(crop.numpy(), window, rows, columns)) for label, window, crop in crops]
+    return Picture(_jpeg(small), _jpeg(paint(small, masks)), new)
+
+
+def _reduced(crop: np.ndarray, window: Sequence[int], rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """A mask known in its window, on a smaller frame whose pixels take the given rows and columns."""
+    left, top, right, bottom = window
+    first_row, last_row = np.searchsorted(rows, (top, bottom))
+    first_column, last_column = np.searchsorted(columns, (left, right))
+    bitmap = np.zeros((len(rows), len(columns)), dtype=np.uint8)
+    picked = crop[np.ix_(rows[first_row:last_row] - top, columns[first_column:last_column] - left)]
+    bitmap[first_row:last_row, first_column:last_column] = picked
+    return bitmap
+
+
+def _jpeg(pixels: np.ndarray) -> str:
+    """An RGB image as a data URI."""
+    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    assert done
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")

@@ -1,0 +1,258 @@
+"""What a data set holds, in numbers: straight from the records' arrays, no image is decoded."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fashion_hydra.data.annotations import Fault, Records
+from fashion_hydra.data.augment import Augment
+from fashion_hydra.formats.class_id import category_of
+from fashion_hydra.formats.submission import SUBMISSION_SIZE
+
+SMALL = 32**2  # COCO calls objects below this many pixels small
+TINY = 20  # the winner's predictions below this many pixels of the submission's grid were left out
+RARE = 50  # masks; a category with fewer is named among what stands out
+TOGETHER_LIMIT = 60  # categories in the table of which occur together
+
+
+@dataclass(frozen=True)
+class CategoryRow:
+    """One category of the data set.
+
+    Args:
+        id: category id.
+        name: as the label descriptions have it.
+        masks: how many.
+        images: how many have at least one.
+        area: 10, 50 and 90 % quantile of a mask's share of its image.
+        small: share of masks below COCO's 32 x 32 pixels, on the photo.
+        tiny: share of masks below 20 pixels once the photo is brought to 512 x 512.
+        with_attributes: share of masks that carry attributes.
+        class_ids: distinct ClassIds, attributes included.
+    """
+
+    id: int
+    name: str
+    masks: int
+    images: int
+    area: tuple[float, float, float]
+    small: float
+    tiny: float
+    with_attributes: float
+    class_ids: int
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """How masks carry attributes.
+
+    Args:
+        masks: how many carry at least one.
+        counts: attribute id -> masks that carry it, the most frequent first.
+        class_ids: ClassId with attributes -> masks, the most frequent first.
+    """
+
+    masks: int
+    counts: Mapping[int, int]
+    class_ids: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The numbers behind the page.
+
+    Args:
+        sizes: int64 (I, 2), height and width of the photos in pixels.
+        per_image: int64 (I,), masks of each image.
+        owners: int64 (M,), the image of each mask.
+        areas: int64 (M,), pixels of each mask on the photo.
+        shares: float64 (M,), each mask's share of its image.
+        categories: the ones that occur, the most frequent first.
+        absent: id -> name of those without a mask.
+        attributes: see `Attributes`.
+        class_ids: distinct ClassIds, attributes included or not.
+        together_ids: categories of `together`, by id; the most frequent ones where there are very many.
+        together: int64 (C, C), images that have both the row's and the column's category.
+        faults: kind -> number, the most frequent first.
+        examples: kind -> its first fault.
+    """
+
+    sizes: np.ndarray
+    per_image: np.ndarray
+    owners: np.ndarray
+    areas: np.ndarray
+    shares: np.ndarray
+    categories: Sequence[CategoryRow]
+    absent: Mapping[int, str]
+    attributes: Attributes
+    class_ids: int
+    together_ids: Sequence[int]
+    together: np.ndarray
+    faults: Mapping[str, int]
+    examples: Mapping[str, Fault]
+
+    def training_scale(self, augment: Augment, short_edge: float) -> np.ndarray:
+        """Factor by which each photo is enlarged when its short edge is drawn as given: float64 (I,)."""
+        return np.minimum(short_edge / self.sizes.min(axis=1), augment.long_edge / self.sizes.max(axis=1))
+
+
+def count(records: Records, faults: Sequence[Fault]) -> Statistics:
+    """Count everything that the page shows.
+
+    Args:
+        records: the data set.
+        faults: what was left out when it was read.
+    """
+    sizes = np.asarray(records.sizes, dtype=np.int64)
+    per_image = np.diff(records.first)
+    owners = records.owners()
+    areas = np.asarray(records.areas)
+    shares = areas / sizes.prod(axis=1)[owners]
+    class_ids, codes = np.unique(records.class_ids, return_inverse=True)
+    table = records.category_table()
+    rows = _category_rows(records, table, areas, shares, class_ids, codes)
+    present = {row.id for row in rows}
+    together_ids = sorted(row.id for row in rows[:TOGETHER_LIMIT])
+    kinds = Counter(fault.kind for fault in faults)
+    return Statistics(
+        sizes=sizes,
+        per_image=per_image,
+        owners=owners,
+        areas=areas,
+        shares=shares,
+        categories=rows,
+        absent={key: name for key, name in records.names.items() if key not in present},
+        attributes=_attributes(class_ids, np.bincount(codes, minlength=len(class_ids))),
+        class_ids=len(class_ids),
+        together_ids=together_ids,
+        together=_together(records, table, together_ids),
+        faults=dict(sorted(kinds.items(), key=lambda item: (-item[1], item[0]))),
+        examples={fault.kind: fault for fault in reversed(faults)},
+    )
+
+
+def submission_areas(shares: np.ndarray) -> np.ndarray:
+    """Pixels that masks come to on the submission's grid, from their shares of the image: float64 (M,)."""
+    return shares * SUBMISSION_SIZE**2
+
+
+def _category_rows(
+    records: Records,
+    table: np.ndarray,
+    areas: np.ndarray,
+    shares: np.ndarray,
+    class_ids: np.ndarray,
+    codes: np.ndarray,
+) -> list[CategoryRow]:
+    images = dict(zip(records.names, table.sum(axis=0, dtype=np.int64).tolist(), strict=True))
+    distinct = Counter(map(category_of, class_ids.tolist()))
+    carries = np.array(["_" in class_id for class_id in class_ids.tolist()], dtype=bool)[codes]
+    tiny = submission_areas(shares) < TINY
+    order = np.argsort(records.categories, kind="stable")
+    found, sizes = np.unique(records.categories, return_counts=True)
+    rows = []
+    for category, size, end in zip(found.tolist(), sizes, np.cumsum(sizes), strict=True):
+        masks = order[end - size : end]
+        low, median, high = np.quantile(shares[masks], (0.1, 0.5, 0.9)).tolist()
+        row = CategoryRow(
+            id=category,
+            name=records.names[category],
+            masks=len(masks),
+            images=images[category],
+            area=(low, median, high),
+            small=float((areas[masks] < SMALL).mean()),
+            tiny=float(tiny[masks].mean()),
+            with_attributes=float(carries[masks].mean()),
+            class_ids=distinct[category],
+        )
+        rows.append(row)
+    return sorted(rows, key=lambda row: (-row.masks, row.id))
+
+
+def _attributes(class_ids: np.ndarray, masks: np.ndarray) -> Attributes:
+    carrying = {c: n for c, n in zip(class_ids.tolist(), masks.tolist(), strict=True) if "_" in c}
+    counts: Counter[int] = Counter()
+    for class_id, n in carrying.items():
+        for attribute in set(class_id.split("_")[1:]):
+            counts[int(attribute)] += n
+    return Attributes(
+        masks=sum(carrying.values()),
+        counts=dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
+        class_ids=dict(sorted(carrying.items(), key=lambda item: (-item[1], item[0]))),
+    )
+
+
+def _together(records: Records, table: np.ndarray, ids: Sequence[int]) -> np.ndarray:
+    column = {category: i for i, category in enumerate(records.names)}
+    chosen = table[:, [column[i] for i in ids]].astype(np.float32)  # counts stay exact up to 2^24 images
+    return (chosen.T @ chosen).astype(np.int64)
+
+
+def stand_outs(statistics: Statistics, augment: Augment, augment_name: str) -> list[str]:
+    """What a person who is going to train on this should know first, a sentence each.
+
+    Args:
+        statistics: of the data set.
+        augment: the training augmentation that sizes are compared with.
+        augment_name: its name in the config.
+    """
+    notes = [*_notes_on_classes(statistics), *_notes_on_masks(statistics)]
+    low, high = augment.short_edge
+    enlarged = float((statistics.training_scale(augment, low) > 1).mean())
+    shrunk = float((statistics.training_scale(augment, high) < 1).mean())
+    if enlarged > 0.05:
+        notes.append(f"{percent(enlarged)} of the photos are enlarged at every draw of augment={augment_name}.")
+    if shrunk > 0.05:
+        notes.append(f"{percent(shrunk)} of the photos are reduced at every draw of augment={augment_name}.")
+    return notes
+
+
+def _notes_on_classes(statistics: Statistics) -> list[str]:
+    notes, rows = [], statistics.categories
+    if len(rows) > 1:
+        most, least = rows[0], rows[-1]
+        notes.append(
+            f"From {_listed([most.name])} ({most.masks:,} masks) to {_listed([least.name])} ({least.masks:,}), "
+            f"frequencies differ by a factor of {most.masks / least.masks:,.0f}."
+        )
+    if rare := [row.name for row in reversed(rows) if row.masks < RARE]:
+        notes.append(f"{len(rare)} of {len(rows)} categories have fewer than {RARE} masks: {_listed(rare)}.")
+    if absent := list(statistics.absent.values()):
+        few = f"{len(absent)} of {len(rows) + len(absent)} described categories"
+        notes.append(f"{few} have no mask; classes=present learns the others alone.")
+    if bound := [row.name for row in rows if row.with_attributes >= 0.9]:
+        notes.append(
+            f"At least 90 % of the masks of {_listed(bound)} carry attributes. The score compares whole ClassIds, "
+            "so a prediction of such a category alone hardly ever matches."
+        )
+    return notes
+
+
+def _notes_on_masks(statistics: Statistics) -> list[str]:
+    notes = []
+    if len(statistics.areas):
+        small = float((statistics.areas < SMALL).mean())
+        tiny = float((submission_areas(statistics.shares) < TINY).mean())
+        notes.append(
+            f"{percent(small)} of the masks are small (below 32 × 32 pixels on the photo); {percent(tiny)} come to "
+            f"fewer than {TINY} pixels on the submission's {SUBMISSION_SIZE} × {SUBMISSION_SIZE} grid."
+        )
+    if bare := int((statistics.per_image == 0).sum()):
+        notes.append(f"{bare:,} images have no mask.")
+    return notes
+
+
+def _listed(names: Sequence[str], limit: int = 8) -> str:
+    short = [name.partition(",")[0] for name in names]
+    more = f" and {len(short) - limit} more" if len(short) > limit else ""
+    return ", ".join(short[:limit]) + more
+
+
+def percent(share: float) -> str:
+    """A share as people read it: `0 %`, `0.3 %`, `12 %`."""
+    value = share * 100
+    if value == 0 or value >= 9.95:
+        return f"{value:.0f} %"
+    return f"{value:.1f} %" if value >= 0.095 else f"{value:.1g} %" if value >= 0.001 else "< 0.001 %"

@@ -1,0 +1,136 @@
+"""Plain containers that travel between the rooms: frozen, lengths checked, no I/O.
+
+Boxes are `(x0, y0, x1, y1)` in pixels, x to the right and y down, the right and lower edges outside.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+PAD_DIVISOR = 32
+"""Images are padded to a multiple of this, the coarsest stride that a feature pyramid adds up."""
+
+
+def _check_lengths(owner: object, **lengths: int) -> None:
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {n}" for name, n in lengths.items())
+        raise ValueError(f"{type(owner).__name__}: fields of one length expected, got {told}")
+
+
+@dataclass(frozen=True)
+class CropMasks:
+    """N binary masks on one frame, each kept as the pixels of its window alone.
+
+    Args:
+        pixels: uint8 (sum of the windows' areas,), row-major, 0 or 1, one window after the other.
+        windows: int64 (N, 4), `(x0, y0, x1, y1)` inside the frame.
+        size: the frame's height and width.
+    """
+
+    pixels: Tensor
+    windows: Tensor
+    size: Size
+
+    def __post_init__(self) -> None:
+        if self.windows.ndim != 2 or self.windows.shape[1] != 4:
+            raise ValueError(f"windows of shape (N, 4) expected, got {tuple(self.windows.shape)}")
+        _check_lengths(self, pixels=self.pixels.numel(), window_area=int(self._areas().sum()))
+
+    def _areas(self) -> Tensor:
+        x0, y0, x1, y1 = self.windows.unbind(1)
+        return (x1 - x0) * (y1 - y0)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def crops(self) -> list[Tensor]:
+        """The masks' windows as uint8 (h, w) views."""
+        parts = self.pixels.split(self._areas().tolist())
+        shapes = ((y1 - y0, x1 - x0) for x0, y0, x1, y1 in self.windows.tolist())
+        return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+    def bitmaps(self) -> Tensor:
+        """All masks on the whole frame: uint8 (N, H, W)."""
+        frame = torch.zeros((len(self), *self.size), dtype=torch.uint8)
+        for plane, (x0, y0, x1, y1), crop in zip(frame, self.windows.tolist(), self.crops(), strict=True):
+            plane[y0:y1, x0:x1] = crop
+        return frame
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What an image's objects are, in the frame of the (resized, flipped) image before padding.
+
+    Args:
+        boxes: float32 (N, 4).
+        labels: int64 (N,), indices into the class set.
+        masks: N masks.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    masks: CropMasks
+
+    def __post_init__(self) -> None:
+        _check_lengths(self, boxes=len(self.boxes), labels=len(self.labels), masks=len(self.masks))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one step, padded at the right and below to one size.
+
+    Args:
+        images: uint8 (B, 3, H, W), RGB.
+        sizes: height and width of each image before padding.
+        original_sizes: height and width of each image's file.
+        image_ids: as in the CSV.
+        targets: one an image.
+    """
+
+    images: Tensor
+    sizes: tuple[Size, ...]
+    original_sizes: tuple[Size, ...]
+    image_ids: tuple[str, ...]
+    targets: tuple[Targets, ...]
+
+    def __post_init__(self) -> None:
+        fields = ("images", "sizes", "original_sizes", "image_ids", "targets")
+        _check_lengths(self, **{name: len(getattr(self, name)) for name in fields})
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch with its images on `device`; targets stay where they are, the detector moves what it needs."""
+        images = self.images.to(device, non_blocking=True)
+        return Batch(images, self.sizes, self.original_sizes, self.image_ids, self.targets)
+
+    def pin_memory(self) -> "Batch":
+        """The batch with its images in page-locked memory, for the DataLoader."""
+        images = self.images.pin_memory()
+        return Batch(images, self.sizes, self.original_sizes, self.image_ids, self.targets)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """One image to predict, at every scale that is looked at.
+
+    Args:
+        image_id: of the image.
+        size: height and width of the file.
+        images: uint8 (3, h, w) each, RGB, not padded; none for a file that cannot be read.
+        fault: why it cannot be.
+    """
+
+    image_id: str
+    size: Size
+    images: tuple[Tensor, ...]
+    fault: str = ""

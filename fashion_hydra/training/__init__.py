@@ -1,0 +1,1 @@
+"""The LightningModule, its schedule, trackers and callbacks."""

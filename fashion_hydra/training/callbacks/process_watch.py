@@ -1,0 +1,111 @@
+"""Ends a run of several processes when one of them is lost."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from subprocess import Popen
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from fashion_hydra.utils.errors import Stopped, UserError
+
+_EVERY = 0.5  # seconds
+_PATIENCE = 10.0  # seconds in which a process that waits for a lost one may fail by itself
+
+
+class WatchProcesses(Callback):
+    """The first process of a machine watches those that it started, and they watch it.
+
+    Some ways of communication wait half an hour for the answer of a process that is gone. What starts the processes
+    from outside, such as torchrun or srun, watches them itself.
+
+    Args:
+        remedy: what is told besides.
+    """
+
+    def __init__(self, remedy: str) -> None:
+        self.remedy = remedy
+        self.lost = ""
+        self._is_over = threading.Event()
+        self._children: list[Popen] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begin to watch."""
+        launcher: Any = trainer.strategy.launcher
+        if trainer.world_size == 1 or not hasattr(launcher, "procs"):
+            return
+        started: list[Popen] = list(launcher.procs)
+        launcher.procs.clear()  # Lightning's own observer, which would kill this process too, looks at that list
+        launcher.procs = started
+        parent = os.getppid() if trainer.local_rank else None
+
+        def look() -> str:
+            if parent is not None:
+                return "process 0 is gone" if os.getppid() != parent else ""
+            ended = ((number, child.poll()) for number, child in enumerate(started, start=1))
+            return next((f"process {number} {_how(code)}" for number, code in ended if code), "")
+
+        def watch() -> None:
+            while not self.lost:
+                if self._is_over.wait(_EVERY):
+                    return
+                self.lost = look()
+            if not self._is_over.wait(_PATIENCE):
+                os.write(2, f"{os.path.basename(sys.argv[0])}: {self}\n".encode())
+                self._end()
+                os._exit(2)
+
+        self._children = started
+        if started or parent is not None:
+            threading.Thread(target=watch, daemon=True, name="watch-processes").start()
+
+    @contextmanager
+    def explained(self, trainer: Trainer) -> Iterator[None]:
+        """Within it an error that comes of a lost process says so, and ends the other processes.
+
+        Raises:
+            UserError: in its place.
+        """
+        try:
+            yield
+        except (UserError, Stopped):
+            raise
+        except Exception as error:
+            if trainer.world_size == 1 or not self._is_lost_soon():
+                raise
+            self._end()
+            raise UserError(str(self)) from error
+
+    def _is_lost_soon(self) -> bool:
+        deadline = time.monotonic() + 2 * _EVERY
+        while not self.lost and time.monotonic() < deadline:
+            time.sleep(_EVERY / 5)
+        self._is_over.set()
+        return bool(self.lost)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Processes may end."""
+        self._is_over.set()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Processes may end."""
+        self._is_over.set()
+
+    def __str__(self) -> str:
+        return f"{self.lost}, and the others ended with it. {self.remedy}"
+
+    def _end(self) -> None:
+        for child in self._children:
+            child.kill()
+
+
+def _how(code: int) -> str:
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"was killed ({name}{', perhaps for want of memory' if name == 'SIGKILL' else ''})"
+    return f"ended with exit code {code}; what it said stands above"

@@ -1,0 +1,200 @@
+"""Makes a run that may be stopped at any moment go on as if it had not been."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_warn
+
+from fashion_hydra.model.checkpoint import LAST
+from fashion_hydra.structures.batch import Batch
+from fashion_hydra.utils.errors import Stopped, UserError
+from fashion_hydra.utils.files import whole
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_SPARE = 3  # checkpoints that there should be room for
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints appear whole or not at all, also after a power failure; a full disk costs none that is there."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        path = Path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with whole(path, "wb", durable=True) as stream:
+                torch.save(checkpoint, stream)
+        except (OSError, RuntimeError) as error:  # torch's writer has its own error for a write that failed
+            free = shutil.disk_usage(path.parent).free >> 20 if path.parent.is_dir() else 0
+            kept = f"; {path.name} of before is whole" if path.is_file() else ""
+            raise UserError(
+                f"{path}: not written ({error.__context__ or error}; {free} MiB free). Make room, then give the same "
+                f"command with ckpt_path=last{kept}"
+            ) from error
+
+
+class ResumePoint(Checkpoint):
+    """Keeps `last.ckpt`, from which `ckpt_path=last` goes on to the same weights as an uninterrupted run.
+
+    It is written every so many minutes, before and after each validation, and when SIGTERM (SLURM's pre-emption),
+    SIGUSR1 (its warning before the time limit) or SIGINT (Ctrl-C) ask the run to stop, which it does after the step.
+
+    Args:
+        folder: where it goes.
+        minutes: between two, at most; 0 after every step.
+    """
+
+    def __init__(self, folder: str, minutes: float = 15.0) -> None:
+        if minutes < 0:
+            raise UserError(f"callbacks.last.minutes={minutes}: at least 0 expected")
+        self.path, self.minutes = Path(folder) / LAST, minutes
+        self.asked: signal.Signals | None = None
+        self._validation_due = False
+        self._saved_at_step = -1
+        self._next = 0.0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def state_dict(self) -> dict[str, bool]:
+        """Whether a validation has to come first."""
+        return {"validation_due": self._validation_due}
+
+    def load_state_dict(self, state_dict: dict[str, bool]) -> None:
+        """Go on from a checkpoint."""
+        self._validation_due = state_dict["validation_due"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tidy up after a run that was killed, and look whether there is room."""
+        if trainer.is_global_zero:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            for left_over in self.path.parent.glob(".*.part"):
+                left_over.unlink(missing_ok=True)
+            free, likely = shutil.disk_usage(self.path.parent).free, _likely_size(pl_module)
+            if free < _SPARE * likely:
+                rank_zero_warn(
+                    f"{self.path.parent}: {free >> 20} MiB free; a checkpoint takes {likely >> 20} MiB or more, and "
+                    "several are kept. Make room before the run has to stop"
+                )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Heed signals from here on, and make up for a validation that was cut short."""
+        for number in _SIGNALS if threading.current_thread() is threading.main_thread() else ():
+            self._before[number] = signal.signal(number, lambda n, frame: self._ask(trainer, signal.Signals(n), frame))
+        self._next = time.monotonic() + 60 * self.minutes
+        self._saved_at_step = trainer.global_step
+        if self._validation_due:
+            loop = trainer.fit_loop.epoch_loop.val_loop
+            loop.restarting = False
+            trainer.validating = True
+            loop.run()
+            trainer.training = True
+            loop._has_run = False  # else Lightning would not leave its state of restarting
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Save when it is time; at an epoch's end that is left to what follows."""
+        due = time.monotonic() >= self._next and trainer.is_global_zero
+        asked, due = _any(trainer, self.asked is not None, due)
+        steps = trainer.accumulate_grad_batches
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or (batch_idx + 1) % steps:
+            return  # gradients that are still gathered are in no checkpoint
+        if asked or due:
+            self._save(trainer)
+        if asked:
+            self._stop(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the epoch's training."""
+        if trainer.state.fn == TrainerFn.FITTING and not self._validation_due:
+            self._validation_due = True
+            self._save(trainer)
+            self._heed(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Everything is saved already."""
+        if self.asked is not None:
+            self._stop(trainer)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Before any checkpoint of the epoch is written."""
+        self._validation_due = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what is known of the best checkpoints."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._save(trainer)
+            self._heed(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save an epoch without validation."""
+        if self._saved_at_step < trainer.global_step:
+            self._save(trainer)
+            self._heed(trainer)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave signals to whom they were left before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _ask(self, trainer: Trainer, number: signal.Signals, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.asked is not None:
+            raise KeyboardInterrupt
+        if self.asked is None and trainer.is_global_zero:
+            os.write(2, f"\n{number.name}: stops after this step, {LAST} is written first\n".encode())
+        self.asked = number
+        if number != signal.SIGINT:  # which a terminal sends to all
+            for child in getattr(trainer.strategy.launcher, "procs", ()):
+                child.send_signal(number)
+
+    def _heed(self, trainer: Trainer) -> None:
+        if _any(trainer, self.asked is not None)[0]:
+            self._stop(trainer)
+
+    def _stop(self, trainer: Trainer) -> None:
+        raise Stopped(self.asked or signal.SIGTERM, trainer.global_step)
+
+    def _save(self, trainer: Trainer) -> None:
+        for logger in trainer.loggers:
+            logger.save()
+        trainer.save_checkpoint(self.path, weights_only=False)
+        self._saved_at_step = trainer.global_step
+        self._next = time.monotonic() + 60 * self.minutes
+
+
+def _any(trainer: Trainer, *flags: bool) -> list[bool]:
+    """Whether a flag is set in any of the processes."""
+    if trainer.world_size == 1:
+        return list(flags)
+    shared = torch.tensor(flags, dtype=torch.int32, device=trainer.strategy.root_device)
+    dist.all_reduce(shared, dist.ReduceOp.MAX)
+    return [bool(flag) for flag in shared.tolist()]
+
+
+def _likely_size(module: LightningModule) -> int:
+    """Bytes of a checkpoint: weights, and a momentum of each that is trained."""
+    return sum(p.nbytes * (2 if p.requires_grad else 1) for p in module.parameters())

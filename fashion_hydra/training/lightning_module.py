@@ -1,0 +1,168 @@
+"""The LightningModule: training steps, optimizer, and candidates in validation. No metric, no paths."""
+
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from fashion_hydra.data.class_set import ClassSet
+from fashion_hydra.inference.cascade import find_candidates
+from fashion_hydra.model.detector import Detector
+from fashion_hydra.postprocess.rule import COCO_RULE, Postprocess
+from fashion_hydra.structures.batch import Batch
+from fashion_hydra.structures.detections import Candidates
+from fashion_hydra.training.schedule import Schedule
+from fashion_hydra.utils.errors import UserError
+
+OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
+
+
+class SegmentationModule(LightningModule):
+    """Trains a detector; in validation, hands candidates to the callbacks.
+
+    Args:
+        detector: see `fashion_hydra.model.detector.Detector`.
+        classes: behind its outputs; kept in the checkpoint.
+        model: the plain config that the detector was built from; kept in the checkpoint.
+        optimizer: makes one from parameter groups; its learning rate is replaced by the schedule's.
+        schedule: learning rate.
+        batch: images a step over all devices and accumulated batches.
+        eval_scale: short and long edge that it is validated at; kept in the checkpoint.
+        postprocess: the rule that validation is scored with.
+        seed: of the sampling inside the detector.
+        skip_nonfinite: so many steps with NaN or infinite losses are left out; one more stops the run.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        *,
+        classes: ClassSet,
+        model: dict[str, Any],
+        optimizer: OptimizerFactory,
+        schedule: Schedule,
+        batch: int,
+        eval_scale: tuple[int, int],
+        postprocess: Postprocess,
+        seed: int,
+        skip_nonfinite: int = 0,
+    ) -> None:
+        super().__init__()
+        self.detector, self.classes, self.model = detector, classes, model
+        self.optimizer_factory, self.schedule, self.batch = optimizer, schedule, batch
+        self.eval_scale, self.postprocess, self.seed = eval_scale, postprocess, seed
+        self.skip_nonfinite, self.skipped = skip_nonfinite, 0
+        self._is_spoilt = False
+        detector.train()  # which Lightning does not do, and which makes mmdet's backbones fix their norms (`norm_eval`)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The sum of the losses.
+
+        The detector samples boxes at random, by seeds of seed, epoch and image: a step depends on nothing but weights
+        and images, so a resumed run goes on as the uninterrupted one, and any number of processes as one.
+
+        Raises:
+            UserError: the loss is NaN or infinite once too often.
+        """
+        losses = self.detector.loss(batch, [self._seed_of(image_id) for image_id in batch.image_ids])
+        total = torch.stack(list(losses.values())).sum()
+        logged = self._over_processes(torch.stack([total, *losses.values()]).detach().float())
+        if not bool(logged[0].isfinite()):
+            self._leave_out(batch, losses)
+        self.log("train/loss", logged[0], prog_bar=True, batch_size=len(batch))
+        self.log_dict({f"train/{name}": v for name, v in zip(losses, logged[1:], strict=True)}, batch_size=len(batch))
+        return total
+
+    def _seed_of(self, image_id: str) -> int:
+        place = (self.seed, self.current_epoch, zlib.crc32(image_id.encode()))
+        return int(np.random.SeedSequence(place).generate_state(1)[0])
+
+    def _over_processes(self, values: Tensor) -> Tensor:
+        """The mean over processes; in each of them the same."""
+        if self.trainer.world_size > 1:
+            dist.all_reduce(values)
+            values /= self.trainer.world_size
+        return values
+
+    def _leave_out(self, batch: Batch, losses: Mapping[str, Tensor]) -> None:
+        """Make nothing of this step, in all processes."""
+        wrong = {name: float(value) for name, value in losses.items() if not bool(value.isfinite())}
+        gathered: list[Any] = [(wrong, batch.image_ids)]
+        if self.trainer.world_size > 1:
+            gathered = [None] * self.trainer.world_size
+            dist.all_gather_object(gathered, (wrong, batch.image_ids))
+        images = [image_id for values, ids in gathered if values for image_id in ids]
+        told = ", ".join(f"{name} {value}" for name, value in next(v for v, _ in gathered if v).items())
+        what = f"step {self.global_step} of epoch {self.current_epoch}: {told} on images {', '.join(images)}"
+        if self.skipped >= self.skip_nonfinite:
+            raise UserError(
+                f"{what}. Look at these images (fashion-hydra eda); a lower schedule.lr or schedule.gradient_clip, or "
+                "trainer.precision=bf16-mixed in place of 16-mixed, help where they are good; "
+                f"schedule.skip_nonfinite={self.skip_nonfinite + 10} leaves {self.skip_nonfinite + 10} such steps out"
+            )
+        if spoilt := [n for n, b in self.detector.named_buffers() if b.is_floating_point() and not b.isfinite().all()]:
+            raise UserError(
+                f"{what}, and so is now {spoilt[0]}, which the step cannot be left out of: go on from the last "
+                "checkpoint (ckpt_path=last) with a lower schedule.lr"
+            )
+        self.skipped += 1
+        self._is_spoilt = True
+        rank_zero_warn(f"{what}: left out, {self.skipped} so far (schedule.skip_nonfinite={self.skip_nonfinite})")
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Without gradients an optimizer changes nothing; those of half precision are its scaler's to drop."""
+        if self._is_spoilt and getattr(self.trainer.precision_plugin, "scaler", None) is None:
+            optimizer.zero_grad(set_to_none=True)
+        self._is_spoilt = False
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Candidates]]:
+        """Candidates for the competition's rule and for COCO's."""
+        return {"candidates": find_candidates(self.detector, batch, [self.postprocess, COCO_RULE])}
+
+    def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
+        """The optimizer at the scaled learning rate, and the schedule step by step."""
+        parameters = [p for p in self.detector.parameters() if p.requires_grad]
+        optimizer = self.optimizer_factory(parameters)
+        for group in optimizer.param_groups:
+            group["lr"] = self.schedule.scaled_lr(self.batch)
+        assert self.trainer.max_epochs, "the schedule counts in epochs"
+        steps_per_epoch = max(1, int(self.trainer.estimated_stepping_batches) // self.trainer.max_epochs)
+        scheduler = LambdaLR(optimizer, lambda step: self.schedule.factor(step, steps_per_epoch))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what is needed to build the model again, as plain containers."""
+        checkpoint["classes"] = {"ids": list(self.classes.ids), "names": list(self.classes.names)}
+        checkpoint["model"] = self.model
+        checkpoint["skipped"] = self.skipped
+        checkpoint["eval_scale"] = [int(edge) for edge in self.eval_scale]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another label space."""
+        check_classes(checkpoint, self.classes.ids)
+        self.skipped = checkpoint.get("skipped", 0)
+
+
+def check_classes(checkpoint: dict[str, Any], ids: Sequence[int]) -> None:
+    """Raise `UserError` unless the checkpoint was trained on these categories, in this order."""
+    kept = checkpoint.get("classes")
+    if kept is None:
+        raise UserError("the checkpoint does not say which classes it was trained on: not written by train.py")
+    if list(kept["ids"]) != list(ids):
+        raise UserError(
+            f"the checkpoint was trained on {len(kept['ids'])} classes {_short(kept['ids'])}, this run has "
+            f"{len(ids)} {_short(ids)}; choose the same classes=... and data, or start without ckpt_path"
+        )
+
+
+def _short(ids: Sequence[int]) -> str:
+    shown = ",".join(map(str, ids[:6]))
+    return f"({shown}{',...' if len(ids) > 6 else ''})"

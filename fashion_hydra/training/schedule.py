@@ -1,0 +1,52 @@
+"""The learning rate as a function of the step: warm-up by iteration, decay by epoch."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fashion_hydra.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long to train and how the learning rate moves.
+
+    Args:
+        epochs: passes over the training images.
+        lr: learning rate at `base_batch` images a step.
+        base_batch: the batch that `lr` was chosen for; other batches scale it linearly (Goyal et al. 2017).
+        warmup_steps: steps of linear warm-up.
+        warmup_ratio: share of the learning rate that the warm-up starts from.
+        decay: `multistep` or `cosine` (down to zero at the end).
+        milestones: epochs after which `multistep` multiplies by `gamma`.
+        gamma: see there.
+    """
+
+    epochs: int
+    lr: float
+    base_batch: int = 16
+    warmup_steps: int = 500
+    warmup_ratio: float = 1 / 3
+    decay: str = "multistep"
+    milestones: Sequence[int] = ()
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.lr <= 0 or self.base_batch < 1:
+            raise UserError(f"schedule: epochs={self.epochs} lr={self.lr} base_batch={self.base_batch} must be above 0")
+        if self.decay not in ("multistep", "cosine"):
+            raise UserError(f"schedule.decay={self.decay}: give multistep or cosine")
+
+    def scaled_lr(self, batch: int) -> float:
+        """The learning rate for so many images a step, over all devices and accumulated batches."""
+        return self.lr * batch / self.base_batch
+
+    def factor(self, step: int, steps_per_epoch: int) -> float:
+        """What the learning rate is multiplied by at a step (from 0)."""
+        warmup = 1.0
+        if step < self.warmup_steps:
+            warmup = self.warmup_ratio + (1 - self.warmup_ratio) * step / self.warmup_steps
+        if self.decay == "cosine":
+            done = min(1.0, step / (self.epochs * steps_per_epoch))
+            return warmup * (1 + math.cos(math.pi * done)) / 2
+        return warmup * self.gamma ** sum(step >= m * steps_per_epoch for m in self.milestones)

@@ -1,0 +1,1 @@
+"""The best postprocessing rule, and whether it is really better."""

@@ -1,0 +1,69 @@
+"""What a detector's scores mean: how often detections of a score hit, class by class, never falling with the score."""
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.isotonic import IsotonicRegression
+
+from fashion_hydra.postprocess.expected_score import Calibration
+from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.tuning.score_table import Board
+
+Floats = npt.NDArray[np.float64]
+KNOTS = np.round(np.arange(0, 1.0001, 0.025), 3)
+_DIGITS = 6  # that a calibration is kept with, so that it is the same after a way through a file
+_FAINT = 1e-3  # weight of the common curve at each knot, where a class has no detections
+
+
+def fit_calibration(board: Board, rule: Postprocess, *, weight: float) -> Calibration:
+    """Fit isotonic regressions to the detections that a rule answers with on some images.
+
+    All classes together give the common curve of each IoU threshold. A class's own is fitted to its detections and
+    to the common curve's values at them, which weigh as much as `weight` detections, so that rare classes stay near
+    the common curve. (Zadrozny, Elkan: Transforming Classifier Scores into Accurate Multiclass Probability Estimates,
+    KDD 2002.)
+
+    Args:
+        board: images with truth.
+        rule: without a calibration.
+        weight: of the common curve, in detections.
+    """
+    found = board.answered(rule)
+    hits = np.zeros((board.classes, len(KNOTS), 10))
+    for threshold in range(10):
+        hit = (found.hits > threshold).astype(np.float64)
+        common = _isotonic(found.score, hit, np.ones(len(hit)), KNOTS)
+        for label in range(board.classes):
+            own = np.flatnonzero(found.label == label)
+            expected = np.interp(found.score[own], KNOTS, common)
+            hits[label, :, threshold] = _isotonic(
+                np.concatenate([found.score[own], found.score[own], KNOTS]),
+                np.concatenate([hit[own], expected, common]),
+                np.repeat([1.0, weight / max(1, len(own)), _FAINT], [len(own), len(own), len(KNOTS)]),
+                KNOTS,
+            )
+    hits = np.clip(np.round(hits, _DIGITS), 0, 1)
+    hits = np.maximum.accumulate(np.minimum.accumulate(hits, axis=2), axis=1)
+    return Calibration(KNOTS, hits, _missed(board, rule, weight), round(float(board.other_classes.mean()), _DIGITS))
+
+
+def _isotonic(scores: Floats, hit: Floats, weights: Floats, at: Floats) -> Floats:
+    """The rising curve that is nearest in weighted squares, at some scores."""
+    if not len(scores):
+        return np.zeros(len(at))
+    curve = IsotonicRegression(y_min=0.0, y_max=1.0, increasing=True, out_of_bounds="clip")
+    return curve.fit(scores, hit, sample_weight=weights).predict(at)
+
+
+def _missed(board: Board, rule: Postprocess, weight: float) -> Floats:
+    """How many true masks of each class no detection is of, see `Calibration`: (C, 2)."""
+    groups, shape = board.groups(rule), (len(board), board.classes)
+    true, detected, hit = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    np.add.at(true, (board.truth_image, board.truth_label), 1)
+    place = (board.group_image, board.group_label)
+    hit[place] = groups.hits[:, 0]
+    detected[place] = groups.masks - true[place]
+    left, seen = true - hit, detected > 0
+    without = (left * ~seen).sum(axis=0) / np.maximum(1, (~seen).sum(axis=0))
+    common = (left * seen).sum() / max(1, seen.sum())
+    beside = ((left * seen).sum(axis=0) + weight * common) / (seen.sum(axis=0) + weight) if weight else common
+    return np.round(np.stack([without, np.broadcast_to(beside, without.shape)], axis=1), _DIGITS)

@@ -1,0 +1,100 @@
+"""How good a tuned rule is on images that it was not tuned on, and how sure that is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fashion_hydra.evaluation.bootstrap import Floats, Interval, bootstrap
+from fashion_hydra.evaluation.competition_score import mean
+from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.tuning.methods import Fit, Fixed
+from fashion_hydra.tuning.score_table import Board
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to find a rule, and what it found.
+
+    Args:
+        name: short.
+        rule: fitted to all images.
+        fitted: (I,), scores of the images under it: too good, since it has seen them.
+        held_out: (I,), scores of each image under the rule that was fitted without its fold.
+        fold_rules: that rule for each fold.
+    """
+
+    name: str
+    rule: Postprocess
+    fitted: Floats
+    held_out: Floats
+    fold_rules: tuple[Postprocess, ...]
+
+
+def cross_fit(board: Board, name: str, fit: Fit, fold_of: npt.NDArray[np.int64], *, pooling: str = "class") -> Method:
+    """Fit to all images, and to all but each fold in turn; the fits get boards without the images they are scored on.
+
+    Args:
+        board: all images.
+        name: of the method.
+        fit: finds a rule on a board.
+        fold_of: (I,), fold of each image.
+        pooling: of the score.
+    """
+    rule = fit(board)
+    fitted = board.image_scores(rule, pooling=pooling)
+    if isinstance(fit, Fixed):
+        return Method(name, rule, fitted, fitted, ())
+    held_out = np.full(len(board), np.nan)
+    rules = []
+    for fold in np.unique(fold_of):
+        rules.append(fit(board[np.flatnonzero(fold_of != fold)]))
+        scored = np.flatnonzero(fold_of == fold)
+        held_out[scored] = board[scored].image_scores(rules[-1], pooling=pooling)
+    return Method(name, rule, fitted, held_out, tuple(rules))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A method beside the best of the simpler ones.
+
+    Args:
+        method: what is judged.
+        score: its cross-fitted score.
+        simpler: name of the best simpler method by cross-fitted score; empty for the simplest.
+        gain: the difference of the two, image by image.
+    """
+
+    method: Method
+    score: Interval
+    simpler: str
+    gain: Interval | None
+
+    @property
+    def beyond_noise(self) -> bool:
+        """Whether the whole interval of the gain is above 0."""
+        return self.gain is None or self.gain.low > 0
+
+
+def judge(methods: Sequence[Method], *, seed: int) -> list[Verdict]:
+    """Compare each method with the best of those before it, which are simpler.
+
+    Args:
+        methods: the simplest first.
+        seed: of the bootstrap.
+    """
+    verdicts: list[Verdict] = []
+    best: Method | None = None
+    for method in methods:
+        gain = bootstrap(method.held_out - best.held_out, seed=seed) if best is not None else None
+        score = bootstrap(method.held_out, seed=seed)
+        verdicts.append(Verdict(method, score, best.name if best is not None else "", gain))
+        if best is None or mean(method.held_out) > mean(best.held_out):
+            best = method
+    return verdicts
+
+
+def winner_of(verdicts: Sequence[Verdict]) -> Verdict:
+    """The highest cross-fitted score; of equal ones the simplest."""
+    return max(verdicts, key=lambda verdict: verdict.score.value)

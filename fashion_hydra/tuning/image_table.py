@@ -1,0 +1,266 @@
+"""One image's candidates against its truth, for all thresholds at once.
+
+What the answer to an image is made of changes little from one rule to the next. Greedy NMS above a score threshold
+keeps the better part of what it keeps above a lower one, and a mask loses pixels only to better ones of its class: so
+a score threshold, `max_per_image`, a dropped class and `min_area` only leave detections out and never change those
+that stay. Rules alike in NMS and overlaps are a *family*. For a family, each detection's pixels and those that it
+shares with each true mask are counted here once, for all mask thresholds together
+(`fashion_hydra.structures.paste.Levels`): a pixel belongs to a detection at the mask thresholds below its own level
+and not below the highest level of the better detections there.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fashion_hydra.evaluation.competition_score import THRESHOLDS, ClassMasks
+from fashion_hydra.formats.submission import SUBMISSION_GRID, SUBMISSION_SIZE
+from fashion_hydra.postprocess.apply import mask_nms, rank
+from fashion_hydra.postprocess.rule import NO_LIMIT, Postprocess
+from fashion_hydra.structures.detections import Candidates
+from fashion_hydra.structures.paste import Levels, Pasted, paste_levels
+from fashion_hydra.structures.rle import coco_to_runs, runs_to_box, runs_to_crop
+
+
+@dataclass(frozen=True)
+class Family:
+    """Rules that are alike in NMS and overlaps.
+
+    Args:
+        rule: the loosest of them.
+        mask_thrs: ascending. With NMS on masks there is but one, since what NMS keeps depends on it.
+    """
+
+    rule: Postprocess
+    mask_thrs: tuple[float, ...]
+
+
+Key = tuple[str, float, float, bool, float]
+
+
+def family_key(rule: Postprocess) -> Key:
+    """The same for rules of one family."""
+    return (
+        rule.nms,
+        rule.iou_thr if rule.nms != "soft" else 0.0,
+        rule.soft_nms_sigma if rule.nms == "soft" else 0.0,
+        rule.suppress_overlaps,
+        rule.mask_thr if rule.nms == "mask" else 0.0,
+    )
+
+
+def families(rules: Sequence[Postprocess]) -> dict[Key, Family]:
+    """The families of some rules, each with the mask thresholds that its rules ask for."""
+    floor = min(rule.lowest_score_thr for rule in rules)
+    members: dict[Key, list[Postprocess]] = {}
+    for rule in rules:
+        members.setdefault(family_key(rule), []).append(rule)
+    return {
+        key: Family(
+            replace(
+                of_family[0],
+                score_thr=floor,
+                label_score_thr={},
+                max_per_image=NO_LIMIT,
+                min_area=1,
+                dropped_labels=(),
+                calibration=None,
+            ),
+            tuple(sorted({rule.mask_thr for rule in of_family})),
+        )
+        for key, of_family in members.items()
+    }
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The detections of one family in one image.
+
+    Args:
+        labels: int64 (K,), the best detection first.
+        scores: float64 (K,).
+        areas: int32 (K, M), pixels left at each mask threshold.
+        pairs: int64 (P, 2), detections and true masks of one class that match at some mask threshold.
+        ious: float64 (P, M), of the pairs.
+    """
+
+    labels: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float64]
+    areas: npt.NDArray[np.int32]
+    pairs: npt.NDArray[np.int64]
+    ious: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """What scoring an image under any rule of some families needs.
+
+    Args:
+        image_id: of the image.
+        truth: int64 (T,), labels of the true masks that can be found.
+        other_classes: how many ClassIds the truth has that no label stands for, attributes included.
+        other_masks: their masks.
+        measured: of each family.
+    """
+
+    image_id: str
+    truth: npt.NDArray[np.int64]
+    other_classes: int
+    other_masks: int
+    measured: Mapping[Key, Measured]
+
+
+def measure_image(
+    candidates: Candidates, truth: ClassMasks, class_ids: Sequence[int], asked: Mapping[Key, Family]
+) -> ImageTable:
+    """Measure an image.
+
+    Args:
+        candidates: of the image.
+        truth: ClassId -> masks on the submission's grid.
+        class_ids: category id of each label.
+        asked: the families.
+    """
+    labels = {str(category): label for label, category in enumerate(class_ids)}
+    known = [(labels[class_id], mask) for class_id, masks in truth.items() if class_id in labels for mask in masks]
+    unknown = [masks for class_id, masks in truth.items() if class_id not in labels and masks]
+    true_masks = [_crop(mask) for _, mask in known]
+    true_labels = np.array([label for label, _ in known], np.int64)
+    drawings: dict[tuple[float, ...], _Drawing] = {}
+    measured = {}
+    for key, family in asked.items():
+        if family.mask_thrs not in drawings:
+            drawings[family.mask_thrs] = _Drawing(candidates, family.mask_thrs, true_masks, true_labels)
+        measured[key] = _measure(candidates, drawings[family.mask_thrs], family)
+    return ImageTable(candidates.image_id, true_labels, len(unknown), sum(map(len, unknown)), measured)
+
+
+def _crop(mask: object) -> Pasted:
+    runs = coco_to_runs(mask)  # type: ignore[arg-type]
+    box = runs_to_box(runs, height=SUBMISSION_SIZE)
+    return Pasted(np.asfortranarray(runs_to_crop(runs, height=SUBMISSION_SIZE, box=box)), box[0], box[1])
+
+
+class _Drawing:
+    """The candidates of an image drawn once at some mask thresholds, and what is counted of them, kept.
+
+    Args:
+        candidates: of the image.
+        mask_thrs: M of them.
+        true_masks: of the image.
+        true_labels: of these.
+    """
+
+    def __init__(
+        self,
+        candidates: Candidates,
+        mask_thrs: tuple[float, ...],
+        true_masks: Sequence[Pasted],
+        true_labels: npt.NDArray[np.int64],
+    ) -> None:
+        self.levels, self.thresholds = Levels(mask_thrs), len(mask_thrs)
+        self.labels = candidates.labels.numpy()
+        self.masks = candidates.masks.numpy()
+        stretch = np.array([SUBMISSION_SIZE / candidates.size[1], SUBMISSION_SIZE / candidates.size[0]] * 2)
+        self.boxes = candidates.boxes.double().numpy() * stretch
+        self.true_masks = true_masks
+        self.true_areas = np.array([np.count_nonzero(mask.pixels) for mask in true_masks], np.int64)
+        self.true_labels = true_labels
+        self._drawn: dict[int, Pasted] = {}
+        self._whole: dict[int, list[npt.NDArray[np.int64]]] = {}
+        self._counted: dict[tuple[int, tuple[int, ...]], list[npt.NDArray[np.int64]]] = {}
+
+    def drawn(self, index: int) -> Pasted:
+        """A candidate's levels."""
+        if index not in self._drawn:
+            box = self.boxes[index]
+            self._drawn[index] = paste_levels(self.masks[index], box, size=SUBMISSION_GRID, levels=self.levels)
+        return self._drawn[index]
+
+    def rivals(self, index: int) -> list[int]:
+        """The true masks of a candidate's class."""
+        return np.flatnonzero(self.true_labels == self.labels[index]).tolist()
+
+    def count(self, index: int, better: Sequence[int]) -> list[npt.NDArray[np.int64]]:
+        """Pixels of a candidate without those of better ones: all, and those in each true mask of its class.
+
+        Args:
+            index: the candidate.
+            better: candidates that take pixels from it.
+
+        Returns:
+            int64 (M,) each.
+        """
+        mask = self.drawn(index)
+        shared = [(other, views) for other in better if (views := mask.windows_shared_with(self.drawn(other)))]
+        key = (index, tuple(other for other, _ in shared))
+        if key not in self._counted:
+            if index not in self._whole:
+                self._whole[index] = list(self._counts(mask, index))
+            counts = self._whole[index]
+            if shared:
+                highest = np.zeros(mask.pixels.shape, np.uint8, order="F")
+                covered = Pasted(highest, mask.x0, mask.y0)
+                for other, _ in shared:
+                    views = covered.windows_shared_with(self.drawn(other))
+                    assert views is not None
+                    np.maximum(*views, out=views[0])
+                np.minimum(highest, mask.pixels, out=highest)
+                counts = [a - b for a, b in zip(counts, self._counts(covered, index), strict=True)]
+            self._counted[key] = counts
+        return self._counted[key]
+
+    def _counts(self, mask: Pasted, index: int) -> Iterator[npt.NDArray[np.int64]]:
+        """Pixels above each level: of the whole, and of the parts that true masks of the candidate's class have."""
+        yield self._above(mask.pixels, None)
+        for true in self.rivals(index):
+            views = mask.windows_shared_with(self.true_masks[true])
+            yield self._above(*views) if views else np.zeros(self.thresholds, np.int64)
+
+    def _above(self, levels: np.ndarray, where: np.ndarray | None) -> npt.NDArray[np.int64]:
+        """How many pixels have a level above k, for k = 0 ... M - 1; `where` not 0 if that is given."""
+        if levels.size == 0:
+            return np.zeros(self.thresholds, np.int64)
+        bins = self.thresholds + 1
+        histogram = cv2.calcHist([levels.T], [0], None if where is None else where.T, [bins], [0, bins])
+        return histogram[:0:-1, 0].cumsum(dtype=np.int64)[::-1]
+
+
+def _measure(candidates: Candidates, drawing: _Drawing, family: Family) -> Measured:
+    index, scores = (values.numpy() for values in rank(candidates, family.rule))
+    if family.rule.nms == "mask":
+        index, scores = _after_mask_nms(index, scores, drawing, family.rule)
+    areas = np.zeros((len(index), drawing.thresholds), np.int32)
+    pairs, ious = [], []
+    better: dict[int, list[int]] = {}
+    for rank_of, candidate in enumerate(index.tolist()):
+        of_class = better.setdefault(int(drawing.labels[candidate]), [])
+        area, *shared = drawing.count(candidate, of_class if family.rule.suppress_overlaps else ())
+        areas[rank_of] = area
+        of_class.append(candidate)
+        for true, both in zip(drawing.rivals(candidate), shared, strict=True):
+            iou = both / np.maximum(1, area + drawing.true_areas[true] - both)
+            if (iou > THRESHOLDS[0]).any():
+                pairs.append((rank_of, true))
+                ious.append(iou)
+    return Measured(
+        labels=drawing.labels[index].astype(np.int64),
+        scores=scores.astype(np.float64),
+        areas=areas,
+        pairs=np.array(pairs, np.int64).reshape(-1, 2),
+        ious=np.array(ious, np.float64).reshape(-1, drawing.thresholds),
+    )
+
+
+def _after_mask_nms(
+    index: np.ndarray, scores: np.ndarray, drawing: _Drawing, rule: Postprocess
+) -> tuple[np.ndarray, np.ndarray]:
+    """What NMS on masks keeps, at the family's one mask threshold."""
+    masks = [Pasted(drawn.pixels.view(bool), *drawn[1:]) for drawn in map(drawing.drawn, index.tolist())]
+    place = {id(mask): i for i, mask in enumerate(masks)}
+    found = zip(masks, drawing.labels[index].tolist(), scores.tolist(), strict=True)
+    kept = [place[id(mask)] for mask, *_ in mask_nms(found, rule)]
+    return index[kept], scores[kept]

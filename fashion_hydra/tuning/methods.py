@@ -1,0 +1,205 @@
+"""Ways to find a rule on a board, from the simplest to the finest. Each sees nothing but the board that it is given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fashion_hydra.evaluation.competition_score import mean
+from fashion_hydra.postprocess.rule import NO_LIMIT, Postprocess
+from fashion_hydra.tuning.calibration import fit_calibration
+from fashion_hydra.tuning.grid import scores_of
+from fashion_hydra.tuning.score_table import Board
+
+Floats = npt.NDArray[np.float64]
+N = TypeVar("N", int, float)
+DROPPED = 1.0
+"""A score threshold that nothing passes."""
+
+
+class Fit(Protocol):
+    """A way to find a rule."""
+
+    def __call__(self, board: Board) -> Postprocess:
+        """The rule that it finds best on these images."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A rule that is not fitted at all."""
+
+    rule: Postprocess
+
+    def __call__(self, board: Board) -> Postprocess:
+        """The rule."""
+        return self.rule
+
+
+@dataclass(frozen=True)
+class BestOf:
+    """The best of some rules; of equal ones the first."""
+
+    rules: Sequence[Postprocess]
+    pooling: str = "class"
+
+    def __call__(self, board: Board) -> Postprocess:
+        """The best rule on these images."""
+        scores = scores_of(board, self.rules, pooling=self.pooling)
+        return self.rules[int(np.argmax([mean(of_rule) for of_rule in scores]))]
+
+
+@dataclass(frozen=True)
+class Search:
+    """Optuna's Tree-structured Parzen Estimator over ranges, starting from what another fit finds.
+
+    (Bergstra, Bardenet, Bengio, Kégl: Algorithms for Hyper-Parameter Optimization, NeurIPS 2011.)
+
+    Args:
+        start: finds the first rule that is tried, so the result is never worse on the board.
+        score_thr: lowest and highest, any value between; a range is widened to hold the first rule's value.
+        iou_thrs: to choose from.
+        mask_thrs: to choose from, ascending.
+        min_area: lowest and highest, searched on a logarithmic scale.
+        max_per_image: lowest and highest.
+        trials: how many rules are tried.
+        seed: of the sampler.
+        pooling: of the score.
+    """
+
+    start: Fit
+    score_thr: tuple[float, float]
+    iou_thrs: Sequence[float]
+    mask_thrs: Sequence[float]
+    min_area: tuple[int, int]
+    max_per_image: tuple[int, int]
+    trials: int
+    seed: int
+    pooling: str = "class"
+
+    def __call__(self, board: Board) -> Postprocess:
+        """The best rule that was tried on these images."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        first = self.start(board)
+        score_thr, areas = _with(self.score_thr, first.score_thr), _with(self.min_area, first.min_area)
+        most = _with(self.max_per_image, first.max_per_image)
+
+        def rule_of(trial: optuna.Trial) -> Postprocess:
+            return replace(
+                first,
+                score_thr=round(trial.suggest_float("score_thr", *score_thr), 4),
+                iou_thr=self.iou_thrs[trial.suggest_int("iou_thr", 0, len(self.iou_thrs) - 1)],
+                mask_thr=self.mask_thrs[trial.suggest_int("mask_thr", 0, len(self.mask_thrs) - 1)],
+                min_area=trial.suggest_int("min_area", *areas, log=True),
+                max_per_image=trial.suggest_int("max_per_image", *most),
+            )
+
+        tried: list[Postprocess] = []
+
+        def objective(trial: optuna.Trial) -> float:
+            tried.append(rule_of(trial))
+            return board.score(tried[-1], pooling=self.pooling)
+
+        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=self.seed))
+        study.enqueue_trial(
+            {
+                "score_thr": first.score_thr,
+                "iou_thr": self.iou_thrs.index(first.iou_thr),
+                "mask_thr": self.mask_thrs.index(first.mask_thr),
+                "min_area": first.min_area,
+                "max_per_image": first.max_per_image,
+            }
+        )
+        study.optimize(objective, n_trials=self.trials)
+        return tried[study.best_trial.number]
+
+
+def _with(bounds: tuple[N, N], value: N) -> tuple[N, N]:
+    """A range that holds a value too."""
+    return min(bounds[0], value), max(bounds[1], value)
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """A score threshold for each class: coordinate ascent, then shrunk toward the common one.
+
+    One class's threshold after another is set to the best of `values` while the others stay, until none changes. It
+    is exact but for `max_per_image`, which ties classes together and is left aside meanwhile. Then a class with n
+    true masks on the board keeps n / (n + shrinkage) of its threshold's distance from the common one.
+
+    Args:
+        start: finds the rule whose thresholds are refined.
+        values: thresholds to choose from; `DROPPED` leaves the class out.
+        shrinkage: in true masks.
+        rounds: over the classes at most.
+    """
+
+    start: Fit
+    values: Sequence[float]
+    shrinkage: float
+    rounds: int = 10
+
+    def __call__(self, board: Board) -> Postprocess:
+        """The rule with a threshold for each class that has detections or truth on the board."""
+        rule = self.start(board)
+        common = rule.score_thr
+        found = self.ascend(board, rule)
+        true_masks = np.bincount(board.truth_label, minlength=board.classes)
+        shrunk = {}
+        for label, threshold in found.items():
+            kept = true_masks[label] / (true_masks[label] + self.shrinkage) if self.shrinkage else 1.0
+            shrunk[label] = round(float(common + kept * (threshold - common)), 4)
+        return replace(rule, label_score_thr={k: v for k, v in shrunk.items() if v != round(common, 4)})
+
+    def ascend(self, board: Board, rule: Postprocess) -> dict[int, float]:
+        """The best threshold of each class, not yet shrunk."""
+        values = sorted({*self.values, rule.score_thr})
+        loose = replace(rule, max_per_image=NO_LIMIT, label_score_thr={})
+        curves = [board.groups(replace(loose, score_thr=value)).scores() for value in values]
+        scores, present = (np.array([curve[i] for curve in curves]) for i in (0, 1))  # (V, G)
+        labels = [label for label in np.unique(board.group_label).tolist() if label not in rule.dropped_labels]
+        place = {label: values.index(rule.score_thr) for label in labels}
+        at = np.full(len(board.group_label), values.index(rule.score_thr))
+        columns = np.arange(len(at))
+        for _ in range(self.rounds):
+            before = dict(place)
+            for label in labels:
+                own = board.group_label == label
+                rest = np.where(own, 0.0, scores[at, columns]), np.where(own, False, present[at, columns])
+                total, count = (np.bincount(board.group_image, w, len(board)) for w in rest)
+                images = board.group_image[own]
+                classes = count[images] + present[:, own] + board.other_classes[images]
+                worth = np.where(classes > 0, (total[images] + scores[:, own]) / np.maximum(1, classes), 1.0).sum(
+                    axis=1
+                )
+                best = int(np.argmax(worth))
+                if worth[best] > worth[place[label]] + 1e-9:
+                    place[label] = best
+                    at[own] = best
+            if place == before:
+                break
+        return {label: values[index] for label, index in place.items()}
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The detections with the highest expected score, see `fashion_hydra.postprocess.expected_score`.
+
+    Args:
+        start: finds NMS, mask threshold and `min_area`.
+        score_floor: detections above it may be chosen.
+        weight: of the common calibration against a class's own, in detections.
+    """
+
+    start: Fit
+    score_floor: float
+    weight: float
+
+    def __call__(self, board: Board) -> Postprocess:
+        """The rule with a calibration."""
+        rule = replace(self.start(board), score_thr=self.score_floor, label_score_thr={})
+        return replace(rule, calibration=fit_calibration(board, rule, weight=self.weight))

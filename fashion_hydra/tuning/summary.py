@@ -1,0 +1,135 @@
+"""Tables of what tuning found, on the screen and as CSV."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fashion_hydra.data.class_set import ClassSet
+from fashion_hydra.evaluation.bootstrap import LEVEL
+from fashion_hydra.evaluation.competition_score import mean
+from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.tuning.cross_validation import Verdict, winner_of
+from fashion_hydra.tuning.grid import AXES, Grid
+from fashion_hydra.tuning.score_table import Board
+from fashion_hydra.utils.files import whole
+
+Floats = npt.NDArray[np.float64]
+
+
+def describe_rule(rule: Postprocess) -> str:
+    """A rule in one line."""
+    parts = [f"score_thr={rule.score_thr:g}", f"iou_thr={rule.iou_thr:g}", f"mask_thr={rule.mask_thr:g}",
+             f"min_area={rule.min_area}", f"max_per_image={rule.max_per_image}"]  # fmt: skip
+    if rule.nms != "box":
+        parts.insert(0, f"nms={rule.nms}")
+    if rule.label_score_thr:
+        parts.append(f"{len(rule.label_score_thr)} thresholds a class")
+    if rule.dropped_labels:
+        parts.append(f"{len(rule.dropped_labels)} classes left out")
+    if rule.calibration is not None:
+        parts.append("the set with the highest expected score")
+    return " ".join(parts[:5]) + "".join(f", {part}" for part in parts[5:])
+
+
+def verdict_lines(verdicts: Sequence[Verdict], *, images: int, folds: int) -> Iterator[str]:
+    """The methods beside each other, and whether each is worth more than the simpler ones."""
+    best = winner_of(verdicts)
+    yield (
+        f"score of {images} images: fitted to all; cross-fitted over {folds} folds with its {LEVEL:.0%} interval; "
+        "gain over the best simpler method"
+    )
+    width = max(len(v.method.name) for v in verdicts)
+    for v in verdicts:
+        line = f"{'*' if v is best else ' '} {v.method.name:{width}}  {mean(v.method.fitted):.4f}  "
+        line += f"{v.score.value:.4f} [{v.score.low:.4f}, {v.score.high:.4f}]"
+        if v.gain is not None:
+            line += f"  {v.gain.value:+.4f} [{v.gain.low:+.4f}, {v.gain.high:+.4f}] over {v.simpler}"
+            line += "" if v.beyond_noise else ": worse" if v.gain.high < 0 else ": not better beyond noise"
+        yield line
+    doubt = "" if best.beyond_noise else f"; {best.simpler} is as good, as far as these images can tell"
+    yield f"* the best by cross-fitted score{doubt}"
+
+
+def write_verdicts(path: Path, verdicts: Sequence[Verdict]) -> None:
+    """The same as a CSV."""
+    with whole(path) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(
+            ["method", "fitted", "cross_fitted", "low", "high", "simpler", "gain", "gain_low", "gain_high", "rule"]
+        )
+        for v in verdicts:
+            gain = ["", "", ""] if v.gain is None else [_short(x) for x in (v.gain.value, v.gain.low, v.gain.high)]
+            numbers = [_short(x) for x in (mean(v.method.fitted), v.score.value, v.score.low, v.score.high)]
+            writer.writerow([v.method.name, *numbers, v.simpler, *gain, describe_rule(v.method.rule)])
+
+
+def write_grid(path: Path, grid: Grid, scores: Floats) -> None:
+    """Every combination and its score.
+
+    Args:
+        path: the CSV.
+        grid: of R rules.
+        scores: (R, I).
+    """
+    with whole(path) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow([*AXES, "score"])
+        for point, of_rule in zip(grid.points(), scores, strict=True):
+            writer.writerow([*point.values(), repr(mean(of_rule))])
+
+
+def drop_set_lines(grid: Grid, scores: Floats) -> Iterator[str]:
+    """What each class-removal set scores at its best thresholds, on all images."""
+    points = list(grid.points())
+    yield "class-removal sets, each with its best thresholds on the grid"
+    for name, labels in grid.drop.items():
+        own = [i for i, point in enumerate(points) if point["drop"] == name]
+        best = max(own, key=lambda i: mean(scores[i]))
+        at = " ".join(f"{axis}={points[best][axis]}" for axis in AXES[:-1])
+        yield f"  {name:{max(map(len, grid.drop))}} {len(labels):2} classes left out  {mean(scores[best]):.4f}  {at}"
+
+
+def edge_lines(grid: Grid, scores: Floats) -> Iterator[str]:
+    """The axes on whose first or last value the grid's best point lies, so that a wider grid may hold a better one."""
+    point = list(grid.points())[int(np.argmax([mean(of_rule) for of_rule in scores]))]
+    for axis in AXES[:-1]:
+        values = grid.values(axis)
+        if len(values) > 1 and point[axis] in (min(values), max(values)):
+            end = "lowest" if point[axis] == min(values) else "highest"
+            yield f"edge           {axis}={point[axis]} is the grid's {end} and its best: try others beyond it"
+
+
+def write_class_table(path: Path, board: Board, verdicts: Sequence[Verdict], classes: ClassSet) -> None:
+    """Score of each class under each method, fitted to all images, with its threshold under the finest.
+
+    Args:
+        path: the CSV.
+        board: the images.
+        verdicts: of the methods.
+        classes: behind the labels.
+    """
+    scores = {v.method.name: class_scores(board, v.method.rule) for v in verdicts}
+    true_masks = np.bincount(board.truth_label, minlength=board.classes)
+    thresholds = next((v.method.rule for v in verdicts if v.method.name == "per_class"), None)
+    with whole(path) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["class", "name", "true_masks", "score_thr_of_per_class", *scores])
+        for label, category in enumerate(classes.ids):
+            own = "" if thresholds is None else thresholds.label_score_thr.get(label, thresholds.score_thr)
+            values = [_short(of_method[label]) for of_method in scores.values()]
+            writer.writerow([category, classes.names[label], true_masks[label], own, *values])
+
+
+def class_scores(board: Board, rule: Postprocess) -> Floats:
+    """Mean score of each class over the images that have it in truth or answer, NaN where none has: (C,)."""
+    scores, present = board.groups(rule).scores()
+    count = np.bincount(board.group_label[present], minlength=board.classes)
+    total = np.bincount(board.group_label[present], scores[present], board.classes)
+    return np.where(count > 0, total / np.maximum(1, count), np.nan)
+
+
+def _short(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.6f}"

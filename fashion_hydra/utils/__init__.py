@@ -1,0 +1,1 @@
+"""Helpers that know nothing of images: errors and their messages, files, limits, downloads."""

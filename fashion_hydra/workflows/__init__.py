@@ -1,0 +1,1 @@
+"""One module a verb: config -> objects -> files."""

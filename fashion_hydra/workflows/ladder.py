@@ -1,0 +1,156 @@
+"""A run's checkpoints, predicted with the recipes in experiments/ladder rung by rung, and what each scores."""
+
+import csv
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from fashion_hydra.config.resolvers import PROJECT_ROOT, newest_checkpoint
+from fashion_hydra.evaluation.bootstrap import bootstrap
+from fashion_hydra.evaluation.ladder import Recipe, Rung
+from fashion_hydra.evaluation.score_submission import score_masks
+from fashion_hydra.formats.submission import read_masks
+from fashion_hydra.postprocess.rule_files import NAME as TUNED
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.files import whole
+
+RECIPES = PROJECT_ROOT / "experiments" / "ladder"
+TABLE = "ladder.csv"
+_HEADER = ("rung", "name", "change", "images", "score", "low", "high", "gain", "gain_low", "gain_high",
+           "leaderboard", "seconds")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What is walked.
+
+    Args:
+        run: the training run.
+        images: `test`, `val` or `test_fold`, see `data.images` of predict.py.
+        truth: the images' true masks; None where the run's data know them.
+        folder: of all that is written.
+        overrides: for predict.py and tune_thresholds.py.
+    """
+
+    run: Path
+    images: str
+    truth: Path | None
+    folder: Path
+    overrides: tuple[str, ...]
+
+
+def read_recipes(folder: Path = RECIPES) -> list[Recipe]:
+    """The rungs, by the names of their files.
+
+    Raises:
+        UserError: there are none.
+    """
+    recipes = []
+    for path in sorted(folder.glob("*.yaml")):
+        content = OmegaConf.load(path)
+        chosen = {k.removeprefix("override /"): v for entry in content.defaults for k, v in entry.items()}
+        sources = (chosen["ensemble"], chosen["tta"])
+        rung, tuned = content.rung, chosen["postprocess"] == "tuned"
+        recipes.append(Recipe(path.stem, rung.title, rung.leaderboard, sources, tuned))
+    if not recipes:
+        raise UserError(f"{folder}: no recipes there")
+    return recipes
+
+
+def find_run(folder: Path) -> Path:
+    """A run's folder, or the newest run in a folder of runs.
+
+    Raises:
+        UserError: neither.
+    """
+    found = folder / "checkpoints" / "last.ckpt"
+    newest = found if found.is_file() else newest_checkpoint(folder)
+    if newest is None:
+        raise UserError(f"{folder}: no checkpoints/last.ckpt there. Give the folder of a training run, or of several")
+    return newest.parent.parent
+
+
+def walk(plan: Walk, recipes: Sequence[Recipe]) -> list[Rung]:
+    """Predict and score each rung; what was predicted before is used again.
+
+    Raises:
+        UserError: a prediction failed, or the truth cannot be had.
+    """
+    rungs: list[Rung] = []
+    before: np.ndarray | None = None
+    for recipe in recipes:
+        folder = plan.folder / recipe.name
+        seconds = _predict(plan, recipe, folder)
+        truth = read_masks(_existing(plan.truth or folder / "truth.csv"))
+        score, missing = score_masks(truth, read_masks(folder / "submission.csv"))
+        values = np.array([score.per_image[name] for name in sorted(score.per_image.keys() - set(missing))])
+        gain = bootstrap(values - before, seed=0) if before is not None else None
+        rungs.append(Rung(recipe, bootstrap(values, seed=0), gain, len(values), seconds))
+        print(line(len(rungs), rungs[-1]), flush=True)
+        before = values
+    return rungs
+
+
+def line(number: int, rung: Rung) -> str:
+    """A rung for people."""
+    gain = f"{rung.gain.value:+.4f} [{rung.gain.low:+.4f}, {rung.gain.high:+.4f}]" if rung.gain else ""
+    theirs = f"{rung.recipe.leaderboard:.5f}" if rung.recipe.leaderboard is not None else ""
+    score = f"{rung.score.value:.4f} [{rung.score.low:.4f}, {rung.score.high:.4f}]"
+    return f"rung {number}  {rung.recipe.title:46} {score}  {gain:27}  winner's {theirs or '-'}"
+
+
+def write_table(path: Path, rungs: Sequence[Rung]) -> None:
+    """Write the ladder as CSV."""
+    with whole(path) as stream:
+        writer = csv.writer(stream)
+        writer.writerow(_HEADER)
+        for number, rung in enumerate(rungs, 1):
+            gain = [rung.gain.value, rung.gain.low, rung.gain.high] if rung.gain else [None] * 3
+            numbers = [rung.score.value, rung.score.low, rung.score.high, *gain]
+            told = ["" if value is None else f"{value:.6f}" for value in numbers]
+            seconds = "" if rung.seconds is None else f"{rung.seconds:.3f}"
+            writer.writerow([number, rung.recipe.name, rung.recipe.title, rung.images, *told,
+                             rung.recipe.leaderboard, seconds])  # fmt: skip
+
+
+def _existing(truth: Path) -> Path:
+    if not truth.is_file():
+        raise UserError(f"{truth}: no such file. Give --truth TRUTH.csv, or --images val or test_fold")
+    return truth
+
+
+def _predict(plan: Walk, recipe: Recipe, folder: Path) -> float | None:
+    """Run predict.py with a recipe, and tune_thresholds.py before where it needs that; seconds an image."""
+    name = "-".join(recipe.sources)
+    if recipe.tuned and not (plan.folder / "tuned" / name / TUNED).is_file():
+        sources = [f"ensemble={recipe.sources[0]}", f"tta={recipe.sources[1]}"]
+        _call(plan, "tune_thresholds.py", *sources, f"out={plan.folder / 'tuned' / name}")
+    candidates = plan.folder / "candidates" / name
+    fresh = not candidates.exists()
+    candidates.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "candidates").exists():
+        (folder / "candidates").symlink_to(Path("..") / "candidates" / name)
+    words = [f"experiment=ladder/{recipe.name}", f"data.images={plan.images}", f"out={folder}"]
+    begin = time.monotonic()
+    _call(plan, "predict.py", *words, f"paths.tuned={plan.folder / 'tuned'}")
+    noted = candidates / "seconds_an_image.txt"
+    if fresh:
+        predicted = len(list((candidates / "images").glob("*.npz")))
+        noted.write_text(f"{(time.monotonic() - begin) / max(1, predicted):.3f}\n")
+    return float(noted.read_text()) if noted.is_file() else None
+
+
+def _call(plan: Walk, script: str, *words: str) -> None:
+    command = [script, *words, f"ensemble.run={plan.run}", *plan.overrides]
+    print(f"\n$ python {shlex.join(command)}", flush=True)
+    done = subprocess.run([sys.executable, str(PROJECT_ROOT / script), *command[1:]], check=False)
+    if done.returncode:
+        raise UserError(f"{script} ended with exit code {done.returncode}; the same command goes on from here")

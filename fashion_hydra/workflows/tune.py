@@ -1,0 +1,303 @@
+"""Config -> candidates and truth -> the board -> rules, from the simplest to the finest, and what they are worth."""
+
+import datetime
+import logging
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
+
+from fashion_hydra.config.devices import check_devices
+from fashion_hydra.data.class_set import ClassSet, named_categories
+from fashion_hydra.data.split import stratified_folds
+from fashion_hydra.evaluation.competition_score import ClassMasks, mean
+from fashion_hydra.formats.submission import MaskTable, read_masks, write_truth
+from fashion_hydra.inference.candidate_cache import CandidateCache
+from fashion_hydra.plots.threshold_maps import draw_class_gains, draw_curves, draw_heat_maps
+from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.postprocess.rule_files import NAME, write_tuned
+from fashion_hydra.postprocess.rule_options import build_postprocess
+from fashion_hydra.training.trackers import Cell, close, log_files, log_table
+from fashion_hydra.tuning.build import gather
+from fashion_hydra.tuning.cross_validation import Verdict, cross_fit, judge, winner_of
+from fashion_hydra.tuning.grid import Grid, scores_of
+from fashion_hydra.tuning.methods import DROPPED, BestOf, Expected, Fit, Fixed, PerClass, Search
+from fashion_hydra.tuning.summary import (
+    describe_rule,
+    drop_set_lines,
+    edge_lines,
+    verdict_lines,
+    write_class_table,
+    write_grid,
+    write_verdicts,
+)
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.workflows.predict import fill
+from fashion_hydra.workflows.prediction_plan import assemble, trackers_of, truth_of
+from fashion_hydra.workflows.train import quieten
+
+tell = rank_zero_only(logging.getLogger(__name__).info)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is tuned on.
+
+    Args:
+        cache: candidates.
+        classes: behind their labels, with those that the config drops.
+        truth: of the images.
+        run: the training run that the models are of, if that is known.
+    """
+
+    cache: CandidateCache
+    classes: ClassSet
+    truth: Mapping[str, ClassMasks]
+    run: Path | None
+
+
+def sweeping() -> bool:
+    """Whether this is one job of a multirun."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def open_source(cfg: DictConfig) -> Source:
+    """The candidates and the truth that the config means; candidates that are not there yet are predicted.
+
+    Raises:
+        UserError: either cannot be had.
+    """
+    check_devices(cfg.trainer)
+    file, run = Path(cfg.truth) if cfg.truth is not None else None, None
+    if cfg.candidates.folder is None:
+        prediction = assemble(cfg)
+        truth = _read_truth(file) if file is not None else truth_of(prediction)
+        if truth is None:
+            raise UserError(
+                f"data.images={cfg.data.images}: true masks not known. Give data.images=val, or truth=FILE.csv"
+            )
+        if not fill(prediction, cfg).is_global_zero:
+            raise SystemExit(0)  # the other processes have done their share
+        cache, run = prediction.cache, prediction.run
+    else:
+        folder = Path(cfg.candidates.folder)
+        cache = CandidateCache(folder / "candidates" if (folder / "candidates").is_dir() else folder)
+        truth = _read_truth(file or folder / "truth.csv")
+    manifest = cache.manifest
+    known = ClassSet(manifest.class_ids, manifest.class_names)
+    return Source(cache, replace(known, drop=named_categories(cfg.classes.drop, known, "classes.drop")), truth, run)
+
+
+def _read_truth(file: Path) -> MaskTable:
+    if not file.is_file():
+        raise UserError(f"truth={file}: no such file. Give truth=FILE.csv, the true masks of the images")
+    return read_masks(file)
+
+
+def score_rule(cfg: DictConfig) -> float:
+    """The score of the one rule that the config describes."""
+    quieten()
+    source = open_source(cfg)
+    rule = build_postprocess(cfg.postprocess, source.classes)
+    score = gather(source.cache, source.truth, [rule]).score(rule, pooling=cfg.pooling)
+    tell("rule           %s", describe_rule(rule))
+    tell("score          %.6f", score)
+    return score
+
+
+def tune(cfg: DictConfig) -> float:
+    """Find rules, judge them, and write the best one, tables and pictures; returns its cross-fitted score.
+
+    Raises:
+        UserError: candidates, truth or options that cannot be had.
+    """
+    quieten()
+    source, folder = open_source(cfg), Path(cfg.out)
+    images = len(source.truth)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_truth(folder / "truth.csv", source.truth)
+    rules = _Rules.of(cfg, source)
+    masks = sum(len(of_class) for of_image in source.truth.values() for of_class in of_image.values())
+    tell("images         %d, %d true masks", images, masks)
+    sizes = " x ".join(f"{len(values)} {axis}" for axis, values in vars(rules.grid).items())
+    tell("grid           %d rules: %s", len(rules.grid), sizes)
+    board = gather(source.cache, source.truth, rules.asked())
+    if not 2 <= cfg.folds <= images:
+        raise UserError(f"folds={cfg.folds}: between 2 and the number of images ({images}) expected")
+    scores = scores_of(board, rules.on_grid, pooling=cfg.pooling, desc="grid")
+    write_grid(folder / "grid.csv", rules.grid, scores)
+    fold_of = stratified_folds(board.category_table(), folds=cfg.folds, seed=cfg.seed)
+    methods = []
+    for name, fit in rules.fits(cfg).items():
+        tell("fitting        %s", name)
+        methods.append(cross_fit(board, name, fit, fold_of, pooling=cfg.pooling))
+    verdicts = judge(methods, seed=cfg.seed)
+    _write_rules(folder, source, verdicts)
+    write_verdicts(folder / "methods.csv", verdicts)
+    write_class_table(folder / "classes.csv", board, verdicts, source.classes)
+    draw_heat_maps(folder / "grid.png", rules.grid, scores.mean(axis=1))
+    draw_curves(folder / "curves.png", rules.grid, scores)
+    draw_class_gains(folder / "classes.png", board, verdicts, source.classes)
+    _track(source, verdicts, folder)
+    if len(rules.grid.drop) > 1:
+        tell("\n%s", "\n".join(drop_set_lines(rules.grid, scores)))
+    tell("\n%s\n", "\n".join(verdict_lines(verdicts, images=images, folds=cfg.folds)))
+    for line in edge_lines(rules.grid, scores):
+        tell(line)
+    best = winner_of(verdicts)
+    tell("tuned          %s: %s", folder / NAME, describe_rule(best.method.rule))
+    tell("pictures       %s  %s  %s", *(folder / name for name in ("grid.png", "curves.png", "classes.png")))
+    tell("tables         %s  %s  %s", *(folder / name for name in ("methods.csv", "grid.csv", "classes.csv")))
+    tell("next           %s", _next_command(folder / NAME))
+    return best.score.value
+
+
+def _next_command(file: Path) -> str:
+    """The command that predicts with what was found, by the same models on the same views."""
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    kept = [word for word in given if word.startswith(("ensemble", "tta", "checkpoint=", "paths.runs="))]
+    return shlex.join(["python", "predict.py", *kept, f"postprocess={file}"])
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What is tried.
+
+    Args:
+        untuned: the rule of the config.
+        winners: the winner's, with all classes and with its own; none where the candidates are not exact for it.
+        floor: the lowest score threshold that the candidates are exact for.
+        grid: its values.
+        on_grid: its rules.
+        iou_thrs: to search.
+        mask_thrs: to search.
+    """
+
+    untuned: Postprocess
+    winners: Mapping[str, Postprocess]
+    floor: float
+    grid: Grid
+    on_grid: list[Postprocess]
+    iou_thrs: tuple[float, ...]
+    mask_thrs: tuple[float, ...]
+
+    @classmethod
+    def of(cls, cfg: DictConfig, source: Source) -> "_Rules":
+        """The rules of a config."""
+        classes = source.classes
+        untuned = build_postprocess(cfg.postprocess, classes)
+        removal = {str(name): _removed(chosen.drop, classes, str(name)) for name, chosen in cfg.removal.items()}
+        lists: dict[str, Any] = OmegaConf.to_container(cfg.grid, resolve=True)  # type: ignore[assignment]
+        if unknown := [name for name in lists["drop"] if name not in removal]:
+            raise UserError(f"grid.drop={unknown[0]}: no such set below removal ({', '.join(removal)})")
+        # Sets that leave out the same of these classes are one.
+        sets: dict[tuple[int, ...], list[str]] = {}
+        for name in lists["drop"]:
+            sets.setdefault(removal[name], []).append(name)
+        grid = Grid(**{**lists, "drop": {" = ".join(names): labels for labels, names in sets.items()}})
+        if untuned.nms == "soft":
+            grid = replace(grid, iou_thr=[untuned.iou_thr])
+        winners = _winners(cfg, source, removal.get("winner", ()))
+        floor = source.cache.manifest.score_floor
+        return cls(untuned, winners, floor, grid, grid.rules(untuned), *_searched(cfg, source, untuned, grid))
+
+    def asked(self) -> list[Postprocess]:
+        """All that the board must know."""
+        searched = [
+            replace(self.untuned, score_thr=self.floor, iou_thr=iou_thr, mask_thr=mask_thr)
+            for iou_thr in self.iou_thrs
+            for mask_thr in self.mask_thrs
+        ]
+        return [self.untuned, *self.winners.values(), *self.on_grid, *searched]
+
+    def fits(self, cfg: DictConfig) -> dict[str, Fit]:
+        """The ways to find a rule, the simplest first."""
+        grid = BestOf(self.on_grid, cfg.pooling)
+        fits: dict[str, Fit] = {"untuned": Fixed(self.untuned)}
+        fits |= {name: Fixed(rule) for name, rule in self.winners.items()}
+        fits["grid"] = grid
+        search = cfg.search
+        if search.trials:
+            ranges = {name: tuple(search[name]) for name in ("min_area", "max_per_image")}
+            ranges["score_thr"] = (max(self.floor, search.score_thr[0]), search.score_thr[1])
+            fits["search"] = Search(
+                grid, **ranges, iou_thrs=self.iou_thrs, mask_thrs=self.mask_thrs, trials=search.trials, seed=cfg.seed,
+                pooling=cfg.pooling,
+            )  # fmt: skip
+        if cfg.pooling == "class":  # what follows is made for the average over classes
+            values = [*np.round(np.arange(self.floor, 1, cfg.per_class.step), 4).tolist(), DROPPED]
+            fits["per_class"] = PerClass(grid, values, cfg.per_class.shrinkage)
+            fits["expected"] = Expected(grid, self.floor, cfg.expected.weight)
+        return fits
+
+
+def _winners(cfg: DictConfig, source: Source, dropped: tuple[int, ...]) -> dict[str, Postprocess]:
+    """The winner's rule, and that with its classes where it leaves some of these out."""
+    rule = build_postprocess(cfg.winners, source.classes)
+    try:
+        source.cache.manifest.check(rule)
+    except UserError as error:
+        tell("left out       the winner's thresholds: %s", error)
+        return {}
+    with_classes = {"winner+classes": replace(rule, dropped_labels=dropped)} if dropped else {}
+    return {"winner": rule, **with_classes}
+
+
+def _removed(drop: Sequence[int | str], classes: ClassSet, name: str) -> tuple[int, ...]:
+    """The labels that a class-removal set leaves out."""
+    return replace(classes, drop=named_categories(drop, classes, f"removal.{name}.drop")).dropped_labels()
+
+
+def _searched(
+    cfg: DictConfig, source: Source, untuned: Postprocess, grid: Grid
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """IoU and mask thresholds that the search chooses from; with NMS on masks each costs a run over the images."""
+    if untuned.nms == "mask" or not cfg.search.trials:
+        return tuple(grid.iou_thr), tuple(sorted(grid.mask_thr))
+    low, high = cfg.search.mask_thr
+    steps = np.round(np.arange(low, high + cfg.search.mask_step / 2, cfg.search.mask_step), 6).tolist()
+    iou_thrs = source.cache.manifest.iou_grid if untuned.nms == "box" else grid.iou_thr
+    return tuple(iou_thrs), tuple(sorted({*steps, *grid.mask_thr}))
+
+
+def _write_rules(folder: Path, source: Source, verdicts: Sequence[Verdict]) -> None:
+    """Each method's rule, and the best one's as tuned.yaml."""
+    files = [(verdict, folder / "methods" / f"{verdict.method.name}.yaml") for verdict in verdicts]
+    for verdict, path in [*files, (winner_of(verdicts), folder / NAME)]:
+        write_tuned(path, verdict.method.rule, source.classes, _about(source, verdict))
+
+
+def _track(source: Source, verdicts: Sequence[Verdict], folder: Path) -> None:
+    """The table of methods and the pictures, into the records of the run that trained the models."""
+    trackers = trackers_of(source.run)
+    columns = ["method", "fitted", "cross-fitted", "low", "high", "rule"]
+    rows: list[list[Cell]] = [
+        [v.method.name, mean(v.method.fitted), v.score.value, v.score.low, v.score.high, describe_rule(v.method.rule)]
+        for v in verdicts
+    ]
+    log_table(trackers, "thresholds", columns, rows)
+    pictures = {f"thresholds/{name}": folder / f"{name}.png" for name in ("grid", "curves", "classes")}
+    log_files(trackers, {key: path for key, path in pictures.items() if path.is_file()})
+    close(trackers)
+
+
+def _about(source: Source, verdict: Verdict) -> dict[str, Any]:
+    """What a rule was tuned on, and what it is worth."""
+    manifest = source.cache.manifest
+    return {
+        "method": verdict.method.name,
+        "cross_fitted_score": round(verdict.score.value, 6),
+        "interval": [round(verdict.score.low, 6), round(verdict.score.high, 6)],
+        "images": len(source.truth),
+        "members": [list(member) for member in manifest.members],
+        "scales": [list(scale) for scale in manifest.scales],
+        "flips": list(manifest.flips),
+        "date": datetime.date.today().isoformat(),
+    }

@@ -1,0 +1,417 @@
+"""Weights of every layout, written here by hand from a model's, against that model's own outputs."""
+
+import os
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from mmengine.config import ConfigDict
+from mmengine.logging import HistoryBuffer
+from safetensors.torch import save_file
+
+from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
+from fashion_hydra.data.class_set import ClassSet
+from fashion_hydra.model.weights.layouts import import_weights, write_weights
+from fashion_hydra.model.weights.load import load_weights
+from fashion_hydra.utils.errors import UserError
+
+SMALL = (
+    "model.neck_channels=16",
+    "model.fc_channels=24",
+    "model.mask_channels=16",
+    "model.mask_convs=1",
+    "model.backbone.weights=null",
+)
+NAMES = [f"garment {i}" for i in range(46)]
+EVERYTHING = ClassSet(tuple(range(46)), tuple(NAMES))
+SOME = ClassSet((31, 23, 0, 45), (NAMES[31], NAMES[23], NAMES[0], NAMES[45]))
+
+
+def detector_of(classes, seed, *overrides, model="htc_tiny"):
+    """A small cascade whose every tensor is far from zero and from any other's."""
+    register_resolvers()
+    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+        config = compose("train", overrides=[f"model={model}", *SMALL, *overrides]).model
+    torch.manual_seed(seed)
+    detector = instantiate(config, num_classes=classes, _convert_="all").eval()
+    for name, tensor in detector.net.state_dict().items():
+        if "running_var" in name:
+            tensor.uniform_(0.5, 2)
+        elif (tensor.ndim == 1 and tensor.is_floating_point()) or "fc_" in name or "conv_offset" in name:
+            tensor.add_(torch.randn_like(tensor) * 0.1)
+    return detector
+
+
+@pytest.fixture(scope="module")
+def source():
+    return detector_of(46, 1)
+
+
+def state_of(detector):
+    return {name: tensor.clone() for name, tensor in detector.net.state_dict().items()}
+
+
+def said(detector, labels):
+    """Features, box scores and masks of two images at fixed boxes."""
+    torch.manual_seed(5)
+    images, sizes = torch.randint(0, 255, (2, 3, 96, 128), dtype=torch.uint8), [(96, 128), (90, 120)]
+    boxes = [torch.tensor([[3.0, 5, 70, 80], [20, 20, 60, 44], [0, 0, 100, 90], [40, 8, 90, 60]])] * 2
+    with torch.no_grad():
+        features = detector.features(images, sizes)
+        proposals = detector.propose(features, sizes)
+        refined = detector.refine(features, boxes, sizes)
+        masks = detector.segment(features, boxes, [torch.tensor(labels)] * 2)
+    return {
+        "features": [*features, *(part for pair in proposals for part in pair)],
+        "boxes": [boxes for boxes, _ in refined],
+        "scores": [scores for _, scores in refined],
+        "masks": masks,
+    }
+
+
+def same(found, wanted):
+    return all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+def as_of_2019(state):
+    """The names and orders that mmdet 0.6 would have saved these weights with."""
+    made = {}
+    for name, tensor in state.items():
+        if name.endswith("num_batches_tracked"):
+            continue  # PyTorch 0.4 did not have it
+        old = re.sub(r"^roi_head\.(bbox_head|mask_head)\.", r"\1.", name)
+        old = old.replace("conv2.conv_offset", "conv2_offset")
+        if "fc_cls" in name:
+            *classes, background = tensor
+            made[old] = torch.stack([background, *classes])
+        elif "conv_logits" in name:
+            made[old] = torch.stack([torch.full_like(tensor[0], 7.0), *tensor])
+        else:
+            made[old] = tensor
+    return made
+
+
+def write_ours(path, state):
+    classes = {"ids": list(EVERYTHING.ids), "names": list(EVERYTHING.names)}
+    state = {f"detector.net.{name}": tensor for name, tensor in state.items()}
+    torch.save({"state_dict": state, "classes": classes, "model": {"neck_channels": 16}, "epoch": 3}, path)
+
+
+def write_mmdet3(path, state, classes=NAMES):
+    log = HistoryBuffer([1.0, 2.0], [1, 1])
+    log.update(0.5)
+    content = {
+        "meta": {"dataset_meta": {"classes": tuple(classes), "palette": [(1, 2, 3)]}, "cfg": "model = dict()"},
+        "state_dict": state,
+        "message_hub": {"log_scalars": {"train/loss": log}, "runtime_info": {"iter": np.int64(3), "lr": np.ones(2)}},
+        "optimizer": {"state": {0: {"momentum_buffer": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]},
+    }
+    torch.save(content, path)
+
+
+def write_2019(path, state):
+    state = {f"module.{name}": tensor for name, tensor in as_of_2019(state).items()}
+    meta = {"mmdet_version": "0.6.0+unknown", "config": "model = dict(...)", "classes": None}
+    torch.save({"meta": meta, "state_dict": state}, path, _use_new_zipfile_serialization=False)
+
+
+def write_imported(path, state):
+    write_2019(path.with_name("first.pth"), state)
+    write_weights(path, import_weights(path.with_name("first.pth")), source="first.pth", sha256="0" * 64)
+
+
+WRITERS = [write_ours, write_mmdet3, write_2019, write_imported]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_model_says_the_same_from_every_layout(tmp_path, source, write):
+    write(tmp_path / "weights", state_of(source))
+    other = detector_of(46, 2)
+    labels = [0, 45, 23, 7]
+    before = said(source, labels)
+    assert not same(said(other, labels)["scores"], before["scores"])
+    told = load_weights(other, tmp_path / "weights", EVERYTHING)
+    after = said(other, labels)
+    assert all(same(after[part], before[part]) for part in before)
+    assert "dropped" not in told
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_subset_of_the_classes_takes_their_rows(tmp_path, source, write):
+    """Masks and unnormalised scores are those of the same categories; the scores' ratios tell the latter."""
+    write(tmp_path / "weights", state_of(source))
+    other = detector_of(len(SOME), 2)
+    told = load_weights(other, tmp_path / "weights", SOME)
+    wanted, found = said(source, list(SOME.ids)), said(other, [0, 1, 2, 3])
+    assert same(found["masks"], wanted["masks"])
+    assert same(found["boxes"], wanted["boxes"])
+    for mine, theirs in zip(found["scores"], wanted["scores"], strict=True):
+        chosen = theirs[:, [*SOME.ids, -1]]
+        assert torch.allclose(mine, chosen / chosen.sum(1, keepdim=True), atol=1e-6)
+    assert "dropped" not in told
+
+
+def test_cocos_heads_are_dropped_and_listed(tmp_path):
+    coco = detector_of(80, 1)
+    state = state_of(coco)
+    state["roi_head.semantic_head.convs.0.conv.weight"] = torch.ones(2, 2, 3, 3)
+    state["roi_head.semantic_head.conv_logits.bias"] = torch.ones(183)
+    write_mmdet3(tmp_path / "coco.pth", state, classes=[*NAMES[:40], *(f"thing {i}" for i in range(40))])
+    other = detector_of(46, 2)
+    fresh = state_of(other)
+    told = load_weights(other, tmp_path / "coco.pth", EVERYTHING)
+    after = state_of(other)
+    heads = [n for n in after if ".fc_cls." in n or ".conv_logits." in n]
+    assert len(heads) == 12
+    for name, tensor in after.items():
+        assert torch.equal(tensor, fresh[name] if name in heads else state[name]), name
+    assert told == (
+        f"{tmp_path / 'coco.pth'}: {len(after) - 12} tensors taken, 14 dropped (semantic branch, which this model does "
+        "not have: roi_head.semantic_head.convs.0.conv.weight and 1 more; 46 classes instead of 80: "
+        "roi_head.bbox_head.0.fc_cls.weight and 11 more)"
+    )
+
+
+def test_regression_class_by_class_is_dropped(tmp_path, source):
+    state = as_of_2019(state_of(source))
+    for stage in range(3):
+        for part in ("weight", "bias"):
+            name = f"bbox_head.{stage}.fc_reg.{part}"
+            state[name] = torch.cat([state[name]] * 47)
+    torch.save({"state_dict": state}, tmp_path / "old.pth")
+    imported = import_weights(tmp_path / "old.pth")
+    assert imported.tensors["roi_head.bbox_head.0.fc_reg.weight"].shape == (4 * 46, 24)
+    assert imported.converted["cut fc_reg: the background's four rows"] == 6
+    told = load_weights(detector_of(46, 2), tmp_path / "old.pth", EVERYTHING)
+    assert "6 dropped (box regression class by class, which this model does not have: roi_head.bbox_head.0.fc_" in told
+
+
+def test_shared_categories_are_those_of_the_same_id_and_name(tmp_path, source):
+    write_ours(tmp_path / "ours.ckpt", state_of(source))
+    target = ClassSet((7, 100, 9), (NAMES[7], "hundred", "another nine"))
+    other = detector_of(3, 2)
+    fresh, theirs = state_of(other), state_of(source)
+    told = load_weights(other, tmp_path / "ours.ckpt", target)
+    after = state_of(other)
+    for name in ("roi_head.bbox_head.2.fc_cls.weight", "roi_head.mask_head.1.conv_logits.weight"):
+        assert torch.equal(after[name][0], theirs[name][7])
+        assert torch.equal(after[name][1:3], fresh[name][1:3])
+    assert torch.equal(after["roi_head.bbox_head.2.fc_cls.bias"][3], theirs["roi_head.bbox_head.2.fc_cls.bias"][46])
+    assert "12 in part (1 of 3 classes: roi_head.bbox_head.0.fc_cls.weight and 11 more)" in told
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (
+            ["model.backbone.depth=34"],
+            "in 80 tensors (80 in backbone), such as backbone.layer1.2.bn1.bias (32,), which",
+        ),
+        (["model.neck_channels=32"], r" instead of (32"),
+        (["model.norm=null"], "which the model does not have"),
+        (["model.stage_ious=[0.5]", "model.stage_weights=[1]"], "which the model does not have"),
+    ],
+)
+def test_another_model_is_refused_in_one_short_line(tmp_path, source, overrides, told):
+    write_mmdet3(tmp_path / "weights.pth", state_of(source))
+    other = detector_of(46, 2, *overrides)
+    before = state_of(other)
+    with pytest.raises(UserError) as raised:
+        load_weights(other, tmp_path / "weights.pth", EVERYTHING)
+    line = str(raised.value)
+    assert told in line
+    assert "weights.pth" in line
+    assert "Choose the model and model/backbone that the file was made for" in line
+    assert len(line) < 420 + len(str(tmp_path))
+    assert "\n" not in line
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), state_of(other).values(), strict=True))
+
+
+def test_the_winners_backbone_names(tmp_path):
+    """ResNeXt-101 with deformable convolutions in c3-c5, thin, so that names and shapes are all there is to it."""
+    thin = ("model.backbone.groups=2", "model.roi_sampling_ratio=1")
+    winner = detector_of(46, 1, *thin, model="htc_x101")
+    write_2019(tmp_path / "epoch_15.pth", state_of(winner))
+    imported = import_weights(tmp_path / "epoch_15.pth")
+    assert imported.converted["renamed *.conv2_offset -> *.conv2.conv_offset"] == 60
+    assert imported.classes.ids == tuple(range(46))
+    other = detector_of(46, 2, *thin, model="htc_x101")
+    load_weights(other, tmp_path / "epoch_15.pth", EVERYTHING)
+    for name, tensor in state_of(winner).items():
+        assert name.endswith("num_batches_tracked") or torch.equal(tensor, other.net.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_torchvisions_resnet_gives_the_same_features(tmp_path, wrapped):
+    torch.manual_seed(3)
+    theirs = torchvision.models.resnet50(weights=None).eval()
+    state = theirs.state_dict()
+    content = {
+        "meta": {},
+        "state_dict": {f"backbone.{k}".replace("backbone.fc", "head.fc"): v for k, v in state.items()},
+    }
+    torch.save(content if wrapped else state, tmp_path / "r50.pth", _use_new_zipfile_serialization=False)
+    ours = detector_of(46, 2, "model.backbone.style=pytorch", model="htc_r50")
+    before = state_of(ours)
+    told = load_weights(ours, tmp_path / "r50.pth", EVERYTHING)
+    assert f"2 dropped (ImageNet classifier: {'head.' if wrapped else ''}fc.weight and 1 more)" in told
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(image))))
+        for stage, found in enumerate(ours.net.backbone(image), start=1):
+            x = getattr(theirs, f"layer{stage}")(x)
+            assert torch.allclose(found, x, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(t, before[n]) for n, t in state_of(ours).items() if not n.startswith("backbone."))
+
+
+def test_a_backbones_own_option_takes_torch_files_and_tells(tmp_path, source):
+    state = {k.removeprefix("backbone."): v for k, v in state_of(source).items() if k.startswith("backbone.")}
+    torch.save({**state, "fc.weight": torch.ones(1000, 256), "fc.bias": torch.ones(1000)}, tmp_path / "r.pth")
+    write_mmdet3(tmp_path / "whole.pth", state_of(source))
+    for file, dropped in (("r.pth", "2 dropped (ImageNet classifier: fc.weight"), ("whole.pth", "not of the backbone")):
+        register_resolvers()
+        with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+            chosen = [*SMALL, f"model.backbone.weights={tmp_path / file}"]
+            config = compose("train", overrides=["model=htc_tiny", *chosen]).model
+        detector = instantiate(config, num_classes=3, _convert_="all")
+        found = detector.net.backbone.state_dict()
+        assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
+        assert dropped in detector.origin
+
+
+def test_offsets_that_a_backbone_lacks_stay_at_zero(tmp_path):
+    dcn = "+model.backbone.dcn={type: DCN, deform_groups: 1, fallback_on_stride: false}"
+    plain = detector_of(3, 1, "model.backbone.depth=50", "model.backbone.channels=[128,256,512,1024]")
+    state = {k: v for k, v in state_of(plain).items() if k.startswith("backbone.")}
+    save_file(state, tmp_path / "r50.safetensors")
+    overrides = ("model.backbone.depth=50", "model.backbone.channels=[128,256,512,1024]", dcn)
+    stages = "+model.backbone.stage_with_dcn=[false,false,false,true]"
+    deformable = detector_of(3, 2, *overrides, stages)
+    told = load_weights(deformable, tmp_path / "r50.safetensors", ClassSet((0, 1, 2), ("a", "b", "c")))
+    assert "6 not in the file (backbone.layer4.0.conv2.conv_offset.bias and 5 more)" in told
+    write_mmdet3(tmp_path / "whole.pth", state_of(plain), classes="abc")
+    with pytest.raises(UserError, match=r"6 in backbone.*conv_offset.*which the file does not have"):
+        load_weights(deformable, tmp_path / "whole.pth", ClassSet((0, 1, 2), ("a", "b", "c")))
+
+
+class Payload:
+    def __init__(self, function, *arguments):
+        self.called = (function, arguments)
+
+    def __reduce__(self):
+        return self.called
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("function", [os.system, exec, open, getattr])
+def test_nothing_that_a_file_asks_for_is_run(tmp_path, source, function, zipped):
+    done = tmp_path / "done"
+    arguments = {
+        os.system: (f"touch {done}",),
+        exec: (f"open({str(done)!r}, 'w')",),
+        open: (str(done), "w"),
+        getattr: (Payload(exec, f"open({str(done)!r}, 'w')"), "x"),  # a name that is allowed, to something inert
+    }[function]
+    content = {"state_dict": state_of(source), "meta": Payload(function, *arguments)}
+    torch.save(content, tmp_path / "bad.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match=r"bad.pth: refused, because it holds \S*(system|exec|open) and not tensors"):
+        import_weights(tmp_path / "bad.pth")
+    assert not done.exists()
+    if zipped and function is not getattr:  # the payload is a real one
+        torch.load(tmp_path / "bad.pth", weights_only=False)
+        assert done.exists()
+
+
+def test_objects_of_other_programs_are_named(tmp_path, source):
+    torch.save({"state_dict": state_of(source), "cfg": ConfigDict(lr=1)}, tmp_path / "cfg.pth")
+    with pytest.raises(UserError, match=r"holds mmengine\.config\.config\.ConfigDict and not tensors"):
+        import_weights(tmp_path / "cfg.pth")
+
+
+def damaged(tmp_path, kind, state):
+    path = tmp_path / "damaged"
+    torch.save({"state_dict": state}, path, _use_new_zipfile_serialization=kind != "half of an old torch file")
+    if kind == "half of a safetensors file":
+        save_file(state, path)
+    if kind.startswith("half"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    if kind == "a web page":
+        path.write_text("<!DOCTYPE html><html>")
+    if kind == "an empty file":
+        path.write_text("")
+    if kind == "a pickled list":
+        path.write_bytes(pickle.dumps([1, 2], protocol=2))
+    if kind == "a saved list":
+        torch.save([1, 2], path)
+    if kind == "no tensors":
+        torch.save({"state_dict": {}, "epoch": 3}, path)
+    if kind == "another detector":
+        torch.save({"neck.conv.weight": torch.ones(1), "bbox_head.gfl_cls.bias": torch.ones(1)}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("half of a torch file", "neither a safetensors file nor a whole one of torch.save"),
+        ("half of an old torch file", "not a whole file of torch.save"),
+        ("half of a safetensors file", "not a readable safetensors file"),
+        ("a web page", "neither a safetensors file .*begins with b'<!DOCTYPE'"),
+        ("an empty file", "neither a safetensors file"),
+        ("a pickled list", "not a whole file of torch.save"),
+        ("a saved list", "holds a list, where a dictionary of tensors is expected"),
+        ("no tensors", r"no tensors in it \(found: state_dict, epoch\)"),
+        ("another detector", "neither a Hybrid Task Cascade nor a backbone: its 2 tensors are named like neck.conv"),
+    ],
+)
+def test_damaged_and_strange_files_are_said_to_be_so(tmp_path, source, kind, told):
+    with pytest.raises(UserError, match=told):
+        import_weights(damaged(tmp_path, kind, state_of(source)))
+
+
+CAFFE = ["model.backbone.style=caffe", "model.backbone.channel_order=bgr", "model.backbone.std=[1.0,1.0,1.0]"]
+TEXT_3 = """
+        bgr_to_rgb=True,
+        mean=[
+            123.675,
+            116.28,
+            103.53,
+        ],
+        std=[58.395, 57.12, 57.375],
+    backbone=dict(depth=18, style='pytorch'),
+"""
+TEXT_0 = """
+    backbone=dict(type='ResNet', style='pytorch'),
+    img_norm_cfg = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+"""
+
+
+@pytest.mark.parametrize("key", ["cfg", "config", "ours"])
+def test_weights_for_other_pixels_are_refused_and_the_remedy_named(tmp_path, source, key):
+    said = {"meta": {key: TEXT_3 if key == "cfg" else TEXT_0}}
+    backbone = {
+        "style": "pytorch",
+        "channel_order": "rgb",
+        "mean": [123.675, 116.28, 103.53],
+        "std": [58.395, 57.12, 57.375],
+    }
+    if key == "ours":
+        said = {"model": {"backbone": backbone}, "classes": {"ids": list(range(46)), "names": NAMES}}
+    torch.save({"state_dict": state_of(source), **said}, tmp_path / "w.pth")
+    write_weights(tmp_path / "w.safetensors", import_weights(tmp_path / "w.pth"), source="w.pth", sha256="0")
+    for file in (tmp_path / "w.pth", tmp_path / "w.safetensors"):
+        assert import_weights(file).inputs == backbone
+        load_weights(detector_of(46, 2), file, EVERYTHING)
+        told = re.escape(
+            "this model's style=caffe, channel_order=bgr, std=[1.0,1.0,1.0]. Give model.backbone.style=pytorch "
+            "model.backbone.channel_order=rgb model.backbone.std=[58.395,57.12,57.375]"
+        )
+        with pytest.raises(UserError, match=told):
+            load_weights(detector_of(46, 2, *CAFFE), file, EVERYTHING)
+        with pytest.raises(Exception, match=told):  # Hydra's, around the same
+            detector_of(46, 2, *CAFFE, f"model.backbone.weights={file}")

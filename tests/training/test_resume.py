@@ -1,0 +1,154 @@
+"""A run that is stopped anywhere goes on to the last bit as one that is not; here by exceptions, in one process.
+
+`python -m tests.faults.training` does the same with signals to real processes.
+"""
+
+import contextlib
+import errno
+import os
+import signal
+
+import pytest
+
+from fashion_hydra.model.checkpoint import LAST, newest_whole, read_checkpoint
+from fashion_hydra.training.callbacks import LearningCurves, ValidationScore
+from fashion_hydra.training.lightning_module import SegmentationModule
+from fashion_hydra.utils.errors import UserError
+from tests.faults.training import Place, differences, finish, state
+from tests.workflows.test_predict import write_checkpoint
+from tests.workflows.test_train import run
+
+OPTIONS = ["schedule.epochs=2", "callbacks.last.minutes=0", "data.num_workers=1", "+callbacks.curves.every=1"]
+
+
+class Harm(BaseException):
+    pass
+
+
+def trained(folder, data, monkeypatch, harms, *options):
+    """Train to the end, interrupted by each of the harms in turn: owner, method and how many of its calls succeed."""
+    last = folder / "checkpoints" / "last.ckpt"
+    for owner, name, calls in [*harms, (None, "", 0)]:
+        with monkeypatch.context() as patched, contextlib.suppress(Harm):
+            if owner is not None:
+                patched.setattr(owner, name, harmed(getattr(owner, name), calls))
+            run(folder, data, *OPTIONS, *options, *([f"ckpt_path={last}"] if last.is_file() else []))
+            assert owner is None, "through before the harm"
+    return state(last)
+
+
+def harmed(whole, calls):
+    count = 0
+
+    def call(*args, **keywords):
+        nonlocal count
+        count += 1
+        if count > calls:
+            raise Harm
+        return whole(*args, **keywords)
+
+    return call
+
+
+STEP = (SegmentationModule, "on_before_optimizer_step")
+VALIDATION = (SegmentationModule, "validation_step")
+SCORE = (ValidationScore, "on_validation_epoch_end")
+DRAWN = (LearningCurves, "on_validation_end")
+
+
+@pytest.fixture(scope="module")
+def whole(wardrobe, tmp_path_factory):
+    """What nothing stopped, by the options."""
+    known = {}
+
+    def of(*options):
+        if options not in known:
+            folder = tmp_path_factory.mktemp("whole")
+            run(folder, wardrobe, *OPTIONS, *options)
+            known[options] = state(folder / "checkpoints" / "last.ckpt")
+        return known[options]
+
+    return of
+
+
+EMA = ("callbacks=ema", "callbacks.progress.refresh_rate=0")
+
+
+@pytest.mark.parametrize(
+    ("harms", "options"),
+    [
+        ([(*STEP, 2), (*VALIDATION, 2), (*DRAWN, 0), (*STEP, 1), (*SCORE, 0)], EMA),
+        (
+            [(*STEP, 2), (*STEP, 1), (*STEP, 1)],
+            ("schedule.epochs=3", "trainer.check_val_every_n_epoch=2", "trainer.accumulate_grad_batches=2"),
+        ),
+    ],
+    ids=["within epochs and validations", "rare validation, gathered gradients"],
+)
+def test_a_run_goes_on_to_the_last_bit(wardrobe, tmp_path, monkeypatch, whole, harms, options):
+    found = differences(whole(*options), trained(tmp_path, wardrobe, monkeypatch, harms, *options))
+    assert found == []
+
+
+def test_a_full_disk_costs_no_checkpoint(wardrobe, tmp_path, monkeypatch):
+    """The disk is full before the second checkpoint is through."""
+    plain, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        plain(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        UserError, match=r"last.ckpt: not written \(.*No space left on device; \d+ MiB free\)\..*last.ckpt of before is"
+    ):
+        run(tmp_path, wardrobe, "schedule.epochs=1", "callbacks.last.minutes=0")
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
+    newest, damaged = newest_whole(tmp_path / "checkpoints")
+    assert (read_checkpoint(newest)["global_step"], damaged) == (1, [])
+
+
+@pytest.mark.parametrize("damage", ["cut short", "a wrong byte", "empty"])
+def test_the_newest_whole_checkpoint_takes_the_place_of_a_damaged_one(tmp_path, damage):
+    for name in ("epoch00-score0.3000.ckpt", "epoch01-score0.2000.ckpt", LAST):
+        write_checkpoint(tmp_path / name, seed=0)
+    for age, name in enumerate(("epoch01-score0.2000.ckpt", "epoch00-score0.3000.ckpt")):
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    last = tmp_path / LAST
+    assert newest_whole(tmp_path) == (last, [])
+    content = last.read_bytes()
+    middle = len(content) // 2
+    wrong = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    last.write_bytes({"cut short": content[:middle], "a wrong byte": wrong, "empty": b""}[damage])
+    newest, [told] = newest_whole(tmp_path)
+    assert newest.name == "epoch01-score0.2000.ckpt"
+    assert str(last) in told
+    for path in tmp_path.glob("epoch*"):
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"last.ckpt.*epoch01.*epoch00"):
+        newest_whole(tmp_path)
+
+
+def test_within_an_epoch_its_batches_must_stay(wardrobe, tmp_path, monkeypatch):
+    with contextlib.suppress(Harm), monkeypatch.context() as patched:
+        patched.setattr(*STEP, harmed(getattr(*STEP), 2))
+        run(tmp_path / "half", wardrobe, "schedule.epochs=1", "callbacks.last.minutes=0")
+    last = tmp_path / "half" / "checkpoints" / LAST
+    with pytest.raises(UserError, match=r"from within an epoch of 14 images, 4 a step; this run has 14, 2 a step"):
+        run(tmp_path / "half", wardrobe, "schedule.epochs=1", "data.batch_size=2", f"ckpt_path={last}")
+
+
+def test_signals_to_a_real_process(wardrobe, tmp_path, whole):
+    """Asked to stop it saves first; killed while it saves it goes on from the checkpoint before."""
+    place = Place(tmp_path, wardrobe, OPTIONS)
+    done = place.command("forward pass:3:SIGTERM")
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert "stopped        SIGTERM after step 3" in done.stdout
+    assert (place.done(), place.saved()) == (3, 3)
+    done = place.command("within a checkpoint:1:SIGKILL")
+    assert done.returncode == -signal.SIGKILL
+    assert (place.done(), place.saved()) == (4, 3)
+    finish(place, whole(*EMA))
+    assert not list(tmp_path.glob("runs/*/*/checkpoints/.*"))

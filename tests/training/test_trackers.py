@@ -1,0 +1,78 @@
+"""What W&B and TensorBoard are told: config, curves, pictures with masks, thresholds; one record of a run."""
+
+import json
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
+
+SMALL = [
+    "experiment=demo",
+    "logger=all",
+    "name=tracked",
+    "trainer.accelerator=cpu",
+    "data.folds=5",
+    "augment.short_edge=[64,96]",
+    "tta.scales=[[80,128]]",
+    "trainer.log_every_n_steps=1",
+    "callbacks.progress.refresh_rate=0",
+    "schedule.epochs=2",
+]
+
+
+@pytest.fixture(scope="module")
+def resumed(wardrobe, tmp_path_factory):
+    """A run of two epochs, stopped after the first and gone on with; then told of thresholds."""
+    import wandb
+
+    from fashion_hydra.training.trackers import close, log_files, log_table
+    from fashion_hydra.workflows.prediction_plan import trackers_of
+    from fashion_hydra.workflows.train import assemble, train
+
+    register_resolvers()
+    folder = tmp_path_factory.mktemp("tracked") / "date"
+    words = [*SMALL, f"data.root={wardrobe}", f"paths.output_dir={folder}"]
+    for more in (["trainer.max_epochs=1"], [f"ckpt_path={folder}/checkpoints/last.ckpt"]):
+        with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+            cfg = compose("train", overrides=[*words, *more])
+        train(assemble(cfg))
+        wandb.finish()
+    (folder / ".hydra").mkdir()
+    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
+    trackers = trackers_of(folder)
+    log_table(trackers, "thresholds", ["method", "score"], [["grid", 0.25], ["none", None]])
+    log_files(trackers, {"thresholds/grid": folder / "curves.png"})
+    close(trackers)
+    return folder
+
+
+def test_tensorboard_has_one_record_of_it_all(resumed):
+    record = EventAccumulator(str(resumed / "tensorboard"), size_guidance={"tensors": 0, "scalars": 0})
+    record.Reload()
+    tags = record.Tags()
+    steps = [event.step for event in record.Scalars("train/loss")]
+    assert steps == sorted(set(steps))
+    assert len(steps) == 8
+    assert len(record.Scalars("val/score")) == 2
+    assert set(tags["images"]) == {"val/predictions", "thresholds/grid"}
+    assert OmegaConf.load(resumed / "tensorboard" / "hparams.yaml").schedule.lr == 0.0015
+    text = record.Tensors("thresholds/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert text.splitlines() == ["| method | score |", "| --- | --- |", "| grid | 0.2500 |", "| none |  |"]
+
+
+def test_wandb_has_one_record_of_it_all(resumed):
+    parts = sorted((resumed / "wandb").glob("offline-run-*"))
+    assert len({part.name.rsplit("-", 1)[1] for part in parts}) == 1, "a resumed run goes on in its record"
+    assert len(parts) == 3
+    masks = list((resumed / "wandb").glob("offline-run-*/files/media/images/mask/**/*.png"))
+    values = set(np.unique(np.concatenate([np.asarray(Image.open(path)).ravel() for path in masks])))
+    assert len(masks) >= 2 * 4
+    assert 0 in values
+    assert max(values) <= 46
+    [table] = (resumed / "wandb").glob("offline-run-*/files/media/table/thresholds*.json")
+    assert json.loads(table.read_text())["data"] == [["grid", 0.25], ["none", None]]

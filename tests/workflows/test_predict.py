@@ -1,0 +1,351 @@
+"""predict.py from checkpoints to answers: any folder, broken photos, several models, kills and processes."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from PIL import Image
+from pycocotools.coco import COCO
+
+from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
+from fashion_hydra.data.class_set import ClassSet
+from fashion_hydra.formats.submission import read_masks
+from fashion_hydra.inference.candidate_cache import CandidateCache
+from fashion_hydra.postprocess.apply import apply
+from fashion_hydra.postprocess.rule_files import IN_FORCE, rule_in_force
+from fashion_hydra.utils.errors import UserError
+
+IDS, NAMES = [6, 23, 31], ["pants", "shoe", "sleeve"]
+SMALL = ["trainer.accelerator=cpu", "data.num_workers=0", "progress.refresh_rate=0", "postprocess.score_thr=0.3"]
+
+
+def write_checkpoint(path, seed, *, ids=IDS, score=0.5, run_of=()):
+    """What train.py writes, of a small model with random but decided heads."""
+    from fashion_hydra.model.htc import build_htc
+
+    register_resolvers()
+    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+        model = OmegaConf.to_container(compose("train", overrides=["model=htc_tiny"]).model, resolve=True)
+    model |= {"neck_channels": 16, "fc_channels": 32, "mask_channels": 16, "test_proposals": 30}
+    model["backbone"] |= {"base_channels": 8, "channels": [8, 16, 32, 64]}
+    torch.manual_seed(seed)
+    detector = build_htc(num_classes=len(ids), **{k: v for k, v in model.items() if k != "_target_"})
+    for head in detector.net.roi_head.bbox_head:
+        torch.nn.init.normal_(head.fc_cls.weight, std=1.0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "state_dict": {f"detector.{name}": value for name, value in detector.state_dict().items()},
+        "classes": {"ids": list(ids), "names": NAMES[: len(ids)]},
+        "model": model,
+        "eval_scale": [96, 144],
+        "callbacks": {"ModelCheckpoint{'monitor': 'val/score'}": {"best_k_models": dict(run_of)}},
+    }
+    torch.save(content, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A training run's folder with three kept checkpoints."""
+    folder = tmp_path_factory.mktemp("runs") / "small" / "first"
+    kept = {f"/elsewhere/epoch{i}.ckpt": torch.tensor(score) for i, score in enumerate((0.2, 0.4, 0.3))}
+    for i in range(3):
+        write_checkpoint(folder / "checkpoints" / f"epoch{i}.ckpt", seed=i)
+    write_checkpoint(folder / "checkpoints" / "last.ckpt", seed=9, run_of=kept)
+    return folder
+
+
+@pytest.fixture
+def pictures(wardrobe, tmp_path):
+    """Ten photos, one of them cut short, beside something that is no photo."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i, path in enumerate(sorted((wardrobe / "train").iterdir())[:10]):
+        content = path.read_bytes()
+        (folder / f"{i}.jpg").write_bytes(content[: len(content) // 2] if i == 3 else content)
+    (folder / "notes.txt").write_text("no photo")
+    return folder
+
+
+def predict(tmp_path, *overrides, out="out"):
+    """In this process; the folder of the answers."""
+    from fashion_hydra.workflows import predict
+
+    register_resolvers()
+    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+        folder = tmp_path / out
+        predict.predict(compose("predict", overrides=[*SMALL, f"out={folder}", *map(str, overrides)]))
+    return folder
+
+
+def rows_of(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_any_folder_of_pictures(run, pictures, tmp_path):
+    checkpoint = run / "checkpoints" / "epoch1.ckpt"
+    options = [f"data.root={pictures}", "output=[csv,coco,masks]", "draw=true"]
+    out = predict(tmp_path, f"checkpoint={checkpoint}", *options)
+    rows = rows_of(out / "submission.csv")
+    assert list(dict.fromkeys(r["ImageId"] for r in rows)) == [f"{i}.jpg" for i in range(10)]
+    assert [(r["EncodedPixels"], r["ClassId"]) for r in rows if r["ImageId"] == "3.jpg"] == [("", "23")]
+    assert {r["ClassId"] for r in rows} <= {str(i) for i in IDS}
+    assert len(rows) > 15
+    read_masks(out / "submission.csv")
+    [fault] = rows_of(out / "faults.csv")
+    assert fault["image_id"] == "3.jpg"
+    assert "cut-short-image" in fault["fault"]
+
+    truth = COCO(str(out / "coco_results_images.json"))
+    results = truth.loadRes(str(out / "coco_results.json"))
+    pngs = list((out / "masks").rglob("*.png"))
+    assert len(results.anns) == len(pngs) > 10
+    overlays = sorted(p.name for p in (out / "overlays").iterdir())
+    assert overlays == [f"{i}.jpg" for i in range(10) if i != 3]
+    with Image.open(out / "overlays" / "0.jpg") as overlay, Image.open(pictures / "0.jpg") as photo:
+        assert overlay.height >= photo.height
+        assert overlay.width > photo.width
+
+
+def test_every_image_of_the_sample_is_answered_in_its_order(run, wardrobe, tmp_path):
+    root = tmp_path / "kaggle"
+    (root / "test").mkdir(parents=True)
+    for name, path in zip(("b.jpg", "a.png"), sorted((wardrobe / "test").iterdir()), strict=False):
+        Image.open(path).save(root / "test" / name)
+    (root / "test" / "not_asked_for.jpg").write_bytes((root / "test" / "b.jpg").read_bytes())
+    (root / "sample_submission.csv").write_text("ImageId,EncodedPixels,ClassId\nb.jpg,,23\ngone.jpg,,23\na,,23\n")
+    out = predict(tmp_path, f"ensemble.run={run}", f"data.root={root}")
+    rows = rows_of(out / "submission.csv")
+    assert list(dict.fromkeys(r["ImageId"] for r in rows)) == ["b.jpg", "gone.jpg", "a"]
+    assert [r["EncodedPixels"] for r in rows if r["ImageId"] == "gone.jpg"] == [""]
+    assert rows_of(out / "faults.csv")[0]["fault"].startswith("missing-image")
+
+
+def test_the_best_three_are_taken_and_named_in_the_manifest(run, pictures, tmp_path):
+    options = [f"ensemble.run={run}", f"data.root={pictures}", "data.limit=2"]
+    out = predict(tmp_path, "ensemble=top3", "tta=flip", *options)
+    manifest = json.loads((out / "candidates" / "manifest.json").read_text())
+    assert [name for name, _ in manifest["members"]] == ["epoch1.ckpt", "epoch2.ckpt", "epoch0.ckpt"]
+    assert manifest["scales"] == [[96, 144]]
+    assert manifest["flips"] == [False, True]
+    again = predict(tmp_path, "tta=multi", *options, out="multi")
+    assert json.loads((again / "candidates" / "manifest.json").read_text())["scales"][0] == [80, 120]
+
+
+def test_other_thresholds_need_no_model_and_other_models_another_folder(run, pictures, tmp_path, monkeypatch):
+    options = [f"ensemble.run={run}", f"data.root={pictures}", "data.limit=3"]
+    loose = len(rows_of(predict(tmp_path, *options) / "submission.csv"))
+    with monkeypatch.context() as patch:
+        patch.setattr("fashion_hydra.inference.module.merge_sources", None)  # would fail when called
+        strict = len(rows_of(predict(tmp_path, *options, "postprocess.score_thr=0.6") / "submission.csv"))
+        dropped = predict(tmp_path, *options, "classes.drop=[23]", "postprocess.drop_classes=[pants]")
+        assert {r["ClassId"] for r in rows_of(dropped / "submission.csv") if r["EncodedPixels"]} <= {"31"}
+    assert strict < loose
+    for changed, name in (("tta=flip", "flips"), ("data.limit=2", "images"), ("ensemble=top3", "members")):
+        with pytest.raises(UserError, match=rf"candidates of .*{name}\)?:"):
+            predict(tmp_path, *options, changed)
+    with pytest.raises(UserError, match=r"score_thr=0\.01 is below"):
+        predict(tmp_path, *options, "postprocess.score_thr=0.01")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["checkpoint=FOLDER/notes.txt"], "not a whole checkpoint of plain data"),
+        (["ensemble.run=RUN", "ensemble.count=4"], "3 kept checkpoints, 4 wanted"),
+        (
+            ["ensemble.members=[RUN/checkpoints/epoch0.ckpt,OTHER]"],
+            r"has 3 classes, .*other\.ckpt 2; .* \[31\]",
+        ),
+        (["ensemble=soup", "ensemble.members=[RUN/checkpoints/epoch0.ckpt]"], "an average needs two checkpoints"),
+        (["ensemble=soup", "ensemble.members=[RUN/checkpoints/epoch0.ckpt,OTHER]"], "has another classes than"),
+        (
+            ["ensemble=soup", "ensemble.members=[RUN/checkpoints/epoch0.ckpt,RUN/checkpoints/epoch1.ckpt]"],
+            "ensemble=soup needs the data that a run was trained on; give ensemble.run=FOLDER",
+        ),
+    ],
+)
+def test_a_mistake_is_told(run, pictures, tmp_path, options, told):
+    other = write_checkpoint(tmp_path / "other.ckpt", seed=3, ids=IDS[:2])
+    places = {"FOLDER": pictures, "RUN": run, "OTHER": other}
+    words = [f"data.root={pictures}", *options]
+    for name, path in places.items():
+        words = [word.replace(name, str(path)) for word in words]
+    with pytest.raises(UserError, match=told):
+        predict(tmp_path, *words)
+
+
+def trained_on(run, wardrobe):
+    """The folder as train.py leaves it: the config, and a third of the images validated, another kept to test."""
+    from fashion_hydra.data.kaggle import read_records
+
+    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+        words = ["experiment=demo", f"data.root={wardrobe}", "name=x", "paths.output_dir=x", "data.fold=1"]
+        cfg = compose("train", overrides=[*words, "data.test_fold=2", "classes.train=[6,23,31]"])
+    ids = read_records(wardrobe)[0].image_ids.tolist()
+    (run / ".hydra").mkdir(exist_ok=True)
+    OmegaConf.save(cfg, run / ".hydra" / "config.yaml")
+    (run / "split.csv").write_text("ImageId,fold\n" + "".join(f"{n},{i % 3}\n" for i, n in enumerate(ids)))
+    return cfg, ids
+
+
+def test_a_soup_is_the_mean_with_batch_norms_of_its_own(run, wardrobe, tmp_path):
+    """Against torch's own averaging and its update of batch norms, on the same batches."""
+    from itertools import islice
+
+    from torch.optim.swa_utils import update_bn
+
+    from fashion_hydra.model.checkpoint import load_member
+    from fashion_hydra.workflows.prediction_plan import data_of
+
+    trained_on(run, wardrobe)
+    options = [f"ensemble.run={run}", "ensemble=soup", "ensemble.soup_batches=2", "data.limit=2", "data.images=val"]
+    out = predict(tmp_path, *options)
+    manifest = json.loads((out / "candidates" / "manifest.json").read_text())
+    [(name, _)] = manifest["members"]
+    made = load_member(run / "checkpoints" / name).detector
+    kept = [load_member(run / "checkpoints" / f"epoch{i}.ckpt").detector for i in range(3)]
+
+    class Step(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.detector = kept[0]
+
+        def forward(self, batch):
+            self.detector.loss(batch)
+
+    weights = [dict(d.named_parameters()) for d in kept]
+    for key, value in made.named_parameters():
+        mean = sum(w[key].detach().double() for w in weights) / 3
+        assert torch.allclose(value.double(), mean, atol=1e-7), key
+    with torch.no_grad():
+        for key, value in kept[0].named_parameters():
+            value.copy_(dict(made.named_parameters())[key])
+    torch.manual_seed(0)
+    update_bn(islice(data_of(run, None, "this").train_dataloader(), 2), Step())
+    for (key, wanted), value in zip(kept[0].named_buffers(), made.buffers(), strict=True):
+        assert torch.allclose(value, wanted, atol=1e-6), key
+    assert float(dict(made.named_buffers())["net.backbone.bn1.running_mean"].abs().max()) > 0
+    before = (run / "checkpoints" / name).stat().st_mtime_ns
+    predict(tmp_path, *options)
+    assert (run / "checkpoints" / name).stat().st_mtime_ns == before
+
+
+def test_the_images_that_a_run_held_out(run, wardrobe, tmp_path):
+    """As tuning needs them: the folds that the run did not train on, with the run's own options, and their truth."""
+    cfg, ids = trained_on(run, wardrobe)
+    everything = read_masks(wardrobe / "train.csv")
+    for images, fold in (("val", 1), ("test_fold", 2)):
+        out = predict(tmp_path, f"ensemble.run={run}", f"data.images={images}", out=images)
+        names = {n for i, n in enumerate(ids) if i % 3 == fold}
+        assert set(read_masks(out / "submission.csv")) == names
+        assert read_masks(out / "truth.csv") == {n: everything[n] for n in ids if n in names}
+    cfg.data.test_fold = None
+    OmegaConf.save(cfg, run / ".hydra" / "config.yaml")
+    with pytest.raises(UserError, match=r"data\.images=test_fold: .* was trained without data\.test_fold"):
+        predict(tmp_path, f"ensemble.run={run}", "data.images=test_fold", out="none")
+
+
+def test_the_ladder_is_walked_rung_by_rung(run, wardrobe, tmp_path, monkeypatch, capsys):
+    """In this process; what a rung scores is what scoring its submission gives, and candidates are predicted once."""
+    from fashion_hydra.cli.main import main
+    from fashion_hydra.evaluation.score_submission import score_files
+    from fashion_hydra.workflows import ladder
+
+    trained_on(run, wardrobe)
+    asked = []
+
+    def in_this_process(command, check):
+        asked.append(command[2:])
+        words = [word for word in command[2:] if not word.startswith("out=")]
+        [out] = [word.removeprefix("out=") for word in command if word.startswith("out=")]
+        predict(tmp_path, *words, out=out)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(ladder.subprocess, "run", in_this_process)
+    out = tmp_path / "walked"
+    words = ["ladder", str(run), "--images", "val", "--out", str(out), "--rungs", "1,2_thresholds,4"]
+    assert main([*words, "--set", "data.limit=4"]) == 0
+    assert [words[0] for words in asked] == [
+        f"experiment=ladder/{n}" for n in ("1_default", "2_thresholds", "4_ensemble")
+    ]
+    assert sorted(p.name for p in (out / "candidates").iterdir()) == ["single-own", "top3-multi"]
+    rows = rows_of(out / "ladder.csv")
+    assert [row["leaderboard"] for row in rows] == ["0.21913", "0.30011", "0.31626"]
+    for row in rows:
+        score, _ = score_files(out / row["name"] / "truth.csv", out / row["name"] / "submission.csv")
+        assert float(row["score"]) == pytest.approx(score.value, abs=1e-6)
+        assert (row["images"], float(row["low"]) <= score.value <= float(row["high"])) == ("4", True)
+    assert float(rows[1]["gain"]) == pytest.approx(float(rows[1]["score"]) - float(rows[0]["score"]), abs=2e-6)
+    with Image.open(out / "ladder.png") as picture:
+        assert picture.width > 500
+    assert main([*words[:-1], "9"]) == 2
+    assert "--rungs 9: no such recipe; there are 1_default" in capsys.readouterr().err
+    assert main(["ladder", str(tmp_path)]) == 2
+    assert "--truth: the test images' true masks are needed" in capsys.readouterr().err
+
+
+def command(run, pictures, out, *more):
+    script = [sys.executable, str(PROJECT_ROOT / "predict.py"), *SMALL, f"ensemble.run={run}", f"data.root={pictures}"]
+    return [*script, f"out={out}", "tta=multi", *more]
+
+
+def finished(words, tmp_path):
+    """Run to the end, on one thread; what was said."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def killed_after(images, words, tmp_path, out):
+    """Run until so many images have candidates, then SIGKILL."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(words, env=environment, cwd=tmp_path, **silent)
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("candidates/images/[!.]*.npz"))) < images and time.monotonic() < deadline:
+        assert process.poll() is None, "it ended before it was killed"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_three_times_and_restarted_gives_the_same_file(run, pictures, tmp_path):
+    finished(command(run, pictures, tmp_path / "whole"), tmp_path)
+    out = tmp_path / "killed"
+    for images in (1, 4, 7):
+        killed_after(images, command(run, pictures, out), tmp_path, out)
+    assert not (out / "submission.csv").exists()
+    assert "of them done before" in finished(command(run, pictures, out), tmp_path)
+    assert (out / "submission.csv").read_bytes() == (tmp_path / "whole" / "submission.csv").read_bytes()
+
+
+def test_two_processes_share_the_images(run, pictures, tmp_path):
+    finished(command(run, pictures, tmp_path / "one"), tmp_path)
+    two = ["trainer.devices=2", "trainer.strategy=ddp"]
+    finished(command(run, pictures, tmp_path / "two", *two), tmp_path)
+    one, two = (tmp_path / name / "submission.csv" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+    assert len(rows_of(one)) > 10
+
+
+def test_the_rule_in_force_is_kept(run, pictures, tmp_path):
+    options = [f"checkpoint={run / 'checkpoints' / 'epoch1.ckpt'}", f"data.root={pictures}", "classes.drop=[shoe]"]
+    out = predict(tmp_path, *options, "postprocess.class_score_thr={6:0.45}", "data.limit=2")
+    classes = ClassSet(tuple(IDS), tuple(NAMES))
+    kept = rule_in_force(out, classes, ())
+    assert (kept.score_thr, kept.mask_thr, kept.label_score_thr, kept.dropped_labels) == (0.3, 0.45, {0: 0.45}, (1,))
+    assert OmegaConf.load(out / IN_FORCE).about.images == str(pictures)
+    cache, read = CandidateCache(out / "candidates"), read_masks(out / "submission.csv")
+    for image_id, masks in read.items():
+        assert apply(cache.read(image_id), kept, size=(512, 512)).by_class_id(IDS) == masks

@@ -1,0 +1,301 @@
+"""Training as a whole: reproducible, resumable, the same on two processes, and clear about mistakes."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers, run_dir
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.files import sha256_of
+
+SMALL = [
+    "experiment=demo",
+    "trainer=default",
+    "trainer.accelerator=cpu",
+    "data.folds=5",
+    "data.batch_size=4",
+    "data.num_workers=0",
+    "augment.short_edge=[64,96]",
+    "tta.scales=[[80,128]]",
+    "trainer.log_every_n_steps=1",
+    "callbacks.progress.refresh_rate=0",
+    "schedule.warmup_steps=2",
+    "model.neck_channels=16",
+    "model.fc_channels=32",
+    "model.mask_channels=16",
+    "model.backbone.base_channels=8",
+    "model.backbone.channels=[8,16,32,64]",
+]
+
+
+def run(folder, data, *overrides):
+    """Train in this process; the losses by step, and the last checkpoint."""
+    from fashion_hydra.workflows.train import assemble, train
+
+    register_resolvers()
+    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", overrides=[*SMALL, f"data.root={data}", f"paths.output_dir={folder}", *overrides])
+    train(assemble(cfg))
+    return logged(folder), folder / "checkpoints" / "last.ckpt"
+
+
+def logged(folder):
+    """The losses by step."""
+    losses = {}
+    for file in sorted(folder.glob("csv/version_*/metrics.csv")):
+        with file.open() as stream:
+            losses |= {int(r["step"]): float(r["train/loss"]) for r in csv.DictReader(stream) if r.get("train/loss")}
+    return losses
+
+
+@pytest.fixture(scope="module")
+def whole(wardrobe, tmp_path_factory):
+    """Two epochs without a stop."""
+    return run(tmp_path_factory.mktemp("whole"), wardrobe, "schedule.epochs=2")
+
+
+def test_the_same_seed_gives_the_same_losses_and_weights(wardrobe, tmp_path, whole):
+    losses, checkpoint = run(tmp_path, wardrobe, "schedule.epochs=2")
+    assert losses == whole[0]
+    assert len(losses) == 2 * 4
+    states = [torch.load(path, weights_only=True)["state_dict"] for path in (checkpoint, whole[1])]
+    assert all(torch.equal(a, b) for a, b in zip(*(s.values() for s in states), strict=True))
+
+
+def test_a_run_stopped_after_an_epoch_and_resumed_goes_on_as_the_whole_one(wardrobe, tmp_path, whole):
+    _, half = run(tmp_path, wardrobe, "schedule.epochs=2", "+trainer.limit_val_batches=1", "trainer.max_epochs=1")
+    saved = torch.load(half, weights_only=True)
+    assert saved["epoch"] == 0
+    losses, checkpoint = run(tmp_path, wardrobe, "schedule.epochs=2", f"ckpt_path={half}")
+    assert losses == whole[0]
+    states = [torch.load(path, weights_only=True)["state_dict"] for path in (checkpoint, whole[1])]
+    assert all(torch.equal(a, b) for a, b in zip(*(s.values() for s in states), strict=True))
+
+
+def test_another_seed_gives_other_losses(wardrobe, tmp_path, whole):
+    losses, _ = run(tmp_path, wardrobe, "schedule.epochs=1", "seed=1")
+    assert losses[0] != whole[0][0]
+
+
+def test_a_checkpoint_holds_plain_data_and_the_run_its_pictures(whole):
+    checkpoint = torch.load(whole[1], weights_only=True)
+    assert checkpoint["classes"]["ids"]
+    assert checkpoint["model"]["stage_ious"] == [0.5, 0.6, 0.7]
+    folder = whole[1].parents[1]
+    assert {p.name for p in folder.iterdir()} >= {"curves.png", "predictions.png", "split.csv", "faults.csv", "csv"}
+    assert len(list((folder / "checkpoints").glob("epoch*.ckpt"))) == 2
+
+
+def test_ema_and_accumulation_and_bf16_train(wardrobe, tmp_path):
+    losses, _ = run(
+        tmp_path,
+        wardrobe,
+        "schedule.epochs=1",
+        "callbacks=ema",
+        "callbacks.progress.refresh_rate=0",
+        "trainer.accumulate_grad_batches=2",
+        "trainer.precision=bf16-mixed",
+        "model.gradient_checkpointing=true",
+    )
+    assert all(0 < loss < 100 for loss in losses.values())
+
+
+EVALUATE = """
+import json, sys
+import torch
+from hydra import compose, initialize_config_dir
+import fashion_hydra.training.lightning_module
+from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers, run_dir
+from fashion_hydra.structures.batch import Candidates
+from fashion_hydra.workflows.train import assemble
+
+def boxes_of_the_truth(detector, batch, rules):
+    [targets], [(height, width)], [size] = batch.targets, batch.sizes, batch.original_sizes
+    boxes = targets.boxes * torch.tensor([size[1] / width, size[0] / height] * 2)
+    scores = torch.linspace(0.9, 0.6, len(boxes))
+    return [Candidates(batch.image_ids[0], size, boxes, scores, targets.labels, torch.ones(len(boxes), 14, 14))]
+
+fashion_hydra.training.lightning_module.find_candidates = boxes_of_the_truth
+register_resolvers()
+with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+    run = assemble(compose("train", overrides=sys.argv[1:]))
+[scores] = run.trainer.validate(run.module, run.datamodule, verbose=False)
+if run.trainer.is_global_zero:
+    print(json.dumps(scores))
+"""
+
+
+def python(tmp_path, *arguments):
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path)
+
+
+def test_two_processes_train_as_one(wardrobe, tmp_path):
+    """The same global batches, images all of one padded size, and norms that know no batch: what is left is rounding.
+
+    Sums are rounded in another order, a few units in the last place of float32 (6e-8); a few steps make more of it.
+    """
+    with (wardrobe / "train.csv").open() as stream:
+        lies = {row["ImageId"]: int(row["Width"]) > int(row["Height"]) for row in csv.DictReader(stream)}
+    split = tmp_path / "split.csv"
+    split.write_text("ImageId,fold\n" + "".join(f"{name},{int(is_lying)}\n" for name, is_lying in lies.items()))
+    same = [
+        "schedule=winner",
+        "schedule.epochs=4",
+        f"data.split_file={split}",
+        "augment.short_edge=[80,80]",
+        "model.norm=GN",
+        "model.backbone.norm_eval=true",
+    ]
+    losses, checkpoint = run(tmp_path / "one", wardrobe, *same)
+    two = ["trainer=cpu", "trainer.log_every_n_steps=1", "data.batch_size=2", f"hydra.run.dir={tmp_path / 'two'}"]
+    done = python(tmp_path, PROJECT_ROOT / "train.py", *SMALL, *same, *two, f"data.root={wardrobe}")
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout + done.stderr).count("learning rate") == 1
+    assert logged(tmp_path / "two") == pytest.approx(losses, rel=1e-5)
+    assert len(losses) >= 4
+    states = [torch.load(p, weights_only=True) for p in (checkpoint, tmp_path / "two" / "checkpoints" / "last.ckpt")]
+    norms = [value for name, value in states[0]["state_dict"].items() if "backbone" in name and "running_mean" in name]
+    assert norms
+    assert not any(norm.any() for norm in norms), "norm_eval is not heeded"
+    for name, value in states[0]["state_dict"].items():
+        torch.testing.assert_close(states[1]["state_dict"][name], value, rtol=1e-5, atol=1e-6, msg=name)
+    written = [sorted(p.name for p in (tmp_path / name).iterdir() if p.name[0] != ".") for name in ("one", "two")]
+    assert [name for name in written[1] if not name.startswith("train")] == written[0]
+    assert (tmp_path / "one" / "split.csv").read_text() == (tmp_path / "two" / "split.csv").read_text()
+
+
+def test_a_job_of_two_tasks_trains_together(wardrobe, tmp_path):
+    """As on SLURM, but for the launcher's name: hydra/launcher=submitit_slurm there."""
+    job = ["-m", "hydra/launcher=submitit_local", "hydra.launcher.tasks_per_node=2", f"hydra.sweep.dir={tmp_path}"]
+    two = ["schedule.epochs=1", "trainer=cpu", "data.batch_size=2", f"data.root={wardrobe}"]
+    done = python(tmp_path, PROJECT_ROOT / "train.py", *job, *SMALL, *two)
+    assert done.returncode == 0, done.stderr
+    assert torch.load(tmp_path / "0" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
+    [table] = tmp_path.glob("sweep.csv")
+    assert len(table.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "first"}, "torchrun-first"),
+        ({"SLURM_JOB_ID": "77", "SLURM_NTASKS": "8", "SLURM_PROCID": "3"}, "slurm-77"),
+        ({"SLURM_JOB_ID": "77", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, "20"),
+        ({}, "20"),
+    ],
+)
+def test_processes_of_a_job_share_a_folder(monkeypatch, environment, name):
+    for key in ("TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID"):
+        monkeypatch.delenv(key, raising=False)
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    assert run_dir("runs", "winner", None).startswith(f"runs/winner/{name}")
+
+
+def test_fewer_validation_images_than_processes_are_refused(wardrobe, tmp_path):
+    with pytest.raises(UserError, match=r"data\.folds=18: 1 validation images for 2 devices"):
+        run(tmp_path, wardrobe, "data.folds=18", "trainer.devices=2")
+
+
+def test_the_recipe_for_one_gpu_takes_a_step(wardrobe, tmp_path):
+    """On whatever device there is, at a size that a CPU can bear; the weights are the recipe's, where they are."""
+    from fashion_hydra.workflows.train import assemble, train
+
+    weights = PROJECT_ROOT / ".." / "shared" / "data" / "weights" / "resnet50_caffe_imagenet.safetensors"
+    own = ["experiment=ccp_r50", "name=test", f"paths.output_dir={tmp_path}", f"data.root={wardrobe}"]
+    tiny = ["augment.short_edge=[64,96]", "augment.long_edge=128", "tta.scales=[[80,128]]", "data.batch_size=1"]
+    short = ["schedule.epochs=1", "+trainer.limit_train_batches=1", "+trainer.limit_val_batches=1", "data.folds=5"]
+    quiet = ["data.num_workers=0", "callbacks.progress.refresh_rate=0", "trainer.log_every_n_steps=1"]
+    more = [] if weights.is_file() else ["model.backbone.weights=null"]
+    register_resolvers()
+    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", overrides=[*own, *tiny, *short, *quiet, *more])
+    assert cfg.trainer.precision == "bf16-mixed"
+    train(assemble(cfg))
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 1
+
+
+def test_two_processes_score_as_one(wardrobe, tmp_path):
+    """Boxes of the truth for masks: a score that is neither nought nor one, over an odd number of images."""
+    (tmp_path / "evaluate.py").write_text(EVALUATE)
+    common = [*SMALL, f"data.root={wardrobe}", f"paths.output_dir={tmp_path}", "name=test", "data.folds=4"]
+    scores = []
+    for processes in ("trainer.devices=1", "trainer=cpu"):
+        done = python(tmp_path, "evaluate.py", *common, processes)
+        assert done.returncode == 0, done.stderr
+        scores.append(json.loads(done.stdout.splitlines()[-1]))
+    assert all(0.1 < value < 0.9 for value in scores[0].values())
+    assert scores[1] == scores[0]
+
+
+def script(tmp_path, *arguments):
+    return python(tmp_path, PROJECT_ROOT / "train.py", *arguments)
+
+
+def started(folder, data, *overrides):
+    """The module as training would begin, and what was said of its weights."""
+    from fashion_hydra.workflows.train import assemble
+
+    register_resolvers()
+    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", overrides=[*SMALL, f"data.root={data}", f"paths.output_dir={folder}", *overrides])
+    return assemble(cfg).module.detector
+
+
+def test_training_starts_from_given_weights(wardrobe, tmp_path, whole, caplog):
+    """The losses of the first steps show that the weights are in use; those of a model from scratch are higher."""
+    sum_of_file = sha256_of(whole[1])
+    given = [f"weights={whole[1]}", f"weights_sha256={sum_of_file}", "model.backbone.frozen_stages=1"]
+    with caplog.at_level("INFO"):
+        losses, checkpoint = run(tmp_path, wardrobe, *given, "schedule.epochs=1", "+trainer.limit_train_batches=1")
+    assert "the frozen layers stay random" not in caplog.text
+    assert f"weights        {whole[1]}: " in caplog.text
+    assert losses[0] < whole[0][0]
+    before, after = (torch.load(path, weights_only=True)["state_dict"] for path in (whole[1], checkpoint))
+    assert torch.equal(before["detector.net.backbone.conv1.weight"], after["detector.net.backbone.conv1.weight"])
+
+
+def test_weights_of_fewer_classes_lose_no_row_that_is_shared(wardrobe, tmp_path, whole):
+    theirs = torch.load(whole[1], weights_only=True)
+    ids = theirs["classes"]["ids"]
+    detector = started(tmp_path, wardrobe, f"weights={whole[1]}", f"classes.train=[{ids[4]},{ids[1]}]")
+    for name in ("roi_head.bbox_head.0.fc_cls.weight", "roi_head.mask_head.2.conv_logits.bias"):
+        mine = detector.net.state_dict()[name]
+        assert torch.equal(mine[:2], theirs["state_dict"][f"detector.net.{name}"][[4, 1]])
+
+
+def test_weights_are_not_read_when_a_run_goes_on(wardrobe, tmp_path, whole, caplog):
+    detector = started(tmp_path, wardrobe, f"ckpt_path={whole[1]}", "weights=nowhere.pth")
+    assert "weights=nowhere.pth is not read: ckpt_path goes on from weights of its own" in caplog.text
+    assert str(whole[1]) in detector.origin
+
+
+def test_weights_take_the_place_of_the_backbones_own(wardrobe, tmp_path, whole):
+    started(tmp_path, wardrobe, f"weights={whole[1]}", "model.backbone.weights=nowhere.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["weights=nowhere.pth"], "nowhere.pth: no such file"),
+        (["weights=CHECKPOINT", f"weights_sha256={'0' * 64}"], "its sha256 is .* instead of 0000"),
+        (["weights=CHECKPOINT", "model.backbone.depth=34"], "weights=.* does not fit this model in 80 tensors"),
+        (["weights=http://127.0.0.1:9/x.pth"], "http://127.0.0.1:9/x.pth: .*refused"),
+    ],
+)
+def test_weights_that_cannot_be_used(wardrobe, tmp_path, whole, given, told):
+    with pytest.raises(UserError, match=told):
+        started(tmp_path, wardrobe, *[word.replace("CHECKPOINT", str(whole[1])) for word in given])
+
+
+def test_help_says_how(tmp_path):
+    done = script(tmp_path, "--help")
+    assert done.returncode == 0
+    assert "python train.py experiment=demo" in done.stdout
+    assert "htc_x101" in done.stdout

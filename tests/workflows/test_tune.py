@@ -1,0 +1,283 @@
+"""tune_thresholds.py on the embedded data set, against predict.py and `fashion-hydra score`."""
+
+import csv
+import json
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from fashion_hydra.cli.main import main as cli
+from fashion_hydra.config.entry_point import _tuned_file
+from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
+from fashion_hydra.formats.submission import read_masks
+from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest
+from fashion_hydra.structures.detections import Candidates
+from fashion_hydra.utils.errors import UserError
+
+IDS, NAMES = (23, 31, 33), ("shoe", "sleeve", "neckline")
+SMALL_GRID = [
+    "grid.score_thr=[0.2,0.4,0.6]",
+    "grid.iou_thr=[0.3,0.6]",
+    "grid.mask_thr=[0.4,0.5]",
+    "grid.min_area=[1,60]",
+]
+SMALL = [
+    *SMALL_GRID,
+    "postprocess.iou_thr=0.6",
+    "search.trials=6",
+    "folds=3",
+    "expected.weight=3",
+    "per_class.step=0.1",
+]
+
+
+@pytest.fixture(scope="module")
+def predicted(wardrobe, tmp_path_factory):
+    """Candidates of the wardrobe's training images as a detector of three classes might find them."""
+    from fashion_hydra.data.ground_truth import truth_on_grid
+    from fashion_hydra.data.kaggle import read_records
+    from fashion_hydra.formats.submission import write_truth
+
+    folder = tmp_path_factory.mktemp("predicted")
+    records = read_records(wardrobe)[0]
+    manifest = Manifest(
+        members=(("best.ckpt", "1" * 64),), class_ids=IDS, class_names=NAMES, scales=((96, 144),), flips=(False,),
+        proposal_iou_thr=0.7, max_proposals=100, precision="32-true", score_floor=0.05, iou_grid=(0.3, 0.6), images="",
+    )  # fmt: skip
+    cache = CandidateCache(folder / "candidates", manifest)
+    rng = np.random.default_rng(0)
+    for image, name in enumerate(records.image_ids.tolist()):
+        masks = list(records.instances(image))
+        boxes = np.repeat(records.boxes[masks], 3, axis=0) + rng.normal(0, 2.0, (3 * len(masks), 4))
+        boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+        known = [IDS.index(c) if c in IDS else rng.integers(0, 3) for c in records.categories[masks].tolist()]
+        labels = np.repeat(np.array(known, np.int64), 3)
+        scores = rng.beta(2, 2, len(labels)).astype(np.float32).clip(0.06, 0.99)
+        order = np.argsort(-scores, kind="stable")
+        yy, xx = (np.mgrid[:14, :14] + 0.5) / 7 - 1
+        soft = np.clip(1.2 - np.hypot(xx, yy) + rng.normal(0, 0.2, (len(labels), 14, 14)), 0, 1).astype(np.float32)
+        arrays = (boxes.astype(np.float32), scores, labels, soft)
+        size = tuple(records.sizes[image].tolist())
+        cache.write(Candidates(name, size, *(torch.from_numpy(a[order]) for a in arrays)))
+    write_truth(folder / "truth.csv", truth_on_grid(records, range(len(records)), size=512))
+    return folder
+
+
+def composed(tmp_path, predicted, *overrides, out="out"):
+    register_resolvers()
+    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+        words = [f"out={tmp_path / out}", f"candidates.folder={predicted}", *SMALL, *overrides]
+        return compose("tune", overrides=words)
+
+
+def predict_and_score(tmp_path, predicted, config, capsys):
+    """The score that `predict.py` with these thresholds and `fashion-hydra score` give."""
+    from fashion_hydra.data.class_set import ClassSet
+    from fashion_hydra.formats import writers
+    from fashion_hydra.postprocess.apply import apply
+    from fashion_hydra.postprocess.rule_options import build_postprocess
+
+    cache = CandidateCache(predicted / "candidates")
+    rule = build_postprocess(config, ClassSet(IDS, NAMES))
+    names = list(read_masks(predicted / "truth.csv"))
+    found = ((name, cache.read(name)) for name in names)
+    answers = (writers.Answer(n, n, c.size, apply(c, rule, size=(512, 512)), IDS) for n, c in found)
+    writers.write_submission_csv(tmp_path / "submission.csv", answers)
+    capsys.readouterr()
+    assert cli(["score", str(predicted / "truth.csv"), str(tmp_path / "submission.csv")]) == 0
+    return capsys.readouterr().out.splitlines()[-1]
+
+
+def test_any_rule_scores_what_predicting_and_scoring_with_it_gives(tmp_path, predicted, capsys):
+    from fashion_hydra.workflows.tune import score_rule
+
+    draw = random.Random(1)
+    seen = set()
+    for _ in range(22):
+        words = [
+            f"postprocess.score_thr={draw.choice([0.1, 0.25, 0.5, 0.7])}",
+            f"postprocess.iou_thr={draw.choice([0.3, 0.6])}",
+            f"postprocess.mask_thr={draw.choice([0.35, 0.5, 0.62])}",
+            f"postprocess.min_area={draw.choice([1, 40, 400])}",
+            f"postprocess.max_per_image={draw.choice([100, 5])}",
+            f"postprocess.drop_classes={draw.choice(['[]', '[31]'])}",
+            f"postprocess.nms={draw.choice(['box', 'box', 'mask', 'soft'])}",
+            draw.choice(["postprocess.class_score_thr={23:0.3}", "postprocess.suppress_overlaps=true"]),
+        ]
+        cfg = composed(tmp_path, predicted, *words)
+        score = score_rule(cfg)
+        assert predict_and_score(tmp_path, predicted, cfg.postprocess, capsys) == f"score {score:.6f}"
+        seen.add(score)
+    assert len(seen) > 15
+
+
+def test_tuning_writes_rules_that_predicting_reads(tmp_path, predicted, capsys):
+    from fashion_hydra.postprocess.rule_files import fill_in
+    from fashion_hydra.postprocess.rule_options import build_postprocess  # noqa: F401 - torch is imported here, not before
+    from fashion_hydra.workflows.tune import tune
+
+    tune(composed(tmp_path, predicted))
+    out = tmp_path / "out"
+    names = {
+        "tuned.yaml",
+        "methods.csv",
+        "grid.csv",
+        "classes.csv",
+        "grid.png",
+        "curves.png",
+        "classes.png",
+        "truth.csv",
+    }
+    assert names <= {p.name for p in out.iterdir()}
+    with (out / "methods.csv").open() as stream:
+        methods = {row["method"]: row for row in csv.DictReader(stream)}
+    assert list(methods) == ["untuned", "winner", "grid", "search", "per_class", "expected"]
+    with (out / "grid.csv").open() as stream:
+        grid = list(csv.DictReader(stream))
+    assert len(grid) == 3 * 2 * 2 * 2 * 2
+    assert {row["drop"] for row in grid} == {"all = winner", "winner_strict"}  # the last leaves 33 out
+    assert float(methods["grid"]["fitted"]) == pytest.approx(max(float(row["score"]) for row in grid), abs=1e-6)
+    best = max(methods.values(), key=lambda row: float(row["cross_fitted"]))["method"]
+    tuned = OmegaConf.load(out / "tuned.yaml")
+    assert tuned.about.method == best
+    assert tuned.about.members == [["best.ckpt", "1" * 64]]
+    capsys.readouterr()
+    assert cli(["compare", str(out), str(predicted)]) == 0
+    compared = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines()[1:]}
+    assert compared == {name: row["fitted"] for name, row in methods.items()}
+    for method, row in methods.items():  # the same again, from the file
+        file = OmegaConf.create({"file": str(out / "methods" / f"{method}.yaml")})
+        config = fill_in(file, [], tmp_path)
+        told = predict_and_score(tmp_path, predicted, config, capsys)
+        assert float(told.split()[1]) == pytest.approx(float(row["fitted"]), abs=1e-6)
+    asked = OmegaConf.create({"file": None, "mask_thr": 0.61, "select": None})
+    assert fill_in(asked, [("x.ckpt", "1" * 64)], tmp_path).mask_thr == 0.61  # found by its members, and overridden
+    with pytest.raises(UserError, match=r"was tuned for y\.ckpt \(found .*best\.ckpt"):
+        fill_in(asked, [("y.ckpt", "2" * 64)], tmp_path)
+
+
+def test_comparing_needs_a_tuned_folder_and_truth(tmp_path, predicted, capsys):
+    assert cli(["compare", str(tmp_path), str(predicted)]) == 2
+    assert "not a folder that tune_thresholds.py wrote" in capsys.readouterr().err
+    (tmp_path / "methods.csv").write_text("method\n")
+    assert cli(["compare", str(tmp_path), str(predicted), "--truth", str(tmp_path / "none.csv")]) == 2
+    assert "none.csv: no such file. Give --truth" in capsys.readouterr().err
+
+
+def test_the_same_seed_tunes_the_same(tmp_path, predicted):
+    from fashion_hydra.workflows.tune import tune
+
+    files = []
+    for out in ("one", "two"):
+        tune(composed(tmp_path, predicted, out=out))
+        files.append([(tmp_path / out / name).read_bytes() for name in ("methods.csv", "grid.csv", "tuned.yaml")])
+    assert files[0] == files[1]
+
+
+def script(tmp_path, predicted, *words):
+    command = [sys.executable, str(PROJECT_ROOT / "tune_thresholds.py"), *words, f"candidates.folder={predicted}"]
+    given = {word.partition("=")[0] for word in words}
+    common = [word for word in SMALL if word.partition("=")[0] not in given]
+    return subprocess.run([*command, "out=out", *common], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+
+def test_a_multirun_scores_what_the_grid_in_one_process_does(tmp_path, predicted):
+    axes = {"score_thr": "0.2,0.4", "iou_thr": "0.3,0.6", "mask_thr": "0.4,0.5"}
+    done = script(tmp_path, predicted, "-m", *(f"postprocess.{axis}={values}" for axis, values in axes.items()))
+    assert done.returncode == 0, done.stderr
+    [table] = (tmp_path / "out" / "sweeps").glob("*/sweep.csv")
+    with table.open() as stream:
+        jobs = list(csv.DictReader(stream))
+    assert len(jobs) == 8
+    assert [float(j["score"]) for j in jobs] == sorted((float(j["score"]) for j in jobs), reverse=True)
+    assert "sweep.csv" in done.stdout
+    done = script(tmp_path, predicted)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "out" / "grid.csv").open() as stream:
+        rows = [row for row in csv.DictReader(stream) if row["min_area"] == "1" and row["drop"] == "all = winner"]
+    grid = {tuple(row[axis] for axis in axes): row["score"] for row in rows}
+    assert all(grid[tuple(job[f"postprocess.{axis}"] for axis in axes)] == job["score"] for job in jobs)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["postprocess.iou_thr=0.5"], r"iou_thr=0\.5 is not among .*\(0\.3, 0\.6\)"),
+        (["grid.iou_thr=[0.3,0.5]"], r"iou_thr=0\.5 is not among .*\(0\.3, 0\.6\)"),
+        (["grid.drop=[mine]"], r"grid\.drop=mine: no such set below removal"),
+        (
+            ["+removal.mine.drop=[shoo]", "grid.drop=[mine]"],
+            r"removal\.mine\.drop: no category named 'shoo'; nearest: 'shoe'",
+        ),
+        (["folds=50"], r"folds=50: between 2 and the number of images"),
+        (["pooling=mean"], r"pooling=mean: choose one of class, image"),
+        (["grid.mask_thr=[0.5,0.50001]"], r"mask_thr=.*at least 1/4096 apart"),
+    ],
+)
+def test_a_mistake_is_told(tmp_path, predicted, words, told):
+    from fashion_hydra.workflows.tune import tune
+
+    with pytest.raises(UserError, match=told):
+        tune(composed(tmp_path, predicted, *words))
+
+
+def test_truth_of_images_without_candidates_is_refused(tmp_path, predicted):
+    from fashion_hydra.workflows.tune import tune
+
+    (tmp_path / "truth.csv").write_text("ImageId,EncodedPixels,ClassId\nstrange.jpg,1 9,23\n")
+    with pytest.raises(UserError, match=r"no candidates of 1 of 1 images with truth, the first strange\.jpg"):
+        tune(composed(tmp_path, predicted, f"truth={tmp_path / 'truth.csv'}"))
+
+
+def test_a_file_is_named_like_a_group():
+    assert _tuned_file("postprocess=winner") == ["postprocess=winner"]
+    assert _tuned_file("data.root=x.yaml") == ["data.root=x.yaml"]
+    assert _tuned_file("postprocess=a b/it's.yaml") == ["postprocess=tuned", r"postprocess.file='a b/it\'s.yaml'"]
+    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
+        cfg = compose("predict", overrides=_tuned_file("postprocess=a b/it's.yaml"))
+    assert cfg.postprocess.file == "a b/it's.yaml"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "no such file"),
+        ("a: [", "not readable as YAML"),
+        ("a: 1", "not written by tune_thresholds"),
+    ],
+)
+def test_a_strange_tuned_file_is_refused(tmp_path, content, told):
+    from fashion_hydra.postprocess.rule_files import read_tuned
+
+    path = tmp_path / "tuned.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=told):
+        read_tuned(path)
+
+
+def test_a_calibration_of_other_classes_or_none_is_refused(tmp_path):
+    from fashion_hydra.data.class_set import ClassSet
+    from fashion_hydra.postprocess.rule_options import build_postprocess
+
+    base = {"score_thr": 0.3, "iou_thr": 0.5, "mask_thr": 0.5, "max_per_image": 9, "select": "expected"}
+    content = {"class_ids": [1], "scores": [0, 1], "hits": [[[0] * 10] * 2], "missed": [[0, 0]], "others": 0}
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    (tmp_path / "damaged.json").write_text(json.dumps({**content, "hits": "many"}))
+    for file, told in (
+        (None, "needs postprocess.calibration=FILE"),
+        ("nowhere.json", "no such file"),
+        ("other.json", "calibrated for 1 classes 1, the model has 23,31,33"),
+        ("damaged.json", "damaged calibration"),
+    ):
+        path = str(tmp_path / file) if file else None
+        with pytest.raises(UserError, match=told):
+            build_postprocess(OmegaConf.create({**base, "calibration": path}), ClassSet(IDS, NAMES))
+    with pytest.raises(UserError, match=r"postprocess\.select=best: give threshold or expected"):
+        build_postprocess(OmegaConf.create({**base, "select": "best"}), ClassSet(IDS, NAMES))
