@@ -6,7 +6,7 @@ import hydra
 
 from fashion_hydra.config.allowed_targets import checked_first
 from fashion_hydra.config.devices import join_local_job
-from fashion_hydra.config.entry_point import one_line_errors, told_in_one_line
+from fashion_hydra.config.entry_point import describe_any_error, exit_with_one_line
 from fashion_hydra.config.overrides import checked
 from fashion_hydra.config.resolvers import register_resolvers
 
@@ -16,16 +16,19 @@ if TYPE_CHECKING:
 register_resolvers()
 
 
-@one_line_errors
+@describe_any_error
 @checked_first("train")
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: "DictConfig") -> float:
     """Train, and return the best validation score, which Hydra's sweepers read."""
     join_local_job()
-    options = told_in_one_line(lambda: checked(cfg))
-    from fashion_hydra.workflows.train import assemble, train  # torch and mmdet, only when there is something to train
+    options = exit_with_one_line(lambda: checked(cfg))
+    from fashion_hydra.workflows.train import (  # torch and mmdet, only when there is something to train
+        build_training,
+        train,
+    )
 
-    return told_in_one_line(lambda: train(assemble(options)))
+    return exit_with_one_line(lambda: train(build_training(options)))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import hydra
 
 from fashion_hydra.config.allowed_targets import checked_first
-from fashion_hydra.config.entry_point import one_line_errors, told_in_one_line
+from fashion_hydra.config.entry_point import describe_any_error, exit_with_one_line
 from fashion_hydra.config.overrides import checked
 from fashion_hydra.config.resolvers import register_resolvers
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 register_resolvers()
 
 
-@one_line_errors
+@describe_any_error
 @checked_first("tune")
 @hydra.main(version_base="1.3", config_path="conf", config_name="tune")
 def main(cfg: "DictConfig") -> float:
     """Tune, or with `-m` score one rule; return the score, which Hydra's sweepers read."""
-    options = told_in_one_line(lambda: checked(cfg))
+    options = exit_with_one_line(lambda: checked(cfg))
     from fashion_hydra.workflows.tune import score_rule, sweeping, tune  # torch, only when there is something to tune
 
-    return told_in_one_line(lambda: score_rule(options) if sweeping() else tune(options))
+    return exit_with_one_line(lambda: score_rule(options) if sweeping() else tune(options))
 
 
 if __name__ == "__main__":

@@ -28,11 +28,11 @@ from benchmarks.plain_scheme import plain_scheme
 from benchmarks.train_step import CLIP, SGD, as_mmdet, make_detector, mmdets
 from fashion_hydra.data.class_set import ClassSet, ClassSpec
 from fashion_hydra.data.dataset import EvalDataset, collate
-from fashion_hydra.data.kaggle import read_records
+from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.inference.cascade import merge_sources
 from fashion_hydra.inference.merging import Merging
 from fashion_hydra.postprocess.rule import Postprocess
-from fashion_hydra.structures.batch import Batch, Scaled
+from fashion_hydra.structures.batch import Batch, ScaledImage
 from fashion_hydra.wardrobe import write_wardrobe
 
 # isort: split
@@ -82,11 +82,11 @@ SETTINGS = (
 def make_batches(folder: Path, count: int, images: int, scale: tuple[int, int]) -> tuple[list[Batch], ClassSet]:
     """Drawn figures at one scale."""
     write_wardrobe(folder, train=max(20, count * images), test=2, size=512, seed=0)
-    records, _ = read_records(folder)
-    spec = ClassSpec("all", "all").resolve(records.names, np.unique(records.categories).tolist())
+    annotations, _ = read_annotations(folder)
+    spec = ClassSpec("all", "all").resolve(annotations.names, np.unique(annotations.categories).tolist())
     short, long = scale
-    dataset = EvalDataset(records, np.arange(len(records)), spec, short_edge=short, long_edge=long)
-    order = np.arange(count * images).reshape(count, images) % len(records)
+    dataset = EvalDataset(annotations, np.arange(len(annotations)), spec, short_edge=short, long_edge=long)
+    order = np.arange(count * images).reshape(count, images) % len(annotations)
     return [collate([dataset[int(i)] for i in chosen]) for chosen in order], spec
 
 
@@ -166,7 +166,7 @@ def predictors(classes: ClassSet, args: argparse.Namespace, device: torch.device
         (round(short * factor), round(long * factor)) for short, long in [args.scale] for factor in (0.83, 1, 1.17)
     ]
     images = tuple(torch.randint(0, 255, (3, long, short), dtype=torch.uint8) for short, long in scales)
-    scaled = Scaled("one", (args.scale[1], args.scale[0]), images)
+    scaled = ScaledImage("one", (args.scale[1], args.scale[0]), images)
     models = [with_opinions(make_detector(classes, args.model)[0]).to(device).eval() for _ in range(3)]
     prepared = [with_opinions(make_detector(classes, args.model)[0]).for_inference(device) for _ in range(3)]
     merging = Merging(flips=(False, True))

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks._measure import interleaved, tell
-from fashion_hydra.data.annotations import RecordsBuilder, open_records
-from fashion_hydra.data.kaggle import KaggleFolder
+from fashion_hydra.data.annotations import AnnotationsBuilder, open_annotations
+from fashion_hydra.data.kaggle import KaggleReader
 from fashion_hydra.structures import rle
 from fashion_hydra.wardrobe import write_wardrobe
 
@@ -55,14 +55,14 @@ def repeated(folder: Path, rows: list[dict[str, str]], times: int) -> Path:
 
 def from_runs(root: Path) -> tuple[np.ndarray, np.ndarray]:
     """Ours: everything that a training needs, written and mapped; image files apart."""
-    source = KaggleFolder(root)
-    builder = RecordsBuilder(source.folder, source.categories())
+    source = KaggleReader(root)
+    builder = AnnotationsBuilder(source.folder, source.categories())
     source.scan(builder, [])
     count = len(builder.image_ids)
     with tempfile.TemporaryDirectory() as made:
         builder.write(Path(made), keep=np.ones(count, bool), files=builder.image_ids, orientation=np.ones(count))
-        records = open_records(Path(made))
-        return np.array(records.boxes), np.array(records.areas)
+        annotations = open_annotations(Path(made))
+        return np.array(annotations.boxes), np.array(annotations.areas)
 
 
 def by_decoding(root: Path) -> tuple[np.ndarray, np.ndarray]:

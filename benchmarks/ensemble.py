@@ -20,7 +20,7 @@ from fashion_hydra.inference.merging import FEATURE_CACHES, Merging
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.model.htc import build_htc
 from fashion_hydra.postprocess.rule import Postprocess
-from fashion_hydra.structures.batch import Scaled
+from fashion_hydra.structures.batch import ScaledImage
 
 SCORE_THR, IOU_THR = 0.05, 0.5
 
@@ -96,7 +96,7 @@ def main() -> None:
     images = tuple(
         torch.from_numpy(rng.integers(0, 255, (3, edge * 3 // 2, edge), dtype=np.uint8)) for edge in args.short_edges
     )
-    scaled = Scaled("one", (1500, 1000), images)
+    scaled = ScaledImage("one", (1500, 1000), images)
     rules = [Postprocess(score_thr=SCORE_THR, iou_thr=IOU_THR, mask_thr=0.5, max_per_image=args.masks)]
 
     def ours(cache: str):

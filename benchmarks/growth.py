@@ -106,7 +106,7 @@ def answer(folder: Path) -> None:
     classes = ClassSet(cache.manifest.class_ids, cache.manifest.class_names)
     names = sorted(path.stem for path in (folder / "candidates" / "images").glob("*.npz"))
     found = (
-        writers.Answer(name, Path(name), c.size, apply(c, RULE, size=SUBMISSION_GRID), classes.ids)
+        writers.ImageAnswer(name, Path(name), c.size, apply(c, RULE, size=SUBMISSION_GRID), classes.ids)
         for name in names
         for c in [cache.read(name)]
     )

@@ -19,11 +19,11 @@ from pycocotools import mask as coco_mask
 
 import fashion_hydra.model  # noqa: F401 - mmdet cannot be imported before it
 from benchmarks._measure import interleaved, tell
-from fashion_hydra.data.annotations import Records
+from fashion_hydra.data.annotations import Annotations
 from fashion_hydra.data.augment import SAMPLINGS, Augment
 from fashion_hydra.data.class_set import ClassSpec
 from fashion_hydra.data.dataset import Sample, TrainDataset, read_image
-from fashion_hydra.data.kaggle import read_records
+from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.structures import rle
 from fashion_hydra.wardrobe import write_wardrobe
 
@@ -38,23 +38,23 @@ def make_photos(folder: Path, count: int) -> Path:
     if not PHOTOS.is_dir():
         source = folder / "wardrobe"
         write_wardrobe(source, train=12, test=2, size=1024, seed=0)
-    records, _ = read_records(source)
+    annotations, _ = read_annotations(source)
     root = folder / "photos"
     (root / "train").mkdir(parents=True)
     (root / "label_descriptions.json").write_bytes((source / "label_descriptions.json").read_bytes())
     with (root / "train.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["ImageId", "EncodedPixels", "Height", "Width", "ClassId"])
-        for image in range(min(count, len(records))):
-            old = (int(records.sizes[image, 0]), int(records.sizes[image, 1]))
+        for image in range(min(count, len(annotations))):
+            old = (int(annotations.sizes[image, 0]), int(annotations.sizes[image, 1]))
             new = (LONG_EDGE, SHORT_EDGE) if old[0] >= old[1] else (SHORT_EDGE, LONG_EDGE)
-            pixels = cv2.resize(read_image(records, image), new[::-1], interpolation=cv2.INTER_CUBIC)
+            pixels = cv2.resize(read_image(annotations, image), new[::-1], interpolation=cv2.INTER_CUBIC)
             cv2.imwrite(str(root / "train" / f"{image}.jpg"), pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
-            masks = list(records.instances(image))
+            masks = list(annotations.instances(image))
             for i in range(MASKS):
-                runs = records.runs_of(masks[i % len(masks)])
+                runs = annotations.runs_of(masks[i % len(masks)])
                 runs = rle.resize_runs(runs, height=old[0], width=old[1], new_height=new[0], new_width=new[1])
-                category = (int(records.categories[masks[i % len(masks)]]) + i // len(masks)) % 46
+                category = (int(annotations.categories[masks[i % len(masks)]]) + i // len(masks)) % 46
                 writer.writerow([f"{image}.jpg", rle.runs_to_kaggle(runs), *new, category])
     return root
 
@@ -75,21 +75,21 @@ def mmdet_pipeline(short_edge: int, flip: bool) -> Any:
     )
 
 
-def mmdet_input(records: Records, image: int) -> dict[str, Any]:
+def mmdet_input(annotations: Annotations, image: int) -> dict[str, Any]:
     """What mmdet's data set would hand to its pipeline for an image."""
-    height, width = (int(edge) for edge in records.sizes[image])
+    height, width = (int(edge) for edge in annotations.sizes[image])
     instances = []
-    for mask in records.instances(image):
-        encoded = rle.runs_to_coco(records.runs_of(mask), height=height, width=width)
+    for mask in annotations.instances(image):
+        encoded = rle.runs_to_coco(annotations.runs_of(mask), height=height, width=width)
         instances.append(
             {
-                "bbox": records.boxes[mask].tolist(),
-                "bbox_label": int(records.categories[mask]),
+                "bbox": annotations.boxes[mask].tolist(),
+                "bbox_label": int(annotations.categories[mask]),
                 "mask": {"size": encoded["size"], "counts": encoded["counts"].decode()},
                 "ignore_flag": 0,
             }
         )
-    path = records.folder / str(records.files[image])
+    path = annotations.folder / str(annotations.files[image])
     return {"img_path": str(path), "img_id": image, "height": height, "width": width, "instances": instances}
 
 
@@ -123,12 +123,12 @@ def main() -> None:
     args = parser.parse_args()
     cv2.setNumThreads(1)  # as in a loader process
     with tempfile.TemporaryDirectory() as folder:
-        records, _ = read_records(make_photos(Path(folder), args.photos))
-        classes = ClassSpec("all", "all").resolve(records.names, [])
+        annotations, _ = read_annotations(make_photos(Path(folder), args.photos))
+        classes = ClassSpec("all", "all").resolve(annotations.names, [])
         datasets = {
             sampling: TrainDataset(
-                records,
-                np.arange(len(records)),
+                annotations,
+                np.arange(len(annotations)),
                 classes,
                 Augment(short_edge=list(args.short_edge), long_edge=1900, mask_sampling=sampling),
                 seed=0,
@@ -136,8 +136,8 @@ def main() -> None:
             for sampling in SAMPLINGS
         }
         dataset = datasets["centre"]
-        keys = [(0, image) for image in range(len(records))]
-        inputs = [mmdet_input(records, image) for image in range(len(records))]
+        keys = [(0, image) for image in range(len(annotations))]
+        inputs = [mmdet_input(annotations, image) for image in range(len(annotations))]
         pipelines = [mmdet_pipeline(*dataset.drawn(key)[:2]) for key in keys]
         theirs = [run_mmdet(pipeline, dict(i)) for pipeline, i in zip(pipelines, inputs, strict=True)]
         print(f"{len(keys)} photos of 6 megapixels with {MASKS} masks each, short edge {args.short_edge}")

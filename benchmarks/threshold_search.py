@@ -22,7 +22,7 @@ from fashion_hydra.postprocess.apply import apply
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.structures.rle import bitmap_to_runs, runs_to_coco
-from fashion_hydra.tuning.build import gather
+from fashion_hydra.tuning.build import build_score_table
 from fashion_hydra.tuning.grid import Grid, scores_of
 
 GRID = (512, 512)
@@ -114,7 +114,7 @@ def main() -> None:
         share = len(chosen) / len(rules) * len(few) / len(truth)
         for _ in range(args.rounds):
             begin = time.perf_counter()
-            scores = scores_of(gather(cache, truth, rules), rules, pooling="class", desc="grid")
+            scores = scores_of(build_score_table(cache, truth, rules), rules, pooling="class", desc="grid")
             ours.append(time.perf_counter() - begin)
             begin = time.perf_counter()
             plain = [score_plainly(cache, few, rules[i]) for i in chosen]

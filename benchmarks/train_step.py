@@ -32,7 +32,7 @@ from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
 from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.class_set import ClassSet, ClassSpec
 from fashion_hydra.data.dataset import TrainDataset, collate
-from fashion_hydra.data.kaggle import read_records
+from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.model.htc import build_htc
 from fashion_hydra.postprocess.rule import COCO_RULE
@@ -41,7 +41,7 @@ from fashion_hydra.training.callbacks import LearningCurves
 from fashion_hydra.training.lightning_module import SegmentationModule
 from fashion_hydra.training.schedule import Schedule
 from fashion_hydra.wardrobe import write_wardrobe
-from fashion_hydra.workflows.train import quieten
+from fashion_hydra.workflows.train import silence_library_noise
 
 # isort: split
 from mmdet.models import DetDataPreprocessor, SingleRoIExtractor
@@ -72,11 +72,11 @@ class Seen:
 def make_batches(folder: Path, count: int, images: int, size: int) -> tuple[list[Batch], ClassSet]:
     """Batches of drawn figures, augmented as in training."""
     write_wardrobe(folder, train=max(20, count * images), test=2, size=size, seed=0)
-    records, _ = read_records(folder)
-    classes = ClassSpec("present", "present").resolve(records.names, np.unique(records.categories).tolist())
+    annotations, _ = read_annotations(folder)
+    classes = ClassSpec("present", "present").resolve(annotations.names, np.unique(annotations.categories).tolist())
     augment = Augment(short_edge=[round(size * 0.6), round(size * 0.7)], long_edge=size, flip=0.5)
-    dataset = TrainDataset(records, np.arange(len(records)), classes, augment, seed=SEED)
-    order = np.arange(count * images).reshape(count, images) % len(records)  # faulty photos are left out
+    dataset = TrainDataset(annotations, np.arange(len(annotations)), classes, augment, seed=SEED)
+    order = np.arange(count * images).reshape(count, images) % len(annotations)  # faulty photos are left out
     return [collate([dataset[0, int(i)] for i in chosen]) for chosen in order], classes
 
 
@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224, help="of the photos; they are reduced to two thirds of it")
     parser.add_argument("--model", default="htc_tiny", help="of conf/model")
     args = parser.parse_args()
-    quieten()
+    silence_library_noise()
     warnings.simplefilter("ignore")
     for name in ("pytorch_lightning.utilities.rank_zero", "mmengine"):
         logging.getLogger(name).setLevel(logging.ERROR)

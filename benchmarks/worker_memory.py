@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fashion_hydra.data.annotations import Records, RecordsBuilder, open_records
+from fashion_hydra.data.annotations import Annotations, AnnotationsBuilder, open_annotations
 from fashion_hydra.data.dataset import make_targets
 
 SIZE = (1536, 1024)
 
 
-def make_index(folder: Path, images: int, masks: int) -> Records:
+def make_index(folder: Path, images: int, masks: int) -> Annotations:
     """Records of so many images and masks: ellipses of all sizes."""
     rng = np.random.default_rng(0)
-    builder = RecordsBuilder(folder, {i: f"category {i}" for i in range(46)})
+    builder = AnnotationsBuilder(folder, {i: f"category {i}" for i in range(46)})
     owners = np.sort(rng.integers(0, images, masks))
     names = [f"{rng.integers(2**63):016x}{rng.integers(2**63):016x}.jpg" for _ in range(images)]
     for name in names:
@@ -38,7 +38,7 @@ def make_index(folder: Path, images: int, masks: int) -> Records:
     target = folder / "records"
     target.mkdir()
     builder.write(target, keep=np.ones(images, bool), files=names, orientation=np.ones(images))
-    return open_records(target)
+    return open_annotations(target)
 
 
 def ellipse(rng: np.random.Generator) -> np.ndarray:
@@ -60,24 +60,24 @@ def memory() -> dict[str, float]:
     return {"private": private, "proportional": found["Pss"], "resident": found["Rss"]}
 
 
-def read_records(records: Records, images: np.ndarray) -> None:
+def read_records(annotations: Annotations, images: np.ndarray) -> None:
     """Ours: crops of the masks of some images."""
     label_of = {i: i for i in range(46)}
     for image in images.tolist():
-        make_targets(records, image, label_of, new=(384, 256), flip=bool(image % 2))
+        make_targets(annotations, image, label_of, new=(384, 256), flip=bool(image % 2))
 
 
-def as_objects(records: Records) -> list[list[dict[str, Any]]]:
+def as_objects(annotations: Annotations) -> list[list[dict[str, Any]]]:
     """The rival: a list of dicts for each image, as many data sets keep them."""
-    bar = tqdm(range(len(records)), desc="making objects", unit=" images", disable=None)
+    bar = tqdm(range(len(annotations)), desc="making objects", unit=" images", disable=None)
     return [
         [
             {
-                "class_id": str(records.class_ids[mask]),
-                "bbox": records.boxes[mask].tolist(),
-                "segmentation": {"size": list(SIZE), "counts": records.runs_of(mask).tobytes()},
+                "class_id": str(annotations.class_ids[mask]),
+                "bbox": annotations.boxes[mask].tolist(),
+                "segmentation": {"size": list(SIZE), "counts": annotations.runs_of(mask).tobytes()},
             }
-            for mask in records.instances(image)
+            for mask in annotations.instances(image)
         ]
         for image in bar
     ]
@@ -93,7 +93,7 @@ def read_objects(objects: list[list[dict[str, Any]]], images: np.ndarray) -> Non
 
 def work(index: Any, read: Callable[[Any, np.ndarray], None], share: tuple[int, int], pipe: Connection) -> None:
     """One worker: map everything in, wait, measure, read its share, measure."""
-    if isinstance(index, Records):
+    if isinstance(index, Annotations):
         for name in ("runs", "run_first", "boxes", "areas", "class_ids", "categories", "first", "sizes"):
             np.asarray(getattr(index, name)).view(np.uint8).max()
     chosen = np.random.default_rng(share[0]).permutation(len(index))[share[0] :: share[1]]
@@ -141,11 +141,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=4)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        records = make_index(Path(folder), args.images, args.masks)
+        annotations = make_index(Path(folder), args.images, args.masks)
         size = sum(path.stat().st_size for path in Path(folder, "records").iterdir()) / 2**20
         print(f"{args.images} images, {args.masks} masks, index of {size:.0f} MiB on disk")
-        measure("mapped records (ours)", records, read_records, args.workers)
-        measure("a Python object a mask", as_objects(records), read_objects, args.workers)
+        measure("mapped records (ours)", annotations, read_records, args.workers)
+        measure("a Python object a mask", as_objects(annotations), read_objects, args.workers)
 
 
 if __name__ == "__main__":

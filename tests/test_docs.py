@@ -76,9 +76,9 @@ def test_the_views_of_the_example_are_a_group():
 
 
 def test_the_step_of_the_example_leaves_out_what_it_says():
-    from fashion_hydra.structures.paste import Pasted
+    from fashion_hydra.structures.paste import MaskWindow
 
     space: dict = {}
-    exec(EXAMPLES["fashion_hydra/steps/not_at_the_edge.py"], space)
-    masks = [(Pasted(np.ones((4, 4), bool), x, 3), 0, 0.9 - x / 100) for x in (0, 5, 28)]
+    exec(EXAMPLES["fashion_hydra/postprocess/steps/not_at_the_edge.py"], space)
+    masks = [(MaskWindow(np.ones((4, 4), bool), x, 3), 0, 0.9 - x / 100) for x in (0, 5, 28)]
     assert [mask.x0 for mask, *_ in space["step"](masks, (32, 32))] == [5]

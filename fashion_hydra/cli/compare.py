@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from fashion_hydra.formats.submission import read_masks
     from fashion_hydra.inference.candidate_cache import CandidateCache
     from fashion_hydra.postprocess.rule_files import method_files, rule_of
-    from fashion_hydra.tuning.build import gather
+    from fashion_hydra.tuning.build import build_score_table
 
     files = method_files(args.tuned)
     truth_file = args.truth or args.predicted / "truth.csv"
@@ -39,11 +39,11 @@ def run(args: argparse.Namespace) -> int:
     classes = ClassSet(cache.manifest.class_ids, cache.manifest.class_names)
     rules = {file.stem: rule_of(file, classes) for file in files}
     truth = read_masks(truth_file)
-    board = gather(cache, truth, list(rules.values()))
-    scores = {name: board.image_scores(rule, pooling=args.pooling) for name, rule in rules.items()}
+    score_table = build_score_table(cache, truth, list(rules.values()))
+    scores = {name: score_table.image_scores(rule, pooling=args.pooling) for name, rule in rules.items()}
     first_name = next(iter(scores))
     width = max(map(len, scores))
-    print(f"{len(board)} images; 95% intervals over images; gain over {first_name}, image by image")
+    print(f"{len(score_table)} images; 95% intervals over images; gain over {first_name}, image by image")
     for name, of_rule in scores.items():
         interval, gain = bootstrap(of_rule, seed=0), bootstrap(of_rule - scores[first_name], seed=0)
         told = f"{name:{width}}  {mean(of_rule):.6f}  [{interval.low:.4f}, {interval.high:.4f}]"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fashion_hydra.cli._source import add_source_arguments, source_of
+from fashion_hydra.cli._data_arguments import add_data_arguments, reader_of
 from fashion_hydra.utils.errors import UserError
 
 if TYPE_CHECKING:  # `--help` shall not wait for albumentations
@@ -18,7 +18,7 @@ _AUGMENTED_IMAGES, _DRAWS = 4, 4
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    add_source_arguments(parser)
+    add_data_arguments(parser)
     parser.add_argument("--out", type=Path, default=Path("eda.html"), metavar="HTML", help="default: %(default)s")
     parser.add_argument("--samples", type=int, default=12, metavar="N", help="images shown (default: %(default)s)")
     parser.add_argument(
@@ -48,29 +48,29 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from fashion_hydra.data.annotation_cache import read_source
+    from fashion_hydra.data.annotation_cache import load_annotations
     from fashion_hydra.report.dataset.gallery import choose_images, draw_augmented, draw_cards
     from fashion_hydra.report.dataset.page import Content, write_page
     from fashion_hydra.report.dataset.statistics import count
 
-    records, faults = read_source(source_of(args))
-    table = records.category_table()
+    annotations, faults = load_annotations(reader_of(args))
+    table = annotations.category_table()
     images = choose_images(table, args.samples, args.seed)
     varied = images[:_AUGMENTED_IMAGES]
     with tqdm(total=len(images) + len(varied), desc="drawing", unit=" images", disable=None) as bar:
         cards, draws = [], []
-        for card in draw_cards(records, images):
+        for card in draw_cards(annotations, images):
             cards.append(card)
             bar.update()
-        for drawn in draw_augmented(records, varied, augment, draws=_DRAWS, seed=args.seed):
+        for drawn in draw_augmented(annotations, varied, augment, draws=_DRAWS, seed=args.seed):
             draws.append(drawn)
             bar.update()
     content = Content(
         title=Path(args.folder).resolve().name,
         folder=args.folder,
-        names=records.names,
+        names=annotations.names,
         attribute_names=_attribute_names(Path(args.folder)),
-        statistics=count(records, faults),
+        statistics=count(annotations, faults),
         categories_per_image=table.sum(axis=1),
         augment=augment,
         augment_name=args.augment,
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         draws=draws,
     )
     write_page(args.out, content)
-    print(f"{len(records)} images with {len(records.categories)} masks: {args.out}")
+    print(f"{len(annotations)} images with {len(annotations.categories)} masks: {args.out}")
     return 0
 
 

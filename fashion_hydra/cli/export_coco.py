@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
-from fashion_hydra.cli._source import add_source_arguments, source_of
+from fashion_hydra.cli._data_arguments import add_data_arguments, reader_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    add_source_arguments(parser)
+    add_data_arguments(parser)
     parser.add_argument("out", type=Path, metavar="OUT.json", help="file to write")
     parser.add_argument("--split", type=Path, metavar="CSV", help="only the images of some folds of this split")
     parser.add_argument("--folds", type=int, nargs="+", metavar="K", help="the folds, with --split")
@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the file and say what is in it."""
     import numpy as np
 
-    from fashion_hydra.data.annotation_cache import read_source
+    from fashion_hydra.data.annotation_cache import load_annotations
     from fashion_hydra.data.coco import write_coco
     from fashion_hydra.data.split import read_split
     from fashion_hydra.utils.errors import UserError
@@ -27,16 +27,16 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--split and --folds belong together: give both or neither")
     if args.out.is_dir():
         raise UserError(f"{args.out}: a folder; name a file, such as {args.out / 'annotations.json'}")
-    source = source_of(args)
-    records, faults = read_source(source)
-    chosen = np.arange(len(records))
+    reader = reader_of(args)
+    annotations, faults = load_annotations(reader)
+    chosen = np.arange(len(annotations))
     if args.split is not None:
         left_out = frozenset(fault.image_id for fault in faults)
-        chosen = np.flatnonzero(np.isin(read_split(args.split, records.image_ids, left_out=left_out), args.folds))
+        chosen = np.flatnonzero(np.isin(read_split(args.split, annotations.image_ids, left_out=left_out), args.folds))
         if not len(chosen):
             raise UserError(f"--folds {' '.join(map(str, args.folds))}: no image of {args.split} is in these folds")
-    masks = write_coco(records, args.out, chosen.tolist())
-    print(f"{args.out}: {len(chosen)} images, {masks} masks, {len(records.names)} categories")
+    masks = write_coco(annotations, args.out, chosen.tolist())
+    print(f"{args.out}: {len(chosen)} images, {masks} masks, {len(annotations.names)} categories")
     print(f"{len(faults)} faults left out (fashion-hydra check lists them)" if faults else "no faults")
-    print(f"next: python train.py data=coco data.root={source.folder} data.annotations={args.out.absolute()}")
+    print(f"next: python train.py data=coco data.root={reader.folder} data.annotations={args.out.absolute()}")
     return 0

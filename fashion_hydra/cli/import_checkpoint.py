@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     from fashion_hydra.data.annotation_cache import cache_folder
     from fashion_hydra.model.weights.layouts import import_weights, write_weights
     from fashion_hydra.utils.download import locate
-    from fashion_hydra.utils.files import sha256_of
+    from fashion_hydra.utils.files import file_sha256
 
     if args.out.suffix != ".safetensors":
         raise UserError(f"{args.out}: a name that ends in .safetensors expected")
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.out} is there already; give another name, or --force to write over it")
     found = locate(args.source, folder=cache_folder() / "weights", sha256=args.sha256)
     imported = import_weights(found.path)
-    digest = found.sha256 or sha256_of(found.path)
+    digest = found.sha256 or file_sha256(found.path)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_weights(args.out, imported, source=args.source, sha256=digest)
     print_report(imported, source=args.source, sha256=digest)

@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from fashion_hydra.utils.error_messages import told
+from fashion_hydra.utils.error_messages import describe_error
 
 # Name of the module in fashion_hydra.cli -> its line in --help. Only the chosen module is imported.
 COMMANDS = {
@@ -45,6 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
-        line, code = told(error, args.command)
+        line, code = describe_error(error, args.command)
         print(f"fashion-hydra {args.command}: {line}", file=sys.stderr)
         return code

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # `--help` shall not wait for torch
     from fashion_hydra.formats.submission import MaskTable
     from fashion_hydra.inference.candidate_cache import CandidateCache
     from fashion_hydra.postprocess.rule import Postprocess
-    from fashion_hydra.report.results.analysis import Analysis, Answers
+    from fashion_hydra.report.results.analysis import Analysis, PredictionFiles
     from fashion_hydra.report.results.photos import Photos
 
 
@@ -44,10 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read, judge, draw, write; then say where the page is."""
     from fashion_hydra.report.results.folders import kinds_of
+    from fashion_hydra.report.results.photo_folders import photos_of
     from fashion_hydra.report.results.photos import Photos
-    from fashion_hydra.report.results.places import photos_of
+    from fashion_hydra.report.results.read_folders import read_ladder, read_training, read_tuning
     from fashion_hydra.report.results.render import Content, write_page
-    from fashion_hydra.report.results.tables import read_ladder, read_training, read_tuning
 
     folders = list(dict.fromkeys(args.folders))
     kinds = {folder: kinds_of(folder) for folder in folders}
@@ -103,15 +103,15 @@ def _judge(folders: Sequence[Path], truth: Path | None, pooling: str, notes: lis
     return analyses
 
 
-def _answers(folder: Path, truth: "MaskTable", notes: list[str]) -> "Answers":
+def _answers(folder: Path, truth: "MaskTable", notes: list[str]) -> "PredictionFiles":
     from fashion_hydra.formats.submission import read_masks
     from fashion_hydra.inference.candidate_cache import CandidateCache
-    from fashion_hydra.report.results.analysis import Answers
+    from fashion_hydra.report.results.analysis import PredictionFiles
 
     there = (folder / "candidates" / "manifest.json").is_file()
     cache = CandidateCache(folder / "candidates") if there else None
     rule = _rule(folder, cache, notes)
-    return Answers(folder, truth, read_masks(folder / "submission.csv"), cache, rule)
+    return PredictionFiles(folder, truth, read_masks(folder / "submission.csv"), cache, rule)
 
 
 def _rule(folder: Path, cache: "CandidateCache | None", notes: list[str]) -> "Postprocess | None":

@@ -4,18 +4,18 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fashion_hydra.cli._source import add_source_arguments, source_of
+from fashion_hydra.cli._data_arguments import add_data_arguments, reader_of
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from fashion_hydra.data.annotations import Records
+    from fashion_hydra.data.annotations import Annotations
     from fashion_hydra.data.split import Deviation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    add_source_arguments(parser)
+    add_data_arguments(parser)
     parser.add_argument("--folds", type=int, default=10, metavar="K", help="how many (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=777, help="of the shuffling (default: %(default)s)")
     parser.add_argument(
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Split, say how even the folds are beside random ones, and write the file."""
-    from fashion_hydra.data.annotation_cache import read_source
+    from fashion_hydra.data.annotation_cache import load_annotations
     from fashion_hydra.data.split import stratified_folds, write_split
     from fashion_hydra.utils.errors import UserError
 
@@ -34,22 +34,22 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--out {args.out}: a folder; name a file, such as {args.out / 'split.csv'}")
     if args.out.exists() and not args.force:
         raise UserError(f"{args.out} is there already; give another --out, or --force to write over it")
-    records, _ = read_source(source_of(args))
-    table = records.category_table()
+    annotations, _ = load_annotations(reader_of(args))
+    table = annotations.category_table()
     fold_of = stratified_folds(table, folds=args.folds, seed=args.seed)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    write_split(args.out, records.image_ids, fold_of)
-    print_deviations(records, table, fold_of, seed=args.seed)
+    write_split(args.out, annotations.image_ids, fold_of)
+    print_deviations(annotations, table, fold_of, seed=args.seed)
     print(f"\nwritten: {args.out}. An image without a fold, or without a row, is not used.")
     print(f"next: python train.py data.root={args.folder} data.split_file={args.out} data.fold=0")
     return 0
 
 
-def print_deviations(records: "Records", table: "np.ndarray", fold_of: "np.ndarray", *, seed: int) -> None:
+def print_deviations(annotations: "Annotations", table: "np.ndarray", fold_of: "np.ndarray", *, seed: int) -> None:
     """A line a fold: images, and how far class shares differ between validation and training."""
     from fashion_hydra.data.split import deviation, random_deviation
 
-    names = list(records.names.values())
+    names = list(annotations.names.values())
 
     def told(found: "Deviation") -> str:
         return f"{found.mean:7.1%} {found.worst:7.1%}  {names[found.worst_class].split(',')[0][:20]:20}"

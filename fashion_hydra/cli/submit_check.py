@@ -15,9 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a line a fault and a summary; 1 if there are any."""
-    from fashion_hydra.formats.submission_check import inspect
+    from fashion_hydra.formats.submission_check import check_submission
 
-    found = inspect(args.submission, args.sample)
+    found = check_submission(args.submission, args.sample)
     counts = f"{found.rows} rows, {found.images} images, {found.masks} masks"
     if not found.faults:
         unknown = "" if args.sample else " (without --sample, missing images cannot be told)"

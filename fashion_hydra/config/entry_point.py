@@ -10,14 +10,14 @@ from typing import TypeVar
 from hydra.core.hydra_config import HydraConfig
 
 from fashion_hydra.config.overrides import readable, refusal
-from fashion_hydra.utils.error_messages import told
+from fashion_hydra.utils.error_messages import describe_error
 
 T = TypeVar("T")
 _TRACEBACKS = "FASHION_HYDRA_TRACEBACKS"
 
 
-def one_line_errors(task: Callable[[], T]) -> Callable[[], T]:
-    """Decorate an entry script's main: whatever ends it becomes one line, see `told_in_one_line`.
+def describe_any_error(task: Callable[[], T]) -> Callable[[], T]:
+    """Decorate an entry script's main: whatever ends it becomes one line, see `exit_with_one_line`.
 
     Tracebacks stay with `debug=true` or HYDRA_FULL_ERROR=1.
     """
@@ -29,7 +29,7 @@ def one_line_errors(task: Callable[[], T]) -> Callable[[], T]:
         sys.argv[1:] = readable([word for given in sys.argv[1:] for word in _tuned_file(given)])
         os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own traceback and exits
         os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # the same bits for any number of threads, at no cost
-        return told_in_one_line(task)
+        return exit_with_one_line(task)
 
     return wrapped
 
@@ -43,7 +43,7 @@ def _tuned_file(word: str) -> list[str]:
     return ["postprocess=tuned", f"postprocess.file='{quoted}'"]
 
 
-def told_in_one_line(task: Callable[[], T]) -> T:
+def exit_with_one_line(task: Callable[[], T]) -> T:
     """Do the task; a mistake of the user's ends the program with one line and exit code 2, a bug with 1.
 
     Called inside Hydra's main too, because Hydra says a line of its own about an error that passes through it.
@@ -54,6 +54,6 @@ def told_in_one_line(task: Callable[[], T]) -> T:
         if os.environ.get(_TRACEBACKS) == "1":
             raise
         script = f"{HydraConfig.get().job.name}.py" if HydraConfig.initialized() else Path(sys.argv[0]).name
-        line, code = told(refusal(error, script, sys.argv[1:]), script)
+        line, code = describe_error(refusal(error, script, sys.argv[1:]), script)
         print(f"{script}: {line}", file=sys.stderr)
         sys.exit(code)

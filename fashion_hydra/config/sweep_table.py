@@ -10,7 +10,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from fashion_hydra.utils.files import whole
+from fashion_hydra.utils.files import atomic_write
 
 _RESULT = ".result.json"
 
@@ -28,7 +28,7 @@ class SweepTable(Callback):
         """Keep the job's overrides and what it returned."""
         if job_return.status == JobStatus.COMPLETED and job_return.working_dir is not None:
             folder = Path(config.hydra.runtime.output_dir)
-            with whole(folder / _RESULT) as stream:
+            with atomic_write(folder / _RESULT) as stream:
                 json.dump({"overrides": list(job_return.overrides or ()), "score": job_return.return_value}, stream)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -45,7 +45,7 @@ class SweepTable(Callback):
             for name, job in jobs
         ]
         header = ["job", *keys, "score"]
-        with whole(folder / "sweep.csv") as stream:
+        with atomic_write(folder / "sweep.csv") as stream:
             csv.writer(stream, lineterminator="\n").writerows([header, *rows])
         varied = [i for i in range(len(header) - 1) if len(jobs) == 1 or len({row[i] for row in rows}) > 1]
         told = [[*(header[i] for i in varied), "score"]]

@@ -13,15 +13,22 @@ from typing import Protocol
 
 import numpy as np
 
-from fashion_hydra.data.annotations import Fault, Records, RecordsBuilder, open_records, read_faults, write_faults
+from fashion_hydra.data.annotations import (
+    Annotations,
+    AnnotationsBuilder,
+    DataFault,
+    open_annotations,
+    read_faults,
+    write_faults,
+)
 from fashion_hydra.data.image_files import IMAGE_SUFFIXES, QUARTER_TURNS, ImageFacts, ImageMemory, file_stamp
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.utils.files import locked
+from fashion_hydra.utils.files import file_lock
 
 _VERSION = 2  # of what lies in the cache; another one is read anew
 
 
-class Source(Protocol):
+class AnnotationReader(Protocol):
     """Annotations in some format."""
 
     folder: Path
@@ -39,7 +46,7 @@ class Source(Protocol):
         """Category id -> name."""
         ...
 
-    def scan(self, builder: RecordsBuilder, faults: list[Fault]) -> None:
+    def scan(self, builder: AnnotationsBuilder, faults: list[DataFault]) -> None:
         """Read everything into the builder, and tell what is left out."""
         ...
 
@@ -60,11 +67,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fashion_hydra"
 
 
-def read_source(source: Source, *, decode: bool = False) -> tuple[Records, list[Fault]]:
+def load_annotations(reader: AnnotationReader, *, decode: bool = False) -> tuple[Annotations, list[DataFault]]:
     """The records of a source, from the cache where nothing changed since.
 
     Args:
-        source: what to read.
+        reader: what to read.
         decode: read every image to its end; without it the header, and the file's end for its end mark.
 
     Returns:
@@ -74,22 +81,22 @@ def read_source(source: Source, *, decode: bool = False) -> tuple[Records, list[
         UserError: nothing can be used, or the source is no such source.
     """
     cache = _usable(cache_folder())
-    key = json.dumps({name: value for name, value in sorted(source.key().items())})
+    key = json.dumps({name: value for name, value in sorted(reader.key().items())})
     target = cache / f"records-{hashlib.sha256(key.encode()).hexdigest()[:20]}"
-    listing = _list_images(source.folder)
+    listing = _list_images(reader.folder)
     manifest = {
         "version": _VERSION,
         "key": key,
-        "files": {str(path): file_stamp(path) for path in source.files()},
+        "files": {str(path): file_stamp(path) for path in reader.files()},
         "images": hashlib.sha256(json.dumps(sorted(listing.items())).encode()).hexdigest(),
     }
     manifest = json.loads(json.dumps(manifest))
-    with locked(target):
+    with file_lock(target):
         if _is_current(target, manifest, decode=decode):
             with contextlib.suppress(OSError, ValueError, KeyError):  # damaged since: made anew
-                return open_records(target), read_faults(target / "faults.csv")
-        _build(source, target, {**manifest, "decoded": decode}, listing, decode=decode)
-        return open_records(target), read_faults(target / "faults.csv")
+                return open_annotations(target), read_faults(target / "faults.csv")
+        _build(reader, target, {**manifest, "decoded": decode}, listing, decode=decode)
+        return open_annotations(target), read_faults(target / "faults.csv")
 
 
 def _usable(folder: Path) -> Path:
@@ -122,26 +129,31 @@ def _is_current(target: Path, manifest: Mapping[str, object], *, decode: bool) -
 
 
 def _build(
-    source: Source, target: Path, manifest: Mapping[str, object], listing: Mapping[str, object], *, decode: bool
+    reader: AnnotationReader,
+    target: Path,
+    manifest: Mapping[str, object],
+    listing: Mapping[str, object],
+    *,
+    decode: bool,
 ) -> None:
     """Read, check, and put the finished folder in its place in one step."""
     for left_over in target.parent.glob(f"{target.name}.*-*"):
         shutil.rmtree(left_over, ignore_errors=True)
-    faults: list[Fault] = []
-    builder = RecordsBuilder(source.folder, source.categories())
-    source.scan(builder, faults)
-    files = [source.file_of(image_id) for image_id in builder.image_ids]
-    memory_name = hashlib.sha256(str(source.folder.absolute()).encode()).hexdigest()[:20]
-    memory = ImageMemory(target.parent / f"images{_VERSION}-{memory_name}.csv", source.folder)
+    faults: list[DataFault] = []
+    builder = AnnotationsBuilder(reader.folder, reader.categories())
+    reader.scan(builder, faults)
+    files = [reader.file_of(image_id) for image_id in builder.image_ids]
+    memory_name = hashlib.sha256(str(reader.folder.absolute()).encode()).hexdigest()[:20]
+    memory = ImageMemory(target.parent / f"images{_VERSION}-{memory_name}.csv", reader.folder)
     facts = list(memory.examine_all(files, decode=decode))
-    keep, orientation = _judge(source, builder, facts, faults)
+    keep, orientation = _judge(reader, builder, facts, faults)
     used = set(files)
     unused = sorted(f for f in listing if f not in used and Path(f).suffix.lower() in IMAGE_SUFFIXES)
-    faults += [Fault("image-without-rows", file, 0, file, "image not used") for file in unused]
+    faults += [DataFault("image-without-rows", file, 0, file, "image not used") for file in unused]
     if not keep.any():
         first = next((fault for fault in faults if fault.action == "image dropped"), faults[0])
         raise UserError(
-            f"{source.folder}: none of the {len(files)} images that the annotations name is usable; first: "
+            f"{reader.folder}: none of the {len(files)} images that the annotations name is usable; first: "
             f"{first.kind} {first.value}. Put the images there; `fashion-hydra check` lists every fault"
         )
     made = target.with_name(f"{target.name}.new-{os.getpid()}")
@@ -156,7 +168,7 @@ def _build(
 
 
 def _judge(
-    source: Source, builder: RecordsBuilder, facts: Sequence[ImageFacts], faults: list[Fault]
+    reader: AnnotationReader, builder: AnnotationsBuilder, facts: Sequence[ImageFacts], faults: list[DataFault]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which images are used, and the turn from each file to the masks' frame.
 
@@ -175,7 +187,7 @@ def _judge(
             value = f"annotations say {size[0]}x{size[1]}, file is {stored[0]}x{stored[1]} (height x width)"
         if kind:
             keep[i] = False
-            faults.append(Fault(kind, image_id, source.row_of(image_id), value, "image dropped"))
+            faults.append(DataFault(kind, image_id, reader.row_of(image_id), value, "image dropped"))
         elif known.orientation != 1 and (not quarter or stored == turned):
             undecided.append(i)
         elif quarter:

@@ -15,14 +15,14 @@ import numpy as np
 from fashion_hydra.formats.class_id import category_of
 from fashion_hydra.structures import rle
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.utils.files import whole
+from fashion_hydra.utils.files import atomic_write
 from fashion_hydra.utils.limits import MOST_FAULTS, MOST_MASKS
 
 _CHUNK = 1 << 20  # runs handled at a time while writing
 
 
 @dataclass(frozen=True)
-class Fault:
+class DataFault:
     """Something wrong with the data.
 
     Args:
@@ -40,30 +40,30 @@ class Fault:
     action: str
 
 
-def refuse_too_many(faults: Sequence[Fault], path: Path) -> None:
+def refuse_too_many(faults: Sequence[DataFault], path: Path) -> None:
     """Raise `UserError` where a file has more faults than are worth a list."""
     if len(faults) > MOST_FAULTS:
         raise UserError(f"{path}: more than {MOST_FAULTS} faults, the first {faults[0].kind}. Give another file")
 
 
-def write_faults(path: Path, faults: Sequence[Fault]) -> None:
+def write_faults(path: Path, faults: Sequence[DataFault]) -> None:
     """Write faults as a CSV; text that UTF-8 does not know is written as escapes."""
     rows = (map(str, astuple(fault)) for fault in faults)
-    with whole(path) as stream:
+    with atomic_write(path) as stream:
         writer = csv.writer(stream)
-        writer.writerow([f.name for f in fields(Fault)])
+        writer.writerow([f.name for f in fields(DataFault)])
         writer.writerows([value.encode(errors="backslashreplace").decode() for value in row] for row in rows)
 
 
-def read_faults(path: Path) -> list[Fault]:
+def read_faults(path: Path) -> list[DataFault]:
     """Read what `write_faults` wrote."""
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.reader(stream))[1:]
-    return [Fault(kind, image_id, int(row), value, action) for kind, image_id, row, value, action in rows]
+    return [DataFault(kind, image_id, int(row), value, action) for kind, image_id, row, value, action in rows]
 
 
 @dataclass(frozen=True)
-class Records:
+class Annotations:
     """Images and their masks as flat arrays: mapped from a file, shared by workers without a copy.
 
     Args:
@@ -123,15 +123,15 @@ class Records:
     def __reduce__(self) -> tuple[Any, ...]:
         # A process that is sent mapped records maps the files itself instead of receiving a copy.
         if self.source is None:
-            return Records, tuple(getattr(self, f.name) for f in fields(self))
-        return open_records, (self.source,)
+            return Annotations, tuple(getattr(self, f.name) for f in fields(self))
+        return open_annotations, (self.source,)
 
 
-_ARRAYS = tuple(f.name for f in fields(Records) if f.type is np.ndarray)
+_ARRAYS = tuple(f.name for f in fields(Annotations) if f.type is np.ndarray)
 
 
-def open_records(source: Path) -> Records:
-    """Map what `RecordsBuilder.write` wrote.
+def open_annotations(source: Path) -> Annotations:
+    """Map what `AnnotationsBuilder.write` wrote.
 
     Raises:
         UserError: a file of it is damaged.
@@ -148,10 +148,10 @@ def open_records(source: Path) -> Records:
     wrong = [name for name, length in lengths.items() if len(arrays[name]) != length]
     if wrong or arrays["first"][-1] != masks or arrays["run_first"][-1] != runs:
         raise UserError(f"{source}: damaged ({(wrong or ['runs'])[0]}); remove the folder, and the data are read anew")
-    return Records(folder=folder, names=names, source=source, **arrays)
+    return Annotations(folder=folder, names=names, source=source, **arrays)
 
 
-class RecordsBuilder:
+class AnnotationsBuilder:
     """Takes images and masks in any order and writes them grouped by image, runs never all in memory.
 
     Args:
@@ -199,10 +199,10 @@ class RecordsBuilder:
         """Write the records into an empty folder.
 
         Args:
-            target: the folder; read it with `open_records`.
+            target: the folder; read it with `open_annotations`.
             keep: bool (I,), which images are kept, in the order in which they came.
             files: (I,) file names below the images' folder.
-            orientation: (I,) EXIF codes, see `Records`.
+            orientation: (I,) EXIF codes, see `Annotations`.
         """
         owners, codes, counts = (np.array(a, dtype=np.int64) for a in (self._owners, self._codes, self._counts))
         order = np.argsort(owners, kind="stable")

@@ -9,18 +9,18 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from fashion_hydra.data.annotations import Fault, Records, RecordsBuilder, refuse_too_many
+from fashion_hydra.data.annotations import Annotations, AnnotationsBuilder, DataFault, refuse_too_many
 from fashion_hydra.data.image_files import has_file
 from fashion_hydra.data.kaggle import LARGEST_ID
 from fashion_hydra.structures import rle
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.utils.files import read_json, whole
+from fashion_hydra.utils.files import atomic_write, read_json
 from fashion_hydra.utils.limits import FRAME, LONGEST_EDGE, LONGEST_NAME, MOST_MASKS, MOST_RUNS, is_frame, is_name
 
 _IMAGE_FOLDERS = ("", "train", "images")
 
 
-class CocoFile:
+class CocoReader:
     """A folder of images and a JSON file in COCO's format; crowd regions are left out.
 
     Args:
@@ -78,7 +78,7 @@ class CocoFile:
         """Images are known by their files' names."""
         return image_id
 
-    def scan(self, builder: RecordsBuilder, faults: list[Fault]) -> None:
+    def scan(self, builder: AnnotationsBuilder, faults: list[DataFault]) -> None:
         """Read images and annotations into the builder."""
         for image in self.images.values():
             try:
@@ -87,10 +87,10 @@ class CocoFile:
                 size = (0, 0)
             name = str(image["file_name"])
             if not is_name(name):
-                faults.append(Fault("bad-row", "", 0, f"file_name {name[:40]!r}", "image dropped"))
+                faults.append(DataFault("bad-row", "", 0, f"file_name {name[:40]!r}", "image dropped"))
             elif not is_frame(*size):
                 value = f"{image.get('height')}x{image.get('width')}"[:80]
-                faults.append(Fault("bad-size", name, 0, f"{value}, {FRAME}", "image dropped"))
+                faults.append(DataFault("bad-size", name, 0, f"{value}, {FRAME}", "image dropped"))
             else:
                 builder.image(name, size)
         known, seen = set(builder.image_ids), set[int]()
@@ -104,10 +104,10 @@ class CocoFile:
             if kind:
                 row = annotation.get("id")
                 row = row if isinstance(row, int) and abs(row) < 2**63 else 0
-                faults.append(Fault(kind, image_id, row, value, "annotation dropped"))
+                faults.append(DataFault(kind, image_id, row, value, "annotation dropped"))
 
     def _read(
-        self, annotation: Mapping[str, Any], image_id: str, builder: RecordsBuilder, seen: set[int]
+        self, annotation: Mapping[str, Any], image_id: str, builder: AnnotationsBuilder, seen: set[int]
     ) -> tuple[str, str]:
         """Add one annotation, or give the kind and value of its fault."""
         if not image_id:
@@ -188,7 +188,7 @@ def _counted(counts: list[Any], pixels: int) -> rle.Runs:
     return rle.normalise_runs(np.stack([ends[1::2] - lengths[1::2], lengths[1::2]], axis=1))
 
 
-def write_coco(records: Records, path: Path, chosen: Sequence[int]) -> int:
+def write_coco(records: Annotations, path: Path, chosen: Sequence[int]) -> int:
     """Write images and their masks as COCO's JSON, mask by mask, and put the file in its place when it is whole.
 
     Args:
@@ -207,7 +207,7 @@ def write_coco(records: Records, path: Path, chosen: Sequence[int]) -> int:
     categories = [{"id": i, "name": name} for i, name in records.names.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
-    with whole(path) as stream:
+    with atomic_write(path) as stream:
         stream.write(f'{{"images": {json.dumps(images)},\n"categories": {json.dumps(categories)},\n"annotations": [')
         for i in tqdm(chosen, desc="writing", unit=" images", disable=None):
             for mask in records.instances(i):
@@ -218,7 +218,7 @@ def write_coco(records: Records, path: Path, chosen: Sequence[int]) -> int:
     return count
 
 
-def _annotation(records: Records, image: int, mask: int, *, number: int) -> dict[str, Any]:
+def _annotation(records: Annotations, image: int, mask: int, *, number: int) -> dict[str, Any]:
     height, width = (int(edge) for edge in records.sizes[image])
     x0, y0, x1, y1 = records.boxes[mask].tolist()
     encoded = rle.runs_to_coco(records.runs_of(mask), height=height, width=width)

@@ -11,8 +11,8 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from fashion_hydra.data.annotation_cache import Source, read_source
-from fashion_hydra.data.annotations import Fault, Records, write_faults
+from fashion_hydra.data.annotation_cache import AnnotationReader, load_annotations
+from fashion_hydra.data.annotations import Annotations, DataFault, write_faults
 from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.class_set import ClassSet, ClassSpec
 from fashion_hydra.data.dataset import EvalDataset, TrainDataset, collate
@@ -28,7 +28,7 @@ class FashionDataModule(LightningDataModule):
     Args:
         root: the folder.
         annotations: the file with the masks; null for train.csv in `root`.
-        source: reads both, such as `fashion_hydra.data.kaggle.KaggleFolder`.
+        source: reads both, such as `fashion_hydra.data.kaggle.KaggleReader`.
         classes: which categories are learnt.
         augment: how training images are varied.
         eval_scale: short and long edge of validation images.
@@ -50,7 +50,7 @@ class FashionDataModule(LightningDataModule):
         root: str,
         *,
         annotations: str | None,
-        source: Callable[[str, str | None], Source],
+        source: Callable[[str, str | None], AnnotationReader],
         classes: ClassSpec,
         augment: Augment,
         eval_scale: tuple[int, int],
@@ -76,14 +76,14 @@ class FashionDataModule(LightningDataModule):
             raise UserError(
                 f"data.test_fold={test_fold}: null, or between 0 and {folds - 1} and not data.fold={fold} expected"
             )
-        self.root, self.annotations, self.make_source = root, annotations, source
+        self.root, self.annotation_file, self.make_source = root, annotations, source
         self.spec, self.augment, self.eval_scale = classes, augment, eval_scale
         self.folds, self.fold, self.test_fold = folds, fold, test_fold
         self.split_seed, self.split_file = split_seed, split_file
         self.batch_size, self.num_workers, self.seed, self.on_fault = batch_size, num_workers, seed, on_fault
         self.report_dir = Path(report_dir) if report_dir else None
-        self.faults: list[Fault] = []
-        self._records: Records | None = None
+        self.faults: list[DataFault] = []
+        self._annotations: Annotations | None = None
         self._done = (0, 0)
 
     def read(self) -> ClassSet:
@@ -92,8 +92,8 @@ class FashionDataModule(LightningDataModule):
         Raises:
             UserError: the folder is unusable, or has faults and `on_fault` is `error`.
         """
-        if self._records is None:
-            self._records, self.faults = read_source(self.make_source(self.root, self.annotations))
+        if self._annotations is None:
+            self._annotations, self.faults = load_annotations(self.make_source(self.root, self.annotation_file))
             if self.faults and self.on_fault == "error":
                 first = self.faults[0]
                 raise UserError(
@@ -101,9 +101,9 @@ class FashionDataModule(LightningDataModule):
                     f"{first.image_id}, {first.value}. Mend them or set data.on_fault=drop; "
                     "`fashion-hydra check` lists them"
                 )
-            present = np.unique(self._records.categories).tolist()
-            self.classes = self.spec.resolve(self._records.names, present)
-            self.fold_of = self._split(self._records)
+            present = np.unique(self._annotations.categories).tolist()
+            self.classes = self.spec.resolve(self._annotations.names, present)
+            self.fold_of = self._split(self._annotations)
             self.is_validation = self.fold_of == self.fold
             is_kept = self.test_fold is not None
             self.is_test = self.fold_of == self.test_fold if is_kept else np.zeros(len(self.fold_of), dtype=bool)
@@ -115,17 +115,17 @@ class FashionDataModule(LightningDataModule):
                 )
         return self.classes
 
-    def _split(self, records: Records) -> np.ndarray:
+    def _split(self, annotations: Annotations) -> np.ndarray:
         if self.split_file is None:
-            return stratified_folds(records.category_table(), folds=self.folds, seed=self.split_seed)
+            return stratified_folds(annotations.category_table(), folds=self.folds, seed=self.split_seed)
         left_out = frozenset(fault.image_id for fault in self.faults)
-        return read_split(Path(self.split_file), records.image_ids, left_out=left_out)
+        return read_split(Path(self.split_file), annotations.image_ids, left_out=left_out)
 
     @property
-    def records(self) -> Records:
+    def annotations(self) -> Annotations:
         """What `read` found."""
-        assert self._records is not None, "read() comes first"
-        return self._records
+        assert self._annotations is not None, "read() comes first"
+        return self._annotations
 
     def state_dict(self) -> dict[str, int]:
         """Where in the epoch training is, and what decides the order of its images."""
@@ -163,7 +163,7 @@ class FashionDataModule(LightningDataModule):
         if self.report_dir is None:
             return
         self.report_dir.mkdir(parents=True, exist_ok=True)
-        write_split(self.report_dir / "split.csv", self.records.image_ids, self.fold_of)
+        write_split(self.report_dir / "split.csv", self.annotations.image_ids, self.fold_of)
         write_faults(self.report_dir / "faults.csv", self.faults)
 
     def setup(self, stage: str) -> None:
@@ -173,11 +173,11 @@ class FashionDataModule(LightningDataModule):
     def describe(self) -> str:
         """Images, masks, classes and faults in one line for a person."""
         tested = int(self.is_test.sum())
-        unused = len(self.records) - int(self.is_training.sum()) - int(self.is_validation.sum()) - tested
+        unused = len(self.annotations) - int(self.is_training.sum()) - int(self.is_validation.sum()) - tested
         kinds = Counter(fault.kind for fault in self.faults)
         return (
             f"{self.root}: {self.is_training.sum()} training and {self.is_validation.sum()} validation images, "
-            f"{len(self.records.class_ids)} masks, {len(self.classes)} classes ({self.spec.name})"
+            f"{len(self.annotations.class_ids)} masks, {len(self.classes)} classes ({self.spec.name})"
             + (f"; {tested} images kept to test (data.test_fold)" if tested else "")
             + (f"; {unused} images not used (data.split_file)" if unused else "")
             + (f"; left out: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}" if kinds else "")
@@ -186,7 +186,7 @@ class FashionDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Batches for training, alike in aspect."""
         images = np.flatnonzero(self.is_training)
-        sizes = self.records.sizes[images]
+        sizes = self.annotations.sizes[images]
         sampler = AspectBatchSampler(
             lying=sizes[:, 1] > sizes[:, 0],
             batch_size=self.batch_size,
@@ -196,7 +196,7 @@ class FashionDataModule(LightningDataModule):
             done=self._done,
         )
         sampler.set_epoch(self._done[0])  # Lightning tells the epoch only once workers have begun to fetch
-        dataset = TrainDataset(self.records, images, self.classes, self.augment, seed=self.seed)
+        dataset = TrainDataset(self.annotations, images, self.classes, self.augment, seed=self.seed)
         return self._loader(dataset, batch_sampler=sampler)
 
     def val_dataloader(self) -> DataLoader:
@@ -205,7 +205,7 @@ class FashionDataModule(LightningDataModule):
         if self.trainer:
             images = images[self.trainer.global_rank :: self.trainer.world_size]
         short_edge, long_edge = self.eval_scale
-        dataset = EvalDataset(self.records, images, self.classes, short_edge=short_edge, long_edge=long_edge)
+        dataset = EvalDataset(self.annotations, images, self.classes, short_edge=short_edge, long_edge=long_edge)
         return self._loader(dataset, batch_size=1)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:

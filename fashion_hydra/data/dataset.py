@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from fashion_hydra.data.annotations import Records
+from fashion_hydra.data.annotations import Annotations
 from fashion_hydra.data.augment import Augment, Photometric, scaled_size, source_index
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.data.image_files import read_pixels
-from fashion_hydra.data.image_list import Listing
+from fashion_hydra.data.image_list import ImageList
 from fashion_hydra.structures import rle
-from fashion_hydra.structures.batch import PAD_DIVISOR, Batch, CropMasks, Scaled, Size, Targets
+from fashion_hydra.structures.batch import PAD_DIVISOR, Batch, CropMasks, ScaledImage, Size, Targets
 from fashion_hydra.utils.errors import UserError
 
 
@@ -28,24 +28,24 @@ class Sample:
     targets: Targets
 
 
-def read_image(records: Records, image: int) -> np.ndarray:
+def read_image(annotations: Annotations, image: int) -> np.ndarray:
     """Decode an image in the frame of its masks: uint8 (H, W, 3), RGB.
 
     Raises:
         UserError: the file cannot be decoded, or not to the size that its header told.
     """
-    height, width = (int(edge) for edge in records.sizes[image])
-    path = records.folder / str(records.files[image])
-    return read_pixels(path, size=(height, width), orientation=int(records.orientation[image]))
+    height, width = (int(edge) for edge in annotations.sizes[image])
+    path = annotations.folder / str(annotations.files[image])
+    return read_pixels(path, size=(height, width), orientation=int(annotations.orientation[image]))
 
 
 def crop_masks(
-    records: Records, masks: Sequence[int], *, old: Size, new: Size, flip: bool, sampling: str = "centre"
+    annotations: Annotations, masks: Sequence[int], *, old: Size, new: Size, flip: bool, sampling: str = "centre"
 ) -> CropMasks:
     """The masks of one image on its resized, flipped frame, touching the pixels of their boxes alone.
 
     Args:
-        records: where the masks are.
+        annotations: where the masks are.
         masks: indices into the records' masks.
         old: height and width of the frame that the masks are drawn in.
         new: height and width of the resized frame; nearest neighbour.
@@ -55,8 +55,8 @@ def crop_masks(
     rows, columns = (source_index(*edges, sampling) for edges in zip(old, new, strict=True))
     pixels, windows = [], np.zeros((len(masks), 4), dtype=np.int64)
     for i, mask in enumerate(masks):
-        x0, y0, x1, y1 = records.boxes[mask].tolist()
-        crop = rle.runs_to_crop(records.runs_of(mask), height=old[0], box=(x0, y0, x1, y1))
+        x0, y0, x1, y1 = annotations.boxes[mask].tolist()
+        crop = rle.runs_to_crop(annotations.runs_of(mask), height=old[0], box=(x0, y0, x1, y1))
         top, bottom = np.searchsorted(rows, (y0, y1))
         left, right = np.searchsorted(columns, (x0, x1))
         crop = crop[np.ix_(rows[top:bottom] - y0, columns[left:right] - x0)]
@@ -69,33 +69,35 @@ def crop_masks(
 
 
 def make_targets(
-    records: Records, image: int, label_of: dict[int, int], *, new: Size, flip: bool, sampling: str = "centre"
+    annotations: Annotations, image: int, label_of: dict[int, int], *, new: Size, flip: bool, sampling: str = "centre"
 ) -> Targets:
     """The objects of an image on its resized, flipped frame.
 
     Objects of categories outside the class set, and those without a pixel left after resizing, are left out:
     box, label and mask together.
     """
-    known = [m for m in records.instances(image) if int(records.categories[m]) in label_of]
-    old = (int(records.sizes[image, 0]), int(records.sizes[image, 1]))
-    masks = crop_masks(records, known, old=old, new=new, flip=flip, sampling=sampling)
+    known = [m for m in annotations.instances(image) if int(annotations.categories[m]) in label_of]
+    old = (int(annotations.sizes[image, 0]), int(annotations.sizes[image, 1]))
+    masks = crop_masks(annotations, known, old=old, new=new, flip=flip, sampling=sampling)
     visible = [i for i, crop in enumerate(masks.crops()) if crop.any()]
     if len(visible) < len(known):
         known = [known[i] for i in visible]
-        masks = crop_masks(records, known, old=old, new=new, flip=flip, sampling=sampling)
+        masks = crop_masks(annotations, known, old=old, new=new, flip=flip, sampling=sampling)
     scale_y, scale_x = new[0] / old[0], new[1] / old[1]
-    boxes = records.boxes[known].astype(np.float32) * np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
+    boxes = annotations.boxes[known].astype(np.float32) * np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
     if flip:
         boxes[:, [0, 2]] = new[1] - boxes[:, [2, 0]]
-    labels = [label_of[int(records.categories[m])] for m in known]
+    labels = [label_of[int(annotations.categories[m])] for m in known]
     return Targets(torch.from_numpy(boxes).reshape(-1, 4), torch.tensor(labels, dtype=torch.int64), masks)
 
 
 class TrainDataset(Dataset):
     """Augmented samples, each decided by (seed, epoch, image): the same in any process, worker or resumed run."""
 
-    def __init__(self, records: Records, images: np.ndarray, classes: ClassSet, augment: Augment, *, seed: int) -> None:
-        self.records, self.images, self.augment, self.seed = records, images, augment, seed
+    def __init__(
+        self, annotations: Annotations, images: np.ndarray, classes: ClassSet, augment: Augment, *, seed: int
+    ) -> None:
+        self.annotations, self.images, self.augment, self.seed = annotations, images, augment, seed
         self.label_of = classes.label_of()
         self.photometric = Photometric(augment.photometric)
 
@@ -111,7 +113,7 @@ class TrainDataset(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         image = int(self.images[key[1]])
         short_edge, flip, photometric_seed = self.drawn(key)
-        pixels = read_image(self.records, image)
+        pixels = read_image(self.annotations, image)
         old = (pixels.shape[0], pixels.shape[1])
         new = scaled_size(old, short_edge=short_edge, long_edge=self.augment.long_edge)
         if self.augment.photometric_on == "original":
@@ -122,17 +124,17 @@ class TrainDataset(Dataset):
         if flip:
             pixels = pixels[:, ::-1]
         sampling = self.augment.mask_sampling
-        targets = make_targets(self.records, image, self.label_of, new=new, flip=flip, sampling=sampling)
-        return Sample(_to_tensor(pixels), old, str(self.records.image_ids[image]), targets)
+        targets = make_targets(self.annotations, image, self.label_of, new=new, flip=flip, sampling=sampling)
+        return Sample(_to_tensor(pixels), old, str(self.annotations.image_ids[image]), targets)
 
 
 class EvalDataset(Dataset):
     """Samples at one fixed scale, not flipped."""
 
     def __init__(
-        self, records: Records, images: np.ndarray, classes: ClassSet, *, short_edge: int, long_edge: int
+        self, annotations: Annotations, images: np.ndarray, classes: ClassSet, *, short_edge: int, long_edge: int
     ) -> None:
-        self.records, self.images = records, images
+        self.annotations, self.images = annotations, images
         self.short_edge, self.long_edge = short_edge, long_edge
         self.label_of = classes.label_of()
 
@@ -141,12 +143,12 @@ class EvalDataset(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         image = int(self.images[index])
-        pixels = read_image(self.records, image)
+        pixels = read_image(self.annotations, image)
         old = (pixels.shape[0], pixels.shape[1])
         new = scaled_size(old, short_edge=self.short_edge, long_edge=self.long_edge)
         pixels = cv2.resize(pixels, (new[1], new[0]), interpolation=cv2.INTER_LINEAR)
-        targets = make_targets(self.records, image, self.label_of, new=new, flip=False)
-        return Sample(_to_tensor(pixels), old, str(self.records.image_ids[image]), targets)
+        targets = make_targets(self.annotations, image, self.label_of, new=new, flip=False)
+        return Sample(_to_tensor(pixels), old, str(self.annotations.image_ids[image]), targets)
 
 
 def _to_tensor(pixels: np.ndarray) -> torch.Tensor:
@@ -173,26 +175,26 @@ class PredictDataset(Dataset):
     """Images at every scale; a file that cannot be read becomes a sample that says so.
 
     Args:
-        listing: the images.
+        image_list: the images.
         scales: short edge and bound of the long edge, one a scale.
     """
 
-    def __init__(self, listing: Listing, scales: Sequence[tuple[int, int]]) -> None:
-        self.listing, self.scales = listing, tuple((int(short), int(long)) for short, long in scales)
+    def __init__(self, image_list: ImageList, scales: Sequence[tuple[int, int]]) -> None:
+        self.image_list, self.scales = image_list, tuple((int(short), int(long)) for short, long in scales)
 
     def __len__(self) -> int:
-        return len(self.listing)
+        return len(self.image_list)
 
-    def __getitem__(self, index: int) -> Scaled:
-        image_id = self.listing.image_ids[index]
+    def __getitem__(self, index: int) -> ScaledImage:
+        image_id = self.image_list.image_ids[index]
         try:
-            pixels = self.listing.read(index)
+            pixels = self.image_list.read(index)
         except UserError as error:
-            return Scaled(image_id, (1, 1), (), str(error))
+            return ScaledImage(image_id, (1, 1), (), str(error))
         size = (pixels.shape[0], pixels.shape[1])
         images = []
         for short_edge, long_edge in self.scales:
             new = scaled_size(size, short_edge=short_edge, long_edge=long_edge)
             resized = cv2.resize(pixels, (new[1], new[0]), interpolation=cv2.INTER_LINEAR)
             images.append(torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1))))
-        return Scaled(image_id, size, tuple(images))
+        return ScaledImage(image_id, size, tuple(images))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fashion_hydra.data.annotations import Records
+from fashion_hydra.data.annotations import Annotations
 from fashion_hydra.data.image_files import IMAGE_SUFFIXES, QUARTER_TURNS, examine, has_file, read_pixels
 from fashion_hydra.data.kaggle import file_of
 from fashion_hydra.formats.csv_files import open_csv
@@ -19,7 +19,7 @@ BY_EXIF = 0
 
 
 @dataclass(frozen=True)
-class Listing:
+class ImageList:
     """Images to predict.
 
     Args:
@@ -37,11 +37,11 @@ class Listing:
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def __getitem__(self, index: Sequence[int]) -> "Listing":
+    def __getitem__(self, index: Sequence[int]) -> "ImageList":
         def chosen(values: Sequence) -> tuple:
             return tuple(values[i] for i in index)
 
-        return Listing(self.folder, chosen(self.image_ids), chosen(self.files), chosen(self.orientation))
+        return ImageList(self.folder, chosen(self.image_ids), chosen(self.files), chosen(self.orientation))
 
     def read(self, index: int) -> np.ndarray:
         """Decode an image: uint8 (H, W, 3), RGB.
@@ -66,7 +66,7 @@ class Listing:
         ]
 
 
-def list_folder(root: Path) -> Listing:
+def list_folder(root: Path) -> ImageList:
     """The images that a folder asks to be predicted.
 
     In a folder with sample_submission.csv those that it names, in its order, from `test/`; with a folder `test`
@@ -93,12 +93,12 @@ def list_folder(root: Path) -> Listing:
         raise UserError(f"{sample if sample.is_file() else folder}: {wrong[:80]!r} cannot name an image. Rename it")
     if not ids:
         raise UserError(f"{folder}: no images. Give data.root=FOLDER with pictures in it, or in its folder test/")
-    return Listing(folder, ids, files, (BY_EXIF,) * len(ids))
+    return ImageList(folder, ids, files, (BY_EXIF,) * len(ids))
 
 
-def list_records(records: Records, chosen: np.ndarray) -> Listing:
+def list_annotated(annotations: Annotations, chosen: np.ndarray) -> ImageList:
     """Images of a data set: `chosen` are their indices."""
     names, files, turns = (
-        values[chosen].tolist() for values in (records.image_ids, records.files, records.orientation)
+        values[chosen].tolist() for values in (annotations.image_ids, annotations.files, annotations.orientation)
     )
-    return Listing(records.folder, tuple(names), tuple(files), tuple(turns))
+    return ImageList(annotations.folder, tuple(names), tuple(files), tuple(turns))

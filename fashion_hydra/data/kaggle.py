@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fashion_hydra.data.annotation_cache import read_source
-from fashion_hydra.data.annotations import Fault, Records, RecordsBuilder, refuse_too_many
+from fashion_hydra.data.annotation_cache import load_annotations
+from fashion_hydra.data.annotations import Annotations, AnnotationsBuilder, DataFault, refuse_too_many
 from fashion_hydra.data.image_files import IMAGE_SUFFIXES, has_file, is_inside
 from fashion_hydra.formats.class_id import full_class_id
 from fashion_hydra.formats.csv_files import open_csv, separator_hint, unpacked_size
@@ -24,15 +24,17 @@ LARGEST_ID = 10**6
 _COLUMNS = ("ImageId", "EncodedPixels", "Height", "Width", "ClassId")
 
 
-def read_records(root: Path, *, csv_name: str | None = None, decode: bool = False) -> tuple[Records, list[Fault]]:
-    """Read a folder in Kaggle's layout, see `fashion_hydra.data.annotation_cache.read_source`.
+def read_annotations(
+    root: Path, *, csv_name: str | None = None, decode: bool = False
+) -> tuple[Annotations, list[DataFault]]:
+    """Read a folder in Kaggle's layout, see `fashion_hydra.data.annotation_cache.load_annotations`.
 
     Args:
         root: the folder.
         csv_name: annotation file below it, when it is not train.csv.
         decode: read every image to its end.
     """
-    return read_source(KaggleFolder(root, csv_name), decode=decode)
+    return load_annotations(KaggleReader(root, csv_name), decode=decode)
 
 
 def find_csv(root: Path, name: str | None = None) -> Path:
@@ -86,7 +88,7 @@ def file_of(folder: Path, image_id: str) -> str:
     return image_id if Path(image_id).suffix.lower() in IMAGE_SUFFIXES else f"{image_id}.jpg"
 
 
-class KaggleFolder:
+class KaggleReader:
     """A folder in Kaggle's layout, either schema.
 
     Args:
@@ -124,7 +126,7 @@ class KaggleFolder:
         """The image's file: the 2020 schema leaves the suffix out."""
         return file_of(self.folder, image_id)
 
-    def scan(self, builder: RecordsBuilder, faults: list[Fault]) -> None:
+    def scan(self, builder: AnnotationsBuilder, faults: list[DataFault]) -> None:
         """Read the CSV row by row.
 
         Raises:
@@ -160,7 +162,12 @@ class _Row:
     """One row of the CSV on its way into the builder."""
 
     def __init__(
-        self, source: KaggleFolder, line: Mapping[str, str], row: int, builder: RecordsBuilder, faults: list[Fault]
+        self,
+        source: KaggleReader,
+        line: Mapping[str, str],
+        row: int,
+        builder: AnnotationsBuilder,
+        faults: list[DataFault],
     ) -> None:
         self.source, self.line, self.row, self.builder, self.faults = source, line, row, builder, faults
         self.image_id = line["ImageId"].strip()
@@ -168,7 +175,7 @@ class _Row:
     def fault(self, kind: str, value: str, action: str = "row dropped") -> None:
         shown = value if len(value) <= 120 else f"{value[:117]}..."
         image_id = self.image_id if is_name(self.image_id) else ""
-        self.faults.append(Fault(kind, image_id, self.row, shown, action))
+        self.faults.append(DataFault(kind, image_id, self.row, shown, action))
 
     def read(self, seen: set[int]) -> None:
         """Check the row and add its mask; `seen` holds the hashes of the rows before."""

@@ -11,7 +11,7 @@ from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 
 from fashion_hydra.formats.csv_files import open_csv
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.utils.files import whole
+from fashion_hydra.utils.files import atomic_write
 
 _SHOWN = 80  # characters of a value
 UNUSED = -1
@@ -54,7 +54,7 @@ def write_split(path: Path, image_ids: Sequence[str] | np.ndarray, fold_of: np.n
         image_ids: (I,).
         fold_of: (I,), see `stratified_folds`.
     """
-    with whole(path) as stream:
+    with atomic_write(path) as stream:
         writer = csv.writer(stream)
         writer.writerow(["ImageId", "fold"])
         writer.writerows((i, f if f != UNUSED else "") for i, f in zip(image_ids, fold_of.tolist(), strict=True))

@@ -48,7 +48,7 @@ OneMask = tuple[str, CocoRLE]
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ImageErrors:
     """What became of one mask.
 
     Args:
@@ -62,9 +62,9 @@ class Judgement:
     partner: int = -1
 
 
-def judge_image(
+def classify_errors(
     predicted: Sequence[OneMask], true: Sequence[OneMask]
-) -> tuple[tuple[Judgement, ...], tuple[Judgement, ...]]:
+) -> tuple[tuple[ImageErrors, ...], tuple[ImageErrors, ...]]:
     """Judge all masks of an image, which have one size: those predicted (N), then the true ones (M)."""
     masks, true_masks = [mask for _, mask in predicted], [mask for _, mask in true]
     iou_NM = iou_matrix(masks, true_masks)
@@ -93,9 +93,9 @@ def _hits(iou_NM: npt.NDArray[np.float64], ids: npt.NDArray, true_ids: npt.NDArr
 
 def _judge_prediction(
     row: int, iou_NM: npt.NDArray, inside_NM: npt.NDArray, same_NM: npt.NDArray, hit_of: dict[int, int]
-) -> Judgement:
+) -> ImageErrors:
     if row in hit_of:
-        return Judgement(HIT, float(iou_NM[row, hit_of[row]]), hit_of[row])
+        return ImageErrors(HIT, float(iou_NM[row, hit_of[row]]), hit_of[row])
     iou, inside, same = iou_NM[row], inside_NM[row], same_NM[row]
     had = np.isin(np.arange(len(iou)), list(hit_of.values()))
     for kind, able in (
@@ -105,32 +105,32 @@ def _judge_prediction(
     ):
         if able.any():
             return _nearest(kind, iou, able)
-    return Judgement(BACKGROUND, float(iou[same].max(initial=0.0)))
+    return ImageErrors(BACKGROUND, float(iou[same].max(initial=0.0)))
 
 
 def _judge_truth(
     column: int, iou_NM: npt.NDArray, same_NM: npt.NDArray, kinds: npt.NDArray, true_of: dict[int, int]
-) -> Judgement:
+) -> ImageErrors:
     iou, same = iou_NM[:, column], same_NM[:, column]
     if column in true_of:
-        return Judgement(HIT, float(iou[true_of[column]]), true_of[column])
+        return ImageErrors(HIT, float(iou[true_of[column]]), true_of[column])
     for kind, able in (
         (WRONG_CLASS, ~same & (kinds == WRONG_CLASS) & (iou > HIT_IOU)),
         (POOR_MASK, same & (kinds == POOR_MASK) & (iou > NEAR_IOU)),
     ):
         if able.any():
             return _nearest(kind, iou, able)
-    return Judgement(MISSED, float(iou[same].max(initial=0.0)))
+    return ImageErrors(MISSED, float(iou[same].max(initial=0.0)))
 
 
-def _nearest(kind: str, iou: npt.NDArray, able: npt.NDArray) -> Judgement:
+def _nearest(kind: str, iou: npt.NDArray, able: npt.NDArray) -> ImageErrors:
     """A judgement because of the mask with the highest IoU among those that are able to make it so."""
     partner = int(np.where(able, iou, -1.0).argmax())
-    return Judgement(kind, float(iou[partner]), partner)
+    return ImageErrors(kind, float(iou[partner]), partner)
 
 
 @dataclass
-class Tally:
+class ErrorCounts:
     """How many masks were judged how.
 
     Args:
@@ -142,12 +142,12 @@ class Tally:
     true: Counter[str]
 
     @classmethod
-    def empty(cls) -> "Tally":
+    def empty(cls) -> "ErrorCounts":
         """Nothing counted yet."""
         return cls(Counter(), Counter())
 
     @classmethod
-    def total(cls, tallies: Iterable["Tally"]) -> "Tally":
+    def total(cls, tallies: Iterable["ErrorCounts"]) -> "ErrorCounts":
         """All of them added up."""
         whole = cls.empty()
         for tally in tallies:

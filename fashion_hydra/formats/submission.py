@@ -25,7 +25,7 @@ from fashion_hydra.structures.rle import (
     runs_to_kaggle,
 )
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.utils.files import whole
+from fashion_hydra.utils.files import atomic_write
 from fashion_hydra.utils.limits import FRAME, LONGEST_NAME, MOST_MASKS, is_frame, is_name
 
 SUBMISSION_SIZE = 512
@@ -160,7 +160,7 @@ def write_submission(
     if path.suffix != ".csv":
         raise UserError(f"{path}: a submission is written as plain text; name it with .csv")
     written, seen = 0, set[str]()
-    with whole(path) as file:
+    with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for image, masks in images.items() if isinstance(images, Mapping) else images:

@@ -38,7 +38,7 @@ _LONGEST_VALUE = 120
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,3}")  # leading zeros would make another ClassId of it
 
 
-class Fault(NamedTuple):
+class Breach(NamedTuple):
     """Something against the rules.
 
     Args:
@@ -55,7 +55,7 @@ class Fault(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Inspection:
+class SubmissionCheck:
     """What was found in a submission.
 
     Args:
@@ -65,7 +65,7 @@ class Inspection:
         masks: rows with runs.
     """
 
-    faults: list[Fault]
+    faults: list[Breach]
     rows: int
     images: int
     masks: int
@@ -79,10 +79,10 @@ class _Row(NamedTuple):
     class_id: str
     is_empty: bool
     mask: CocoRLE | None
-    faults: list[Fault]
+    faults: list[Breach]
 
 
-def find_faults(path: str | Path, sample: str | Path | None = None) -> list[Fault]:
+def find_breaches(path: str | Path, sample: str | Path | None = None) -> list[Breach]:
     """Everything that is against the rules in a submission (.csv, .csv.gz, .csv.zip), by row; none if it is valid.
 
     Args:
@@ -92,11 +92,11 @@ def find_faults(path: str | Path, sample: str | Path | None = None) -> list[Faul
     Raises:
         UserError: either is not a readable CSV file, or the sample names no images.
     """
-    return inspect(path, sample).faults
+    return check_submission(path, sample).faults
 
 
-def inspect(path: str | Path, sample: str | Path | None = None) -> Inspection:
-    """As `find_faults`, with counts.
+def check_submission(path: str | Path, sample: str | Path | None = None) -> SubmissionCheck:
+    """As `find_breaches`, with counts.
 
     Rows of one image are looked at together, so memory is that of an image's masks and of the images' names. Of
     images whose rows do not follow each other, the masks are kept compressed.
@@ -105,8 +105,8 @@ def inspect(path: str | Path, sample: str | Path | None = None) -> Inspection:
     expected = _images_of(Path(sample)) if sample is not None else None
     faults, unusable = _check_header(path)
     if unusable:
-        return Inspection(faults, 0, 0, 0)
-    of_images: list[Fault] = []
+        return SubmissionCheck(faults, 0, 0, 0)
+    of_images: list[Breach] = []
     blocks: Counter[str] = Counter()
     first_row: dict[str, int] = {}
     rows = masks = 0
@@ -130,9 +130,9 @@ def inspect(path: str | Path, sample: str | Path | None = None) -> Inspection:
     first_row.pop("", None)
     faults += of_images + _check_names(first_row, expected)
     if not rows:
-        faults.append(Fault(0, "", "no-rows", "the file has a header alone"))
+        faults.append(Breach(0, "", "no-rows", "the file has a header alone"))
     faults.sort(key=lambda fault: (fault.row == 0, fault.row))
-    return Inspection(faults, rows, len(first_row), masks)
+    return SubmissionCheck(faults, rows, len(first_row), masks)
 
 
 def _images_of(sample: Path) -> list[str]:
@@ -145,14 +145,14 @@ def _images_of(sample: Path) -> list[str]:
     return images
 
 
-def _check_header(path: Path) -> tuple[list[Fault], bool]:
+def _check_header(path: Path) -> tuple[list[Breach], bool]:
     """A wrong header, if it is one, and whether a column is missing, so that nothing else can be told."""
     with open_csv(path) as stream:
         header = next(csv.reader(stream), [])
     if header == list(COLUMNS):
         return [], False
     value = _short(f"{','.join(header)!r}, must be {','.join(COLUMNS)}")
-    return [Fault(1, "", "wrong-header", value)], sorted(set(header) & set(COLUMNS)) != sorted(COLUMNS)
+    return [Breach(1, "", "wrong-header", value)], sorted(set(header) & set(COLUMNS)) != sorted(COLUMNS)
 
 
 def _blocks(path: Path, what: str) -> Iterator[tuple[str, list[_Row]]]:
@@ -198,7 +198,7 @@ def _read_row(line: int, values: Sequence[str], places: Sequence[int], *, column
             found.append((error.kind, str(error)))
         except UserError as error:
             found.append(("runs-beyond-image", str(error)))
-    faults = [Fault(line, image, kind, _short(value)) for kind, value in found]
+    faults = [Breach(line, image, kind, _short(value)) for kind, value in found]
     return _Row(line, image, class_id, is_empty, mask, faults)
 
 
@@ -229,18 +229,18 @@ def _check_order(runs: Runs) -> Iterator[tuple[str, str]]:
         yield "overlapping-runs", f"{surplus} pixels told twice"
 
 
-def _check_image(rows: Sequence[_Row]) -> Iterator[Fault]:
+def _check_image(rows: Sequence[_Row]) -> Iterator[Breach]:
     """What can be told of all rows of one image: empty rows beside others, masks twice, shared pixels."""
     image = rows[0].image
     if not image:
         return
     if (count := sum(row.mask is not None for row in rows)) > MOST_MASKS:
-        yield Fault(rows[0].line, image, "too-many-masks", f"{count} masks, at most {MOST_MASKS} expected")
+        yield Breach(rows[0].line, image, "too-many-masks", f"{count} masks, at most {MOST_MASKS} expected")
         return
     for number, row in enumerate(rows):
         if row.is_empty and (number or not all(other.is_empty for other in rows)):
             other = next(o for o in rows if o is not row)
-            yield Fault(row.line, image, "empty-beside-others", f"no runs, but row {other.line} is of the same image")
+            yield Breach(row.line, image, "empty-beside-others", f"no runs, but row {other.line} is of the same image")
     by_class: dict[str, list[tuple[int, CocoRLE]]] = {}
     for row in rows:
         if row.mask is not None:
@@ -251,38 +251,38 @@ def _check_image(rows: Sequence[_Row]) -> Iterator[Fault]:
             yield from _shared_pixels(image, class_id, masks)
 
 
-def _shared_pixels(image: str, class_id: str, masks: Sequence[tuple[int, CocoRLE]]) -> Iterator[Fault]:
+def _shared_pixels(image: str, class_id: str, masks: Sequence[tuple[int, CocoRLE]]) -> Iterator[Breach]:
     """Of each mask that shares pixels with earlier ones of its image and class, a fault that names the first."""
     what = f"ClassId {_short(class_id)}"
     first_lines: dict[bytes | str, int] = {}
     owner = np.full(SUBMISSION_SIZE**2, len(masks))  # the first mask on each pixel
     for number, (line, mask) in enumerate(masks):
         if (again := first_lines.setdefault(mask["counts"], line)) != line:
-            yield Fault(line, image, "duplicate-mask", f"{what}, the mask of row {again} again")
+            yield Breach(line, image, "duplicate-mask", f"{what}, the mask of row {again} again")
             continue
         pixels = np.flatnonzero(coco_mask.decode(mask).ravel(order="F"))
         owners = owner[pixels]
         if (other := int(owners.min())) < number:
             shared, row = int((owners == other).sum()), masks[other][0]
-            yield Fault(line, image, "shared-pixels", f"{what} shares {shared} pixels with row {row}")
+            yield Breach(line, image, "shared-pixels", f"{what} shares {shared} pixels with row {row}")
         owner[pixels] = np.minimum(owners, number)
 
 
-def _check_names(first_row: dict[str, int], expected: Iterable[str] | None) -> list[Fault]:
+def _check_names(first_row: dict[str, int], expected: Iterable[str] | None) -> list[Breach]:
     """Images that are missing, too many, or named in two ways; `first_row` is that of each image."""
     faults = []
     by_stem: dict[str, str] = {}
     for image, row in first_row.items():
         if (other := by_stem.setdefault(image_stem(image), image)) != image:
-            faults.append(Fault(row, image, "image-named-twice", f"row {first_row[other]} calls it {other}"))
+            faults.append(Breach(row, image, "image-named-twice", f"row {first_row[other]} calls it {other}"))
     if expected is not None:
         known = dict.fromkeys(expected)
         faults += [
-            Fault(row, image, "extra-image", "no image of the sample") for image, row in first_row.items()
+            Breach(row, image, "extra-image", "no image of the sample") for image, row in first_row.items()
             if image not in known
         ]  # fmt: skip
         advice = f"no row; without masks it needs {{}},,{EMPTY_CLASS_ID}"
-        faults += [Fault(0, i, "missing-image", _short(advice.format(i))) for i in known if i not in first_row]
+        faults += [Breach(0, i, "missing-image", _short(advice.format(i))) for i in known if i not in first_row]
     return faults
 
 

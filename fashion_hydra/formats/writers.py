@@ -22,14 +22,14 @@ from fashion_hydra.structures.batch import Size
 from fashion_hydra.structures.detections import Detections
 from fashion_hydra.structures.rle import coco_to_runs, runs_area, runs_to_bitmap, runs_to_box
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.utils.files import whole
+from fashion_hydra.utils.files import atomic_write
 
 INDEX = "index.csv"
 _INDEX_COLUMNS = ("image", "file", "category", "name", "score", "x0", "y0", "x1", "y1", "area")
 
 
 @dataclass(frozen=True)
-class Answer:
+class ImageAnswer:
     """What was found on one image.
 
     Args:
@@ -47,7 +47,7 @@ class Answer:
     ids: Sequence[int]
 
 
-def write_submission_csv(path: Path, answers: Iterable[Answer]) -> int:
+def write_submission_csv(path: Path, answers: Iterable[ImageAnswer]) -> int:
     """Write a submission by Kaggle's rules, see `fashion_hydra.formats.submission.write_submission`.
 
     Args:
@@ -70,7 +70,7 @@ def write_submission_csv(path: Path, answers: Iterable[Answer]) -> int:
     )
 
 
-def write_coco_results(path: Path, answers: Iterable[Answer], names: Mapping[int, str] | None = None) -> int:
+def write_coco_results(path: Path, answers: Iterable[ImageAnswer], names: Mapping[int, str] | None = None) -> int:
     """Write COCO's results (https://cocodataset.org/#format-results), which `COCO.loadRes` of pycocotools loads.
 
     Beside `path` goes `NAME_images.json`, a COCO data set without annotations: file and size of each `image_id`
@@ -91,7 +91,7 @@ def write_coco_results(path: Path, answers: Iterable[Answer], names: Mapping[int
     categories: dict[int, str] = dict(names or {})
     images_path = path.with_name(f"{path.stem}_images.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(images_path) as images, whole(path) as results:
+    with atomic_write(images_path) as images, atomic_write(path) as results:
         images.write('{"images": [')
         results.write("[")
         for number, answer in enumerate(answers, start=1):
@@ -109,7 +109,7 @@ def write_coco_results(path: Path, answers: Iterable[Answer], names: Mapping[int
     return count
 
 
-def _coco_results(answer: Answer, number: int) -> Iterator[dict[str, object]]:
+def _coco_results(answer: ImageAnswer, number: int) -> Iterator[dict[str, object]]:
     found = answer.detections
     for label, score, mask in zip(found.labels, found.scores, found.masks, strict=True):
         counts = mask["counts"]
@@ -122,7 +122,7 @@ def _coco_results(answer: Answer, number: int) -> Iterator[dict[str, object]]:
         }
 
 
-def write_mask_pngs(folder: Path, answers: Iterable[Answer], names: Mapping[int, str]) -> int:
+def write_mask_pngs(folder: Path, answers: Iterable[ImageAnswer], names: Mapping[int, str]) -> int:
     """Write a folder an image with a one-bit PNG a mask, white on black, of the image's own size, and `index.csv`.
 
     A mask's file tells its rank, category and score: `photo/003_shoe_0.871.png`. The index has a row a mask: image,
@@ -162,7 +162,9 @@ def write_mask_pngs(folder: Path, answers: Iterable[Answer], names: Mapping[int,
     return count
 
 
-def _draw_masks(root: Path, subfolder: str, answer: Answer, names: Mapping[int, str]) -> Iterator[tuple[object, ...]]:
+def _draw_masks(
+    root: Path, subfolder: str, answer: ImageAnswer, names: Mapping[int, str]
+) -> Iterator[tuple[object, ...]]:
     """Write an image's masks below `root`; gives their rows of the index."""
     (root / subfolder).mkdir()
     height, width = answer.size
@@ -184,12 +186,12 @@ def _free_name(image_id: str, taken: dict[str, int]) -> str:
         image_id: of the image.
         taken: names in small letters, as some file systems do not tell case -> the number to try next.
     """
-    stem, whole = _file_name(image_stem(image_id)), _file_name(image_id)
-    name = next((n for n in (stem, whole) if n.lower() not in taken and n != INDEX), None)
+    stem, full = _file_name(image_stem(image_id)), _file_name(image_id)
+    name = next((n for n in (stem, full) if n.lower() not in taken and n != INDEX), None)
     while name is None:
-        number = taken.setdefault(whole.lower(), 2)
-        taken[whole.lower()] += 1
-        if (numbered := f"{whole}-{number}").lower() not in taken:
+        number = taken.setdefault(full.lower(), 2)
+        taken[full.lower()] += 1
+        if (numbered := f"{full}-{number}").lower() not in taken:
             name = numbered
     taken[name.lower()] = 2
     return name
@@ -200,7 +202,7 @@ def _file_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "_", text).lstrip(".").strip("_")[:100] or "_"
 
 
-def _check_size(answer: Answer) -> None:
+def _check_size(answer: ImageAnswer) -> None:
     for mask in answer.detections.masks:
         if list(mask["size"]) != list(answer.size):
             raise UserError(f"image {answer.image_id}: mask of size {mask['size']}, the image has {list(answer.size)}")

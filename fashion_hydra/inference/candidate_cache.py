@@ -14,9 +14,9 @@ import torch
 from fashion_hydra.postprocess.rule import NO_LIMIT, Postprocess
 from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.utils.files import whole
+from fashion_hydra.utils.files import atomic_write
 from fashion_hydra.utils.limits import LONGEST_EDGE, is_frame
-from fashion_hydra.utils.zip_safety import check_stored
+from fashion_hydra.utils.zip_safety import check_uncompressed
 
 _VERSION = 1
 _MANIFEST = "manifest.json"
@@ -139,7 +139,7 @@ class CandidateCache:
                 _refuse_difference(folder, kept, wanted)
             else:
                 folder.mkdir(parents=True, exist_ok=True)
-                with whole(folder / _MANIFEST) as stream:
+                with atomic_write(folder / _MANIFEST) as stream:
                     json.dump({"version": _VERSION, **wanted}, stream, indent=1)
         self.manifest = manifest
 
@@ -158,7 +158,7 @@ class CandidateCache:
         """Keep an image's candidates; `fault` says why there are none of a file that cannot be read."""
         path = self.path(candidates.image_id)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path, "wb") as stream:
+        with atomic_write(path, "wb") as stream:
             np.savez(
                 stream,
                 image_id=candidates.image_id,
@@ -192,7 +192,7 @@ class CandidateCache:
 
     def _load(self, image_id: str, names: Sequence[str]) -> dict[str, np.ndarray]:
         path = self.path(image_id)
-        check_stored(path)
+        check_uncompressed(path)
         try:
             with np.load(path, allow_pickle=False) as kept:
                 arrays = {name: kept[name] for name in names}

@@ -18,7 +18,7 @@ from fashion_hydra.inference.merging import Merging
 from fashion_hydra.postprocess.apply import survivors
 from fashion_hydra.postprocess.nms import top_survivors
 from fashion_hydra.postprocess.rule import Postprocess
-from fashion_hydra.structures.batch import PAD_DIVISOR, Batch, Scaled, Size
+from fashion_hydra.structures.batch import PAD_DIVISOR, Batch, ScaledImage, Size
 from fashion_hydra.structures.detections import Candidates
 
 
@@ -68,7 +68,7 @@ def find_candidates(detector: CascadeDetector, batch: Batch, rules: Sequence[Pos
 @torch.no_grad()
 def merge_sources(
     detectors: Sequence[CascadeDetector],
-    scaled: Scaled,
+    scaled: ScaledImage,
     rules: Sequence[Postprocess],
     merging: Merging,
     *,

@@ -9,12 +9,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from fashion_hydra.data.dataset import PredictDataset
-from fashion_hydra.data.image_list import Listing
+from fashion_hydra.data.image_list import ImageList
 from fashion_hydra.inference.candidate_cache import CandidateCache
 from fashion_hydra.inference.cascade import merge_sources
 from fashion_hydra.inference.merging import Merging
 from fashion_hydra.model.detector import Detector
-from fashion_hydra.structures.batch import Scaled
+from fashion_hydra.structures.batch import ScaledImage
 from fashion_hydra.structures.detections import Candidates
 
 log = logging.getLogger(__name__)
@@ -39,11 +39,11 @@ class PredictionModule(pl.LightningModule):
         for detector in self.detectors:
             detector.for_inference(self.device)  # type: ignore[operator]
 
-    def predict_step(self, batch: Scaled, batch_idx: int) -> None:
+    def predict_step(self, batch: ScaledImage, batch_idx: int) -> None:
         """One image, every source."""
         if batch.fault:
             log.warning("%s: %s; no masks are predicted on it", batch.image_id, batch.fault)
-            found = empty(batch.image_id)
+            found = no_candidates(batch.image_id)
         else:
             detectors = list(self.detectors)
             found = merge_sources(detectors, batch, self.rules, self.merging, device=self.device)  # type: ignore[arg-type]
@@ -53,23 +53,23 @@ class PredictionModule(pl.LightningModule):
 class PredictionData(pl.LightningDataModule):
     """The images that have no candidates yet, shared by the processes."""
 
-    def __init__(self, listing: Listing, scales: Sequence[tuple[int, int]], *, num_workers: int) -> None:
+    def __init__(self, image_list: ImageList, scales: Sequence[tuple[int, int]], *, num_workers: int) -> None:
         super().__init__()
-        self.listing, self.scales, self.num_workers = listing, scales, num_workers
+        self.image_list, self.scales, self.num_workers = image_list, scales, num_workers
 
     def predict_dataloader(self) -> DataLoader:
         """Every world_size-th image, one at a time."""
         assert self.trainer is not None
-        mine = self.listing[range(self.trainer.global_rank, len(self.listing), self.trainer.world_size)]
+        mine = self.image_list[range(self.trainer.global_rank, len(self.image_list), self.trainer.world_size)]
         dataset = PredictDataset(mine, self.scales)
         return DataLoader(dataset, batch_size=None, num_workers=self.num_workers)
 
-    def transfer_batch_to_device(self, batch: Scaled, device: torch.device, dataloader_idx: int) -> Scaled:
+    def transfer_batch_to_device(self, batch: ScaledImage, device: torch.device, dataloader_idx: int) -> ScaledImage:
         """Inference moves what it needs when it needs it."""
         return batch
 
 
-def empty(image_id: str) -> Candidates:
+def no_candidates(image_id: str) -> Candidates:
     """The candidates of an image that cannot be read: none."""
     return Candidates(
         image_id, (1, 1), torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 1, 1)

@@ -17,7 +17,7 @@ from fashion_hydra.model.htc import build_htc
 from fashion_hydra.model.weights.files import check_held
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.limits import is_frame
-from fashion_hydra.utils.zip_safety import check_stored
+from fashion_hydra.utils.zip_safety import check_uncompressed
 
 log = logging.getLogger(__name__)
 LAST = "last.ckpt"
@@ -54,7 +54,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "is a folder; name a file in it" if path.is_dir() else "no such file. train.py keeps them in checkpoints/"
         )
         raise UserError(f"checkpoint={path}: {what}")
-    check_stored(path)
+    check_uncompressed(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many things for a file that is none, and for one with code in it
@@ -95,7 +95,7 @@ def _wrong(content: Mapping[str, Any]) -> str:
     return ""
 
 
-def newest_whole(folder: Path) -> tuple[Path, list[str]]:
+def newest_intact(folder: Path) -> tuple[Path, list[str]]:
     """The newest checkpoint of a run that is whole, `last.ckpt` where it is, and what is wrong with newer ones.
 
     Args:
@@ -178,7 +178,7 @@ def best_checkpoints(run: Path, count: int) -> list[Path]:
     folder = run / "checkpoints"
     if not any(folder.glob("*.ckpt")):
         raise UserError(f"ensemble.run={run}: no checkpoints/{LAST} there. Give the folder of a training run")
-    newest, damaged = newest_whole(folder)
+    newest, damaged = newest_intact(folder)
     for reason in damaged:
         log.warning("%s; %s tells which are the best", reason, newest.name)
     kept: dict[str, float] = {}

@@ -12,7 +12,7 @@ _APART = 16
 """Between the seeds of two samplers that draw in the same image; each draws fewer times."""
 
 
-class Drawn(NamedTuple):
+class SampleCounts(NamedTuple):
     """How many boxes were sampled in an image, and what mmdet divides the losses of anchors by."""
 
     positive: int
@@ -31,7 +31,7 @@ class ImageSampler(RandomSampler):
     def begin(self, seeds: Sequence[int]) -> None:
         """Before the images of a batch are sampled, one after the other, once or several times."""
         self.seeds = seeds
-        self.drawn: list[Drawn] = []
+        self.drawn: list[SampleCounts] = []
 
     def sample(self, *args: Any, **options: Any) -> SamplingResult:
         """Of the next image."""
@@ -40,7 +40,7 @@ class ImageSampler(RandomSampler):
             turn, image = divmod(len(self.drawn), len(self.seeds))
             self.generator = torch.Generator().manual_seed(self.seeds[image] + turn)
         result = super().sample(*args, **options)
-        self.drawn.append(Drawn(len(result.pos_inds), len(result.neg_inds), result.avg_factor))
+        self.drawn.append(SampleCounts(len(result.pos_inds), len(result.neg_inds), result.avg_factor))
         return result
 
     def random_choice(self, gallery: Tensor, num: int) -> Tensor:

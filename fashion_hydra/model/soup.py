@@ -15,7 +15,7 @@ from fashion_hydra.model.checkpoint import member_of, read_checkpoint
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.structures.batch import Batch
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.utils.files import locked, sha256_of, whole
+from fashion_hydra.utils.files import atomic_write, file_lock, file_sha256
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +40,16 @@ def make_soup(
     """
     if len(paths) < 2:
         raise UserError(f"ensemble.members={[str(path) for path in paths]}: an average needs two checkpoints or more")
-    recipe = f"{count} {seed} {' '.join(sorted(sha256_of(path) for path in paths))}"
+    recipe = f"{count} {seed} {' '.join(sorted(file_sha256(path) for path in paths))}"
     made = paths[0].with_name(f"soup-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.ckpt")
-    with locked(made):
+    with file_lock(made):
         if made.is_file():
             return made
         content = _mean(paths)
         detector = member_of(content, made).detector.to(device)
         _renew_norms(detector, batches, count=count, seed=seed)
         content["state_dict"] = {f"detector.{name}": value.cpu() for name, value in detector.state_dict().items()}
-        with whole(made, "wb") as stream:
+        with atomic_write(made, "wb") as stream:
             torch.save(content, stream)
     log.info("soup           %s: mean of %s", made, ", ".join(path.name for path in paths))
     return made

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fashion_hydra.evaluation.ladder import Rung
-from fashion_hydra.utils.files import whole
+from fashion_hydra.utils.files import atomic_write
 
 _INK, _OURS, _THEIRS = "#1b1f24", "#1f77b4", "#b86e00"
 
@@ -44,7 +44,7 @@ def draw_ladder(path: Path, rungs: Sequence[Rung], *, title: str) -> None:
     axes.tick_params(length=0)
     figure.legend(loc="outside lower right", frameon=False, fontsize=9, ncols=2)
     figure.suptitle(title, color=_INK, x=0.01, ha="left")
-    with whole(path, "wb") as stream:
+    with atomic_write(path, "wb") as stream:
         FigureCanvasAgg(figure).print_png(stream)
 
 

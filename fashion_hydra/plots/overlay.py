@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fashion_hydra.plots.painted_masks import Painted, colour, paint
+from fashion_hydra.plots.painted_masks import PaintedImage, colour, paint
 from fashion_hydra.structures.batch import Size
 from fashion_hydra.structures.detections import Detections
 
@@ -33,7 +33,7 @@ def draw_overlay(path: Path, photo: np.ndarray, detections: Detections, names: M
     size = overlay_size((photo.shape[0], photo.shape[1]))
     reduced = cv2.resize(photo, (size[1], size[0]), interpolation=cv2.INTER_AREA)
     ids = list(names)
-    found = Painted.of_detections(reduced, [], detections, ids).found
+    found = PaintedImage.of_detections(reduced, [], detections, ids).found
     sheet = Image.new("RGB", (size[1] + _LEGEND_WIDTH, max(size[0], _LINE_HEIGHT * len(found) + 8)), "white")
     sheet.paste(Image.fromarray(paint(reduced, found)), (0, 0))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)

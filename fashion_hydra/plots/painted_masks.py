@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fashion_hydra.structures.detections import Detections
 from fashion_hydra.structures.rle import CocoRLE, coco_to_runs, runs_to_bitmap
-from fashion_hydra.utils.files import whole
+from fashion_hydra.utils.files import atomic_write
 
 _ROW_HEIGHT, _GAP, _LEGEND = 300, 8, 190
 _LINE_HEIGHT, _LEGEND_LINES = 16, 18
@@ -22,7 +22,7 @@ Mask = tuple[int, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Painted:
+class PaintedImage:
     """One row of the picture: a photo, its true masks, and the predicted ones.
 
     Args:
@@ -38,7 +38,7 @@ class Painted:
     @classmethod
     def of_detections(
         cls, photo: np.ndarray, truth: Sequence[Mask], detections: Detections, ids: Sequence[int]
-    ) -> "Painted":
+    ) -> "PaintedImage":
         """A row from detections on the photo's grid; `ids` are the category ids behind the labels."""
         found = [(ids[label], _bitmap(rle)) for label, rle in zip(detections.labels, detections.masks, strict=True)]
         return cls(photo, truth, found)
@@ -82,14 +82,14 @@ def _eroded(mask: np.ndarray) -> np.ndarray:
     return framed[:-2, 1:-1] & framed[2:, 1:-1] & framed[1:-1, :-2] & framed[1:-1, 2:]
 
 
-def draw_comparison(path: Path, rows: Sequence[Painted], *, names: Mapping[int, str]) -> None:
+def draw_comparison(path: Path, rows: Sequence[PaintedImage], *, names: Mapping[int, str]) -> None:
     """Write a `comparison` as a PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path, "wb") as stream:
+    with atomic_write(path, "wb") as stream:
         comparison(rows, names=names).save(stream, format="PNG")
 
 
-def comparison(rows: Sequence[Painted], *, names: Mapping[int, str], columns: int = 2) -> Image.Image:
+def comparison(rows: Sequence[PaintedImage], *, names: Mapping[int, str], columns: int = 2) -> Image.Image:
     """Photo, truth and prediction side by side, two images a line, with a legend of what they hold.
 
     Args:
@@ -107,7 +107,7 @@ def comparison(rows: Sequence[Painted], *, names: Mapping[int, str], columns: in
     return sheet
 
 
-def _tile(row: Painted, names: Mapping[int, str]) -> Image.Image:
+def _tile(row: PaintedImage, names: Mapping[int, str]) -> Image.Image:
     panels = {
         "photo": row.photo,
         "truth": paint(row.photo, row.truth),

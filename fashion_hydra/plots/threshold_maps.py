@@ -14,11 +14,11 @@ from matplotlib.patches import Rectangle
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.evaluation.bootstrap import bootstrap
 from fashion_hydra.evaluation.competition_score import mean
-from fashion_hydra.tuning.cross_validation import Verdict, winner_of
+from fashion_hydra.tuning.cross_validation import MethodResult, best_method
 from fashion_hydra.tuning.grid import AXES, Grid
-from fashion_hydra.tuning.score_table import Board
+from fashion_hydra.tuning.score_table import ScoreTable
 from fashion_hydra.tuning.summary import class_scores
-from fashion_hydra.utils.files import whole
+from fashion_hydra.utils.files import atomic_write
 
 Floats = npt.NDArray[np.float64]
 _INK, _QUIET, _UP, _DOWN = "#1b1f24", "#8a919a", "#1f77b4", "#c44e3b"
@@ -100,18 +100,18 @@ def draw_curves(path: Path, grid: Grid, scores: Floats) -> None:
     _save(figure, path)
 
 
-def draw_class_gains(path: Path, board: Board, verdicts: Sequence[Verdict], classes: ClassSet) -> None:
+def draw_class_gains(path: Path, score_table: ScoreTable, results: Sequence[MethodResult], classes: ClassSet) -> None:
     """Each class's score untuned and under the best method, the largest gain first.
 
     Args:
         path: the PNG.
-        board: the images.
-        verdicts: of the methods, the untuned one first.
+        score_table: the images.
+        results: of the methods, the untuned one first.
         classes: behind the labels.
     """
-    best, first = winner_of(verdicts), verdicts[0]
-    before, after = (class_scores(board, v.method.rule) for v in (first, best))
-    true_masks = np.bincount(board.truth_label, minlength=board.classes)
+    best, first = best_method(results), results[0]
+    before, after = (class_scores(score_table, v.method.rule) for v in (first, best))
+    true_masks = np.bincount(score_table.truth_label, minlength=score_table.classes)
     before, after = np.nan_to_num(before), np.nan_to_num(after)
     labels = np.flatnonzero((before > 0) | (after > 0))
     labels = labels[np.argsort((after - before)[labels], kind="stable")]
@@ -144,5 +144,5 @@ def _varied(grid: Grid) -> list[str]:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with whole(path, "wb") as stream:
+    with atomic_write(path, "wb") as stream:
         figure.savefig(stream, format="png", dpi=110, facecolor="white")

@@ -11,7 +11,7 @@ from fashion_hydra.postprocess.nms import select, soft_nms
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.structures.batch import Size
 from fashion_hydra.structures.detections import Candidates, Detections
-from fashion_hydra.structures.paste import Found, Pasted, mask_iou, paste
+from fashion_hydra.structures.paste import MaskWindow, ScoredMask, mask_iou, paste
 
 LOOSE_IOU_THR = 0.7
 """Box NMS that goes before masks are computed, where the rule's own NMS is not on boxes: `survivors`."""
@@ -60,7 +60,7 @@ def apply(candidates: Candidates, rule: Postprocess, *, size: Size) -> Detection
         paste(mask, box, size=size, mask_thr=rule.mask_thr)
         for mask, box in zip(candidates.masks[index].numpy(), boxes, strict=True)
     )
-    found: Iterable[Found] = zip(drawn, candidates.labels[index].tolist(), scores.tolist(), strict=True)
+    found: Iterable[ScoredMask] = zip(drawn, candidates.labels[index].tolist(), scores.tolist(), strict=True)
     if rule.nms == "mask":
         found = mask_nms(found, rule)
     for name in rule.steps:
@@ -84,10 +84,10 @@ def rank(candidates: Candidates, rule: Postprocess) -> tuple[Tensor, Tensor]:
     )
 
 
-def mask_nms(found: Iterable[Found], rule: Postprocess) -> list[Found]:
+def mask_nms(found: Iterable[ScoredMask], rule: Postprocess) -> list[ScoredMask]:
     """Greedy NMS on masks within each class, see `apply`; `found` is by descending score."""
-    kept: list[Found] = []
-    rivals: dict[int, list[tuple[Pasted, int]]] = {}
+    kept: list[ScoredMask] = []
+    rivals: dict[int, list[tuple[MaskWindow, int]]] = {}
     for mask, label, score in found:
         area = int(np.count_nonzero(mask.pixels))
         better = rivals.setdefault(label, [])
@@ -100,10 +100,10 @@ def mask_nms(found: Iterable[Found], rule: Postprocess) -> list[Found]:
     return kept
 
 
-def _answer(image_id: str, found: Iterable[Found], rule: Postprocess, size: Size) -> Detections:
+def _answer(image_id: str, found: Iterable[ScoredMask], rule: Postprocess, size: Size) -> Detections:
     """Overlaps suppressed, small masks left out, the rest chosen from and encoded; `found` is by descending score."""
-    taken: dict[int, list[Pasted]] = {}
-    left: list[Found] = []
+    taken: dict[int, list[MaskWindow]] = {}
+    left: list[ScoredMask] = []
     for mask, label, score in found:
         if rule.suppress_overlaps:
             better = taken.setdefault(label, [])

@@ -9,7 +9,7 @@ import numpy as np
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.postprocess.expected_score import Calibration
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.utils.files import read_json, whole
+from fashion_hydra.utils.files import atomic_write, read_json
 
 
 def write_calibration(path: Path, calibration: Calibration, classes: ClassSet) -> None:
@@ -21,7 +21,7 @@ def write_calibration(path: Path, calibration: Calibration, classes: ClassSet) -
         "missed": calibration.missed.tolist(),
         "others": calibration.others,
     }
-    with whole(path) as stream:
+    with atomic_write(path) as stream:
         json.dump(content, stream)
 
 

@@ -16,7 +16,7 @@ from fashion_hydra.postprocess.calibration_file import write_calibration
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.postprocess.rule_options import build_postprocess
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.utils.files import whole
+from fashion_hydra.utils.files import atomic_write
 
 NAME = "tuned.yaml"
 IN_FORCE = "postprocess.yaml"
@@ -44,7 +44,7 @@ def write_tuned(path: Path, rule: Postprocess, classes: ClassSet, about: Mapping
     if rule.calibration is not None:
         values["calibration"] = f"{path.stem}_calibration.json"
         write_calibration(path.with_name(values["calibration"]), rule.calibration, classes)
-    with whole(path) as stream:
+    with atomic_write(path) as stream:
         stream.write("# A rule of postprocessing; read by predict.py postprocess=FILE.\n")
         stream.write(OmegaConf.to_yaml(OmegaConf.create({**values, "about": dict(about)})))
 

@@ -16,7 +16,8 @@ PAD_DIVISOR = 32
 """Images are padded to a multiple of this, the coarsest stride that a feature pyramid adds up."""
 
 
-def _check_lengths(owner: object, **lengths: int) -> None:
+def check_lengths(owner: object, **lengths: int) -> None:
+    """Raise `ValueError` unless all fields of a container have one length."""
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name} {n}" for name, n in lengths.items())
         raise ValueError(f"{type(owner).__name__}: fields of one length expected, got {told}")
@@ -39,7 +40,7 @@ class CropMasks:
     def __post_init__(self) -> None:
         if self.windows.ndim != 2 or self.windows.shape[1] != 4:
             raise ValueError(f"windows of shape (N, 4) expected, got {tuple(self.windows.shape)}")
-        _check_lengths(self, pixels=self.pixels.numel(), window_area=int(self._areas().sum()))
+        check_lengths(self, pixels=self.pixels.numel(), window_area=int(self._areas().sum()))
 
     def _areas(self) -> Tensor:
         x0, y0, x1, y1 = self.windows.unbind(1)
@@ -77,7 +78,7 @@ class Targets:
     masks: CropMasks
 
     def __post_init__(self) -> None:
-        _check_lengths(self, boxes=len(self.boxes), labels=len(self.labels), masks=len(self.masks))
+        check_lengths(self, boxes=len(self.boxes), labels=len(self.labels), masks=len(self.masks))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -103,7 +104,7 @@ class Batch:
 
     def __post_init__(self) -> None:
         fields = ("images", "sizes", "original_sizes", "image_ids", "targets")
-        _check_lengths(self, **{name: len(getattr(self, name)) for name in fields})
+        check_lengths(self, **{name: len(getattr(self, name)) for name in fields})
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -120,7 +121,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Scaled:
+class ScaledImage:
     """One image to predict, at every scale that is looked at.
 
     Args:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fashion_hydra.structures.batch import Size, _check_lengths
+from fashion_hydra.structures.batch import Size, check_lengths
 from fashion_hydra.structures.rle import CocoRLE
 
 
@@ -31,7 +31,7 @@ class Candidates:
 
     def __post_init__(self) -> None:
         fields = ("boxes", "scores", "labels", "masks")
-        _check_lengths(self, **{name: len(getattr(self, name)) for name in fields})
+        check_lengths(self, **{name: len(getattr(self, name)) for name in fields})
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -64,7 +64,7 @@ class Detections:
     masks: Sequence[CocoRLE]
 
     def __post_init__(self) -> None:
-        _check_lengths(self, labels=len(self.labels), scores=len(self.scores), masks=len(self.masks))
+        check_lengths(self, labels=len(self.labels), scores=len(self.scores), masks=len(self.masks))
 
     def by_class_id(self, ids: Sequence[int]) -> dict[str, list[CocoRLE]]:
         """ClassId -> masks, as scoring takes them; `ids` are the category ids of the labels."""

@@ -16,7 +16,7 @@ _MOST_LEVELS = 255  # a level is a byte
 _FINEST = 2**12
 
 
-class Pasted(NamedTuple):
+class MaskWindow(NamedTuple):
     """A mask in a frame, as the pixels of a window.
 
     Args:
@@ -29,7 +29,7 @@ class Pasted(NamedTuple):
     x0: int
     y0: int
 
-    def windows_shared_with(self, other: "Pasted") -> tuple[np.ndarray, np.ndarray] | None:
+    def windows_shared_with(self, other: "MaskWindow") -> tuple[np.ndarray, np.ndarray] | None:
         """Views of both masks where their windows overlap, if they do."""
         left, right = max(self.x0, other.x0), min(self.x0 + self.pixels.shape[1], other.x0 + other.pixels.shape[1])
         top, bottom = max(self.y0, other.y0), min(self.y0 + self.pixels.shape[0], other.y0 + other.pixels.shape[0])
@@ -57,11 +57,11 @@ class Pasted(NamedTuple):
         return {"size": list(size), "counts": encoded["counts"]}
 
 
-Found = tuple[Pasted, int, float]
+ScoredMask = tuple[MaskWindow, int, float]
 """A mask on the answer's grid, its label and its score."""
 
 
-def mask_iou(one: Pasted, other: Pasted, area: int, other_area: int, *, up_to: float = 0.0) -> float:
+def mask_iou(one: MaskWindow, other: MaskWindow, area: int, other_area: int, *, up_to: float = 0.0) -> float:
     """Pixels that two masks share / pixels of either; 0 where one has none.
 
     Args:
@@ -78,7 +78,7 @@ def mask_iou(one: Pasted, other: Pasted, area: int, other_area: int, *, up_to: f
     return shared / (low + high - shared)
 
 
-def paste(mask: np.ndarray, box: np.ndarray, *, size: Size, mask_thr: float) -> Pasted:
+def paste(mask: np.ndarray, box: np.ndarray, *, size: Size, mask_thr: float) -> MaskWindow:
     """A mask drawn on its box: the pixels whose centres have at least the threshold's probability.
 
     Bilinear between the centres of the grid's cells, zero outside, as Mask R-CNN does it.
@@ -121,14 +121,14 @@ class Levels:
         np.add(self._level[bins], probabilities >= self._next[bins], out=out)
 
 
-def paste_levels(mask: np.ndarray, box: np.ndarray, *, size: Size, levels: Levels) -> Pasted:
+def paste_levels(mask: np.ndarray, box: np.ndarray, *, size: Size, levels: Levels) -> MaskWindow:
     """A mask drawn as `paste` does it, for many thresholds at once: the pixels, uint8, are levels."""
     return _draw(mask, box, size, np.uint8, levels.of)
 
 
 def _draw(
     mask: np.ndarray, box: np.ndarray, size: Size, kind: type, decide: Callable[[np.ndarray, np.ndarray], object]
-) -> Pasted:
+) -> MaskWindow:
     """See `paste`; `decide` makes pixels of the given kind of probabilities, into its second argument."""
     x0, y0, x1, y1 = box.tolist()
     left, right = _pixels(x0, x1, size[1])
@@ -150,7 +150,7 @@ def _draw(
         after *= share
         values += after
         decide(values, drawn[begin : begin + step])
-    return Pasted(drawn.T, left, top)
+    return MaskWindow(drawn.T, left, top)
 
 
 def _pixels(low: float, high: float, edge: int) -> tuple[int, int]:

@@ -72,27 +72,27 @@ class SegmentationModule(LightningModule):
         Raises:
             UserError: the loss is NaN or infinite once too often.
         """
-        losses = self.detector.loss(batch, [self._seed_of(image_id) for image_id in batch.image_ids])
+        losses = self.detector.loss(batch, [self._seed_for_image(image_id) for image_id in batch.image_ids])
         total = torch.stack(list(losses.values())).sum()
-        logged = self._over_processes(torch.stack([total, *losses.values()]).detach().float())
+        logged = self._mean_over_ranks(torch.stack([total, *losses.values()]).detach().float())
         if not bool(logged[0].isfinite()):
-            self._leave_out(batch, losses)
+            self._skip_step(batch, losses)
         self.log("train/loss", logged[0], prog_bar=True, batch_size=len(batch))
         self.log_dict({f"train/{name}": v for name, v in zip(losses, logged[1:], strict=True)}, batch_size=len(batch))
         return total
 
-    def _seed_of(self, image_id: str) -> int:
+    def _seed_for_image(self, image_id: str) -> int:
         place = (self.seed, self.current_epoch, zlib.crc32(image_id.encode()))
         return int(np.random.SeedSequence(place).generate_state(1)[0])
 
-    def _over_processes(self, values: Tensor) -> Tensor:
+    def _mean_over_ranks(self, values: Tensor) -> Tensor:
         """The mean over processes; in each of them the same."""
         if self.trainer.world_size > 1:
             dist.all_reduce(values)
             values /= self.trainer.world_size
         return values
 
-    def _leave_out(self, batch: Batch, losses: Mapping[str, Tensor]) -> None:
+    def _skip_step(self, batch: Batch, losses: Mapping[str, Tensor]) -> None:
         """Make nothing of this step, in all processes."""
         wrong = {name: float(value) for name, value in losses.items() if not bool(value.isfinite())}
         gathered: list[Any] = [(wrong, batch.image_ids)]

@@ -8,13 +8,13 @@ import numpy as np
 from PIL import Image
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
-from fashion_hydra.plots.painted_masks import Mask, Painted, comparison, largest_first
+from fashion_hydra.plots.painted_masks import Mask, PaintedImage, comparison, largest_first
 
 Cell = str | float | int | None
 
 
 def log_pictures(
-    loggers: Sequence[Logger], key: str, rows: Sequence[Painted], *, names: Mapping[int, str], step: int
+    loggers: Sequence[Logger], key: str, rows: Sequence[PaintedImage], *, names: Mapping[int, str], step: int
 ) -> None:
     """Photos with truth and prediction: in W&B as masks that can be switched, in TensorBoard as a picture.
 
@@ -63,7 +63,7 @@ def close(loggers: Sequence[Logger]) -> None:
             logger.experiment.finish()
 
 
-def _wandb_image(row: Painted, names: Mapping[int, str]) -> Any:
+def _wandb_image(row: PaintedImage, names: Mapping[int, str]) -> Any:
     import wandb
 
     labels = {category + 1: name for category, name in names.items()}

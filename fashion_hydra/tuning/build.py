@@ -15,7 +15,7 @@ from fashion_hydra.evaluation.competition_score import ClassMasks
 from fashion_hydra.inference.candidate_cache import CandidateCache
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.tuning.image_table import Family, ImageTable, Key, families, measure_image
-from fashion_hydra.tuning.score_table import Board
+from fashion_hydra.tuning.score_table import ScoreTable
 from fashion_hydra.utils.errors import UserError
 
 _FEW = 40
@@ -31,14 +31,14 @@ class _Job:
     asked: Mapping[Key, Family]
 
 
-def gather(
+def build_score_table(
     cache: CandidateCache,
     truth: Mapping[str, ClassMasks],
     rules: Sequence[Postprocess],
     *,
     workers: int | None = None,
     progress: bool = True,
-) -> Board:
+) -> ScoreTable:
     """Measure images for some rules; stricter ones of the same families can be asked of the board too.
 
     Args:
@@ -70,7 +70,7 @@ def gather(
     made = _on_all_cores(jobs, min(cores, 16) if workers is None else workers)
     hidden = None if progress else True
     tables = list(tqdm(made, total=len(jobs), desc="measuring", unit=" images", disable=hidden))
-    return Board.of(tables, len(class_ids), asked)
+    return ScoreTable.of(tables, len(class_ids), asked)
 
 
 def _on_all_cores(jobs: Sequence[_Job], workers: int) -> Iterator[ImageTable]:

@@ -6,7 +6,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from fashion_hydra.postprocess.expected_score import Calibration
 from fashion_hydra.postprocess.rule import Postprocess
-from fashion_hydra.tuning.score_table import Board
+from fashion_hydra.tuning.score_table import ScoreTable
 
 Floats = npt.NDArray[np.float64]
 KNOTS = np.round(np.arange(0, 1.0001, 0.025), 3)
@@ -14,7 +14,7 @@ _DIGITS = 6  # that a calibration is kept with, so that it is the same after a w
 _FAINT = 1e-3  # weight of the common curve at each knot, where a class has no detections
 
 
-def fit_calibration(board: Board, rule: Postprocess, *, weight: float) -> Calibration:
+def fit_calibration(score_table: ScoreTable, rule: Postprocess, *, weight: float) -> Calibration:
     """Fit isotonic regressions to the detections that a rule answers with on some images.
 
     All classes together give the common curve of each IoU threshold. A class's own is fitted to its detections and
@@ -23,16 +23,16 @@ def fit_calibration(board: Board, rule: Postprocess, *, weight: float) -> Calibr
     KDD 2002.)
 
     Args:
-        board: images with truth.
+        score_table: images with truth.
         rule: without a calibration.
         weight: of the common curve, in detections.
     """
-    found = board.answered(rule)
-    hits = np.zeros((board.classes, len(KNOTS), 10))
+    found = score_table.answered(rule)
+    hits = np.zeros((score_table.classes, len(KNOTS), 10))
     for threshold in range(10):
         hit = (found.hits > threshold).astype(np.float64)
         common = _isotonic(found.score, hit, np.ones(len(hit)), KNOTS)
-        for label in range(board.classes):
+        for label in range(score_table.classes):
             own = np.flatnonzero(found.label == label)
             expected = np.interp(found.score[own], KNOTS, common)
             hits[label, :, threshold] = _isotonic(
@@ -43,7 +43,9 @@ def fit_calibration(board: Board, rule: Postprocess, *, weight: float) -> Calibr
             )
     hits = np.clip(np.round(hits, _DIGITS), 0, 1)
     hits = np.maximum.accumulate(np.minimum.accumulate(hits, axis=2), axis=1)
-    return Calibration(KNOTS, hits, _missed(board, rule, weight), round(float(board.other_classes.mean()), _DIGITS))
+    return Calibration(
+        KNOTS, hits, _missed(score_table, rule, weight), round(float(score_table.other_classes.mean()), _DIGITS)
+    )
 
 
 def _isotonic(scores: Floats, hit: Floats, weights: Floats, at: Floats) -> Floats:
@@ -54,12 +56,12 @@ def _isotonic(scores: Floats, hit: Floats, weights: Floats, at: Floats) -> Float
     return curve.fit(scores, hit, sample_weight=weights).predict(at)
 
 
-def _missed(board: Board, rule: Postprocess, weight: float) -> Floats:
+def _missed(score_table: ScoreTable, rule: Postprocess, weight: float) -> Floats:
     """How many true masks of each class no detection is of, see `Calibration`: (C, 2)."""
-    groups, shape = board.groups(rule), (len(board), board.classes)
+    groups, shape = score_table.groups(rule), (len(score_table), score_table.classes)
     true, detected, hit = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    np.add.at(true, (board.truth_image, board.truth_label), 1)
-    place = (board.group_image, board.group_label)
+    np.add.at(true, (score_table.truth_image, score_table.truth_label), 1)
+    place = (score_table.group_image, score_table.group_label)
     hit[place] = groups.hits[:, 0]
     detected[place] = groups.masks - true[place]
     left, seen = true - hit, detected > 0

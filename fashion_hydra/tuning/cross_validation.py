@@ -9,12 +9,12 @@ import numpy.typing as npt
 from fashion_hydra.evaluation.bootstrap import Floats, Interval, bootstrap
 from fashion_hydra.evaluation.competition_score import mean
 from fashion_hydra.postprocess.rule import Postprocess
-from fashion_hydra.tuning.methods import Fit, Fixed
-from fashion_hydra.tuning.score_table import Board
+from fashion_hydra.tuning.methods import FixedRule, TuningMethod
+from fashion_hydra.tuning.score_table import ScoreTable
 
 
 @dataclass(frozen=True)
-class Method:
+class CrossFit:
     """A way to find a rule, and what it found.
 
     Args:
@@ -32,31 +32,33 @@ class Method:
     fold_rules: tuple[Postprocess, ...]
 
 
-def cross_fit(board: Board, name: str, fit: Fit, fold_of: npt.NDArray[np.int64], *, pooling: str = "class") -> Method:
+def cross_fit(
+    score_table: ScoreTable, name: str, fit: TuningMethod, fold_of: npt.NDArray[np.int64], *, pooling: str = "class"
+) -> CrossFit:
     """Fit to all images, and to all but each fold in turn; the fits get boards without the images they are scored on.
 
     Args:
-        board: all images.
+        score_table: all images.
         name: of the method.
         fit: finds a rule on a board.
         fold_of: (I,), fold of each image.
         pooling: of the score.
     """
-    rule = fit(board)
-    fitted = board.image_scores(rule, pooling=pooling)
-    if isinstance(fit, Fixed):
-        return Method(name, rule, fitted, fitted, ())
-    held_out = np.full(len(board), np.nan)
+    rule = fit(score_table)
+    fitted = score_table.image_scores(rule, pooling=pooling)
+    if isinstance(fit, FixedRule):
+        return CrossFit(name, rule, fitted, fitted, ())
+    held_out = np.full(len(score_table), np.nan)
     rules = []
     for fold in np.unique(fold_of):
-        rules.append(fit(board[np.flatnonzero(fold_of != fold)]))
+        rules.append(fit(score_table[np.flatnonzero(fold_of != fold)]))
         scored = np.flatnonzero(fold_of == fold)
-        held_out[scored] = board[scored].image_scores(rules[-1], pooling=pooling)
-    return Method(name, rule, fitted, held_out, tuple(rules))
+        held_out[scored] = score_table[scored].image_scores(rules[-1], pooling=pooling)
+    return CrossFit(name, rule, fitted, held_out, tuple(rules))
 
 
 @dataclass(frozen=True)
-class Verdict:
+class MethodResult:
     """A method beside the best of the simpler ones.
 
     Args:
@@ -66,7 +68,7 @@ class Verdict:
         gain: the difference of the two, image by image.
     """
 
-    method: Method
+    method: CrossFit
     score: Interval
     simpler: str
     gain: Interval | None
@@ -77,24 +79,24 @@ class Verdict:
         return self.gain is None or self.gain.low > 0
 
 
-def judge(methods: Sequence[Method], *, seed: int) -> list[Verdict]:
+def compare_methods(methods: Sequence[CrossFit], *, seed: int) -> list[MethodResult]:
     """Compare each method with the best of those before it, which are simpler.
 
     Args:
         methods: the simplest first.
         seed: of the bootstrap.
     """
-    verdicts: list[Verdict] = []
-    best: Method | None = None
+    results: list[MethodResult] = []
+    best: CrossFit | None = None
     for method in methods:
         gain = bootstrap(method.held_out - best.held_out, seed=seed) if best is not None else None
         score = bootstrap(method.held_out, seed=seed)
-        verdicts.append(Verdict(method, score, best.name if best is not None else "", gain))
+        results.append(MethodResult(method, score, best.name if best is not None else "", gain))
         if best is None or mean(method.held_out) > mean(best.held_out):
             best = method
-    return verdicts
+    return results
 
 
-def winner_of(verdicts: Sequence[Verdict]) -> Verdict:
+def best_method(results: Sequence[MethodResult]) -> MethodResult:
     """The highest cross-fitted score; of equal ones the simplest."""
-    return max(verdicts, key=lambda verdict: verdict.score.value)
+    return max(results, key=lambda result: result.score.value)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from fashion_hydra.postprocess.rule import Postprocess
-from fashion_hydra.tuning.score_table import Board
+from fashion_hydra.tuning.score_table import ScoreTable
 from fashion_hydra.utils.errors import UserError
 
 AXES = ("score_thr", "iou_thr", "mask_thr", "min_area", "max_per_image", "drop")
@@ -71,7 +71,9 @@ class Grid:
         return made
 
 
-def scores_of(board: Board, rules: Sequence[Postprocess], *, pooling: str, desc: str = "") -> npt.NDArray[np.float64]:
+def scores_of(
+    score_table: ScoreTable, rules: Sequence[Postprocess], *, pooling: str, desc: str = ""
+) -> npt.NDArray[np.float64]:
     """The score of each image under each rule: (R, I); `desc` names the progress bar, without it there is none."""
     shown = tqdm(rules, desc=desc, unit=" rules", disable=None if desc else True)
-    return np.array([board.image_scores(rule, pooling=pooling) for rule in shown])
+    return np.array([score_table.image_scores(rule, pooling=pooling) for rule in shown])

@@ -21,7 +21,7 @@ from fashion_hydra.formats.submission import SUBMISSION_GRID, SUBMISSION_SIZE
 from fashion_hydra.postprocess.apply import mask_nms, rank
 from fashion_hydra.postprocess.rule import NO_LIMIT, Postprocess
 from fashion_hydra.structures.detections import Candidates
-from fashion_hydra.structures.paste import Levels, Pasted, paste_levels
+from fashion_hydra.structures.paste import Levels, MaskWindow, paste_levels
 from fashion_hydra.structures.rle import coco_to_runs, runs_to_box, runs_to_crop
 
 
@@ -76,7 +76,7 @@ def families(rules: Sequence[Postprocess]) -> dict[Key, Family]:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredDetections:
     """The detections of one family in one image.
 
     Args:
@@ -110,7 +110,7 @@ class ImageTable:
     truth: npt.NDArray[np.int64]
     other_classes: int
     other_masks: int
-    measured: Mapping[Key, Measured]
+    measured: Mapping[Key, MeasuredDetections]
 
 
 def measure_image(
@@ -138,10 +138,10 @@ def measure_image(
     return ImageTable(candidates.image_id, true_labels, len(unknown), sum(map(len, unknown)), measured)
 
 
-def _crop(mask: object) -> Pasted:
+def _crop(mask: object) -> MaskWindow:
     runs = coco_to_runs(mask)  # type: ignore[arg-type]
     box = runs_to_box(runs, height=SUBMISSION_SIZE)
-    return Pasted(np.asfortranarray(runs_to_crop(runs, height=SUBMISSION_SIZE, box=box)), box[0], box[1])
+    return MaskWindow(np.asfortranarray(runs_to_crop(runs, height=SUBMISSION_SIZE, box=box)), box[0], box[1])
 
 
 class _Drawing:
@@ -158,7 +158,7 @@ class _Drawing:
         self,
         candidates: Candidates,
         mask_thrs: tuple[float, ...],
-        true_masks: Sequence[Pasted],
+        true_masks: Sequence[MaskWindow],
         true_labels: npt.NDArray[np.int64],
     ) -> None:
         self.levels, self.thresholds = Levels(mask_thrs), len(mask_thrs)
@@ -169,11 +169,11 @@ class _Drawing:
         self.true_masks = true_masks
         self.true_areas = np.array([np.count_nonzero(mask.pixels) for mask in true_masks], np.int64)
         self.true_labels = true_labels
-        self._drawn: dict[int, Pasted] = {}
+        self._drawn: dict[int, MaskWindow] = {}
         self._whole: dict[int, list[npt.NDArray[np.int64]]] = {}
         self._counted: dict[tuple[int, tuple[int, ...]], list[npt.NDArray[np.int64]]] = {}
 
-    def drawn(self, index: int) -> Pasted:
+    def drawn(self, index: int) -> MaskWindow:
         """A candidate's levels."""
         if index not in self._drawn:
             box = self.boxes[index]
@@ -203,7 +203,7 @@ class _Drawing:
             counts = self._whole[index]
             if shared:
                 highest = np.zeros(mask.pixels.shape, np.uint8, order="F")
-                covered = Pasted(highest, mask.x0, mask.y0)
+                covered = MaskWindow(highest, mask.x0, mask.y0)
                 for other, _ in shared:
                     views = covered.windows_shared_with(self.drawn(other))
                     assert views is not None
@@ -213,7 +213,7 @@ class _Drawing:
             self._counted[key] = counts
         return self._counted[key]
 
-    def _counts(self, mask: Pasted, index: int) -> Iterator[npt.NDArray[np.int64]]:
+    def _counts(self, mask: MaskWindow, index: int) -> Iterator[npt.NDArray[np.int64]]:
         """Pixels above each level: of the whole, and of the parts that true masks of the candidate's class have."""
         yield self._above(mask.pixels, None)
         for true in self.rivals(index):
@@ -229,7 +229,7 @@ class _Drawing:
         return histogram[:0:-1, 0].cumsum(dtype=np.int64)[::-1]
 
 
-def _measure(candidates: Candidates, drawing: _Drawing, family: Family) -> Measured:
+def _measure(candidates: Candidates, drawing: _Drawing, family: Family) -> MeasuredDetections:
     index, scores = (values.numpy() for values in rank(candidates, family.rule))
     if family.rule.nms == "mask":
         index, scores = _after_mask_nms(index, scores, drawing, family.rule)
@@ -246,7 +246,7 @@ def _measure(candidates: Candidates, drawing: _Drawing, family: Family) -> Measu
             if (iou > THRESHOLDS[0]).any():
                 pairs.append((rank_of, true))
                 ious.append(iou)
-    return Measured(
+    return MeasuredDetections(
         labels=drawing.labels[index].astype(np.int64),
         scores=scores.astype(np.float64),
         areas=areas,
@@ -259,7 +259,7 @@ def _after_mask_nms(
     index: np.ndarray, scores: np.ndarray, drawing: _Drawing, rule: Postprocess
 ) -> tuple[np.ndarray, np.ndarray]:
     """What NMS on masks keeps, at the family's one mask threshold."""
-    masks = [Pasted(drawn.pixels.view(bool), *drawn[1:]) for drawn in map(drawing.drawn, index.tolist())]
+    masks = [MaskWindow(drawn.pixels.view(bool), *drawn[1:]) for drawn in map(drawing.drawn, index.tolist())]
     place = {id(mask): i for i, mask in enumerate(masks)}
     found = zip(masks, drawing.labels[index].tolist(), scores.tolist(), strict=True)
     kept = [place[id(mask)] for mask, *_ in mask_nms(found, rule)]

@@ -11,7 +11,7 @@ from fashion_hydra.evaluation.competition_score import mean
 from fashion_hydra.postprocess.rule import NO_LIMIT, Postprocess
 from fashion_hydra.tuning.calibration import fit_calibration
 from fashion_hydra.tuning.grid import scores_of
-from fashion_hydra.tuning.score_table import Board
+from fashion_hydra.tuning.score_table import ScoreTable
 
 Floats = npt.NDArray[np.float64]
 N = TypeVar("N", int, float)
@@ -19,35 +19,35 @@ DROPPED = 1.0
 """A score threshold that nothing passes."""
 
 
-class Fit(Protocol):
+class TuningMethod(Protocol):
     """A way to find a rule."""
 
-    def __call__(self, board: Board) -> Postprocess:
+    def __call__(self, score_table: ScoreTable) -> Postprocess:
         """The rule that it finds best on these images."""
         ...
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedRule:
     """A rule that is not fitted at all."""
 
     rule: Postprocess
 
-    def __call__(self, board: Board) -> Postprocess:
+    def __call__(self, score_table: ScoreTable) -> Postprocess:
         """The rule."""
         return self.rule
 
 
 @dataclass(frozen=True)
-class BestOf:
+class BestOnGrid:
     """The best of some rules; of equal ones the first."""
 
     rules: Sequence[Postprocess]
     pooling: str = "class"
 
-    def __call__(self, board: Board) -> Postprocess:
+    def __call__(self, score_table: ScoreTable) -> Postprocess:
         """The best rule on these images."""
-        scores = scores_of(board, self.rules, pooling=self.pooling)
+        scores = scores_of(score_table, self.rules, pooling=self.pooling)
         return self.rules[int(np.argmax([mean(of_rule) for of_rule in scores]))]
 
 
@@ -69,7 +69,7 @@ class Search:
         pooling: of the score.
     """
 
-    start: Fit
+    start: TuningMethod
     score_thr: tuple[float, float]
     iou_thrs: Sequence[float]
     mask_thrs: Sequence[float]
@@ -79,12 +79,12 @@ class Search:
     seed: int
     pooling: str = "class"
 
-    def __call__(self, board: Board) -> Postprocess:
+    def __call__(self, score_table: ScoreTable) -> Postprocess:
         """The best rule that was tried on these images."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        first = self.start(board)
+        first = self.start(score_table)
         score_thr, areas = _with(self.score_thr, first.score_thr), _with(self.min_area, first.min_area)
         most = _with(self.max_per_image, first.max_per_image)
 
@@ -102,7 +102,7 @@ class Search:
 
         def objective(trial: optuna.Trial) -> float:
             tried.append(rule_of(trial))
-            return board.score(tried[-1], pooling=self.pooling)
+            return score_table.score(tried[-1], pooling=self.pooling)
 
         study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=self.seed))
         study.enqueue_trial(
@@ -124,7 +124,7 @@ def _with(bounds: tuple[N, N], value: N) -> tuple[N, N]:
 
 
 @dataclass(frozen=True)
-class PerClass:
+class ClassThresholds:
     """A score threshold for each class: coordinate ascent, then shrunk toward the common one.
 
     One class's threshold after another is set to the best of `values` while the others stay, until none changes. It
@@ -138,41 +138,41 @@ class PerClass:
         rounds: over the classes at most.
     """
 
-    start: Fit
+    start: TuningMethod
     values: Sequence[float]
     shrinkage: float
     rounds: int = 10
 
-    def __call__(self, board: Board) -> Postprocess:
+    def __call__(self, score_table: ScoreTable) -> Postprocess:
         """The rule with a threshold for each class that has detections or truth on the board."""
-        rule = self.start(board)
+        rule = self.start(score_table)
         common = rule.score_thr
-        found = self.ascend(board, rule)
-        true_masks = np.bincount(board.truth_label, minlength=board.classes)
+        found = self.ascend(score_table, rule)
+        true_masks = np.bincount(score_table.truth_label, minlength=score_table.classes)
         shrunk = {}
         for label, threshold in found.items():
             kept = true_masks[label] / (true_masks[label] + self.shrinkage) if self.shrinkage else 1.0
             shrunk[label] = round(float(common + kept * (threshold - common)), 4)
         return replace(rule, label_score_thr={k: v for k, v in shrunk.items() if v != round(common, 4)})
 
-    def ascend(self, board: Board, rule: Postprocess) -> dict[int, float]:
+    def ascend(self, score_table: ScoreTable, rule: Postprocess) -> dict[int, float]:
         """The best threshold of each class, not yet shrunk."""
         values = sorted({*self.values, rule.score_thr})
         loose = replace(rule, max_per_image=NO_LIMIT, label_score_thr={})
-        curves = [board.groups(replace(loose, score_thr=value)).scores() for value in values]
+        curves = [score_table.groups(replace(loose, score_thr=value)).scores() for value in values]
         scores, present = (np.array([curve[i] for curve in curves]) for i in (0, 1))  # (V, G)
-        labels = [label for label in np.unique(board.group_label).tolist() if label not in rule.dropped_labels]
+        labels = [label for label in np.unique(score_table.group_label).tolist() if label not in rule.dropped_labels]
         place = {label: values.index(rule.score_thr) for label in labels}
-        at = np.full(len(board.group_label), values.index(rule.score_thr))
+        at = np.full(len(score_table.group_label), values.index(rule.score_thr))
         columns = np.arange(len(at))
         for _ in range(self.rounds):
             before = dict(place)
             for label in labels:
-                own = board.group_label == label
+                own = score_table.group_label == label
                 rest = np.where(own, 0.0, scores[at, columns]), np.where(own, False, present[at, columns])
-                total, count = (np.bincount(board.group_image, w, len(board)) for w in rest)
-                images = board.group_image[own]
-                classes = count[images] + present[:, own] + board.other_classes[images]
+                total, count = (np.bincount(score_table.group_image, w, len(score_table)) for w in rest)
+                images = score_table.group_image[own]
+                classes = count[images] + present[:, own] + score_table.other_classes[images]
                 worth = np.where(classes > 0, (total[images] + scores[:, own]) / np.maximum(1, classes), 1.0).sum(
                     axis=1
                 )
@@ -186,7 +186,7 @@ class PerClass:
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedScore:
     """The detections with the highest expected score, see `fashion_hydra.postprocess.expected_score`.
 
     Args:
@@ -195,11 +195,11 @@ class Expected:
         weight: of the common calibration against a class's own, in detections.
     """
 
-    start: Fit
+    start: TuningMethod
     score_floor: float
     weight: float
 
-    def __call__(self, board: Board) -> Postprocess:
+    def __call__(self, score_table: ScoreTable) -> Postprocess:
         """The rule with a calibration."""
-        rule = replace(self.start(board), score_thr=self.score_floor, label_score_thr={})
-        return replace(rule, calibration=fit_calibration(board, rule, weight=self.weight))
+        rule = replace(self.start(score_table), score_thr=self.score_floor, label_score_thr={})
+        return replace(rule, calibration=fit_calibration(score_table, rule, weight=self.weight))

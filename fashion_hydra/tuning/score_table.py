@@ -34,7 +34,7 @@ class _Detections:
 
 
 @dataclass(frozen=True)
-class Answered:
+class AnsweredClass:
     """What a rule answers with.
 
     Args:
@@ -68,7 +68,7 @@ class Groups:
         return np.where(present, precision(self.hits, np.maximum(1, self.masks)), 0.0), present
 
 
-class Board:
+class ScoreTable:
     """The score of images under any rule of the families that they were measured for.
 
     Args:
@@ -107,7 +107,7 @@ class Board:
         self._true_masks = np.bincount(group_of[truth_image, truth_label], minlength=len(self.group_image))
 
     @classmethod
-    def of(cls, tables: Sequence[ImageTable], classes: int, asked: Mapping[Key, Family]) -> "Board":
+    def of(cls, tables: Sequence[ImageTable], classes: int, asked: Mapping[Key, Family]) -> "ScoreTable":
         """The board of images measured one by one.
 
         Args:
@@ -149,7 +149,7 @@ class Board:
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def __getitem__(self, images: npt.NDArray[np.integer]) -> "Board":
+    def __getitem__(self, images: npt.NDArray[np.integer]) -> "ScoreTable":
         """The board of some of the images, given by ascending indices, with nothing left in it of the others."""
         place = np.full(len(self), -1)
         place[images] = np.arange(len(images))
@@ -170,7 +170,7 @@ class Board:
                 pair_truth=truth_place[found.pair_truth[pairs]],
                 iou=found.iou[pairs],
             )
-        part = Board(
+        part = ScoreTable(
             [self.image_ids[i] for i in images.tolist()],
             self.classes,
             place[self.truth_image[mine]],
@@ -229,13 +229,13 @@ class Board:
         table = np.bincount(group[detections] * bins + reached, minlength=len(masks) * bins).reshape(-1, bins)
         return Groups(table[:, :0:-1].cumsum(axis=1)[:, ::-1], masks)
 
-    def answered(self, rule: Postprocess) -> Answered:
-        """The detections that a rule answers with, each a hit or not, see `Answered`."""
+    def answered(self, rule: Postprocess) -> AnsweredClass:
+        """The detections that a rule answers with, each a hit or not, see `AnsweredClass`."""
         found, kept, column = self._answer(rule)
         hits = np.zeros(len(found.score), np.int64)
         detections, reached = self._hits(found, kept, column, self._groups[family_key(rule)])
         hits[detections] = reached
-        return Answered(found.image[kept], found.label[kept], found.score[kept], hits[kept])
+        return AnsweredClass(found.image[kept], found.label[kept], found.score[kept], hits[kept])
 
     def _hits(self, found: _Detections, kept: npt.NDArray[np.bool_], column: int, group: Ints) -> tuple[Ints, Ints]:
         """The detections that hit, each true mask once at most, and how many IoU thresholds each is above."""

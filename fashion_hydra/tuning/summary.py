@@ -11,10 +11,10 @@ from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.evaluation.bootstrap import LEVEL
 from fashion_hydra.evaluation.competition_score import mean
 from fashion_hydra.postprocess.rule import Postprocess
-from fashion_hydra.tuning.cross_validation import Verdict, winner_of
+from fashion_hydra.tuning.cross_validation import MethodResult, best_method
 from fashion_hydra.tuning.grid import AXES, Grid
-from fashion_hydra.tuning.score_table import Board
-from fashion_hydra.utils.files import whole
+from fashion_hydra.tuning.score_table import ScoreTable
+from fashion_hydra.utils.files import atomic_write
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,15 +34,15 @@ def describe_rule(rule: Postprocess) -> str:
     return " ".join(parts[:5]) + "".join(f", {part}" for part in parts[5:])
 
 
-def verdict_lines(verdicts: Sequence[Verdict], *, images: int, folds: int) -> Iterator[str]:
+def result_lines(results: Sequence[MethodResult], *, images: int, folds: int) -> Iterator[str]:
     """The methods beside each other, and whether each is worth more than the simpler ones."""
-    best = winner_of(verdicts)
+    best = best_method(results)
     yield (
         f"score of {images} images: fitted to all; cross-fitted over {folds} folds with its {LEVEL:.0%} interval; "
         "gain over the best simpler method"
     )
-    width = max(len(v.method.name) for v in verdicts)
-    for v in verdicts:
+    width = max(len(v.method.name) for v in results)
+    for v in results:
         line = f"{'*' if v is best else ' '} {v.method.name:{width}}  {mean(v.method.fitted):.4f}  "
         line += f"{v.score.value:.4f} [{v.score.low:.4f}, {v.score.high:.4f}]"
         if v.gain is not None:
@@ -53,14 +53,14 @@ def verdict_lines(verdicts: Sequence[Verdict], *, images: int, folds: int) -> It
     yield f"* the best by cross-fitted score{doubt}"
 
 
-def write_verdicts(path: Path, verdicts: Sequence[Verdict]) -> None:
+def write_results(path: Path, results: Sequence[MethodResult]) -> None:
     """The same as a CSV."""
-    with whole(path) as stream:
+    with atomic_write(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(
             ["method", "fitted", "cross_fitted", "low", "high", "simpler", "gain", "gain_low", "gain_high", "rule"]
         )
-        for v in verdicts:
+        for v in results:
             gain = ["", "", ""] if v.gain is None else [_short(x) for x in (v.gain.value, v.gain.low, v.gain.high)]
             numbers = [_short(x) for x in (mean(v.method.fitted), v.score.value, v.score.low, v.score.high)]
             writer.writerow([v.method.name, *numbers, v.simpler, *gain, describe_rule(v.method.rule)])
@@ -74,7 +74,7 @@ def write_grid(path: Path, grid: Grid, scores: Floats) -> None:
         grid: of R rules.
         scores: (R, I).
     """
-    with whole(path) as stream:
+    with atomic_write(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([*AXES, "score"])
         for point, of_rule in zip(grid.points(), scores, strict=True):
@@ -102,19 +102,19 @@ def edge_lines(grid: Grid, scores: Floats) -> Iterator[str]:
             yield f"edge           {axis}={point[axis]} is the grid's {end} and its best: try others beyond it"
 
 
-def write_class_table(path: Path, board: Board, verdicts: Sequence[Verdict], classes: ClassSet) -> None:
+def write_class_table(path: Path, score_table: ScoreTable, results: Sequence[MethodResult], classes: ClassSet) -> None:
     """Score of each class under each method, fitted to all images, with its threshold under the finest.
 
     Args:
         path: the CSV.
-        board: the images.
-        verdicts: of the methods.
+        score_table: the images.
+        results: of the methods.
         classes: behind the labels.
     """
-    scores = {v.method.name: class_scores(board, v.method.rule) for v in verdicts}
-    true_masks = np.bincount(board.truth_label, minlength=board.classes)
-    thresholds = next((v.method.rule for v in verdicts if v.method.name == "per_class"), None)
-    with whole(path) as stream:
+    scores = {v.method.name: class_scores(score_table, v.method.rule) for v in results}
+    true_masks = np.bincount(score_table.truth_label, minlength=score_table.classes)
+    thresholds = next((v.method.rule for v in results if v.method.name == "per_class"), None)
+    with atomic_write(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["class", "name", "true_masks", "score_thr_of_per_class", *scores])
         for label, category in enumerate(classes.ids):
@@ -123,11 +123,11 @@ def write_class_table(path: Path, board: Board, verdicts: Sequence[Verdict], cla
             writer.writerow([category, classes.names[label], true_masks[label], own, *values])
 
 
-def class_scores(board: Board, rule: Postprocess) -> Floats:
+def class_scores(score_table: ScoreTable, rule: Postprocess) -> Floats:
     """Mean score of each class over the images that have it in truth or answer, NaN where none has: (C,)."""
-    scores, present = board.groups(rule).scores()
-    count = np.bincount(board.group_label[present], minlength=board.classes)
-    total = np.bincount(board.group_label[present], scores[present], board.classes)
+    scores, present = score_table.groups(rule).scores()
+    count = np.bincount(score_table.group_label[present], minlength=score_table.classes)
+    total = np.bincount(score_table.group_label[present], scores[present], score_table.classes)
     return np.where(count > 0, total / np.maximum(1, count), np.nan)
 
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from tqdm import tqdm
 
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.utils.files import locked, sha256_of, whole
+from fashion_hydra.utils.files import atomic_write, file_lock, file_sha256
 
 _BLOCK = 1 << 20  # bytes
 _TIMEOUT = 60.0  # seconds without an answer
@@ -59,7 +59,7 @@ def locate(source: str, *, folder: Path, sha256: str | None = None) -> Located:
             raise UserError(f"{source}: no such file. Give a file, or an address with http:// or https://")
         if sha256 is None:
             return Located(path, None)
-    found = sha256_of(path)
+    found = file_sha256(path)
     if sha256 is not None and found != sha256.lower():
         raise UserError(
             f"{path}: its sha256 is {found} instead of {sha256.lower()}. Remove the file, or correct the sum"
@@ -84,7 +84,7 @@ def fetch(url: str, *, folder: Path, sha256: str | None = None) -> Path:
     target = folder / hashlib.sha256(url.encode()).hexdigest()[:12] / (name if name not in ("", "..") else "file")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with locked(target):
+        with file_lock(target):
             if not target.is_file():
                 part = target.with_name(f"{target.name}.part")
                 transfer = _Transfer(url, part)
@@ -103,7 +103,7 @@ def _check(part: Path, url: str, sha256: str | None) -> None:
     """Raise `UserError`, and remove what came, unless it has the sum that was asked for or that its name tells."""
     told = _HASH_IN_NAME.search(urlsplit(url).path)
     expected = sha256.lower() if sha256 else told[1] if told else ""
-    found = sha256_of(part)
+    found = file_sha256(part)
     if not found.startswith(expected):
         part.unlink()
         kind = f"{expected}" if sha256 else f"{expected}..., which its name tells"
@@ -195,7 +195,7 @@ class _Transfer:
         if answer.headers.get_content_type() == "text/html":
             raise UserError(f"{self.url}: the server sends a web page, not a file. Give the address of the file itself")
         if not have:
-            with whole(self.note) as stream:
+            with atomic_write(self.note) as stream:
                 json.dump(_said(answer.headers), stream)
         length = self._noted().get("length")
         with (

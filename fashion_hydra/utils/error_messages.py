@@ -1,7 +1,7 @@
 """Any exception -> one line for a person: what is wrong, the value, what to do; or that it is a bug.
 
-What PyTorch, Lightning and the system raise says neither which option is at fault nor what to do; `ADVICE` and
-`SYSTEM` say it for what users meet.
+What PyTorch, Lightning and the system raise says neither which option is at fault nor what to do; `KNOWN_ERRORS` and
+`SYSTEM_ERRORS` say it for what users meet.
 """
 
 import errno
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from fashion_hydra.utils.errors import UserError
 
 
-class Advice(NamedTuple):
+class KnownError(NamedTuple):
     """What to say of a library's exception.
 
     Args:
@@ -49,93 +49,93 @@ _NO_STATE = (
     "of the run, such as checkpoints/epoch*.ckpt"
 )
 
-ADVICE = (
-    Advice(
+KNOWN_ERRORS = (
+    KnownError(
         "OutOfMemoryError",
         r"(tried to allocate [\d.]+ \w+|$)",
         _GPU_FULL + _TRAIN_SMALLER,
         _GPU_FULL + _PREDICT_SMALLER,
     ),
-    Advice(
+    KnownError(
         "RuntimeError",
         r"can't allocate memory: (you tried to allocate \d+ bytes)",
         _RAM_FULL + _TRAIN_SMALLER,
         _RAM_FULL + _PREDICT_SMALLER,
     ),
-    Advice("MemoryError", r"(.*)", _RAM_FULL + _TRAIN_SMALLER, _RAM_FULL + _PREDICT_SMALLER),
-    Advice(
+    KnownError("MemoryError", r"(.*)", _RAM_FULL + _TRAIN_SMALLER, _RAM_FULL + _PREDICT_SMALLER),
+    KnownError(
         "RuntimeError",
         r"(bus error|unable to (?:write to|open|allocate) (?:shared memory|file)[^.]*/(?:dev/shm|torch_))",
         "the loader processes have too little shared memory ({0}). Give data.num_workers=0, or more of it: docker run "
         "--shm-size 16g, or a larger /dev/shm",
     ),
-    Advice(
+    KnownError(
         "RuntimeError",
         r"DataLoader worker.*(killed by signal: killed|exited unexpectedly)",
         "a loader process was ended from outside ({0}), most often because the machine's memory is full. "
         + _FEWER_WORKERS,
     ),
-    Advice(
+    KnownError(
         "RuntimeError",
         r"(too many open files|received 0 items of ancdata)",
         "too many files are open ({0}). " + _FEWER_WORKERS + ", or raise the limit: ulimit -n 65536",
     ),
-    Advice(
+    KnownError(
         "RuntimeError",
         r"(?:port: (\d+).*)?(?:EADDRINUSE|address already in use)",
         "port {0} of this machine is taken, perhaps by a run that still goes on. End that one, or choose another "
         "port: MASTER_PORT=29501",
     ),
-    Advice(
+    KnownError(
         "RuntimeError",
         r"(NCCL error|Connection closed by peer|Connection reset by peer|timed out waiting for clients)",
         "the processes of this run lost one another ({0}). The first of them that ended says why, above; start all of "
         "them again, with ckpt_path=last to go on",
     ),
-    Advice(
+    KnownError(
         "RuntimeError",
         r"(driver on your system is too old[^.]*|no kernel image is available|no NVIDIA driver)",
         "PyTorch cannot use this GPU ({0}). Update the driver, or give trainer.accelerator=cpu",
     ),
-    Advice("RuntimeError", r"(PytorchStreamWriter|inline_container|unexpected pos)", _NO_SPACE),
-    Advice(
+    KnownError("RuntimeError", r"(PytorchStreamWriter|inline_container|unexpected pos)", _NO_SPACE),
+    KnownError(
         "RuntimeError",
         r"loading state_dict.*?((?:size mismatch|missing key|unexpected key)[^\n]*)",
         "the checkpoint's weights are of another model ({0}). Choose the same model=... and classes=... as then, or "
         "give the file as weights= in place of ckpt_path=",
     ),
-    Advice("KeyError", r"(pytorch-lightning_version)", _NO_STATE),
-    Advice(
+    KnownError("KeyError", r"(pytorch-lightning_version)", _NO_STATE),
+    KnownError(
         "ValueError",
         r"(no valid anchor inside the image)",
         "an image is too small or too narrow for the model's anchors ({0}). Raise augment.long_edge and "
         "augment.short_edge, or lower model.anchor_scale",
     ),
-    Advice(
+    KnownError(
         "Error",
         r"(api.key not configured|no api key configured|not logged in|permission denied|unauthorized|"
         r"error communicating with wandb|network error|timed out|run initialization has timed out)",
         "Weights & Biases cannot be reached ({0}). Run `wandb login`, or give logger.wandb.offline=true and send the "
         "record later, or logger=csv",
     ),
-    Advice(
+    KnownError(
         "ModuleNotFoundError",
         r"No module named '([\w.]+)'",
         'the package {0} is not installed. Run `make setup`; for clusters pip install "fashion-hydra[slurm]"',
     ),
-    Advice(
+    KnownError(
         "UncompletedJobError",
         r"path (\S+?\.submitit)\S*.*?\n\w+\.py: ([^\n]*)",
         "{1} (a job of the launcher; its whole log is in {0})",
     ),
-    Advice(
+    KnownError(
         "UncompletedJobError", r"path (\S+?\.submitit)", "a job of the launcher ended early; its log in {0} says why"
     ),
-    Advice("MisconfigurationException", r"(.*)", "{0}. `--help` lists the options"),
+    KnownError("MisconfigurationException", r"(.*)", "{0}. `--help` lists the options"),
 )
 
 _READ_OR_WRITE = "cannot be read or written ({reason}). Ask for the right, or choose another place: {where}"
-SYSTEM = {
+SYSTEM_ERRORS = {
     errno.ENOENT: "no such file or folder. Check the name",
     errno.EISDIR: "is a folder; name a file",
     errno.ENOTDIR: "a file is where a folder is wanted. Remove it, or name another folder",
@@ -149,14 +149,14 @@ SYSTEM = {
     errno.ENOMEM: "the machine's memory is full. " + _FEWER_WORKERS,
     errno.EADDRINUSE: "a port of this machine is taken. Choose another: MASTER_PORT=29501",
 }
-WHERE = {
+OUTPUT_OPTIONS = {
     "train.py": "paths.runs=FOLDER (FASHION_HYDRA_CACHE=FOLDER for what is kept of data)",
     "predict.py": "out=FOLDER",
     "tune_thresholds.py": "out=FOLDER",
 }
 
 
-def told(error: BaseException, program: str) -> tuple[str, int]:
+def describe_error(error: BaseException, program: str) -> tuple[str, int]:
     """What to say of an exception, in one line, and the exit code: 2 for a mistake of the user's, 1 for a bug.
 
     Args:
@@ -171,7 +171,7 @@ def told(error: BaseException, program: str) -> tuple[str, int]:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "fashion_hydra" in Path(frame.filename).parts] or frames
     place = f" at {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
-    how = "debug=true" if program in WHERE else "--debug"
+    how = "debug=true" if program in OUTPUT_OPTIONS else "--debug"
     return _one_line(
         f"this is a bug in fashion_hydra, {type(error).__name__}{place}: {str(error)[:300]}. Please report it with the "
         f"traceback, which {how} shows"
@@ -185,9 +185,9 @@ def _known(error: BaseException, program: str) -> str | None:
         message = message.strip().splitlines()[-1].partition(": ")[2]
     if isinstance(error, UserError):
         return message
-    where = WHERE.get(program, "--out, or another folder")
+    where = OUTPUT_OPTIONS.get(program, "--out, or another folder")
     names = {kind.__name__ for kind in type(error).__mro__}
-    for advice in ADVICE:
+    for advice in KNOWN_ERRORS:
         if advice.kind in names and (found := re.search(advice.pattern, message, re.IGNORECASE | re.DOTALL)):
             text = advice.training if program == "train.py" or not advice.predicting else advice.predicting
             groups = [_one_line(group or message)[:200] for group in found.groups("")]
@@ -195,7 +195,7 @@ def _known(error: BaseException, program: str) -> str | None:
     if not isinstance(error, OSError):
         return None
     path = _meant(error.filename2 or error.filename)
-    if (meaning := SYSTEM.get(error.errno or 0)) is None:
+    if (meaning := SYSTEM_ERRORS.get(error.errno or 0)) is None:
         return message
     return path + meaning.format(reason=error.strerror, where=where)
 

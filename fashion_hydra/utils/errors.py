@@ -15,7 +15,7 @@ class UserError(ValueError):
         return text if len(text) <= _LONGEST else f"{text[: _LONGEST - _END]} … {text[-_END:]}"
 
 
-class Stopped(Exception):
+class StopRequested(Exception):
     """A run that was asked to stop did so, everything saved.
 
     Args:

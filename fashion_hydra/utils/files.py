@@ -13,7 +13,7 @@ from fashion_hydra.utils.limits import LONGEST_JSON
 
 
 @contextmanager
-def whole(path: Path, mode: str = "w", *, durable: bool = False) -> Iterator[IO[Any]]:
+def atomic_write(path: Path, mode: str = "w", *, durable: bool = False) -> Iterator[IO[Any]]:
     """A file under another name that takes its place once everything is written.
 
     Args:
@@ -35,14 +35,14 @@ def whole(path: Path, mode: str = "w", *, durable: bool = False) -> Iterator[IO[
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def file_lock(path: Path) -> Iterator[None]:
     """One process of a machine at a time may make this file; the others wait. The lock goes with its process."""
     with path.with_name(f".{path.name}.lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
 
-def sha256_of(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """The sha256 of a file's content, 64 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -6,7 +6,7 @@ from pathlib import Path
 from fashion_hydra.utils.errors import UserError
 
 
-def is_archive(path: Path) -> bool:
+def is_zip(path: Path) -> bool:
     """Whether a file is a zip archive, whole or not."""
     try:
         return zipfile.is_zipfile(path)
@@ -14,13 +14,13 @@ def is_archive(path: Path) -> bool:
         return True
 
 
-def check_stored(path: Path) -> None:
+def check_uncompressed(path: Path) -> None:
     """Refuse an archive whose parts would unpack to more than the file holds; other files pass.
 
     Raises:
         UserError: a part is packed, or they are told to be larger than the file.
     """
-    if not is_archive(path):
+    if not is_zip(path):
         return
     try:
         with zipfile.ZipFile(path) as archive:

@@ -19,7 +19,7 @@ from fashion_hydra.evaluation.score_submission import score_masks
 from fashion_hydra.formats.submission import read_masks
 from fashion_hydra.postprocess.rule_files import NAME as TUNED
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.utils.files import whole
+from fashion_hydra.utils.files import atomic_write
 
 RECIPES = PROJECT_ROOT / "experiments" / "ladder"
 TABLE = "ladder.csv"
@@ -108,7 +108,7 @@ def line(number: int, rung: Rung) -> str:
 
 def write_table(path: Path, rungs: Sequence[Rung]) -> None:
     """Write the ladder as CSV."""
-    with whole(path) as stream:
+    with atomic_write(path) as stream:
         writer = csv.writer(stream)
         writer.writerow(_HEADER)
         for number, rung in enumerate(rungs, 1):

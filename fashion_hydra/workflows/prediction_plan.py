@@ -15,7 +15,7 @@ from fashion_hydra.config.build import build
 from fashion_hydra.data.class_set import ClassSet, named_categories
 from fashion_hydra.data.datamodule import FashionDataModule
 from fashion_hydra.data.ground_truth import truth_on_grid
-from fashion_hydra.data.image_list import Listing, list_folder, list_records
+from fashion_hydra.data.image_list import ImageList, list_annotated, list_folder
 from fashion_hydra.formats.submission import SUBMISSION_SIZE, MaskTable
 from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest, fingerprint
 from fashion_hydra.inference.merging import Merging, feature_bytes
@@ -26,21 +26,21 @@ from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.postprocess.rule_files import fill_in, read_yaml
 from fashion_hydra.postprocess.rule_options import build_postprocess
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.utils.files import sha256_of
+from fashion_hydra.utils.files import file_sha256
 from fashion_hydra.workflows.train import make_datamodule
 
-tell = rank_zero_only(logging.getLogger(__name__).info)
+log_rank_zero = rank_zero_only(logging.getLogger(__name__).info)
 IMAGE_SETS = ("test", "val", "test_fold")
 
 
 @dataclass(frozen=True)
-class Prediction:
+class PredictionPlan:
     """What a prediction run is made of.
 
     Args:
         members: the models.
         classes: that they share.
-        listing: the images.
+        image_list: the images.
         data: the data set that these are of, where a training run held them out; then their truth is known.
         scales: short and long edge of each scale.
         merging: how sources are merged.
@@ -52,7 +52,7 @@ class Prediction:
 
     members: list[Member]
     classes: ClassSet
-    listing: Listing
+    image_list: ImageList
     data: FashionDataModule | None
     scales: tuple[tuple[int, int], ...]
     merging: Merging
@@ -62,17 +62,17 @@ class Prediction:
     run: Path | None
 
 
-def truth_of(prediction: Prediction) -> MaskTable | None:
+def truth_of(prediction: PredictionPlan) -> MaskTable | None:
     """The true masks of the images on the submission's grid, where they are known."""
     data = prediction.data
     if data is None:
         return None
-    index = {str(image_id): i for i, image_id in enumerate(data.records.image_ids)}
-    images = [index[image_id] for image_id in prediction.listing.image_ids]
-    return truth_on_grid(data.records, images, size=SUBMISSION_SIZE)
+    index = {str(image_id): i for i, image_id in enumerate(data.annotations.image_ids)}
+    images = [index[image_id] for image_id in prediction.image_list.image_ids]
+    return truth_on_grid(data.annotations, images, size=SUBMISSION_SIZE)
 
 
-def assemble(cfg: DictConfig) -> Prediction:
+def plan_prediction(cfg: DictConfig) -> PredictionPlan:
     """Load the models, list the images, and open the cache."""
     named = bool(cfg.checkpoint or cfg.ensemble.members)
     run = None if named and cfg.ensemble.run is None else find_run(cfg)
@@ -81,15 +81,15 @@ def assemble(cfg: DictConfig) -> Prediction:
         paths = [_soup(cfg, paths, run)]
     members = [load_member(path) for path in paths]
     classes = check_same_classes(members)
-    listing, data = list_images(cfg, run)
+    image_list, data = list_images(cfg, run)
     if cfg.data.limit is not None:
         if not isinstance(cfg.data.limit, int) or cfg.data.limit < 1:
             raise UserError(f"data.limit={cfg.data.limit}: null for all images, or how many, at least 1")
-        listing = listing[range(min(cfg.data.limit, len(listing)))]
+        image_list = image_list[range(min(cfg.data.limit, len(image_list)))]
     merging = build(Merging, cfg.inference, "inference")
     scales = scales_of(cfg.tta, members)
     drop = named_categories(cfg.classes.drop, classes, "classes.drop")
-    digests = tuple((member.path.name, sha256_of(member.path)) for member in members)
+    digests = tuple((member.path.name, file_sha256(member.path)) for member in members)
     postprocess = fill_in(cfg.postprocess, digests, Path(cfg.paths.tuned))
     rule = build_postprocess(postprocess, ClassSet(classes.ids, classes.names, drop))
     manifest = Manifest(
@@ -103,22 +103,22 @@ def assemble(cfg: DictConfig) -> Prediction:
         precision=str(cfg.trainer.precision),
         score_floor=cfg.candidates.score_floor,
         iou_grid=tuple(cfg.candidates.iou_grid),
-        images=fingerprint(listing.fingerprint()),
+        images=fingerprint(image_list.fingerprint()),
     )
     manifest.check(rule)
     for member in members:
-        tell("model          %s", member.path)
+        log_rank_zero("model          %s", member.path)
     views = len(scales) * len(merging.flips)
-    tell("views          %d: %s%s", views, " ".join(f"{s}x{e}" for s, e in scales),
+    log_rank_zero("views          %d: %s%s", views, " ".join(f"{s}x{e}" for s, e in scales),
          ", each mirrored too" if len(merging.flips) == 2 else "")  # fmt: skip
     kept = feature_bytes([m.detector.channels for m in members], scales, len(merging.flips), STRIDES)
     place = {"recompute": "computed three times, not kept"}.get(
         merging.feature_cache, f"on the {merging.feature_cache}"
     )
-    tell("features       %.0f MiB an image at most, %s", kept / 2**20, place)
+    log_rank_zero("features       %.0f MiB an image at most, %s", kept / 2**20, place)
     folder = Path(cfg.out)
     cache = CandidateCache(folder / "candidates", manifest)
-    return Prediction(members, classes, listing, data, scales, merging, cache, rule, folder, run)
+    return PredictionPlan(members, classes, image_list, data, scales, merging, cache, rule, folder, run)
 
 
 def _soup(cfg: DictConfig, paths: Sequence[Path], run: Path | None) -> Path:
@@ -143,7 +143,7 @@ def find_run(cfg: DictConfig) -> Path:
             f"no training run below {cfg.paths.runs}: give checkpoint=FILE, ensemble.members=[FILES] or "
             "ensemble.run=FOLDER"
         )
-    tell("run            %s (the newest)", found[-1].parent.parent)
+    log_rank_zero("run            %s (the newest)", found[-1].parent.parent)
     return found[-1].parent.parent
 
 
@@ -157,7 +157,7 @@ def member_paths(cfg: DictConfig, run: Path | None) -> list[Path]:
     return best_checkpoints(run, cfg.ensemble.count)
 
 
-def list_images(cfg: DictConfig, run: Path | None) -> tuple[Listing, FashionDataModule | None]:
+def list_images(cfg: DictConfig, run: Path | None) -> tuple[ImageList, FashionDataModule | None]:
     """The images that are meant, without `data.root` of the training run's own folder; and the data they are of.
 
     Raises:
@@ -175,7 +175,7 @@ def list_images(cfg: DictConfig, run: Path | None) -> tuple[Listing, FashionData
     chosen = data.is_validation if cfg.data.images == "val" else data.is_test
     if not chosen.any():
         raise UserError(f"data.images=test_fold: {run} was trained without data.test_fold, no images were kept for it")
-    return list_records(data.records, chosen.nonzero()[0]), data
+    return list_annotated(data.annotations, chosen.nonzero()[0]), data
 
 
 def config_of(run: Path | None) -> DictConfig | None:

@@ -21,20 +21,20 @@ from fashion_hydra.data.annotation_cache import cache_folder
 from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.class_set import ClassSet, ClassSpec
 from fashion_hydra.data.datamodule import FashionDataModule
-from fashion_hydra.model.checkpoint import LAST, newest_whole, read_checkpoint
+from fashion_hydra.model.checkpoint import LAST, newest_intact, read_checkpoint
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.model.weights.load import load_weights
 from fashion_hydra.postprocess.rule_options import build_postprocess
-from fashion_hydra.training.callbacks import WatchProcesses, WholeFiles
+from fashion_hydra.training.callbacks import AtomicCheckpointIO, ProcessWatch
 from fashion_hydra.training.lightning_module import SegmentationModule
 from fashion_hydra.training.schedule import Schedule
 from fashion_hydra.utils.download import locate
-from fashion_hydra.utils.errors import Stopped, UserError
+from fashion_hydra.utils.errors import StopRequested, UserError
 
 log = logging.getLogger(__name__)
 
 
-tell, warn = rank_zero_only(log.info), rank_zero_only(log.warning)
+log_rank_zero, warn_rank_zero = rank_zero_only(log.info), rank_zero_only(log.warning)
 
 
 _NOISE = (
@@ -53,23 +53,23 @@ _NOISE = (
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingSetup:
     """What a training run is made of."""
 
     datamodule: FashionDataModule
     module: SegmentationModule
     trainer: pl.Trainer
-    watch: WatchProcesses
+    watch: ProcessWatch
     ckpt_path: Path | None
 
 
-def assemble(cfg: DictConfig) -> Training:
+def build_training(cfg: DictConfig) -> TrainingSetup:
     """Build data, model and trainer from the config.
 
     Raises:
         UserError: devices, data, classes, weights or a checkpoint that cannot be had.
     """
-    quieten()
+    silence_library_noise()
     check_devices(cfg.trainer)
     _check_numbers(cfg)
     ckpt_path = resume_from(cfg)
@@ -96,27 +96,27 @@ def assemble(cfg: DictConfig) -> Training:
         seed=cfg.seed,
         skip_nonfinite=cfg.schedule.skip_nonfinite,
     )
-    watch = WatchProcesses(f"What is saved is whole: {_continued()} goes on")
+    watch = ProcessWatch(f"What is saved is whole: {resume_command()} goes on")
     trainer = instantiate(
         cfg.trainer,
         callbacks=[watch, *(instantiate(c) for c in cfg.callbacks.values())],
         logger=[instantiate(c) for c in cfg.logger.values()],
-        plugins=[WholeFiles()],
+        plugins=[AtomicCheckpointIO()],
     )
     for logger in trainer.loggers:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
-    tell("data           %s", datamodule.describe())
-    tell(
+    log_rank_zero("data           %s", datamodule.describe())
+    log_rank_zero(
         "model          Hybrid Task Cascade on %s, %.1f M parameters",
         *(cfg.model.backbone.type, sum(p.numel() for p in module.parameters()) / 1e6),
     )
-    tell("weights        %s", module.detector.origin)
-    tell(
+    log_rank_zero("weights        %s", module.detector.origin)
+    log_rank_zero(
         "learning rate  %.4g = %.4g x %d/%d (batch %d = %d images x %d devices x %d accumulated)",
         *(schedule.scaled_lr(batch), schedule.lr, batch, schedule.base_batch),
         *(batch, cfg.data.batch_size, devices, cfg.trainer.accumulate_grad_batches),
     )
-    return Training(datamodule, module, trainer, watch, ckpt_path)
+    return TrainingSetup(datamodule, module, trainer, watch, ckpt_path)
 
 
 def _check_numbers(cfg: DictConfig) -> None:
@@ -140,14 +140,14 @@ def make_detector(cfg: DictConfig, classes: ClassSet, ckpt_path: Path | None) ->
     if ckpt_path:
         detector.origin = f"{ckpt_path}, gone on with"
         if given:
-            warn("weights=%s is not read: ckpt_path goes on from weights of its own", cfg.weights)
+            warn_rank_zero("weights=%s is not read: ckpt_path goes on from weights of its own", cfg.weights)
     elif given:
         found = locate(str(cfg.weights), folder=cache_folder() / "weights", sha256=cfg.weights_sha256)
         detector.origin = load_weights(detector, found.path, classes)
         if found.sha256 and not cfg.weights_sha256:
-            tell("downloaded     weights_sha256=%s on the command line refuses any other file", found.sha256)
+            log_rank_zero("downloaded     weights_sha256=%s on the command line refuses any other file", found.sha256)
     elif cfg.model.backbone.weights is None and cfg.model.backbone.frozen_stages >= 0:
-        warn(
+        warn_rank_zero(
             "model.backbone.weights=null with frozen_stages=%d: the frozen layers stay random. Give pretrained "
             "weights, or model.backbone.frozen_stages=-1 model.backbone.norm_eval=false to train all from scratch",
             cfg.model.backbone.frozen_stages,
@@ -163,7 +163,7 @@ def make_datamodule(cfg: DictConfig) -> FashionDataModule:
     )
 
 
-def quieten() -> None:
+def silence_library_noise() -> None:
     """Leave out what libraries say that is of no use to a user of this one."""
     for pattern in _NOISE:
         warnings.filterwarnings("ignore", message=pattern)
@@ -172,7 +172,7 @@ def quieten() -> None:
         logging.getLogger(name).addFilter(lambda record: not noise.match(record.getMessage()))
 
 
-def train(run: Training) -> float:
+def train(run: TrainingSetup) -> float:
     """Fit; returns the best `val/score`.
 
     Raises:
@@ -180,34 +180,34 @@ def train(run: Training) -> float:
         SystemExit: it was asked to stop; 128 + the signal's number, as shells have it.
     """
     try:
-        with run.watch.explained(run.trainer):
+        with run.watch.explain_lost_ranks(run.trainer):
             run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=run.ckpt_path, weights_only=True)
-    except Stopped as stopped:
-        tell("stopped        %s; %s", stopped, Path(run.trainer.default_root_dir) / "checkpoints" / LAST)
-        tell("go on          %s", _continued())
+    except StopRequested as stopped:
+        log_rank_zero("stopped        %s; %s", stopped, Path(run.trainer.default_root_dir) / "checkpoints" / LAST)
+        log_rank_zero("go on          %s", resume_command())
         sys.exit(128 + stopped.number if run.trainer.is_global_zero else 0)
-    return report(run)
+    return report_training(run)
 
 
-def report(run: Training) -> float:
+def report_training(run: TrainingSetup) -> float:
     """Say where everything is and what to do next; returns the best `val/score`."""
     checkpoint = run.trainer.checkpoint_callback
     assert isinstance(checkpoint, ModelCheckpoint)
     folder = Path(run.trainer.default_root_dir)
     latest = {name: float(value) for name, value in run.trainer.callback_metrics.items() if name.startswith("val/")}
     best = checkpoint.best_model_score
-    tell("validation     %s", "  ".join(f"{name} {value:.4f}" for name, value in sorted(latest.items())))
+    log_rank_zero("validation     %s", "  ".join(f"{name} {value:.4f}" for name, value in sorted(latest.items())))
     if run.module.skipped:
-        tell("left out       %d steps whose loss was no finite number", run.module.skipped)
-    tell("best           %s", checkpoint.best_model_path)
-    tell("last           %s", folder / "checkpoints" / LAST)
-    tell("pictures       %s  %s", folder / "predictions.png", folder / "curves.png")
-    tell("more epochs    %s", _continued(f"schedule.epochs={2 * (run.trainer.max_epochs or 1)}"))
-    tell("next           python predict.py ensemble.run=%s", shlex.quote(str(folder)))
+        log_rank_zero("left out       %d steps whose loss was no finite number", run.module.skipped)
+    log_rank_zero("best           %s", checkpoint.best_model_path)
+    log_rank_zero("last           %s", folder / "checkpoints" / LAST)
+    log_rank_zero("pictures       %s  %s", folder / "predictions.png", folder / "curves.png")
+    log_rank_zero("more epochs    %s", resume_command(f"schedule.epochs={2 * (run.trainer.max_epochs or 1)}"))
+    log_rank_zero("next           python predict.py ensemble.run=%s", shlex.quote(str(folder)))
     return float(best) if best is not None else float("nan")
 
 
-def _continued(*changes: str) -> str:
+def resume_command(*changes: str) -> str:
     """The command that goes on with this run, with changes to it."""
     given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     changed = tuple(f"{change.partition('=')[0]}=" for change in (*changes, "ckpt_path=last"))
@@ -232,11 +232,13 @@ def resume_from(cfg: DictConfig) -> Path | None:
         return path
     folder = Path(cfg.paths.output_dir) / "checkpoints"
     if not any(folder.glob("*.ckpt")):
-        tell("starts anew    ckpt_path=last: no run below %s/%s has a checkpoint yet", cfg.paths.runs, cfg.name)
+        log_rank_zero(
+            "starts anew    ckpt_path=last: no run below %s/%s has a checkpoint yet", cfg.paths.runs, cfg.name
+        )
         return None
-    path, damaged = newest_whole(folder)
+    path, damaged = newest_intact(folder)
     for reason in damaged:
-        warn("%s", reason)
+        warn_rank_zero("%s", reason)
     if damaged:
-        warn("goes on from %s instead; what was trained after it is trained again", path)
+        warn_rank_zero("goes on from %s instead; what was trained after it is trained again", path)
     return path

@@ -25,29 +25,37 @@ from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.postprocess.rule_files import NAME, write_tuned
 from fashion_hydra.postprocess.rule_options import build_postprocess
 from fashion_hydra.training.trackers import Cell, close, log_files, log_table
-from fashion_hydra.tuning.build import gather
-from fashion_hydra.tuning.cross_validation import Verdict, cross_fit, judge, winner_of
+from fashion_hydra.tuning.build import build_score_table
+from fashion_hydra.tuning.cross_validation import MethodResult, best_method, compare_methods, cross_fit
 from fashion_hydra.tuning.grid import Grid, scores_of
-from fashion_hydra.tuning.methods import DROPPED, BestOf, Expected, Fit, Fixed, PerClass, Search
+from fashion_hydra.tuning.methods import (
+    DROPPED,
+    BestOnGrid,
+    ClassThresholds,
+    ExpectedScore,
+    FixedRule,
+    Search,
+    TuningMethod,
+)
 from fashion_hydra.tuning.summary import (
     describe_rule,
     drop_set_lines,
     edge_lines,
-    verdict_lines,
+    result_lines,
     write_class_table,
     write_grid,
-    write_verdicts,
+    write_results,
 )
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.workflows.predict import fill
-from fashion_hydra.workflows.prediction_plan import assemble, trackers_of, truth_of
-from fashion_hydra.workflows.train import quieten
+from fashion_hydra.workflows.predict import predict_missing
+from fashion_hydra.workflows.prediction_plan import plan_prediction, trackers_of, truth_of
+from fashion_hydra.workflows.train import silence_library_noise
 
-tell = rank_zero_only(logging.getLogger(__name__).info)
+log_rank_zero = rank_zero_only(logging.getLogger(__name__).info)
 
 
 @dataclass(frozen=True)
-class Source:
+class TuningData:
     """What is tuned on.
 
     Args:
@@ -68,7 +76,7 @@ def sweeping() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def open_source(cfg: DictConfig) -> Source:
+def open_tuning_data(cfg: DictConfig) -> TuningData:
     """The candidates and the truth that the config means; candidates that are not there yet are predicted.
 
     Raises:
@@ -77,13 +85,13 @@ def open_source(cfg: DictConfig) -> Source:
     check_devices(cfg.trainer)
     file, run = Path(cfg.truth) if cfg.truth is not None else None, None
     if cfg.candidates.folder is None:
-        prediction = assemble(cfg)
+        prediction = plan_prediction(cfg)
         truth = _read_truth(file) if file is not None else truth_of(prediction)
         if truth is None:
             raise UserError(
                 f"data.images={cfg.data.images}: true masks not known. Give data.images=val, or truth=FILE.csv"
             )
-        if not fill(prediction, cfg).is_global_zero:
+        if not predict_missing(prediction, cfg).is_global_zero:
             raise SystemExit(0)  # the other processes have done their share
         cache, run = prediction.cache, prediction.run
     else:
@@ -92,7 +100,7 @@ def open_source(cfg: DictConfig) -> Source:
         truth = _read_truth(file or folder / "truth.csv")
     manifest = cache.manifest
     known = ClassSet(manifest.class_ids, manifest.class_names)
-    return Source(cache, replace(known, drop=named_categories(cfg.classes.drop, known, "classes.drop")), truth, run)
+    return TuningData(cache, replace(known, drop=named_categories(cfg.classes.drop, known, "classes.drop")), truth, run)
 
 
 def _read_truth(file: Path) -> MaskTable:
@@ -103,12 +111,12 @@ def _read_truth(file: Path) -> MaskTable:
 
 def score_rule(cfg: DictConfig) -> float:
     """The score of the one rule that the config describes."""
-    quieten()
-    source = open_source(cfg)
-    rule = build_postprocess(cfg.postprocess, source.classes)
-    score = gather(source.cache, source.truth, [rule]).score(rule, pooling=cfg.pooling)
-    tell("rule           %s", describe_rule(rule))
-    tell("score          %.6f", score)
+    silence_library_noise()
+    tuning_data = open_tuning_data(cfg)
+    rule = build_postprocess(cfg.postprocess, tuning_data.classes)
+    score = build_score_table(tuning_data.cache, tuning_data.truth, [rule]).score(rule, pooling=cfg.pooling)
+    log_rank_zero("rule           %s", describe_rule(rule))
+    log_rank_zero("score          %.6f", score)
     return score
 
 
@@ -118,44 +126,44 @@ def tune(cfg: DictConfig) -> float:
     Raises:
         UserError: candidates, truth or options that cannot be had.
     """
-    quieten()
-    source, folder = open_source(cfg), Path(cfg.out)
-    images = len(source.truth)
+    silence_library_noise()
+    tuning_data, folder = open_tuning_data(cfg), Path(cfg.out)
+    images = len(tuning_data.truth)
     folder.mkdir(parents=True, exist_ok=True)
-    write_truth(folder / "truth.csv", source.truth)
-    rules = _Rules.of(cfg, source)
-    masks = sum(len(of_class) for of_image in source.truth.values() for of_class in of_image.values())
-    tell("images         %d, %d true masks", images, masks)
+    write_truth(folder / "truth.csv", tuning_data.truth)
+    rules = _Rules.of(cfg, tuning_data)
+    masks = sum(len(of_class) for of_image in tuning_data.truth.values() for of_class in of_image.values())
+    log_rank_zero("images         %d, %d true masks", images, masks)
     sizes = " x ".join(f"{len(values)} {axis}" for axis, values in vars(rules.grid).items())
-    tell("grid           %d rules: %s", len(rules.grid), sizes)
-    board = gather(source.cache, source.truth, rules.asked())
+    log_rank_zero("grid           %d rules: %s", len(rules.grid), sizes)
+    score_table = build_score_table(tuning_data.cache, tuning_data.truth, rules.asked())
     if not 2 <= cfg.folds <= images:
         raise UserError(f"folds={cfg.folds}: between 2 and the number of images ({images}) expected")
-    scores = scores_of(board, rules.on_grid, pooling=cfg.pooling, desc="grid")
+    scores = scores_of(score_table, rules.on_grid, pooling=cfg.pooling, desc="grid")
     write_grid(folder / "grid.csv", rules.grid, scores)
-    fold_of = stratified_folds(board.category_table(), folds=cfg.folds, seed=cfg.seed)
+    fold_of = stratified_folds(score_table.category_table(), folds=cfg.folds, seed=cfg.seed)
     methods = []
-    for name, fit in rules.fits(cfg).items():
-        tell("fitting        %s", name)
-        methods.append(cross_fit(board, name, fit, fold_of, pooling=cfg.pooling))
-    verdicts = judge(methods, seed=cfg.seed)
-    _write_rules(folder, source, verdicts)
-    write_verdicts(folder / "methods.csv", verdicts)
-    write_class_table(folder / "classes.csv", board, verdicts, source.classes)
+    for name, fit in rules.methods(cfg).items():
+        log_rank_zero("fitting        %s", name)
+        methods.append(cross_fit(score_table, name, fit, fold_of, pooling=cfg.pooling))
+    results = compare_methods(methods, seed=cfg.seed)
+    _write_rules(folder, tuning_data, results)
+    write_results(folder / "methods.csv", results)
+    write_class_table(folder / "classes.csv", score_table, results, tuning_data.classes)
     draw_heat_maps(folder / "grid.png", rules.grid, scores.mean(axis=1))
     draw_curves(folder / "curves.png", rules.grid, scores)
-    draw_class_gains(folder / "classes.png", board, verdicts, source.classes)
-    _track(source, verdicts, folder)
+    draw_class_gains(folder / "classes.png", score_table, results, tuning_data.classes)
+    _track(tuning_data, results, folder)
     if len(rules.grid.drop) > 1:
-        tell("\n%s", "\n".join(drop_set_lines(rules.grid, scores)))
-    tell("\n%s\n", "\n".join(verdict_lines(verdicts, images=images, folds=cfg.folds)))
+        log_rank_zero("\n%s", "\n".join(drop_set_lines(rules.grid, scores)))
+    log_rank_zero("\n%s\n", "\n".join(result_lines(results, images=images, folds=cfg.folds)))
     for line in edge_lines(rules.grid, scores):
-        tell(line)
-    best = winner_of(verdicts)
-    tell("tuned          %s: %s", folder / NAME, describe_rule(best.method.rule))
-    tell("pictures       %s  %s  %s", *(folder / name for name in ("grid.png", "curves.png", "classes.png")))
-    tell("tables         %s  %s  %s", *(folder / name for name in ("methods.csv", "grid.csv", "classes.csv")))
-    tell("next           %s", _next_command(folder / NAME))
+        log_rank_zero(line)
+    best = best_method(results)
+    log_rank_zero("tuned          %s: %s", folder / NAME, describe_rule(best.method.rule))
+    log_rank_zero("pictures       %s  %s  %s", *(folder / name for name in ("grid.png", "curves.png", "classes.png")))
+    log_rank_zero("tables         %s  %s  %s", *(folder / name for name in ("methods.csv", "grid.csv", "classes.csv")))
+    log_rank_zero("next           %s", _next_command(folder / NAME))
     return best.score.value
 
 
@@ -189,9 +197,9 @@ class _Rules:
     mask_thrs: tuple[float, ...]
 
     @classmethod
-    def of(cls, cfg: DictConfig, source: Source) -> "_Rules":
+    def of(cls, cfg: DictConfig, tuning_data: TuningData) -> "_Rules":
         """The rules of a config."""
-        classes = source.classes
+        classes = tuning_data.classes
         untuned = build_postprocess(cfg.postprocess, classes)
         removal = {str(name): _removed(chosen.drop, classes, str(name)) for name, chosen in cfg.removal.items()}
         lists: dict[str, Any] = OmegaConf.to_container(cfg.grid, resolve=True)  # type: ignore[assignment]
@@ -204,9 +212,9 @@ class _Rules:
         grid = Grid(**{**lists, "drop": {" = ".join(names): labels for labels, names in sets.items()}})
         if untuned.nms == "soft":
             grid = replace(grid, iou_thr=[untuned.iou_thr])
-        winners = _winners(cfg, source, removal.get("winner", ()))
-        floor = source.cache.manifest.score_floor
-        return cls(untuned, winners, floor, grid, grid.rules(untuned), *_searched(cfg, source, untuned, grid))
+        winners = _winners(cfg, tuning_data, removal.get("winner", ()))
+        floor = tuning_data.cache.manifest.score_floor
+        return cls(untuned, winners, floor, grid, grid.rules(untuned), *_searched(cfg, tuning_data, untuned, grid))
 
     def asked(self) -> list[Postprocess]:
         """All that the board must know."""
@@ -217,34 +225,34 @@ class _Rules:
         ]
         return [self.untuned, *self.winners.values(), *self.on_grid, *searched]
 
-    def fits(self, cfg: DictConfig) -> dict[str, Fit]:
+    def methods(self, cfg: DictConfig) -> dict[str, TuningMethod]:
         """The ways to find a rule, the simplest first."""
-        grid = BestOf(self.on_grid, cfg.pooling)
-        fits: dict[str, Fit] = {"untuned": Fixed(self.untuned)}
-        fits |= {name: Fixed(rule) for name, rule in self.winners.items()}
-        fits["grid"] = grid
+        grid = BestOnGrid(self.on_grid, cfg.pooling)
+        methods: dict[str, TuningMethod] = {"untuned": FixedRule(self.untuned)}
+        methods |= {name: FixedRule(rule) for name, rule in self.winners.items()}
+        methods["grid"] = grid
         search = cfg.search
         if search.trials:
             ranges = {name: tuple(search[name]) for name in ("min_area", "max_per_image")}
             ranges["score_thr"] = (max(self.floor, search.score_thr[0]), search.score_thr[1])
-            fits["search"] = Search(
+            methods["search"] = Search(
                 grid, **ranges, iou_thrs=self.iou_thrs, mask_thrs=self.mask_thrs, trials=search.trials, seed=cfg.seed,
                 pooling=cfg.pooling,
             )  # fmt: skip
         if cfg.pooling == "class":  # what follows is made for the average over classes
             values = [*np.round(np.arange(self.floor, 1, cfg.per_class.step), 4).tolist(), DROPPED]
-            fits["per_class"] = PerClass(grid, values, cfg.per_class.shrinkage)
-            fits["expected"] = Expected(grid, self.floor, cfg.expected.weight)
-        return fits
+            methods["per_class"] = ClassThresholds(grid, values, cfg.per_class.shrinkage)
+            methods["expected"] = ExpectedScore(grid, self.floor, cfg.expected.weight)
+        return methods
 
 
-def _winners(cfg: DictConfig, source: Source, dropped: tuple[int, ...]) -> dict[str, Postprocess]:
+def _winners(cfg: DictConfig, tuning_data: TuningData, dropped: tuple[int, ...]) -> dict[str, Postprocess]:
     """The winner's rule, and that with its classes where it leaves some of these out."""
-    rule = build_postprocess(cfg.winners, source.classes)
+    rule = build_postprocess(cfg.winners, tuning_data.classes)
     try:
-        source.cache.manifest.check(rule)
+        tuning_data.cache.manifest.check(rule)
     except UserError as error:
-        tell("left out       the winner's thresholds: %s", error)
+        log_rank_zero("left out       the winner's thresholds: %s", error)
         return {}
     with_classes = {"winner+classes": replace(rule, dropped_labels=dropped)} if dropped else {}
     return {"winner": rule, **with_classes}
@@ -256,31 +264,31 @@ def _removed(drop: Sequence[int | str], classes: ClassSet, name: str) -> tuple[i
 
 
 def _searched(
-    cfg: DictConfig, source: Source, untuned: Postprocess, grid: Grid
+    cfg: DictConfig, tuning_data: TuningData, untuned: Postprocess, grid: Grid
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """IoU and mask thresholds that the search chooses from; with NMS on masks each costs a run over the images."""
     if untuned.nms == "mask" or not cfg.search.trials:
         return tuple(grid.iou_thr), tuple(sorted(grid.mask_thr))
     low, high = cfg.search.mask_thr
     steps = np.round(np.arange(low, high + cfg.search.mask_step / 2, cfg.search.mask_step), 6).tolist()
-    iou_thrs = source.cache.manifest.iou_grid if untuned.nms == "box" else grid.iou_thr
+    iou_thrs = tuning_data.cache.manifest.iou_grid if untuned.nms == "box" else grid.iou_thr
     return tuple(iou_thrs), tuple(sorted({*steps, *grid.mask_thr}))
 
 
-def _write_rules(folder: Path, source: Source, verdicts: Sequence[Verdict]) -> None:
+def _write_rules(folder: Path, tuning_data: TuningData, results: Sequence[MethodResult]) -> None:
     """Each method's rule, and the best one's as tuned.yaml."""
-    files = [(verdict, folder / "methods" / f"{verdict.method.name}.yaml") for verdict in verdicts]
-    for verdict, path in [*files, (winner_of(verdicts), folder / NAME)]:
-        write_tuned(path, verdict.method.rule, source.classes, _about(source, verdict))
+    files = [(result, folder / "methods" / f"{result.method.name}.yaml") for result in results]
+    for result, path in [*files, (best_method(results), folder / NAME)]:
+        write_tuned(path, result.method.rule, tuning_data.classes, _about(tuning_data, result))
 
 
-def _track(source: Source, verdicts: Sequence[Verdict], folder: Path) -> None:
+def _track(tuning_data: TuningData, results: Sequence[MethodResult], folder: Path) -> None:
     """The table of methods and the pictures, into the records of the run that trained the models."""
-    trackers = trackers_of(source.run)
+    trackers = trackers_of(tuning_data.run)
     columns = ["method", "fitted", "cross-fitted", "low", "high", "rule"]
     rows: list[list[Cell]] = [
         [v.method.name, mean(v.method.fitted), v.score.value, v.score.low, v.score.high, describe_rule(v.method.rule)]
-        for v in verdicts
+        for v in results
     ]
     log_table(trackers, "thresholds", columns, rows)
     pictures = {f"thresholds/{name}": folder / f"{name}.png" for name in ("grid", "curves", "classes")}
@@ -288,14 +296,14 @@ def _track(source: Source, verdicts: Sequence[Verdict], folder: Path) -> None:
     close(trackers)
 
 
-def _about(source: Source, verdict: Verdict) -> dict[str, Any]:
+def _about(tuning_data: TuningData, result: MethodResult) -> dict[str, Any]:
     """What a rule was tuned on, and what it is worth."""
-    manifest = source.cache.manifest
+    manifest = tuning_data.cache.manifest
     return {
-        "method": verdict.method.name,
-        "cross_fitted_score": round(verdict.score.value, 6),
-        "interval": [round(verdict.score.low, 6), round(verdict.score.high, 6)],
-        "images": len(source.truth),
+        "method": result.method.name,
+        "cross_fitted_score": round(result.score.value, 6),
+        "interval": [round(result.score.low, 6), round(result.score.high, 6)],
+        "images": len(tuning_data.truth),
         "members": [list(member) for member in manifest.members],
         "scales": [list(scale) for scale in manifest.scales],
         "flips": list(manifest.flips),

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from fashion_hydra.data import annotation_cache
-from fashion_hydra.data.annotation_cache import read_source
-from fashion_hydra.data.annotations import Fault, RecordsBuilder, open_records, read_faults, write_faults
-from fashion_hydra.data.kaggle import KaggleFolder, read_records
+from fashion_hydra.data.annotation_cache import load_annotations
+from fashion_hydra.data.annotations import AnnotationsBuilder, DataFault, open_annotations, read_faults, write_faults
+from fashion_hydra.data.kaggle import KaggleReader, read_annotations
 from fashion_hydra.structures.rle import bitmap_to_runs
 from fashion_hydra.utils.errors import UserError
 
@@ -25,15 +25,15 @@ def row(image="a.jpg", pixels="1 3 11 3", height=10, width=20, class_id="6"):
 def scans(monkeypatch):
     """How many times a folder was read."""
     counted = []
-    scan = KaggleFolder.scan
-    monkeypatch.setattr(KaggleFolder, "scan", lambda *arguments: (counted.append(1), scan(*arguments)))
+    scan = KaggleReader.scan
+    monkeypatch.setattr(KaggleReader, "scan", lambda *arguments: (counted.append(1), scan(*arguments)))
     return counted
 
 
 def test_the_second_read_is_from_the_cache(kaggle_folder, scans):
     root = kaggle_folder([row(), row(pixels="x")], {"a.jpg": (10, 20)})
-    first, faults = read_records(root)
-    again, faults_again = read_records(root)
+    first, faults = read_annotations(root)
+    again, faults_again = read_annotations(root)
     assert len(scans) == 1
     assert faults_again == faults
     assert isinstance(again.runs, np.memmap)
@@ -44,7 +44,7 @@ def test_the_second_read_is_from_the_cache(kaggle_folder, scans):
 @pytest.mark.parametrize("change", ["csv", "labels", "image", "new image"])
 def test_a_change_is_noticed(kaggle_folder, scans, change):
     root = kaggle_folder([row()], {"a.jpg": (10, 20)})
-    read_records(root)
+    read_annotations(root)
     path = {
         "csv": root / "train.csv",
         "labels": root / "label_descriptions.json",
@@ -54,14 +54,14 @@ def test_a_change_is_noticed(kaggle_folder, scans, change):
     if change == "new image":
         path.write_bytes((root / "train" / "a.jpg").read_bytes())
     os.utime(path, ns=(1, 1))
-    read_records(root)
+    read_annotations(root)
     assert len(scans) == 2
 
 
 def test_a_look_at_all_pixels_serves_a_look_at_headers_and_not_the_reverse(kaggle_folder, scans):
     root = kaggle_folder([row()], {"a.jpg": (10, 20)})
     for decode, reads in ((False, 1), (True, 2), (False, 2), (True, 2)):
-        read_source(KaggleFolder(root), decode=decode)
+        load_annotations(KaggleReader(root), decode=decode)
         assert len(scans) == reads
 
 
@@ -72,33 +72,33 @@ def test_an_interrupted_build_leaves_no_half_records(kaggle_folder, monkeypatch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(RecordsBuilder, "write", stop)
+        patch.setattr(AnnotationsBuilder, "write", stop)
         with pytest.raises(KeyboardInterrupt):
-            read_records(root)
-    records, _ = read_records(root)
-    assert len(records) == 1
+            read_annotations(root)
+    annotations, _ = read_annotations(root)
+    assert len(annotations) == 1
     assert not [p for p in annotation_cache.cache_folder().iterdir() if ".new-" in p.name or ".old-" in p.name]
 
 
 def test_a_read_only_cache_is_done_without(kaggle_folder, monkeypatch):
     monkeypatch.setenv("FASHION_HYDRA_CACHE", "/proc/nowhere")
-    records, _ = read_records(kaggle_folder([row()], {"a.jpg": (10, 20)}))
-    assert len(records) == 1
+    annotations, _ = read_annotations(kaggle_folder([row()], {"a.jpg": (10, 20)}))
+    assert len(annotations) == 1
 
 
 def test_nothing_of_the_users_changes(kaggle_folder):
     root = kaggle_folder([row(), row("missing.jpg")], {"a.jpg": (10, 20), "b.jpg": (4, 4)})
     before = {p: (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else b"") for p in root.rglob("*")}
-    read_records(root)
+    read_annotations(root)
     assert {p: (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else b"") for p in root.rglob("*")} == before
 
 
 def test_a_process_is_sent_the_place_and_not_the_arrays(kaggle_folder):
-    records, _ = read_records(kaggle_folder([row()], {"a.jpg": (10, 20)}))
-    sent = pickle.dumps(records)
+    annotations, _ = read_annotations(kaggle_folder([row()], {"a.jpg": (10, 20)}))
+    sent = pickle.dumps(annotations)
     assert len(sent) < 500
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(len, (records,)) == 1
+        assert pool.apply(len, (annotations,)) == 1
 
 
 def random_mask(rng, height, width):
@@ -115,7 +115,7 @@ def test_masks_come_out_grouped_by_image_whatever_their_order(tmp_path, seed, mo
     monkeypatch.setattr("fashion_hydra.data.annotations._CHUNK", 7)
     rng = np.random.default_rng(seed)
     sizes = [tuple(rng.integers(3, 12, 2).tolist()) for _ in range(6)]
-    builder = RecordsBuilder(tmp_path, {0: "a", 1: "b"})
+    builder = AnnotationsBuilder(tmp_path, {0: "a", 1: "b"})
     told = {i: [] for i in range(6)}
     for i, size in enumerate(sizes):
         builder.image(f"{i}.jpg", size)
@@ -129,23 +129,23 @@ def test_masks_come_out_grouped_by_image_whatever_their_order(tmp_path, seed, mo
     (tmp_path / "made").mkdir()
     names = [f"{i}.jpg" for i in range(6)]
     builder.write(tmp_path / "made", keep=keep, files=names, orientation=np.ones(6))
-    records = open_records(tmp_path / "made")
-    assert records.image_ids.tolist() == [names[i] for i in np.flatnonzero(keep)]
+    annotations = open_annotations(tmp_path / "made")
+    assert annotations.image_ids.tolist() == [names[i] for i in np.flatnonzero(keep)]
     for image, original in enumerate(np.flatnonzero(keep).tolist()):
-        masks = records.instances(image)
-        assert [str(records.class_ids[m]) for m in masks] == [c for c, _ in told[original]]
+        masks = annotations.instances(image)
+        assert [str(annotations.class_ids[m]) for m in masks] == [c for c, _ in told[original]]
         for mask, (class_id, bitmap) in zip(masks, told[original], strict=True):
-            assert records.categories[mask] == int(class_id[0])
-            assert records.areas[mask] == bitmap.sum()
-            assert (records.runs_of(mask) == bitmap_to_runs(bitmap)).all()
+            assert annotations.categories[mask] == int(class_id[0])
+            assert annotations.areas[mask] == bitmap.sum()
+            assert (annotations.runs_of(mask) == bitmap_to_runs(bitmap)).all()
             ys, xs = np.nonzero(bitmap)
-            assert records.boxes[mask].tolist() == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+            assert annotations.boxes[mask].tolist() == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
 
 
 def test_the_manifest_names_what_was_read(kaggle_folder):
     root = kaggle_folder([row()], {"a.jpg": (10, 20)})
-    records, _ = read_records(root)
-    manifest = json.loads((records.source / "manifest.json").read_text())
+    annotations, _ = read_annotations(root)
+    manifest = json.loads((annotations.source / "manifest.json").read_text())
     assert str(root / "train.csv") in manifest["files"]
 
 
@@ -159,13 +159,13 @@ class Touch:
 
 @pytest.mark.parametrize("name", ["runs", "image_ids"])
 def test_a_payload_in_the_records_is_not_run(wardrobe, tmp_path, name):
-    records, _ = read_records(wardrobe)
+    annotations, _ = read_annotations(wardrobe)
     folder = tmp_path / "records"
-    shutil.copytree(records.source, folder)
-    assert len(open_records(folder)) == len(records)
+    shutil.copytree(annotations.source, folder)
+    assert len(open_annotations(folder)) == len(annotations)
     np.save(folder / f"{name}.npy", np.array([Touch(tmp_path / "mark")], dtype=object))
     with pytest.raises(UserError, match=r"records: damaged .*; remove the folder, and the data are read anew"):
-        open_records(folder)
+        open_annotations(folder)
     assert not (tmp_path / "mark").exists()
     np.load(folder / f"{name}.npy", allow_pickle=True)
     assert (tmp_path / "mark").exists(), "the payload is a real one"
@@ -173,34 +173,34 @@ def test_a_payload_in_the_records_is_not_run(wardrobe, tmp_path, name):
 
 @pytest.mark.parametrize("name", ["runs.npy", "first.npy", "class_ids.npy", "records.json"])
 def test_records_cut_short_are_told(wardrobe, tmp_path, name):
-    records, _ = read_records(wardrobe)
+    annotations, _ = read_annotations(wardrobe)
     folder = tmp_path / "records"
-    shutil.copytree(records.source, folder)
+    shutil.copytree(annotations.source, folder)
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[:-7])
     with pytest.raises(UserError, match="records: damaged"):
-        open_records(folder)
+        open_annotations(folder)
 
 
 def test_a_header_that_numpy_cannot_parse_is_told(wardrobe, tmp_path):
-    records, _ = read_records(wardrobe)
+    annotations, _ = read_annotations(wardrobe)
     folder = tmp_path / "records"
-    shutil.copytree(records.source, folder)
+    shutil.copytree(annotations.source, folder)
     content = (folder / "runs.npy").read_bytes()
     (folder / "runs.npy").write_bytes(content.replace(b"}", b"(", 1))
     with pytest.raises(UserError, match="records: damaged"):
-        open_records(folder)
+        open_annotations(folder)
 
 
 def test_a_name_that_is_no_unicode_is_a_fault(kaggle_folder):
     root = kaggle_folder([row()], {"a.jpg": (10, 20)})
     (root / "train" / os.fsdecode(b"\xff.jpg")).write_bytes(b"")
-    _, faults = read_records(root)
+    _, faults = read_annotations(root)
     assert [(fault.kind, fault.image_id) for fault in faults] == [("image-without-rows", "\\udcff.jpg")]
 
 
 def test_faults_may_hold_any_text(tmp_path):
     """Found by fuzzing: half of a pair of UTF-16 surrogates, which JSON can name and UTF-8 cannot write."""
     path = tmp_path / "faults.csv"
-    write_faults(path, [Fault("missing-image", "\ud800.jpg", 3, "\udfff", "image dropped")])
-    assert read_faults(path) == [Fault("missing-image", "\\ud800.jpg", 3, "\\udfff", "image dropped")]
+    write_faults(path, [DataFault("missing-image", "\ud800.jpg", 3, "\udfff", "image dropped")])
+    assert read_faults(path) == [DataFault("missing-image", "\\ud800.jpg", 3, "\\udfff", "image dropped")]

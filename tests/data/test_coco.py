@@ -7,38 +7,38 @@ import pytest
 from pycocotools.coco import COCO
 
 from fashion_hydra.cli.main import main
-from fashion_hydra.data.annotation_cache import read_source
-from fashion_hydra.data.coco import CocoFile, write_coco
-from fashion_hydra.data.kaggle import read_records
+from fashion_hydra.data.annotation_cache import load_annotations
+from fashion_hydra.data.coco import CocoReader, write_coco
+from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.structures.rle import runs_to_bitmap
 from fashion_hydra.utils.errors import UserError
 
 
 def test_out_and_in_again_is_the_same(wardrobe, tmp_path):
-    records, _ = read_records(wardrobe)
-    write_coco(records, tmp_path / "all.json", range(len(records)))
-    again, faults = read_source(CocoFile(wardrobe, str(tmp_path / "all.json")))
+    annotations, _ = read_annotations(wardrobe)
+    write_coco(annotations, tmp_path / "all.json", range(len(annotations)))
+    again, faults = load_annotations(CocoReader(wardrobe, str(tmp_path / "all.json")))
     assert {f.kind for f in faults} == {"image-without-rows"}  # the two that were left out before
     for name in ("image_ids", "files", "sizes", "first", "class_ids", "categories", "boxes", "areas", "runs"):
-        assert (getattr(again, name) == getattr(records, name)).all(), name
-    assert again.names == records.names
+        assert (getattr(again, name) == getattr(annotations, name)).all(), name
+    assert again.names == annotations.names
 
 
 def test_pycocotools_reads_the_same_masks(wardrobe, tmp_path, capsys):
-    records, _ = read_records(wardrobe)
-    write_coco(records, tmp_path / "some.json", [2, 5])
+    annotations, _ = read_annotations(wardrobe)
+    write_coco(annotations, tmp_path / "some.json", [2, 5])
     coco = COCO(str(tmp_path / "some.json"))
     assert sorted(coco.imgs) == [2, 5]
     for image in (2, 5):
-        height, width = records.sizes[image].tolist()
-        annotations = coco.loadAnns(coco.getAnnIds(imgIds=[image]))
-        for annotation, mask in zip(annotations, records.instances(image), strict=True):
-            wanted = runs_to_bitmap(records.runs_of(mask), height=height, width=width)
+        height, width = annotations.sizes[image].tolist()
+        rows = coco.loadAnns(coco.getAnnIds(imgIds=[image]))
+        for annotation, mask in zip(rows, annotations.instances(image), strict=True):
+            wanted = runs_to_bitmap(annotations.runs_of(mask), height=height, width=width)
             assert (coco.annToMask(annotation) == wanted).all()
             ys, xs = np.nonzero(wanted)
             assert annotation["bbox"] == [xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1]
             assert annotation["area"] == wanted.sum()
-            assert annotation["category_id"] == records.categories[mask]
+            assert annotation["category_id"] == annotations.categories[mask]
 
 
 def coco_file(tmp_path, kaggle_folder, annotations, **changes):
@@ -49,7 +49,7 @@ def coco_file(tmp_path, kaggle_folder, annotations, **changes):
         "annotations": [{"id": i, "image_id": 7, "category_id": 3, **a} for i, a in enumerate(annotations, 1)],
     }
     (tmp_path / "coco.json").write_text(json.dumps({**content, **changes}))
-    return CocoFile(root, str(tmp_path / "coco.json"))
+    return CocoReader(root, str(tmp_path / "coco.json"))
 
 
 def test_polygons_and_both_run_lengths_are_read(tmp_path, kaggle_folder):
@@ -60,11 +60,11 @@ def test_polygons_and_both_run_lengths_are_read(tmp_path, kaggle_folder):
         {"segmentation": {"size": [10, 20], "counts": counts}, "category_id": 90, "attribute_ids": [5, 2]},
         {"segmentation": square, "iscrowd": 1},
     ]
-    records, faults = read_source(coco_file(tmp_path, kaggle_folder, annotations))
+    annotations, faults = load_annotations(coco_file(tmp_path, kaggle_folder, annotations))
     assert faults == []
-    assert records.boxes.tolist() == [[2, 3, 6, 8], [2, 3, 6, 8]]
-    assert records.class_ids.tolist() == ["3", "90_2_5"]
-    assert records.names == {3: "hat", 90: "shoe"}
+    assert annotations.boxes.tolist() == [[2, 3, 6, 8], [2, 3, 6, 8]]
+    assert annotations.class_ids.tolist() == ["3", "90_2_5"]
+    assert annotations.names == {3: "hat", 90: "shoe"}
 
 
 @pytest.mark.parametrize(
@@ -84,16 +84,16 @@ def test_polygons_and_both_run_lengths_are_read(tmp_path, kaggle_folder):
 )
 def test_faulty_annotations_are_left_out_and_named(tmp_path, kaggle_folder, annotation, kind):
     good = {"segmentation": [[2, 3, 6, 3, 6, 8]]}
-    records, faults = read_source(coco_file(tmp_path, kaggle_folder, [good, annotation]))
+    annotations, faults = load_annotations(coco_file(tmp_path, kaggle_folder, [good, annotation]))
     assert [(f.kind, f.row) for f in faults] == [(kind, 2)]
-    assert len(records.class_ids) == 1
+    assert len(annotations.class_ids) == 1
 
 
 def test_what_is_no_coco_file_is_refused(tmp_path, kaggle_folder):
     with pytest.raises(UserError, match="not in COCO's format"):
         coco_file(tmp_path, kaggle_folder, [], images=3)
     with pytest.raises(UserError, match="no such file, neither here nor below"):
-        CocoFile(tmp_path, "nowhere.json")
+        CocoReader(tmp_path, "nowhere.json")
 
 
 def test_export_of_some_folds(wardrobe, tmp_path, capsys):

@@ -21,13 +21,13 @@ def datamodule(root, *overrides, folder="unused"):
 
 
 def ids(data, chosen):
-    return set(data.records.image_ids[chosen].tolist())
+    return set(data.annotations.image_ids[chosen].tolist())
 
 
 def test_a_split_on_file_decides(wardrobe, tmp_path):
     plain = datamodule(wardrobe)
     plain.read()
-    first, second, third = plain.records.image_ids[:3].tolist()
+    first, second, third = plain.annotations.image_ids[:3].tolist()
     (tmp_path / "mine.csv").write_text(f"ImageId,fold\n{first},0\n{second},1\n{third},\n")
     data = datamodule(wardrobe, f"data.split_file={tmp_path / 'mine.csv'}", "data.fold=1")
     data.read()
@@ -48,7 +48,7 @@ def test_a_runs_split_can_be_used_again(wardrobe, tmp_path):
 def test_a_fold_that_nothing_is_in_is_refused(wardrobe, tmp_path):
     data = datamodule(wardrobe, "data.folds=2")
     data.read()
-    name = data.records.image_ids[0]
+    name = data.annotations.image_ids[0]
     (tmp_path / "mine.csv").write_text(f"ImageId,fold\n{name},0\n")
     with pytest.raises(UserError, match="0 images to train on and 1 to validate with"):
         datamodule(wardrobe, f"data.split_file={tmp_path / 'mine.csv'}").read()

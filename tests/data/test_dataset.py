@@ -7,19 +7,19 @@ from PIL import Image
 from fashion_hydra.data.augment import SAMPLINGS, Augment, Photometric, scaled_size, source_index
 from fashion_hydra.data.class_set import ClassSpec
 from fashion_hydra.data.dataset import EvalDataset, Sample, TrainDataset, collate, crop_masks, make_targets
-from fashion_hydra.data.kaggle import read_records
+from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.structures.rle import runs_to_bitmap
 from fashion_hydra.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def records(wardrobe):
-    return read_records(wardrobe)[0]
+def annotations(wardrobe):
+    return read_annotations(wardrobe)[0]
 
 
 @pytest.fixture(scope="module")
-def classes(records):
-    return ClassSpec("present", "present").resolve(records.names, records.categories.tolist())
+def classes(annotations):
+    return ClassSpec("present", "present").resolve(annotations.names, annotations.categories.tolist())
 
 
 AUGMENT = Augment(
@@ -27,36 +27,36 @@ AUGMENT = Augment(
 )
 
 
-def bitmap(records, mask, size):
-    return runs_to_bitmap(records.runs_of(mask), height=size[0], width=size[1])
+def bitmap(annotations, mask, size):
+    return runs_to_bitmap(annotations.runs_of(mask), height=size[0], width=size[1])
 
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("new", [(90, 70), (200, 131), (128, 97)])
-def test_resized_crops_equal_the_resized_full_frame(records, new, flip):
+def test_resized_crops_equal_the_resized_full_frame(annotations, new, flip):
     for image in range(3):
-        old = tuple(records.sizes[image].tolist())
-        masks = list(records.instances(image))
-        resized = crop_masks(records, masks, old=old, new=new, flip=flip).bitmaps().numpy()
+        old = tuple(annotations.sizes[image].tolist())
+        masks = list(annotations.instances(image))
+        resized = crop_masks(annotations, masks, old=old, new=new, flip=flip).bitmaps().numpy()
         # The pixel under each target pixel's centre, by exact fractions.
         rows = [(2 * i + 1) * old[0] // (2 * new[0]) for i in range(new[0])]
         columns = [(2 * j + 1) * old[1] // (2 * new[1]) for j in range(new[1])]
-        expected = np.stack([bitmap(records, m, old)[rows][:, columns] for m in masks])
+        expected = np.stack([bitmap(annotations, m, old)[rows][:, columns] for m in masks])
         assert (resized == (expected[:, :, ::-1] if flip else expected)).all()
 
 
-def test_flipping_twice_gives_the_same_targets(records, classes):
-    size = tuple(records.sizes[0].tolist())
-    plain = make_targets(records, 0, classes.label_of(), new=size, flip=False)
-    flipped = make_targets(records, 0, classes.label_of(), new=size, flip=True)
+def test_flipping_twice_gives_the_same_targets(annotations, classes):
+    size = tuple(annotations.sizes[0].tolist())
+    plain = make_targets(annotations, 0, classes.label_of(), new=size, flip=False)
+    flipped = make_targets(annotations, 0, classes.label_of(), new=size, flip=True)
     assert torch.equal(flipped.masks.bitmaps().flip(2), plain.masks.bitmaps())
     mirrored = flipped.boxes.clone()
     mirrored[:, [0, 2]] = size[1] - flipped.boxes[:, [2, 0]]
     assert torch.equal(mirrored, plain.boxes)
 
 
-def test_boxes_labels_and_masks_stay_in_step(records, classes):
-    dataset = TrainDataset(records, np.arange(len(records)), classes, AUGMENT, seed=3)
+def test_boxes_labels_and_masks_stay_in_step(annotations, classes):
+    dataset = TrainDataset(annotations, np.arange(len(annotations)), classes, AUGMENT, seed=3)
     for index in range(6):
         sample = dataset[1, index]
         height, width = sample.image.shape[1:]
@@ -68,17 +68,17 @@ def test_boxes_labels_and_masks_stay_in_step(records, classes):
             assert (drawn - box).abs().max() <= 1.5
 
 
-def test_instances_of_other_classes_and_vanished_ones_are_left_out_whole(records):
-    label_of = {int(records.categories[0]): 0}
-    targets = make_targets(records, 0, label_of, new=(8, 8), flip=False)
+def test_instances_of_other_classes_and_vanished_ones_are_left_out_whole(annotations):
+    label_of = {int(annotations.categories[0]): 0}
+    targets = make_targets(annotations, 0, label_of, new=(8, 8), flip=False)
     assert set(targets.labels.tolist()) <= {0}
     assert all(crop.any() for crop in targets.masks.crops())
-    assert len(make_targets(records, 0, {}, new=(50, 50), flip=False)) == 0
+    assert len(make_targets(annotations, 0, {}, new=(50, 50), flip=False)) == 0
 
 
-def test_samples_depend_on_seed_epoch_and_image_alone(records, classes):
+def test_samples_depend_on_seed_epoch_and_image_alone(annotations, classes):
     def sample(seed, epoch):
-        return TrainDataset(records, np.arange(6), classes, AUGMENT, seed=seed)[epoch, 2]
+        return TrainDataset(annotations, np.arange(6), classes, AUGMENT, seed=seed)[epoch, 2]
 
     first, again = sample(1, 0), sample(1, 0)
     assert torch.equal(first.image, again.image)
@@ -87,24 +87,24 @@ def test_samples_depend_on_seed_epoch_and_image_alone(records, classes):
     assert all(o.image.shape != first.image.shape or not torch.equal(o.image, first.image) for o in others)
 
 
-def test_sizes_cover_the_range_and_keep_the_bound(records, classes):
-    dataset = TrainDataset(records, np.arange(len(records)), classes, AUGMENT, seed=1)
+def test_sizes_cover_the_range_and_keep_the_bound(annotations, classes):
+    dataset = TrainDataset(annotations, np.arange(len(annotations)), classes, AUGMENT, seed=1)
     shapes = [tuple(dataset[epoch, 0].image.shape[1:]) for epoch in range(40)]
     assert min(min(s) for s in shapes) < 70
     assert max(min(s) for s in shapes) > 100
     assert max(max(s) for s in shapes) <= 160
 
 
-def test_a_clean_evaluation_sample_is_the_resized_photo(records, classes):
-    size = records.sizes[1].tolist()
-    dataset = EvalDataset(records, np.array([1]), classes, short_edge=min(size), long_edge=max(size))
-    photo = np.asarray(Image.open(records.folder / records.files[1]))
+def test_a_clean_evaluation_sample_is_the_resized_photo(annotations, classes):
+    size = annotations.sizes[1].tolist()
+    dataset = EvalDataset(annotations, np.array([1]), classes, short_edge=min(size), long_edge=max(size))
+    photo = np.asarray(Image.open(annotations.folder / annotations.files[1]))
     difference = np.abs(dataset[0].image.numpy().transpose(1, 2, 0).astype(int) - photo)
     assert difference.max() <= 2  # two decoders of one JPEG
 
 
-def test_padding_is_at_the_right_and_below_and_divisible_by_32(records, classes):
-    dataset = TrainDataset(records, np.arange(6), classes, AUGMENT, seed=1)
+def test_padding_is_at_the_right_and_below_and_divisible_by_32(annotations, classes):
+    dataset = TrainDataset(annotations, np.arange(6), classes, AUGMENT, seed=1)
     samples: list[Sample] = [dataset[0, i] for i in range(3)]
     batch = collate(samples)
     assert batch.images.shape[2] % 32 == batch.images.shape[3] % 32 == 0

@@ -11,7 +11,7 @@ from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.data.dataset import PredictDataset, TrainDataset, collate, read_image
 from fashion_hydra.data.image_list import list_folder
-from fashion_hydra.data.kaggle import read_records
+from fashion_hydra.data.kaggle import read_annotations
 from tests.faults.kinds import write_kinds
 
 CLASSES = ClassSet((0, 1), ("a", "b"))
@@ -37,11 +37,11 @@ def detector():
 
 def test_pixels_are_those_that_were_meant(folder):
     root, kinds = folder
-    records, _ = read_records(root)
+    annotations, _ = read_annotations(root)
     wanted = {file: kind for file, kind in kinds.items() if kind.pixels is not None}
-    assert records.files.tolist() == list(wanted)
+    assert annotations.files.tolist() == list(wanted)
     for image, (file, kind) in enumerate(wanted.items()):
-        found = read_image(records, image).astype(float)
+        found = read_image(annotations, image).astype(float)
         assert found.shape == kind.pixels.shape, file
         assert np.abs(found - kind.pixels).mean() <= kind.tolerance, file
 
@@ -49,7 +49,7 @@ def test_pixels_are_those_that_were_meant(folder):
 def test_what_cannot_be_read_is_refused_by_name(folder):
     root, kinds = folder
     refused = [file for file, kind in kinds.items() if kind.pixels is None]
-    faults = read_records(root)[1]
+    faults = read_annotations(root)[1]
     assert [(fault.kind, fault.image_id) for fault in faults] == [("unreadable-image", file) for file in refused]
     assert all("save it with 8 or 16 bits" in fault.value for fault in faults)
 
@@ -57,10 +57,10 @@ def test_what_cannot_be_read_is_refused_by_name(folder):
 @pytest.mark.parametrize("recipe", ["winner", "small"])
 def test_each_trains(folder, detector, recipe):
     """With a recipe's transforms, at a scale that a test can bear."""
-    records, _ = read_records(folder[0])
+    annotations, _ = read_annotations(folder[0])
     options = OmegaConf.to_container(OmegaConf.load(PROJECT_ROOT / "conf" / "augment" / f"{recipe}.yaml"))
     augment = Augment(**{**options, "short_edge": (64, 96), "long_edge": 128})
-    data = TrainDataset(records, np.arange(len(records)), CLASSES, augment, seed=0)
+    data = TrainDataset(annotations, np.arange(len(annotations)), CLASSES, augment, seed=0)
     masks = 0
     detector.train()
     for start in range(0, len(data), 6):
@@ -82,11 +82,11 @@ def test_each_is_predicted(folder, detector):
     from fashion_hydra.postprocess.rule import Postprocess
 
     root, kinds = folder
-    listing = list_folder(root / "train")
-    data = PredictDataset(listing, [(64, 96), (96, 128)])
+    image_list = list_folder(root / "train")
+    data = PredictDataset(image_list, [(64, 96), (96, 128)])
     rule = Postprocess(score_thr=0.0, iou_thr=0.5, mask_thr=0.3, max_per_image=5)
     detector.eval()
-    for image, file in enumerate(listing.files):
+    for image, file in enumerate(image_list.files):
         scaled = data[image]
         kind = kinds[file]
         if kind.pixels is None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fashion_hydra.evaluation.competition_score import count_image
-from fashion_hydra.evaluation.error_kinds import FALSE_POSITIVES, MISSES, Tally, judge_image
+from fashion_hydra.evaluation.error_kinds import FALSE_POSITIVES, MISSES, ErrorCounts, classify_errors
 from fashion_hydra.structures.rle import bitmap_to_runs, runs_to_coco
 
 
@@ -16,7 +16,7 @@ def bar(start, stop, row=0):
 
 
 def kinds(predicted, true):
-    return tuple([judged.kind for judged in side] for side in judge_image(predicted, true))
+    return tuple([judged.kind for judged in side] for side in classify_errors(predicted, true))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_by_hand(predicted, true, expected):
 
 
 def test_ious_are_those_of_the_masks_that_decide():
-    found, lost = judge_image(
+    found, lost = classify_errors(
         [("6", bar(0, 10)), ("6", bar(50, 60)), ("7", bar(0, 12)), ("8", bar(98, 100))],
         [("6", bar(0, 12)), ("6", bar(58, 78)), ("8", bar(0, 100))],
     )
@@ -89,10 +89,10 @@ def test_every_false_positive_and_every_miss_is_counted_once():
     for _ in range(300):
         predicted, true = random_masks(rng, rng.integers(0, 20)), random_masks(rng, rng.integers(0, 10))
         predicted += true[: rng.integers(0, 3)]
-        judged, tallies = judge_image(predicted, true), {}
+        judged, tallies = classify_errors(predicted, true), {}
         for side, masks, of_side in zip(("predicted", "true"), (predicted, true), judged, strict=True):
             for (class_id, _), verdict in zip(masks, of_side, strict=True):
-                getattr(tallies.setdefault(class_id, Tally.empty()), side)[verdict.kind] += 1
+                getattr(tallies.setdefault(class_id, ErrorCounts.empty()), side)[verdict.kind] += 1
         by_class = [{c: [m for i, m in masks if i == c] for c in "012"} for masks in (true, predicted)]
         for class_id, counts in count_image(*by_class).items():
             tally, hits = tallies[class_id], int(counts.true_positives[0])
@@ -100,7 +100,7 @@ def test_every_false_positive_and_every_miss_is_counted_once():
             assert sum(tally.predicted[k] for k in FALSE_POSITIVES) == tally.false_positives
             assert tally.false_positives == counts.n_predicted - hits
             assert sum(tally.true[k] for k in MISSES) == tally.misses == counts.n_true - hits
-        total = Tally.total(tallies.values())
+        total = ErrorCounts.total(tallies.values())
         assert sum(map(total.cost, ("hit", *FALSE_POSITIVES, "missed"))) == total.judged
         seen |= set(total.predicted) | set(total.true)
     assert seen == {"hit", "missed", *FALSE_POSITIVES}

@@ -299,9 +299,9 @@ def _sample(root: Path) -> None:
 
 
 def _check(root: Path) -> str:
-    from fashion_hydra.data.kaggle import read_records
+    from fashion_hydra.data.kaggle import read_annotations
 
-    return _faults(read_records(root, decode=True)[1])
+    return _faults(read_annotations(root, decode=True)[1])
 
 
 def _faults(found: list) -> str:
@@ -309,16 +309,16 @@ def _faults(found: list) -> str:
 
 
 def _coco(root: Path) -> str:
-    from fashion_hydra.data.annotation_cache import read_source
-    from fashion_hydra.data.coco import CocoFile
+    from fashion_hydra.data.annotation_cache import load_annotations
+    from fashion_hydra.data.coco import CocoReader
 
-    return _faults([f for f in read_source(CocoFile(root, "coco.json"))[1] if f.kind != "missing-image"])
+    return _faults([f for f in load_annotations(CocoReader(root, "coco.json"))[1] if f.kind != "missing-image"])
 
 
 def _submit_check(root: Path) -> str:
-    from fashion_hydra.formats.submission_check import find_faults
+    from fashion_hydra.formats.submission_check import find_breaches
 
-    found = find_faults(root / "submission.csv")
+    found = find_breaches(root / "submission.csv")
     return f"{found[0].kind}: {found[0].value}" if found else "no fault"
 
 
@@ -360,9 +360,9 @@ def _predict(root: Path) -> str:
     from fashion_hydra.data.dataset import PredictDataset
     from fashion_hydra.data.image_list import list_folder
 
-    listing = list_folder(root)
-    listing.fingerprint()
-    dataset = PredictDataset(listing, [(10, 20)])
+    image_list = list_folder(root)
+    image_list.fingerprint()
+    dataset = PredictDataset(image_list, [(10, 20)])
     return "; ".join(dataset[i].fault.partition(":")[0] for i in range(len(dataset)))
 
 

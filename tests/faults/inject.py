@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 MOMENTS = {
-    "reading annotations": ("fashion_hydra.data.annotations", "RecordsBuilder.add", "before"),
+    "reading annotations": ("fashion_hydra.data.annotations", "AnnotationsBuilder.add", "before"),
     "looking at images": ("fashion_hydra.data.image_files", "examine", "before"),
-    "writing records": ("fashion_hydra.data.annotations", "RecordsBuilder._write_runs", "after"),
+    "writing records": ("fashion_hydra.data.annotations", "AnnotationsBuilder._write_runs", "after"),
     "loading an image": ("fashion_hydra.data.dataset", "TrainDataset.__getitem__", "before"),
     "forward pass": ("fashion_hydra.model.detector", "Detector.loss", "after"),
     "backward pass": (

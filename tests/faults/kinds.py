@@ -173,8 +173,8 @@ READ = """
 import sys
 from pathlib import Path
 from fashion_hydra.data.dataset import read_image
-from fashion_hydra.data.kaggle import read_records
-records, faults = read_records(Path(sys.argv[1]))
+from fashion_hydra.data.kaggle import read_annotations
+records, faults = read_annotations(Path(sys.argv[1]))
 assert not faults and read_image(records, 0).shape == ({}, {}, 3)
 """.format(*LARGE)
 

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 
 from fashion_hydra.cli.main import main
 from fashion_hydra.formats.submission import write_submission
-from fashion_hydra.formats.submission_check import find_faults
+from fashion_hydra.formats.submission_check import find_breaches
 
 HEADER = "ImageId,EncodedPixels,ClassId\n"
 CLEAN = "a.jpg,1 3 10 2,31\na.jpg,4 2,31\na.jpg,1 3,6_28_77\nb.jpg,,23\n"
@@ -24,7 +24,7 @@ def check(tmp_path):
         path.write_text(text, encoding="utf-8")
         if sample is not None:
             names.write_text(sample)
-        return [tuple(fault) for fault in find_faults(path, names if sample is not None else None)]
+        return [tuple(fault) for fault in find_breaches(path, names if sample is not None else None)]
 
     return found
 
@@ -48,10 +48,10 @@ def test_what_was_written_for_kaggle_is_silent(tmp_path):
         images[f"{i}.jpg"] = masks
     path = tmp_path / "submission.csv"
     write_submission(path, images)
-    assert find_faults(path) == []
+    assert find_breaches(path) == []
     with gzip.open(tmp_path / "submission.csv.gz", "wb") as packed:
         packed.write(path.read_bytes())
-    assert find_faults(tmp_path / "submission.csv.gz") == []
+    assert find_breaches(tmp_path / "submission.csv.gz") == []
 
 
 @pytest.mark.parametrize(
@@ -196,9 +196,9 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     runs = " ".join(f"{start} 1" for start in range(1, PIXELS, 26))
     path = tmp_path / "submission.csv"
     path.write_text(HEADER + "".join(f"{i}.jpg,{runs},6\n" for i in range(60)))
-    find_faults(path)
+    find_breaches(path)
     tracemalloc.start()
-    assert find_faults(path) == []
+    assert find_breaches(path) == []
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4e6

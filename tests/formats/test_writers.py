@@ -10,8 +10,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from fashion_hydra.formats.submission import read_masks
-from fashion_hydra.formats.submission_check import find_faults
-from fashion_hydra.formats.writers import Answer, write_coco_results, write_mask_pngs, write_submission_csv
+from fashion_hydra.formats.submission_check import find_breaches
+from fashion_hydra.formats.writers import ImageAnswer, write_coco_results, write_mask_pngs, write_submission_csv
 from fashion_hydra.structures.detections import Detections
 from fashion_hydra.utils.errors import UserError
 
@@ -28,7 +28,7 @@ def answer(image_id, size, boxes, file=None):
         bitmaps.append(bitmap)
     labels, scores = [i % 3 for i in range(len(boxes))], [0.9 - 0.1 * i for i in range(len(boxes))]
     found = Detections(image_id, labels, scores, [coco_mask.encode(b) for b in bitmaps])
-    return Answer(image_id, file or image_id, size, found, IDS), bitmaps
+    return ImageAnswer(image_id, file or image_id, size, found, IDS), bitmaps
 
 
 def test_a_submission_has_every_image_and_is_valid(tmp_path):
@@ -43,7 +43,7 @@ def test_a_submission_has_every_image_and_is_valid(tmp_path):
         "23": [bitmaps[1].tolist()],
     }
     assert path.read_text().splitlines()[-1] == "b.jpg,,23"
-    assert find_faults(path) == []
+    assert find_breaches(path) == []
 
 
 def test_a_submission_that_fails_leaves_the_old_one(tmp_path):
@@ -103,7 +103,7 @@ def test_cocos_results_that_fail_leave_the_old_ones(tmp_path):
         write_coco_results(tmp_path / "results.json", failing([answer("b", (4, 4), [(0, 0, 2, 2)])[0]]))
     wrong, _ = answer("a", (40, 30), [(3, 4, 10, 20)])
     with pytest.raises(UserError, match=r"image a: mask of size \[40, 30\], the image has \[30, 40\]"):
-        write_coco_results(tmp_path / "results.json", [Answer("a", "a", (30, 40), wrong.detections, IDS)])
+        write_coco_results(tmp_path / "results.json", [ImageAnswer("a", "a", (30, 40), wrong.detections, IDS)])
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
@@ -167,6 +167,6 @@ def test_an_older_folder_of_masks_is_replaced_and_nothing_else_is(tmp_path):
 
 def test_many_images_of_one_name_have_folders_of_their_own(tmp_path):
     names = ["a", "A.jpg", "_-2", *("?" * n for n in range(1, 2000))]
-    answers = (Answer(name, name, (4, 5), Detections(name, [], [], []), [6]) for name in names)
+    answers = (ImageAnswer(name, name, (4, 5), Detections(name, [], [], []), [6]) for name in names)
     write_mask_pngs(tmp_path / "masks", answers, {6: "pants"})
     assert len({path.name.lower() for path in (tmp_path / "masks").iterdir() if path.is_dir()}) == len(names)

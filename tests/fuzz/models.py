@@ -16,7 +16,7 @@ from safetensors.torch import save
 
 from fashion_hydra.config.resolvers import PROJECT_ROOT
 from fashion_hydra.formats.submission import write_submission
-from fashion_hydra.formats.submission_check import find_faults
+from fashion_hydra.formats.submission_check import find_breaches
 from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest
 from fashion_hydra.model.checkpoint import load_member, read_checkpoint
 from fashion_hydra.model.htc import build_htc
@@ -169,7 +169,7 @@ def check_answer(candidates: Candidates, folder: Path) -> None:
     found = apply(candidates, RULE, size=(512, 512))
     rows = [(str(CLASSES.ids[k]), mask) for k, mask in zip(found.labels, found.masks, strict=True)]
     write_submission(folder / "answer.csv", {"a": rows})
-    assert find_faults(folder / "answer.csv") == []
+    assert find_breaches(folder / "answer.csv") == []
 
 
 @target("manifest of candidates", lambda: [json.dumps({"version": 1, **asdict(MANIFEST)}).encode()])

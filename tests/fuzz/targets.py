@@ -18,16 +18,16 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from fashion_hydra.data.annotation_cache import read_source
-from fashion_hydra.data.annotations import Records, open_records
+from fashion_hydra.data.annotation_cache import load_annotations
+from fashion_hydra.data.annotations import Annotations, open_annotations
 from fashion_hydra.data.class_set import ClassSet
-from fashion_hydra.data.coco import CocoFile, segmentation_to_runs
+from fashion_hydra.data.coco import CocoReader, segmentation_to_runs
 from fashion_hydra.data.image_files import ImageMemory, examine, read_pixels
-from fashion_hydra.data.kaggle import KaggleFolder, read_labels
+from fashion_hydra.data.kaggle import KaggleReader, read_labels
 from fashion_hydra.data.split import read_split
 from fashion_hydra.formats.csv_files import open_csv
 from fashion_hydra.formats.submission import MaskTable, read_masks, write_submission
-from fashion_hydra.formats.submission_check import find_faults
+from fashion_hydra.formats.submission_check import find_breaches
 from fashion_hydra.structures import rle
 from fashion_hydra.structures.batch import Size
 from fashion_hydra.structures.rle import normalise_runs
@@ -110,19 +110,19 @@ def _fresh_cache(folder: Path) -> None:
     os.environ["FASHION_HYDRA_CACHE"] = str(emptied(folder, "cache"))
 
 
-def check_records(records: Records) -> None:
+def check_records(annotations: Annotations) -> None:
     """What training relies on."""
-    sizes = records.sizes.astype(np.int64)
+    sizes = annotations.sizes.astype(np.int64)
     assert ((sizes >= 1).all(axis=1) & (sizes.prod(axis=1) <= MOST_PIXELS)).all()
-    for image in range(len(records)):
+    for image in range(len(annotations)):
         height, width = sizes[image].tolist()
-        assert (records.folder / records.files[image]).resolve().is_relative_to(records.folder.resolve())
-        for mask in records.instances(image):
-            runs = records.runs_of(mask)
+        assert (annotations.folder / annotations.files[image]).resolve().is_relative_to(annotations.folder.resolve())
+        for mask in annotations.instances(image):
+            runs = annotations.runs_of(mask)
             check_runs(runs, (height, width))
-            assert tuple(records.boxes[mask].tolist()) == rle.runs_to_box(runs, height=height)
-            assert records.areas[mask] == rle.runs_area(runs) > 0
-            assert int(records.categories[mask]) in records.names
+            assert tuple(annotations.boxes[mask].tolist()) == rle.runs_to_box(runs, height=height)
+            assert annotations.areas[mask] == rle.runs_area(runs) > 0
+            assert int(annotations.categories[mask]) in annotations.names
 
 
 def check_runs(runs: np.ndarray, size: Size) -> None:
@@ -147,7 +147,7 @@ def _train_2019(data: bytes, folder: Path) -> None:
     root = _photos(folder)
     (root / "train.csv").write_bytes(data)
     _fresh_cache(folder)
-    check_records(read_source(KaggleFolder(root))[0])
+    check_records(load_annotations(KaggleReader(root))[0])
 
 
 @target(
@@ -206,7 +206,7 @@ def _submission(data: bytes, folder: Path) -> None:
     masks = read_masks(path)
     write_submission(again, {i: [(c, m) for c, all_of in by.items() for m in all_of] for i, by in masks.items()})
     assert read_masks(again) == masks
-    told = {fault.kind for fault in find_faults(again)}
+    told = {fault.kind for fault in find_breaches(again)}
     assert told <= {"shared-pixels", "duplicate-mask", "bad-class", "unknown-class", "unsorted-attributes",
                     "image-named-twice", "no-rows"}, told  # fmt: skip
     _check_masks(masks)
@@ -226,7 +226,7 @@ def _inspect(data: bytes, folder: Path) -> None:
     path, sample = folder / "submission.csv", folder / "sample.csv"
     path.write_bytes(data)
     sample.write_bytes(lines("ImageId,EncodedPixels,ClassId", "a.jpg,1 1,23", "b.jpg,,23"))
-    found = find_faults(path, sample)
+    found = find_breaches(path, sample)
     assert all(len(fault.value) <= 200 for fault in found)
     if not found:
         _check_masks(read_masks(path))
@@ -241,9 +241,9 @@ def _sample(data: bytes, folder: Path) -> None:
     if not (root / "test").is_dir():
         shutil.copytree(root / "train", root / "test")
     (root / "sample_submission.csv").write_bytes(data)
-    listing = list_folder(root)
-    json.dumps(listing.fingerprint())
-    dataset = PredictDataset(listing, [(16, 16)])
+    image_list = list_folder(root)
+    json.dumps(image_list.fingerprint())
+    dataset = PredictDataset(image_list, [(16, 16)])
     for i in range(min(len(dataset), 5)):
         sample = dataset[i]
         assert sample.fault or sample.images[0].shape[0] == 3
@@ -276,7 +276,7 @@ def _coco(data: bytes, folder: Path) -> None:
     root = _photos(folder)
     (root / "coco.json").write_bytes(data)
     _fresh_cache(folder)
-    check_records(read_source(CocoFile(root, "coco.json"))[0])
+    check_records(load_annotations(CocoReader(root, "coco.json"))[0])
 
 
 @target(
@@ -416,7 +416,7 @@ def _record_seeds(folder: Path) -> Path:
     (root / "train.csv").write_bytes(TARGETS["train.csv of 2019"].seeds()[0])
     _fresh_cache(folder)
     kept = emptied(folder, "kept")
-    shutil.copytree(read_source(KaggleFolder(root))[0].source or Path(), kept, dirs_exist_ok=True)
+    shutil.copytree(load_annotations(KaggleReader(root))[0].source or Path(), kept, dirs_exist_ok=True)
     return kept
 
 
@@ -424,7 +424,7 @@ _kept_records = functools.cache(_record_seeds)
 
 
 @target("records", lambda: [b"\0\0" + bytes(6)])
-def _records(data: bytes, folder: Path) -> None:
+def _annotations(data: bytes, folder: Path) -> None:
     """The first byte chooses a file of the records, what follows edits it."""
     from tests.fuzz.patches import edited
 
@@ -433,5 +433,5 @@ def _records(data: bytes, folder: Path) -> None:
     files = sorted(path.name for path in kept.iterdir() if path.suffix == ".npy" or path.name == "records.json")
     path = damaged / files[(data or b"\0")[0] % len(files)]
     path.write_bytes(edited(path.read_bytes(), data[1:]))
-    records = open_records(damaged)
-    assert len(records) == len(records.files) == len(records.sizes)
+    annotations = open_annotations(damaged)
+    assert len(annotations) == len(annotations.files) == len(annotations.sizes)

@@ -10,7 +10,7 @@ from fashion_hydra.inference.merging import FEATURE_CACHES, Merging, feature_byt
 from fashion_hydra.model.detector import STRIDES
 from fashion_hydra.model.htc import build_htc
 from fashion_hydra.postprocess.rule import Postprocess
-from fashion_hydra.structures.batch import Scaled
+from fashion_hydra.structures.batch import ScaledImage
 from fashion_hydra.utils.errors import UserError
 
 RULE = Postprocess(score_thr=0.2, iou_thr=0.5, mask_thr=0.5, max_per_image=10**6)
@@ -44,7 +44,7 @@ def image(short_edges=(64, 80, 96), seed=0, mirrored=False):
     for edge in short_edges:
         scaled = torch.nn.functional.interpolate(coarse, size=(edge * 3 // 2, edge), mode="bilinear")[0].round().byte()
         scales.append(scaled.flip(-1) if mirrored else scaled)
-    return Scaled("one", (192, 128), tuple(scales))
+    return ScaledImage("one", (192, 128), tuple(scales))
 
 
 def merged(detectors, scaled, **how):

@@ -18,7 +18,7 @@ from fashion_hydra.model.htc import build_htc
 from fashion_hydra.model.soup import make_soup
 from fashion_hydra.model.weights.files import read_file
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.workflows.train import Training, train
+from fashion_hydra.workflows.train import TrainingSetup, train
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ class Touch:
 def fit(path):
     module = pl.LightningModule()
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
-    train(Training(pl.LightningDataModule(), module, trainer, path))
+    train(TrainingSetup(pl.LightningDataModule(), module, trainer, path))
 
 
 READERS = {

@@ -13,7 +13,7 @@ from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
 from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.class_set import ClassSpec
 from fashion_hydra.data.dataset import TrainDataset, collate
-from fashion_hydra.data.kaggle import read_records
+from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.inference.cascade import find_candidates
 from fashion_hydra.model.detector import block_sizes
 from fashion_hydra.model.htc import build_htc
@@ -48,10 +48,10 @@ def decided(detector):
 
 @pytest.fixture(scope="module")
 def batch(wardrobe):
-    records, _ = read_records(wardrobe)
-    classes = ClassSpec("some", [31, 23, 10, 6, 1, 32, 4]).resolve(records.names, [])
+    annotations, _ = read_annotations(wardrobe)
+    classes = ClassSpec("some", [31, 23, 10, 6, 1, 32, 4]).resolve(annotations.names, [])
     augment = Augment(short_edge=[90, 120], long_edge=160, flip=0.5)
-    dataset = TrainDataset(records, np.arange(len(records)), classes, augment, seed=0)
+    dataset = TrainDataset(annotations, np.arange(len(annotations)), classes, augment, seed=0)
     return collate([dataset[0, i] for i in range(3)])
 
 
@@ -94,9 +94,9 @@ def test_a_step_reaches_every_parameter(batch):
 
 
 def test_images_without_objects_train(batch, wardrobe):
-    records, _ = read_records(wardrobe)
-    classes = ClassSpec("none here", [20]).resolve(records.names, [])
-    dataset = TrainDataset(records, np.arange(2), classes, Augment(short_edge=[100, 100], long_edge=160), seed=0)
+    annotations, _ = read_annotations(wardrobe)
+    classes = ClassSpec("none here", [20]).resolve(annotations.names, [])
+    dataset = TrainDataset(annotations, np.arange(2), classes, Augment(short_edge=[100, 100], long_edge=160), seed=0)
     empty = collate([dataset[0, 0], dataset[0, 1]])
     assert [len(t) for t in empty.targets] == [0, 0]
     detector = tiny().train()

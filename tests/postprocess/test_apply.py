@@ -19,7 +19,7 @@ from fashion_hydra.postprocess.nms import select, soft_nms, top_survivors
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.postprocess.rule_options import build_postprocess
 from fashion_hydra.structures.detections import Candidates
-from fashion_hydra.structures.paste import Pasted, paste
+from fashion_hydra.structures.paste import MaskWindow, paste
 from fashion_hydra.utils.errors import UserError
 
 RULE = Postprocess(score_thr=0.3, iou_thr=0.5, mask_thr=0.5, max_per_image=100)
@@ -273,7 +273,7 @@ def test_thetop_survivors_of_nms_are_found_without_looking_at_all(count):
 def blob(seed, size=40):
     """A mask with holes and islands, in a window somewhere in the frame."""
     noise = cv2.GaussianBlur(np.random.default_rng(seed).random((size, size)), (0, 0), 2)
-    return Pasted(np.asfortranarray(noise > np.quantile(noise, 0.55)), 3 * seed, 2 * seed)
+    return MaskWindow(np.asfortranarray(noise > np.quantile(noise, 0.55)), 3 * seed, 2 * seed)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -12,9 +12,9 @@ from PIL import Image
 
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.data.ground_truth import truth_on_grid
-from fashion_hydra.data.kaggle import read_records
+from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.formats.submission import write_truth
-from fashion_hydra.formats.writers import Answer, write_submission_csv
+from fashion_hydra.formats.writers import ImageAnswer, write_submission_csv
 from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest
 from fashion_hydra.postprocess.apply import apply
 from fashion_hydra.postprocess.rule import Postprocess
@@ -35,19 +35,19 @@ class Made:
     members: tuple
 
 
-def candidates_of(records, image, classes, rng):
+def candidates_of(annotations, image, classes, rng):
     """The true objects moved, cut, doubled, renamed or left out, with a few that are not there."""
-    size = tuple(int(v) for v in records.sizes[image])
+    size = tuple(int(v) for v in annotations.sizes[image])
     boxes, labels, scores, masks = [], [], [], []
-    for mask in records.instances(image):
-        x0, y0, x1, y1 = (int(v) for v in records.boxes[mask])
-        crop = rle.runs_to_crop(records.runs_of(mask), height=size[0], box=(x0, y0, x1, y1))
+    for mask in annotations.instances(image):
+        x0, y0, x1, y1 = (int(v) for v in annotations.boxes[mask])
+        crop = rle.runs_to_crop(annotations.runs_of(mask), height=size[0], box=(x0, y0, x1, y1))
         for _ in range(rng.integers(0, 3)):
             soft = cv2.resize(np.ascontiguousarray(crop, dtype=np.float32), (14, 14), interpolation=cv2.INTER_AREA)
             if rng.random() < 0.2:
                 soft[:, : rng.integers(4, 12)] = 0
             boxes.append(np.array([x0, y0, x1, y1]) + rng.normal(0, 0.8, 4) + rng.normal(0, 1.5))
-            label = classes.label_of().get(int(records.categories[mask]), 0)
+            label = classes.label_of().get(int(annotations.categories[mask]), 0)
             labels.append(label if rng.random() < 0.85 else rng.integers(len(classes)))
             scores.append(rng.uniform(0.1, 1))
             masks.append(soft)
@@ -60,29 +60,29 @@ def candidates_of(records, image, classes, rng):
     types = {"labels": torch.int64}
     fields = {name: torch.tensor(np.array(v)[order], dtype=types.get(name, torch.float32)) for name, v in of.items()}
     fields["boxes"][:, 2:] = torch.maximum(fields["boxes"][:, 2:], fields["boxes"][:, :2] + 1)
-    return Candidates(str(records.image_ids[image]), size, **fields)
+    return Candidates(str(annotations.image_ids[image]), size, **fields)
 
 
 @pytest.fixture(scope="session")
 def made(wardrobe, tmp_path_factory):
     """Predictions of the wardrobe's training images."""
     folder = tmp_path_factory.mktemp("predictions") / "first"
-    records = read_records(wardrobe)[0]
-    ids = tuple(sorted(set(records.categories.tolist())))
-    classes = ClassSet(ids, tuple(records.names[i] for i in ids))
+    annotations = read_annotations(wardrobe)[0]
+    ids = tuple(sorted(set(annotations.categories.tolist())))
+    classes = ClassSet(ids, tuple(annotations.names[i] for i in ids))
     members = (("best.ckpt", "1" * 64),)
     manifest = Manifest(
         members=members, class_ids=ids, class_names=classes.names, scales=((96, 144),), flips=(False,),
         proposal_iou_thr=0.7, max_proposals=100, precision="32-true", score_floor=0.05, iou_grid=(0.3, 0.5), images="",
     )  # fmt: skip
     cache, rng, answers = CandidateCache(folder / "candidates", manifest), np.random.default_rng(0), []
-    for image in range(len(records)):
-        candidates = candidates_of(records, image, classes, rng)
+    for image in range(len(annotations)):
+        candidates = candidates_of(annotations, image, classes, rng)
         cache.write(candidates)
         found = apply(candidates, RULE, size=(512, 512))
-        answers.append(Answer(candidates.image_id, candidates.image_id, candidates.size, found, ids))
+        answers.append(ImageAnswer(candidates.image_id, candidates.image_id, candidates.size, found, ids))
     write_submission_csv(folder / "submission.csv", answers)
-    write_truth(folder / "truth.csv", truth_on_grid(records, range(len(records)), size=512))
+    write_truth(folder / "truth.csv", truth_on_grid(annotations, range(len(annotations)), size=512))
     about = {"members": [list(member) for member in members], "images": str(wardrobe / "train")}
     write_tuned(folder / "postprocess.yaml", RULE, classes, about)
     return Made(folder, wardrobe / "train", classes, members)

@@ -13,11 +13,11 @@ from PIL import Image
 from fashion_hydra.cli.main import main
 from fashion_hydra.formats.submission import read_masks
 from fashion_hydra.postprocess.rule_files import IN_FORCE, rule_in_force, write_tuned
-from fashion_hydra.report.results.analysis import Answers, analyse, paired_difference
+from fashion_hydra.report.results.analysis import PredictionFiles, analyse, paired_difference
 from fashion_hydra.report.results.folders import kinds_of
+from fashion_hydra.report.results.photo_folders import photos_of
 from fashion_hydra.report.results.photos import Photos
-from fashion_hydra.report.results.places import photos_of
-from fashion_hydra.report.results.tables import read_training, read_tuning
+from fashion_hydra.report.results.read_folders import read_training, read_tuning
 
 HEADER = "ImageId,EncodedPixels,ClassId\n"
 LADDER = (
@@ -134,13 +134,13 @@ def test_everything_in_one_page(made, tmp_path, capsys):
 
 def test_a_gain_is_image_by_image(made):
     truth, predicted = (read_masks(made.folder / name) for name in ("truth.csv", "submission.csv"))
-    first = analyse(Answers(made.folder, truth, predicted, None, None), pooling="class")
-    other = analyse(Answers(made.folder, truth, truth, None, None), pooling="class")
+    first = analyse(PredictionFiles(made.folder, truth, predicted, None, None), pooling="class")
+    other = analyse(PredictionFiles(made.folder, truth, truth, None, None), pooling="class")
     gain = paired_difference(first, other)
     assert gain.value == pytest.approx(1 - first.score.value)
     assert gain.low < gain.value < gain.high
     fewer = {name: truth[name] for name in list(truth)[:5]}
-    some = analyse(Answers(made.folder, fewer, {}, None, None), pooling="class")
+    some = analyse(PredictionFiles(made.folder, fewer, {}, None, None), pooling="class")
     assert some.missing == list(fewer)
     assert paired_difference(first, some) is None
 

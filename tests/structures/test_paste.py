@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from fashion_hydra.structures.paste import Pasted, mask_iou, paste
+from fashion_hydra.structures.paste import MaskWindow, mask_iou, paste
 
 
 def on_frame(mask, size):
@@ -67,7 +67,7 @@ def masks_in_a_frame(draw):
     bottom, right = draw(st.integers(top, height)), draw(st.integers(left, width))
     seed, share = draw(st.integers(0, 2**16)), draw(st.sampled_from([0, 0.1, 0.5, 0.9, 1]))
     pixels = np.random.default_rng(seed).random((right - left, bottom - top)) < share
-    return Pasted(pixels.T, left, top), (height, width)
+    return MaskWindow(pixels.T, left, top), (height, width)
 
 
 @settings(max_examples=300, deadline=None)
@@ -84,7 +84,7 @@ def test_iou_is_pycocotools_wherever_it_is_above_what_is_asked_for(seed, up_to):
     size, pair = (20, 20), []
     for _ in range(2):
         x0, y0 = rng.integers(0, 12, 2)
-        pair.append(Pasted(rng.random((rng.integers(0, 9), rng.integers(0, 9))).T < 0.8, int(x0), int(y0)))
+        pair.append(MaskWindow(rng.random((rng.integers(0, 9), rng.integers(0, 9))).T < 0.8, int(x0), int(y0)))
     frames = [on_frame(mask, size) for mask in pair]
     [[expected]] = coco_mask.iou([coco_mask.encode(frames[0])], [coco_mask.encode(frames[1])], [0])
     found = mask_iou(*pair, *(int(frame.sum()) for frame in frames), up_to=up_to)
@@ -93,6 +93,6 @@ def test_iou_is_pycocotools_wherever_it_is_above_what_is_asked_for(seed, up_to):
 
 
 def test_iou_of_a_mask_inside_another_is_the_ratio_of_their_areas():
-    inner, outer = Pasted(np.ones((2, 2), bool), 3, 3), Pasted(np.ones((4, 5), bool), 2, 1)
+    inner, outer = MaskWindow(np.ones((2, 2), bool), 3, 3), MaskWindow(np.ones((4, 5), bool), 2, 1)
     assert mask_iou(inner, outer, 4, 20, up_to=0.19) == 0.2
     assert mask_iou(inner, outer, 4, 20, up_to=0.2) == 0.0

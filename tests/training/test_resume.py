@@ -10,7 +10,7 @@ import signal
 
 import pytest
 
-from fashion_hydra.model.checkpoint import LAST, newest_whole, read_checkpoint
+from fashion_hydra.model.checkpoint import LAST, newest_intact, read_checkpoint
 from fashion_hydra.training.callbacks import LearningCurves, ValidationScore
 from fashion_hydra.training.lightning_module import SegmentationModule
 from fashion_hydra.utils.errors import UserError
@@ -106,7 +106,7 @@ def test_a_full_disk_costs_no_checkpoint(wardrobe, tmp_path, monkeypatch):
     ):
         run(tmp_path, wardrobe, "schedule.epochs=1", "callbacks.last.minutes=0")
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
-    newest, damaged = newest_whole(tmp_path / "checkpoints")
+    newest, damaged = newest_intact(tmp_path / "checkpoints")
     assert (read_checkpoint(newest)["global_step"], damaged) == (1, [])
 
 
@@ -117,18 +117,18 @@ def test_the_newest_whole_checkpoint_takes_the_place_of_a_damaged_one(tmp_path, 
     for age, name in enumerate(("epoch01-score0.2000.ckpt", "epoch00-score0.3000.ckpt")):
         os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
     last = tmp_path / LAST
-    assert newest_whole(tmp_path) == (last, [])
+    assert newest_intact(tmp_path) == (last, [])
     content = last.read_bytes()
     middle = len(content) // 2
     wrong = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
     last.write_bytes({"cut short": content[:middle], "a wrong byte": wrong, "empty": b""}[damage])
-    newest, [told] = newest_whole(tmp_path)
+    newest, [told] = newest_intact(tmp_path)
     assert newest.name == "epoch01-score0.2000.ckpt"
     assert str(last) in told
     for path in tmp_path.glob("epoch*"):
         path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"last.ckpt.*epoch01.*epoch00"):
-        newest_whole(tmp_path)
+        newest_intact(tmp_path)
 
 
 def test_within_an_epoch_its_batches_must_stay(wardrobe, tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ def resumed(wardrobe, tmp_path_factory):
 
     from fashion_hydra.training.trackers import close, log_files, log_table
     from fashion_hydra.workflows.prediction_plan import trackers_of
-    from fashion_hydra.workflows.train import assemble, train
+    from fashion_hydra.workflows.train import build_training, train
 
     register_resolvers()
     folder = tmp_path_factory.mktemp("tracked") / "date"
@@ -40,7 +40,7 @@ def resumed(wardrobe, tmp_path_factory):
     for more in (["trainer.max_epochs=1"], [f"ckpt_path={folder}/checkpoints/last.ckpt"]):
         with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
             cfg = compose("train", overrides=[*words, *more])
-        train(assemble(cfg))
+        train(build_training(cfg))
         wandb.finish()
     (folder / ".hydra").mkdir()
     OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")

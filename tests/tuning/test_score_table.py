@@ -11,7 +11,7 @@ from fashion_hydra.formats import writers
 from fashion_hydra.formats.submission import write_truth
 from fashion_hydra.postprocess.apply import apply
 from fashion_hydra.postprocess.rule import Postprocess
-from fashion_hydra.tuning.build import gather
+from fashion_hydra.tuning.build import build_score_table
 from fashion_hydra.utils.errors import UserError
 
 GRID = (512, 512)
@@ -22,7 +22,7 @@ def the_long_way(cache, truth, rule, folder, pooling):
     answers = []
     for image in truth:
         detections = apply(cache.read(image), rule, size=GRID)
-        answers.append(writers.Answer(image, image, GRID, detections, cache.manifest.class_ids))
+        answers.append(writers.ImageAnswer(image, image, GRID, detections, cache.manifest.class_ids))
     writers.write_submission_csv(folder / "submission.csv", answers)
     write_truth(folder / "truth.csv", truth)
     return score_files(folder / "truth.csv", folder / "submission.csv", pooling=pooling)[0]
@@ -49,19 +49,21 @@ def test_any_rule_scores_as_predicting_and_scoring_with_it(scenes, tmp_path, nms
     cache, truth = scenes
     draw = random.Random(nms)
     rules = [random_rule(draw, nms) for _ in range(12)]
-    board = gather(cache, truth, rules, workers=1)
+    score_table = build_score_table(cache, truth, rules, workers=1)
     for rule in rules:
         expected = the_long_way(cache, truth, rule, tmp_path, pooling)
-        assert board.score(rule, pooling=pooling) == expected.value
-        per_image = dict(zip(board.image_ids, board.image_scores(rule, pooling=pooling).tolist(), strict=True))
+        assert score_table.score(rule, pooling=pooling) == expected.value
+        per_image = dict(
+            zip(score_table.image_ids, score_table.image_scores(rule, pooling=pooling).tolist(), strict=True)
+        )
         assert per_image == expected.per_image
-    assert len({board.score(rule) for rule in rules}) > 6
+    assert len({score_table.score(rule) for rule in rules}) > 6
 
 
 def test_more_processes_measure_the_same(scenes):
     cache, truth = scenes
     rules = [random_rule(random.Random(i), "box") for i in range(4)]
-    one, two = (gather(cache, truth, rules, workers=workers) for workers in (1, 2))
+    one, two = (build_score_table(cache, truth, rules, workers=workers) for workers in (1, 2))
     for rule in rules:
         assert np.array_equal(one.image_scores(rule), two.image_scores(rule))
 
@@ -69,22 +71,22 @@ def test_more_processes_measure_the_same(scenes):
 def test_a_part_of_the_board_scores_its_images_as_the_whole_does(scenes):
     cache, truth = scenes
     rules = [random_rule(random.Random(i), "box") for i in range(4)]
-    board = gather(cache, truth, rules, workers=1)
+    score_table = build_score_table(cache, truth, rules, workers=1)
     images = np.array([1, 4, 5, 17, 40])
-    part = board[images]
-    assert part.image_ids == tuple(board.image_ids[i] for i in images)
+    part = score_table[images]
+    assert part.image_ids == tuple(score_table.image_ids[i] for i in images)
     for rule in rules:
-        assert np.array_equal(part.image_scores(rule), board.image_scores(rule)[images])
-        assert np.array_equal(part.category_table(), board.category_table()[images])
+        assert np.array_equal(part.image_scores(rule), score_table.image_scores(rule)[images])
+        assert np.array_equal(part.category_table(), score_table.category_table()[images])
 
 
 def test_answered_detections_are_hits_as_often_as_the_score_counts_them(scenes):
     cache, truth = scenes
     rule = Postprocess(score_thr=0.2, iou_thr=0.5, mask_thr=0.5, max_per_image=100)
-    board = gather(cache, truth, [rule], workers=1)
-    answered, groups = board.answered(rule), board.groups(rule)
+    score_table = build_score_table(cache, truth, [rule], workers=1)
+    answered, groups = score_table.answered(rule), score_table.groups(rule)
     assert (answered.hits[:, None] > np.arange(10)).sum(0).tolist() == groups.hits.sum(0).tolist()
-    assert len(answered.score) + len(board.truth_label) == groups.masks.sum()
+    assert len(answered.score) + len(score_table.truth_label) == groups.masks.sum()
 
 
 @pytest.mark.parametrize(
@@ -97,12 +99,12 @@ def test_answered_detections_are_hits_as_often_as_the_score_counts_them(scenes):
 def test_what_the_cache_is_not_exact_for_is_refused(scenes, change, told):
     rule = {"score_thr": 0.3, "iou_thr": 0.5, "mask_thr": 0.5, "max_per_image": 100, **change}
     with pytest.raises(UserError, match=told):
-        gather(*scenes, [Postprocess(**rule)], workers=1)
+        build_score_table(*scenes, [Postprocess(**rule)], workers=1)
 
 
 def test_a_rule_that_the_images_were_not_measured_for_is_no_answer(scenes):
     rule = Postprocess(score_thr=0.3, iou_thr=0.5, mask_thr=0.5, max_per_image=100)
-    board = gather(*scenes, [rule], workers=1)
+    score_table = build_score_table(*scenes, [rule], workers=1)
     for change in ({"score_thr": 0.2}, {"label_score_thr": {1: 0.1}}, {"iou_thr": 0.7}, {"mask_thr": 0.4}):
         with pytest.raises(ValueError, match="not measured"):
-            board.score(replace(rule, **change))
+            score_table.score(replace(rule, **change))

@@ -474,8 +474,8 @@ def port_taken(patch: pytest.MonkeyPatch) -> None:
 
 
 def bug(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("fashion_hydra.data.annotation_cache.read_source", raising(KeyError("size")))
-    patch.setattr("fashion_hydra.data.datamodule.read_source", raising(KeyError("size")))
+    patch.setattr("fashion_hydra.data.annotation_cache.load_annotations", raising(KeyError("size")))
+    patch.setattr("fashion_hydra.data.datamodule.load_annotations", raising(KeyError("size")))
 
 
 def wandb_refuses(patch: pytest.MonkeyPatch) -> None:
@@ -515,7 +515,9 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "no anchors": lambda patch: in_a_step(patch, ValueError("There is no valid anchor inside the image boundary.")),
     "package missing": lambda patch: in_a_step(patch, ModuleNotFoundError("No module named 'submitit'")),
     "bug": bug,
-    "Ctrl-C": lambda patch: patch.setattr("fashion_hydra.data.datamodule.read_source", raising(KeyboardInterrupt())),
+    "Ctrl-C": lambda patch: patch.setattr(
+        "fashion_hydra.data.datamodule.load_annotations", raising(KeyboardInterrupt())
+    ),
 }
 
 
@@ -687,34 +689,34 @@ def test_strange_names_work_from_any_folder(strange, tmp_path, monkeypatch, caps
     ids=["BOM", "Windows", "no last line end"],
 )
 def test_what_spreadsheet_programs_do_to_files_does_no_harm(wardrobe, tmp_path, change):
-    from fashion_hydra.data.kaggle import read_records
+    from fashion_hydra.data.kaggle import read_annotations
 
     for name in ("train.csv", "label_descriptions.json"):
         folder = changed(wardrobe, tmp_path / name, name, change((wardrobe / name).read_text()).encode())
-        records, faults = read_records(folder)
-        plain, known = read_records(wardrobe)
-        assert records.image_ids.tolist() == plain.image_ids.tolist()
-        assert (records.runs == plain.runs).all()
+        annotations, faults = read_annotations(folder)
+        plain, known = read_annotations(wardrobe)
+        assert annotations.image_ids.tolist() == plain.image_ids.tolist()
+        assert (annotations.runs == plain.runs).all()
         assert len(faults) == len(known)
 
 
 def test_a_read_only_cache_is_done_without(wardrobe, placed, monkeypatch):
-    from fashion_hydra.data.kaggle import read_records
+    from fashion_hydra.data.kaggle import read_annotations
 
     monkeypatch.setenv("FASHION_HYDRA_CACHE", str(placed("READ_ONLY")["READ_ONLY"]))
-    assert len(read_records(wardrobe)[0]) == 18
+    assert len(read_annotations(wardrobe)[0]) == 18
 
 
 @pytest.mark.parametrize("file", ["manifest.json", "boxes.npy", "records.json", "faults.csv"])
 def test_a_damaged_cache_is_made_anew(wardrobe, tmp_path, monkeypatch, file):
-    from fashion_hydra.data.kaggle import read_records
+    from fashion_hydra.data.kaggle import read_annotations
 
     monkeypatch.setenv("FASHION_HYDRA_CACHE", str(tmp_path))
-    whole, known = read_records(wardrobe)
+    whole, known = read_annotations(wardrobe)
     boxes = whole.boxes.tolist()
     [kept] = tmp_path.glob(f"records-*/{file}")
     kept.write_bytes(kept.read_bytes()[: kept.stat().st_size // 2])
-    again, faults = read_records(wardrobe)
+    again, faults = read_annotations(wardrobe)
     assert again.boxes.tolist() == boxes
     assert again.names == whole.names
     assert faults == known

@@ -186,12 +186,12 @@ def test_a_mistake_is_told(run, pictures, tmp_path, options, told):
 
 def trained_on(run, wardrobe):
     """The folder as train.py leaves it: the config, and a third of the images validated, another kept to test."""
-    from fashion_hydra.data.kaggle import read_records
+    from fashion_hydra.data.kaggle import read_annotations
 
     with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
         words = ["experiment=demo", f"data.root={wardrobe}", "name=x", "paths.output_dir=x", "data.fold=1"]
         cfg = compose("train", overrides=[*words, "data.test_fold=2", "classes.train=[6,23,31]"])
-    ids = read_records(wardrobe)[0].image_ids.tolist()
+    ids = read_annotations(wardrobe)[0].image_ids.tolist()
     (run / ".hydra").mkdir(exist_ok=True)
     OmegaConf.save(cfg, run / ".hydra" / "config.yaml")
     (run / "split.csv").write_text("ImageId,fold\n" + "".join(f"{n},{i % 3}\n" for i, n in enumerate(ids)))

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers, run_dir
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.utils.files import sha256_of
+from fashion_hydra.utils.files import file_sha256
 
 SMALL = [
     "experiment=demo",
@@ -35,12 +35,12 @@ SMALL = [
 
 def run(folder, data, *overrides):
     """Train in this process; the losses by step, and the last checkpoint."""
-    from fashion_hydra.workflows.train import assemble, train
+    from fashion_hydra.workflows.train import build_training, train
 
     register_resolvers()
     with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", overrides=[*SMALL, f"data.root={data}", f"paths.output_dir={folder}", *overrides])
-    train(assemble(cfg))
+    train(build_training(cfg))
     return logged(folder), folder / "checkpoints" / "last.ckpt"
 
 
@@ -205,7 +205,7 @@ def test_fewer_validation_images_than_processes_are_refused(wardrobe, tmp_path):
 
 def test_the_recipe_for_one_gpu_takes_a_step(wardrobe, tmp_path):
     """On whatever device there is, at a size that a CPU can bear; the weights are the recipe's, where they are."""
-    from fashion_hydra.workflows.train import assemble, train
+    from fashion_hydra.workflows.train import build_training, train
 
     weights = PROJECT_ROOT / ".." / "shared" / "data" / "weights" / "resnet50_caffe_imagenet.safetensors"
     own = ["experiment=ccp_r50", "name=test", f"paths.output_dir={tmp_path}", f"data.root={wardrobe}"]
@@ -217,7 +217,7 @@ def test_the_recipe_for_one_gpu_takes_a_step(wardrobe, tmp_path):
     with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", overrides=[*own, *tiny, *short, *quiet, *more])
     assert cfg.trainer.precision == "bf16-mixed"
-    train(assemble(cfg))
+    train(build_training(cfg))
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 1
 
 
@@ -240,17 +240,17 @@ def script(tmp_path, *arguments):
 
 def started(folder, data, *overrides):
     """The module as training would begin, and what was said of its weights."""
-    from fashion_hydra.workflows.train import assemble
+    from fashion_hydra.workflows.train import build_training
 
     register_resolvers()
     with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", overrides=[*SMALL, f"data.root={data}", f"paths.output_dir={folder}", *overrides])
-    return assemble(cfg).module.detector
+    return build_training(cfg).module.detector
 
 
 def test_training_starts_from_given_weights(wardrobe, tmp_path, whole, caplog):
     """The losses of the first steps show that the weights are in use; those of a model from scratch are higher."""
-    sum_of_file = sha256_of(whole[1])
+    sum_of_file = file_sha256(whole[1])
     given = [f"weights={whole[1]}", f"weights_sha256={sum_of_file}", "model.backbone.frozen_stages=1"]
     with caplog.at_level("INFO"):
         losses, checkpoint = run(tmp_path, wardrobe, *given, "schedule.epochs=1", "+trainer.limit_train_batches=1")

@@ -41,31 +41,31 @@ SMALL = [
 def predicted(wardrobe, tmp_path_factory):
     """Candidates of the wardrobe's training images as a detector of three classes might find them."""
     from fashion_hydra.data.ground_truth import truth_on_grid
-    from fashion_hydra.data.kaggle import read_records
+    from fashion_hydra.data.kaggle import read_annotations
     from fashion_hydra.formats.submission import write_truth
 
     folder = tmp_path_factory.mktemp("predicted")
-    records = read_records(wardrobe)[0]
+    annotations = read_annotations(wardrobe)[0]
     manifest = Manifest(
         members=(("best.ckpt", "1" * 64),), class_ids=IDS, class_names=NAMES, scales=((96, 144),), flips=(False,),
         proposal_iou_thr=0.7, max_proposals=100, precision="32-true", score_floor=0.05, iou_grid=(0.3, 0.6), images="",
     )  # fmt: skip
     cache = CandidateCache(folder / "candidates", manifest)
     rng = np.random.default_rng(0)
-    for image, name in enumerate(records.image_ids.tolist()):
-        masks = list(records.instances(image))
-        boxes = np.repeat(records.boxes[masks], 3, axis=0) + rng.normal(0, 2.0, (3 * len(masks), 4))
+    for image, name in enumerate(annotations.image_ids.tolist()):
+        masks = list(annotations.instances(image))
+        boxes = np.repeat(annotations.boxes[masks], 3, axis=0) + rng.normal(0, 2.0, (3 * len(masks), 4))
         boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
-        known = [IDS.index(c) if c in IDS else rng.integers(0, 3) for c in records.categories[masks].tolist()]
+        known = [IDS.index(c) if c in IDS else rng.integers(0, 3) for c in annotations.categories[masks].tolist()]
         labels = np.repeat(np.array(known, np.int64), 3)
         scores = rng.beta(2, 2, len(labels)).astype(np.float32).clip(0.06, 0.99)
         order = np.argsort(-scores, kind="stable")
         yy, xx = (np.mgrid[:14, :14] + 0.5) / 7 - 1
         soft = np.clip(1.2 - np.hypot(xx, yy) + rng.normal(0, 0.2, (len(labels), 14, 14)), 0, 1).astype(np.float32)
         arrays = (boxes.astype(np.float32), scores, labels, soft)
-        size = tuple(records.sizes[image].tolist())
+        size = tuple(annotations.sizes[image].tolist())
         cache.write(Candidates(name, size, *(torch.from_numpy(a[order]) for a in arrays)))
-    write_truth(folder / "truth.csv", truth_on_grid(records, range(len(records)), size=512))
+    write_truth(folder / "truth.csv", truth_on_grid(annotations, range(len(annotations)), size=512))
     return folder
 
 
@@ -87,7 +87,7 @@ def predict_and_score(tmp_path, predicted, config, capsys):
     rule = build_postprocess(config, ClassSet(IDS, NAMES))
     names = list(read_masks(predicted / "truth.csv"))
     found = ((name, cache.read(name)) for name in names)
-    answers = (writers.Answer(n, n, c.size, apply(c, rule, size=(512, 512)), IDS) for n, c in found)
+    answers = (writers.ImageAnswer(n, n, c.size, apply(c, rule, size=(512, 512)), IDS) for n, c in found)
     writers.write_submission_csv(tmp_path / "submission.csv", answers)
     capsys.readouterr()
     assert cli(["score", str(predicted / "truth.csv"), str(tmp_path / "submission.csv")]) == 0

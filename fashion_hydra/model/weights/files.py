@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.utils.zip_safety import check_stored, is_archive
+from fashion_hydra.utils.zip_safety import check_uncompressed, is_zip
 
 _STATE_KEYS = ("state_dict", "model")  # the first is everyone's, the second torchvision's training scripts'
 _PICKLE = b"\x80"  # how a torch file before version 1.6 begins; later ones are zip archives
@@ -69,7 +69,7 @@ def read_file(path: Path) -> WeightFile:
         head = stream.read(9)
     if head[8:] == b"{":  # a length of eight bytes, then JSON
         return _read_safetensors(path)
-    if head.startswith(_PICKLE) or is_archive(path):
+    if head.startswith(_PICKLE) or is_zip(path):
         return _read_torch(path)
     raise UserError(
         f"{path}: neither a safetensors file nor a whole one of torch.save (begins with {head!r}). "
@@ -86,10 +86,10 @@ def _read_safetensors(path: Path) -> WeightFile:
 
 
 def _read_torch(path: Path) -> WeightFile:
-    check_stored(path)
+    check_uncompressed(path)
     try:
         with torch.serialization.safe_globals(_HARMLESS):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive(path))
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip(path))
     except Exception as error:  # torch raises many things for a file that is none, and for one with code in it
         if named := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(

@@ -31,7 +31,7 @@ from torch import Tensor
 from fashion_hydra.model.weights.files import WeightFile, read_file
 from fashion_hydra.model.weights.normalization import check_said, inputs_of
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.utils.files import whole
+from fashion_hydra.utils.files import atomic_write
 
 METADATA = "fashion_hydra"  # the key of what import-checkpoint writes beside the tensors
 _OURS = "train.py's checkpoint"
@@ -248,7 +248,7 @@ def write_weights(path: Path, imported: Imported, *, source: str, sha256: str) -
         "inputs": imported.inputs,
     }
     tensors = {name: value.contiguous() for name, value in imported.tensors.items()}
-    with whole(path, "wb") as stream:
+    with atomic_write(path, "wb") as stream:
         # By name, because bytes to be written to the stream would be one more copy of all in memory.
         save_file(tensors, stream.name, {"format": "pt", METADATA: json.dumps(said)})
         Path(stream.name).chmod(os.fstat(stream.fileno()).st_mode & 0o777)  # safetensors makes it the owner's alone

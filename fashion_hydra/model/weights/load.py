@@ -19,7 +19,7 @@ _REGRESSION = re.compile(r"roi_head\..*\.fc_reg\.(weight|bias)$")
 
 
 @dataclass(frozen=True)
-class Fit:
+class LoadSummary:
     """What a model takes from a file.
 
     Args:
@@ -93,8 +93,8 @@ def _backbone_of(detector: Detector) -> dict[str, Tensor]:
     return {name: value for name, value in detector.net.state_dict().items() if name.startswith("backbone.")}
 
 
-def _fit(imported: Imported, own: Mapping[str, Tensor], classes: ClassSet | None, *, source: str) -> Fit:
-    fit = Fit({}, {}, dict(imported.dropped), [])
+def _fit(imported: Imported, own: Mapping[str, Tensor], classes: ClassSet | None, *, source: str) -> LoadSummary:
+    fit = LoadSummary({}, {}, dict(imported.dropped), [])
     rows = [] if imported.classes is None or classes is None else _shared_rows(imported.classes, classes)
     wrong: list[str] = []
     for name, value in imported.tensors.items():
@@ -143,7 +143,9 @@ def _shared_rows(file: FileClasses, classes: ClassSet) -> list[int | None]:
     return list(range(file.count)) if file.count == len(classes) else nothing
 
 
-def _take_rows(fit: Fit, name: str, value: Tensor, mine: Tensor, rows: list[int | None], file: FileClasses) -> bool:
+def _take_rows(
+    fit: LoadSummary, name: str, value: Tensor, mine: Tensor, rows: list[int | None], file: FileClasses
+) -> bool:
     """Put rows of shared categories, and the background's, into a copy of the model's; False if rows do not fit."""
     if value.shape[1:] != mine.shape[1:]:
         return False

@@ -10,10 +10,10 @@ import pkgutil
 from collections.abc import Callable
 
 from fashion_hydra.structures.batch import Size
-from fashion_hydra.structures.paste import Found
+from fashion_hydra.structures.paste import ScoredMask
 from fashion_hydra.utils.errors import UserError
 
-Step = Callable[[list[Found], Size], list[Found]]
+Step = Callable[[list[ScoredMask], Size], list[ScoredMask]]
 
 
 @functools.cache

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 
 from fashion_hydra.structures.batch import Size
-from fashion_hydra.structures.paste import Found
+from fashion_hydra.structures.paste import ScoredMask
 
 
-def step(found: list[Found], size: Size) -> list[Found]:
+def step(found: list[ScoredMask], size: Size) -> list[ScoredMask]:
     """Fill what a mask encloses; what is open to a side of the box that it was drawn on is no hole."""
     return [(mask._replace(pixels=_filled(mask.pixels)), label, score) for mask, label, score in found]
 

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 
 from fashion_hydra.structures.batch import Size
-from fashion_hydra.structures.paste import Found
+from fashion_hydra.structures.paste import ScoredMask
 
 
-def step(found: list[Found], size: Size) -> list[Found]:
+def step(found: list[ScoredMask], size: Size) -> list[ScoredMask]:
     """Leave out all parts but the largest; pixels that touch at a corner are of one part."""
     return [(mask._replace(pixels=_largest(mask.pixels)), label, score) for mask, label, score in found]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from fashion_hydra.data.annotations import Records
+from fashion_hydra.data.annotations import Annotations
 from fashion_hydra.data.augment import Augment, source_index
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.data.dataset import Sample, TrainDataset, read_image
@@ -98,48 +98,50 @@ def choose_images(table: np.ndarray, count: int, seed: int) -> list[int]:
     return [int(order[i]) for i in chosen]
 
 
-def draw_cards(records: Records, images: Sequence[int]) -> Iterator[Card]:
+def draw_cards(annotations: Annotations, images: Sequence[int]) -> Iterator[Card]:
     """The images with their masks, one after the other; one that cannot be decoded tells why."""
     for image in images:
-        masks = Counter(records.categories[list(records.instances(image))].tolist())
-        height, width = (int(v) for v in records.sizes[image])
-        about = str(records.image_ids[image]), (height, width), dict(masks.most_common())
+        masks = Counter(annotations.categories[list(annotations.instances(image))].tolist())
+        height, width = (int(v) for v in annotations.sizes[image])
+        about = str(annotations.image_ids[image]), (height, width), dict(masks.most_common())
         try:
-            yield Card(*about, _picture(records, image))
+            yield Card(*about, _picture(annotations, image))
         except UserError as error:
             yield Card(*about, None, str(error))
 
 
-def _picture(records: Records, image: int) -> Picture:
-    photo = read_image(records, image)
+def _picture(annotations: Annotations, image: int) -> Picture:
+    photo = read_image(annotations, image)
     height, width = photo.shape[:2]
     scale = min(1.0, _HEIGHT / height, _WIDTH / width)
     new = max(1, round(height * scale)), max(1, round(width * scale))
     small = cv2.resize(photo, (new[1], new[0]), interpolation=cv2.INTER_AREA)
     masks: list[Mask] = []
-    for mask in records.instances(image):
-        runs = rle.resize_runs(records.runs_of(mask), height=height, width=width, new_height=new[0], new_width=new[1])
-        masks.append((int(records.categories[mask]), rle.runs_to_bitmap(runs, height=new[0], width=new[1])))
+    for mask in annotations.instances(image):
+        runs = rle.resize_runs(
+            annotations.runs_of(mask), height=height, width=width, new_height=new[0], new_width=new[1]
+        )
+        masks.append((int(annotations.categories[mask]), rle.runs_to_bitmap(runs, height=new[0], width=new[1])))
     return Picture(_jpeg(small), _jpeg(paint(small, masks)), new)
 
 
 def draw_augmented(
-    records: Records, images: Sequence[int], augment: Augment, *, draws: int, seed: int
+    annotations: Annotations, images: Sequence[int], augment: Augment, *, draws: int, seed: int
 ) -> Iterator[Draws]:
     """What training sees of some images in its first epochs, reduced for display.
 
     Args:
-        records: the data set.
+        annotations: the data set.
         images: which ones.
         augment: how they are varied.
         draws: epochs.
         seed: of the run.
     """
-    classes = ClassSet(tuple(records.names), tuple(records.names.values()))
-    dataset = TrainDataset(records, np.array(images), classes, augment, seed=seed)
+    classes = ClassSet(tuple(annotations.names), tuple(annotations.names.values()))
+    dataset = TrainDataset(annotations, np.array(images), classes, augment, seed=seed)
     factor = min(1.0, _DRAW_EDGE / augment.short_edge[1])
     for index, image in enumerate(images):
-        image_id = str(records.image_ids[image])
+        image_id = str(annotations.image_ids[image])
         try:
             samples = (dataset[epoch, index] for epoch in range(draws))  # one large image at a time
             drawn = [(_sample_picture(sample, classes, factor), sample.targets.masks.size) for sample in samples]

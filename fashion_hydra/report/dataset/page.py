@@ -29,7 +29,7 @@ from fashion_hydra.report.dataset.tables import (
     swatch,
     together_section,
 )
-from fashion_hydra.utils.files import whole
+from fashion_hydra.utils.files import atomic_write
 
 _SECTIONS = (
     ("classes", "Classes"),
@@ -73,7 +73,7 @@ class Content:
 def write_page(path: Path, content: Content) -> None:
     """Write the page; readers see the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path, "wb") as stream:
+    with atomic_write(path, "wb") as stream:
         stream.write(render(content).encode(errors="replace"))
 
 

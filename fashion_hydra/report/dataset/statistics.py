@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fashion_hydra.data.annotations import Fault, Records
+from fashion_hydra.data.annotations import Annotations, DataFault
 from fashion_hydra.data.augment import Augment
 from fashion_hydra.formats.class_id import category_of
 from fashion_hydra.formats.submission import SUBMISSION_SIZE
@@ -91,28 +91,28 @@ class Statistics:
     together_ids: Sequence[int]
     together: np.ndarray
     faults: Mapping[str, int]
-    examples: Mapping[str, Fault]
+    examples: Mapping[str, DataFault]
 
     def training_scale(self, augment: Augment, short_edge: float) -> np.ndarray:
         """Factor by which each photo is enlarged when its short edge is drawn as given: float64 (I,)."""
         return np.minimum(short_edge / self.sizes.min(axis=1), augment.long_edge / self.sizes.max(axis=1))
 
 
-def count(records: Records, faults: Sequence[Fault]) -> Statistics:
+def count(annotations: Annotations, faults: Sequence[DataFault]) -> Statistics:
     """Count everything that the page shows.
 
     Args:
-        records: the data set.
+        annotations: the data set.
         faults: what was left out when it was read.
     """
-    sizes = np.asarray(records.sizes, dtype=np.int64)
-    per_image = np.diff(records.first)
-    owners = records.owners()
-    areas = np.asarray(records.areas)
+    sizes = np.asarray(annotations.sizes, dtype=np.int64)
+    per_image = np.diff(annotations.first)
+    owners = annotations.owners()
+    areas = np.asarray(annotations.areas)
     shares = areas / sizes.prod(axis=1)[owners]
-    class_ids, codes = np.unique(records.class_ids, return_inverse=True)
-    table = records.category_table()
-    rows = _category_rows(records, table, areas, shares, class_ids, codes)
+    class_ids, codes = np.unique(annotations.class_ids, return_inverse=True)
+    table = annotations.category_table()
+    rows = _category_rows(annotations, table, areas, shares, class_ids, codes)
     present = {row.id for row in rows}
     together_ids = sorted(row.id for row in rows[:TOGETHER_LIMIT])
     kinds = Counter(fault.kind for fault in faults)
@@ -123,11 +123,11 @@ def count(records: Records, faults: Sequence[Fault]) -> Statistics:
         areas=areas,
         shares=shares,
         categories=rows,
-        absent={key: name for key, name in records.names.items() if key not in present},
+        absent={key: name for key, name in annotations.names.items() if key not in present},
         attributes=_attributes(class_ids, np.bincount(codes, minlength=len(class_ids))),
         class_ids=len(class_ids),
         together_ids=together_ids,
-        together=_together(records, table, together_ids),
+        together=_together(annotations, table, together_ids),
         faults=dict(sorted(kinds.items(), key=lambda item: (-item[1], item[0]))),
         examples={fault.kind: fault for fault in reversed(faults)},
     )
@@ -139,26 +139,26 @@ def submission_areas(shares: np.ndarray) -> np.ndarray:
 
 
 def _category_rows(
-    records: Records,
+    annotations: Annotations,
     table: np.ndarray,
     areas: np.ndarray,
     shares: np.ndarray,
     class_ids: np.ndarray,
     codes: np.ndarray,
 ) -> list[CategoryRow]:
-    images = dict(zip(records.names, table.sum(axis=0, dtype=np.int64).tolist(), strict=True))
+    images = dict(zip(annotations.names, table.sum(axis=0, dtype=np.int64).tolist(), strict=True))
     distinct = Counter(map(category_of, class_ids.tolist()))
     carries = np.array(["_" in class_id for class_id in class_ids.tolist()], dtype=bool)[codes]
     tiny = submission_areas(shares) < TINY
-    order = np.argsort(records.categories, kind="stable")
-    found, sizes = np.unique(records.categories, return_counts=True)
+    order = np.argsort(annotations.categories, kind="stable")
+    found, sizes = np.unique(annotations.categories, return_counts=True)
     rows = []
     for category, size, end in zip(found.tolist(), sizes, np.cumsum(sizes), strict=True):
         masks = order[end - size : end]
         low, median, high = np.quantile(shares[masks], (0.1, 0.5, 0.9)).tolist()
         row = CategoryRow(
             id=category,
-            name=records.names[category],
+            name=annotations.names[category],
             masks=len(masks),
             images=images[category],
             area=(low, median, high),
@@ -184,8 +184,8 @@ def _attributes(class_ids: np.ndarray, masks: np.ndarray) -> Attributes:
     )
 
 
-def _together(records: Records, table: np.ndarray, ids: Sequence[int]) -> np.ndarray:
-    column = {category: i for i, category in enumerate(records.names)}
+def _together(annotations: Annotations, table: np.ndarray, ids: Sequence[int]) -> np.ndarray:
+    column = {category: i for i, category in enumerate(annotations.names)}
     chosen = table[:, [column[i] for i in ids]].astype(np.float32)  # counts stay exact up to 2^24 images
     return (chosen.T @ chosen).astype(np.int64)
 

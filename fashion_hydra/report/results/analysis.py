@@ -11,7 +11,7 @@ from tqdm import tqdm
 from fashion_hydra.evaluation.bootstrap import Interval, bootstrap
 from fashion_hydra.evaluation.coco_ap import mask_ap_by_class
 from fashion_hydra.evaluation.competition_score import ClassMasks, Score, combine, count_image
-from fashion_hydra.evaluation.error_kinds import HIT, Judgement, OneMask, Tally, judge_image
+from fashion_hydra.evaluation.error_kinds import HIT, ErrorCounts, ImageErrors, OneMask, classify_errors
 from fashion_hydra.evaluation.score_submission import match_images
 from fashion_hydra.formats.class_id import category_of
 from fashion_hydra.formats.submission import SUBMISSION_GRID, MaskTable
@@ -25,7 +25,7 @@ from fashion_hydra.utils.errors import UserError
 
 
 @dataclass(frozen=True)
-class Answers:
+class PredictionFiles:
     """A prediction and its truth, as files have them.
 
     Args:
@@ -44,7 +44,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class JudgedImage:
+class AnalysedImage:
     """One image.
 
     Args:
@@ -61,8 +61,8 @@ class JudgedImage:
     answer: str | None
     frame: Size | None
     score: float
-    predicted: tuple[Judgement, ...]
-    true: tuple[Judgement, ...]
+    predicted: tuple[ImageErrors, ...]
+    true: tuple[ImageErrors, ...]
     confidence: tuple[float | None, ...]
 
     @property
@@ -86,14 +86,14 @@ class Analysis:
         images: in the truth's order.
     """
 
-    answers: Answers
+    answers: PredictionFiles
     pooling: str
     score: Score
     interval: Interval
     average_precision: Mapping[str, float] | None
     class_ap: Mapping[int, float]
-    tallies: Mapping[str, Tally]
-    images: Sequence[JudgedImage]
+    tallies: Mapping[str, ErrorCounts]
+    images: Sequence[AnalysedImage]
 
     @property
     def scores(self) -> npt.NDArray[np.float64]:
@@ -117,11 +117,11 @@ class Analysis:
 
 
 def listed(masks: ClassMasks) -> list[OneMask]:
-    """The masks of an image one after the other, as `JudgedImage` orders them."""
+    """The masks of an image one after the other, as `AnalysedImage` orders them."""
     return [(class_id, mask) for class_id, of_class in masks.items() for mask in of_class]
 
 
-def analyse(answers: Answers, *, pooling: str) -> Analysis:
+def analyse(answers: PredictionFiles, *, pooling: str) -> Analysis:
     """Judge every image of the truth.
 
     Args:
@@ -133,24 +133,24 @@ def analyse(answers: Answers, *, pooling: str) -> Analysis:
     """
     names = match_images(answers.truth, answers.predicted)
     counts, images = {}, []
-    tallies: dict[str, Tally] = {}
+    tallies: dict[str, ErrorCounts] = {}
     loose: dict[str, Detections] = {}
     for name, answer in tqdm(names.items(), desc=f"judging {answers.folder.name}", unit=" images", disable=None):
         truth = answers.truth[name]
         predicted = answers.predicted[answer] if answer is not None else {}
         counts[name] = count_image(truth, predicted)
         masks, true_masks = listed(predicted), listed(truth)
-        found, lost = judge_image(masks, true_masks)
+        found, lost = classify_errors(masks, true_masks)
         for (class_id, _), judged in zip(masks, found, strict=True):
-            tallies.setdefault(class_id, Tally.empty()).predicted[judged.kind] += 1
+            tallies.setdefault(class_id, ErrorCounts.empty()).predicted[judged.kind] += 1
         for (class_id, _), judged in zip(true_masks, lost, strict=True):
-            tallies.setdefault(class_id, Tally.empty()).true[judged.kind] += 1
+            tallies.setdefault(class_id, ErrorCounts.empty()).true[judged.kind] += 1
         candidates = _candidates(answers.cache, answer)
         if candidates is not None:
             loose[name] = apply(candidates, _loosest(answers), size=SUBMISSION_GRID)
         confidence = _confidence(masks, candidates, answers)
         frame = candidates.size if candidates is not None and min(candidates.size) > 1 else None
-        images.append(JudgedImage(name, answer, frame, 0.0, found, lost, confidence))
+        images.append(AnalysedImage(name, answer, frame, 0.0, found, lost, confidence))
     score = combine(counts, pooling=pooling)
     images = [replace(image, score=score.per_image[image.name]) for image in images]
     interval = bootstrap(np.array([image.score for image in images]), seed=0)
@@ -164,7 +164,7 @@ def _candidates(cache: CandidateCache | None, answer: str | None) -> Candidates 
     return cache.read(answer)
 
 
-def _loosest(answers: Answers) -> Postprocess:
+def _loosest(answers: PredictionFiles) -> Postprocess:
     """The rule that average precision is measured with, as near as the candidates are exact for."""
     assert answers.cache is not None
     manifest = answers.cache.manifest
@@ -172,7 +172,9 @@ def _loosest(answers: Answers) -> Postprocess:
     return replace(COCO_RULE, score_thr=max(COCO_RULE.score_thr, manifest.score_floor), iou_thr=iou_thr)
 
 
-def _confidence(masks: Sequence[OneMask], candidates: Candidates | None, answers: Answers) -> tuple[float | None, ...]:
+def _confidence(
+    masks: Sequence[OneMask], candidates: Candidates | None, answers: PredictionFiles
+) -> tuple[float | None, ...]:
     """Scores of the answer's masks: of those that the rule makes of the candidates, the ones that are the same."""
     if candidates is None or answers.rule is None or answers.cache is None or not masks:
         return (None,) * len(masks)
@@ -189,7 +191,7 @@ def _key(mask: CocoRLE) -> bytes:
 
 
 def _average_precision(
-    answers: Answers, loose: Mapping[str, Detections]
+    answers: PredictionFiles, loose: Mapping[str, Detections]
 ) -> tuple[dict[str, float] | None, dict[int, float]]:
     """COCO's AP of the candidates on the submission's grid: of all classes, and by category."""
     if answers.cache is None or len(loose) < len(answers.predicted):

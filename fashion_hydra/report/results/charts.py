@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from fashion_hydra.evaluation.error_kinds import BACKGROUND, DUPLICATE, HIT, MISSED, POOR_MASK, WRONG_CLASS, Tally
+from fashion_hydra.evaluation.error_kinds import BACKGROUND, DUPLICATE, HIT, MISSED, POOR_MASK, WRONG_CLASS, ErrorCounts
 from fashion_hydra.report.dataset.charts import Axis, Curve, counting_axis, curves, decimal_axis
-from fashion_hydra.report.results.tables import Ladder, TrainingRun
+from fashion_hydra.report.results.read_folders import Ladder, TrainingRun
 
 _LOSSES = ("train/loss",)
 _SCORES = ("val/score", "val/AP50", "val/AP")
@@ -55,7 +55,7 @@ def ladder_chart(ladder: Ladder) -> Markup:
     return Markup(curves(lines, x, y, label=f"Score from rung to rung: {told}."))
 
 
-def stacked_bar(tally: Tally, name: str) -> Markup:
+def stacked_bar(tally: ErrorCounts, name: str) -> Markup:
     """Hits, false positives and misses by kind as shares of one bar."""
     counts = [(kind, tally.cost(kind)) for kind in BAR_KINDS]
     total, left, parts = max(1, tally.judged), 0.0, []

@@ -9,10 +9,10 @@ from typing import Any
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from fashion_hydra.evaluation.error_kinds import FALSE_POSITIVES, HIT, MISSED, WRONG_CLASS, Judgement, OneMask
+from fashion_hydra.evaluation.error_kinds import FALSE_POSITIVES, HIT, MISSED, WRONG_CLASS, ImageErrors, OneMask
 from fashion_hydra.formats.class_id import category_of
 from fashion_hydra.plots.painted_masks import colour
-from fashion_hydra.report.results.analysis import Analysis, JudgedImage, listed
+from fashion_hydra.report.results.analysis import AnalysedImage, Analysis, listed
 from fashion_hydra.report.results.outlines import mask_path
 from fashion_hydra.report.results.photos import LONGEST_EDGE, Photos
 from fashion_hydra.utils.errors import UserError
@@ -87,7 +87,7 @@ def gallery_images(
         yield GalleryImage(entry, {"photo": photo, "fault": fault, "masks": found + lost})
 
 
-def _kinds(image: JudgedImage) -> dict[str, int]:
+def _kinds(image: AnalysedImage) -> dict[str, int]:
     """Kind -> number: false positives by kind, and what no prediction covers."""
     counts = Counter(judged.kind for judged in image.predicted)
     counts[MISSED] = sum(judged.kind == MISSED for judged in image.true)
@@ -105,7 +105,7 @@ def _where(masks: Iterable[dict[str, Any]]) -> dict[str, list[int]]:
 def _masks(
     side: str,
     masks: Sequence[OneMask],
-    judged: Sequence[Judgement],
+    judged: Sequence[ImageErrors],
     confidence: Sequence[float | None],
     others: Sequence[OneMask],
     place: Mapping[int, int],
@@ -125,7 +125,7 @@ def _masks(
         }
 
 
-def _photo(photos: Photos, image: JudgedImage) -> tuple[str | None, str, tuple[int, int]]:
+def _photo(photos: Photos, image: AnalysedImage) -> tuple[str | None, str, tuple[int, int]]:
     """Base64 of the JPEG, why there is none, and height and width that it is shown in."""
     fault = "photo not found"
     try:

@@ -11,16 +11,16 @@ import jinja2
 
 from fashion_hydra.evaluation import error_kinds
 from fashion_hydra.evaluation.bootstrap import Interval
-from fashion_hydra.evaluation.error_kinds import Tally
+from fashion_hydra.evaluation.error_kinds import ErrorCounts
 from fashion_hydra.formats.class_id import category_of
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.report.results import charts
 from fashion_hydra.report.results.analysis import Analysis, paired_difference
 from fashion_hydra.report.results.gallery import Category, GalleryImage, categories_of, gallery_images
 from fashion_hydra.report.results.photos import Photos
-from fashion_hydra.report.results.tables import Ladder, TrainingRun, Tuning
+from fashion_hydra.report.results.read_folders import Ladder, TrainingRun, Tuning
 from fashion_hydra.tuning.summary import describe_rule
-from fashion_hydra.utils.files import whole
+from fashion_hydra.utils.files import atomic_write
 
 _HERE = Path(__file__).parent
 
@@ -86,7 +86,7 @@ class ClassRow:
     score: float
     images: int
     ap: float | None
-    tally: Tally
+    tally: ErrorCounts
     threshold: str
 
     @property
@@ -104,7 +104,7 @@ def write_page(path: Path, content: Content) -> None:
     )  # fmt: skip
     environment.globals |= {"charts": charts, "breakdown": error_kinds, "zip": zip}
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    with whole(path, "wb") as stream:
+    with atomic_write(path, "wb") as stream:
         for piece in environment.get_template("page.html").generate(**_values(content)):
             stream.write(piece.encode(errors="replace"))
 
@@ -125,7 +125,7 @@ def _values(content: Content) -> dict[str, Any]:
         "first": first,
         "compared": [_compared(first, analysis) for analysis in content.predictions] if first else [],
         "rows": _class_rows(first, categories) if first else [],
-        "total": Tally.total(first.tallies.values()) if first else Tally.empty(),
+        "total": ErrorCounts.total(first.tallies.values()) if first else ErrorCounts.empty(),
         "categories": categories,
         "place": {category.id: place for place, category in enumerate(categories)},
         "palette": [{"name": category.name, "colour": category.colour} for category in categories],
@@ -141,7 +141,7 @@ def _digest(script: str) -> str:
 def _compared(first: Analysis, analysis: Analysis) -> Compared:
     gain = None if analysis is first else paired_difference(first, analysis)
     rule = analysis.rule
-    predicted = Tally.total(analysis.tallies.values()).predicted.total()
+    predicted = ErrorCounts.total(analysis.tallies.values()).predicted.total()
     return Compared(analysis, gain, "not known" if rule is None else describe_rule(rule), predicted)
 
 
@@ -172,7 +172,7 @@ def _class_rows(analysis: Analysis, categories: Sequence[Category]) -> list[Clas
             score=sum(summary.score * summary.n_images for summary in summaries) / images,
             images=images,
             ap=None if with_attributes else analysis.class_ap.get(category),
-            tally=Tally.total(analysis.tallies[class_id] for class_id in class_ids),
+            tally=ErrorCounts.total(analysis.tallies[class_id] for class_id in class_ids),
             threshold=_threshold(analysis.rule, label) if manifest else "not known",
         )
         rows.append(row)

@@ -6,14 +6,14 @@ from fashion_hydra.data.datamodule import FashionDataModule
 from fashion_hydra.training.lightning_module import SegmentationModule
 
 
-def data_of(trainer: Trainer) -> FashionDataModule:
+def datamodule_of(trainer: Trainer) -> FashionDataModule:
     """The trainer's data module."""
     datamodule = getattr(trainer, "datamodule", None)
     assert isinstance(datamodule, FashionDataModule)
     return datamodule
 
 
-def typed(module: LightningModule) -> SegmentationModule:
+def module_of(module: LightningModule) -> SegmentationModule:
     """The trainer's module."""
     assert isinstance(module, SegmentationModule)
     return module

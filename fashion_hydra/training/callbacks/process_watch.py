@@ -12,13 +12,13 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from fashion_hydra.utils.errors import Stopped, UserError
+from fashion_hydra.utils.errors import StopRequested, UserError
 
 _EVERY = 0.5  # seconds
 _PATIENCE = 10.0  # seconds in which a process that waits for a lost one may fail by itself
 
 
-class WatchProcesses(Callback):
+class ProcessWatch(Callback):
     """The first process of a machine watches those that it started, and they watch it.
 
     Some ways of communication wait half an hour for the answer of a process that is gone. What starts the processes
@@ -65,7 +65,7 @@ class WatchProcesses(Callback):
             threading.Thread(target=watch, daemon=True, name="watch-processes").start()
 
     @contextmanager
-    def explained(self, trainer: Trainer) -> Iterator[None]:
+    def explain_lost_ranks(self, trainer: Trainer) -> Iterator[None]:
         """Within it an error that comes of a lost process says so, and ends the other processes.
 
         Raises:
@@ -73,7 +73,7 @@ class WatchProcesses(Callback):
         """
         try:
             yield
-        except (UserError, Stopped):
+        except (UserError, StopRequested):
             raise
         except Exception as error:
             if trainer.world_size == 1 or not self._is_lost_soon():

@@ -19,14 +19,14 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from fashion_hydra.model.checkpoint import LAST
 from fashion_hydra.structures.batch import Batch
-from fashion_hydra.utils.errors import Stopped, UserError
-from fashion_hydra.utils.files import whole
+from fashion_hydra.utils.errors import StopRequested, UserError
+from fashion_hydra.utils.files import atomic_write
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _SPARE = 3  # checkpoints that there should be room for
 
 
-class WholeFiles(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoints appear whole or not at all, also after a power failure; a full disk costs none that is there."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
@@ -38,7 +38,7 @@ class WholeFiles(TorchCheckpointIO):
         path = Path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with whole(path, "wb", durable=True) as stream:
+            with atomic_write(path, "wb", durable=True) as stream:
                 torch.save(checkpoint, stream)
         except (OSError, RuntimeError) as error:  # torch's writer has its own error for a write that failed
             free = shutil.disk_usage(path.parent).free >> 20 if path.parent.is_dir() else 0
@@ -176,7 +176,7 @@ class ResumePoint(Checkpoint):
             self._stop(trainer)
 
     def _stop(self, trainer: Trainer) -> None:
-        raise Stopped(self.asked or signal.SIGTERM, trainer.global_step)
+        raise StopRequested(self.asked or signal.SIGTERM, trainer.global_step)
 
     def _save(self, trainer: Trainer) -> None:
         for logger in trainer.loggers:

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from fashion_hydra.data.annotations import Records
+from fashion_hydra.data.annotations import Annotations
 from fashion_hydra.data.dataset import read_image
-from fashion_hydra.plots.painted_masks import Painted, draw_comparison
+from fashion_hydra.plots.painted_masks import PaintedImage, draw_comparison
 from fashion_hydra.postprocess.apply import apply
 from fashion_hydra.structures.batch import Batch
 from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.structures.rle import runs_to_bitmap
-from fashion_hydra.training.callbacks._context import data_of, typed
+from fashion_hydra.training.callbacks._context import datamodule_of, module_of
 from fashion_hydra.training.lightning_module import SegmentationModule
 from fashion_hydra.training.trackers import log_pictures
 
@@ -62,18 +62,19 @@ class ValidationPictures(Callback):
         if not trainer.is_global_zero or trainer.sanity_checking or score <= self.best:
             return
         self.best = score
-        records = data_of(trainer).records
-        rows = [self._row(candidates, records, typed(pl_module)) for candidates in self._shown]
-        draw_comparison(self.path, rows, names=records.names)
-        log_pictures(trainer.loggers, "val/predictions", rows, names=records.names, step=trainer.global_step)
+        annotations = datamodule_of(trainer).annotations
+        rows = [self._row(candidates, annotations, module_of(pl_module)) for candidates in self._shown]
+        draw_comparison(self.path, rows, names=annotations.names)
+        log_pictures(trainer.loggers, "val/predictions", rows, names=annotations.names, step=trainer.global_step)
 
-    def _row(self, candidates: Candidates, records: Records, module: SegmentationModule) -> Painted:
-        image = int(np.flatnonzero(records.image_ids == candidates.image_id)[0])
+    def _row(self, candidates: Candidates, annotations: Annotations, module: SegmentationModule) -> PaintedImage:
+        image = int(np.flatnonzero(annotations.image_ids == candidates.image_id)[0])
         height, width = candidates.size
-        masks = records.instances(image)
+        masks = annotations.instances(image)
         truth = [
-            (int(records.categories[m]), runs_to_bitmap(records.runs_of(m), height=height, width=width)) for m in masks
+            (int(annotations.categories[m]), runs_to_bitmap(annotations.runs_of(m), height=height, width=width))
+            for m in masks
         ]
         everything = replace(module.postprocess, dropped_labels=())  # what is learnt, answered or not
         found = apply(candidates, everything, size=candidates.size)
-        return Painted.of_detections(read_image(records, image), truth, found, module.classes.ids)
+        return PaintedImage.of_detections(read_image(annotations, image), truth, found, module.classes.ids)

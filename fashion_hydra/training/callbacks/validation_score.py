@@ -6,7 +6,7 @@ import numpy as np
 import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from fashion_hydra.data.annotations import Records
+from fashion_hydra.data.annotations import Annotations
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.data.ground_truth import truth_on_grid
 from fashion_hydra.evaluation import coco_ap, competition_score
@@ -16,7 +16,7 @@ from fashion_hydra.postprocess.rule import COCO_RULE
 from fashion_hydra.structures import rle
 from fashion_hydra.structures.batch import Batch
 from fashion_hydra.structures.detections import Candidates, Detections
-from fashion_hydra.training.callbacks._context import data_of, typed
+from fashion_hydra.training.callbacks._context import datamodule_of, module_of
 
 
 class ValidationScore(Callback):
@@ -47,7 +47,7 @@ class ValidationScore(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the answers as run-lengths."""
-        module = typed(pl_module)
+        module = module_of(pl_module)
         for candidates in outputs["candidates"]:
             name = candidates.image_id
             self._on_grid[name] = apply(candidates, module.postprocess, size=SUBMISSION_GRID)
@@ -61,9 +61,9 @@ class ValidationScore(Callback):
             dist.all_gather_object(parts, (self._on_grid, self._on_image))
         on_grid = {name: d for grid, _ in parts for name, d in grid.items()}
         on_image = {name: d for _, image in parts for name, d in image.items()}
-        classes, data = typed(pl_module).classes, data_of(trainer)
+        classes, data = module_of(pl_module).classes, datamodule_of(trainer)
         if self._truth is None:
-            self._truth = _truth(data.records, data.is_validation, classes)
+            self._truth = _truth(data.annotations, data.is_validation, classes)
         by_class_id, by_label = self._truth
         predicted = {name: d.by_class_id(classes.ids) for name, d in on_grid.items()}
         score = competition_score.score_images(by_class_id, predicted, pooling=self.pooling)
@@ -74,15 +74,15 @@ class ValidationScore(Callback):
         pl_module.log_dict({"val/AP": ap["AP"], "val/AP75": ap["AP75"]}, sync_dist=True)
 
 
-def _truth(records: Records, chosen: np.ndarray, classes: ClassSet) -> tuple[MaskTable, dict[str, Any]]:
+def _truth(annotations: Annotations, chosen: np.ndarray, classes: ClassSet) -> tuple[MaskTable, dict[str, Any]]:
     """The truth of the chosen images: on the submission's grid by ClassId, and on their own by label."""
     label_of, images = classes.label_of(), np.flatnonzero(chosen).tolist()
     on_image: dict[str, Any] = {}
     for image in images:
-        height, width = (int(edge) for edge in records.sizes[image])
-        on_image[str(records.image_ids[image])] = [
-            (label_of[category], rle.runs_to_coco(records.runs_of(mask), height=height, width=width))
-            for mask in records.instances(image)
-            if (category := int(records.categories[mask])) in label_of
+        height, width = (int(edge) for edge in annotations.sizes[image])
+        on_image[str(annotations.image_ids[image])] = [
+            (label_of[category], rle.runs_to_coco(annotations.runs_of(mask), height=height, width=width))
+            for mask in annotations.instances(image)
+            if (category := int(annotations.categories[mask])) in label_of
         ]
-    return truth_on_grid(records, images, size=SUBMISSION_SIZE), on_image
+    return truth_on_grid(annotations, images, size=SUBMISSION_SIZE), on_image

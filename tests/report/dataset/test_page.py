@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from fashion_hydra.cli.main import main
 from fashion_hydra.data.augment import Augment, source_index
-from fashion_hydra.data.kaggle import read_records
+from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.report.dataset.charts import Axis, counting_axis, decimal_axis, log_axis
 from fashion_hydra.report.dataset.gallery import _reduced, choose_images, draw_augmented, draw_cards
 from fashion_hydra.report.dataset.statistics import count, percent, stand_outs
@@ -78,7 +78,7 @@ def make(folder, out, *options):
 
 
 def test_numbers_counted_by_hand(by_hand):
-    statistics = count(*read_records(by_hand))
+    statistics = count(*read_annotations(by_hand))
     assert statistics.sizes.tolist() == [[100, 80], [600, 600]]
     assert statistics.per_image.tolist() == [2, 2]
     assert statistics.areas.tolist() == [2000, 80, 9, 3600]
@@ -105,15 +105,15 @@ def test_numbers_counted_by_hand(by_hand):
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_numbers_of_decoded_masks(wardrobe):
-    records, faults = read_records(wardrobe)
-    statistics = count(records, faults)
-    small, present = {}, np.zeros((len(records), 46), dtype=int)
-    for image in range(len(records)):
-        height, width = records.sizes[image].tolist()
-        for mask in records.instances(image):
-            encoded = rle.runs_to_coco(records.runs_of(mask), height=height, width=width)
+    annotations, faults = read_annotations(wardrobe)
+    statistics = count(annotations, faults)
+    small, present = {}, np.zeros((len(annotations), 46), dtype=int)
+    for image in range(len(annotations)):
+        height, width = annotations.sizes[image].tolist()
+        for mask in annotations.instances(image):
+            encoded = rle.runs_to_coco(annotations.runs_of(mask), height=height, width=width)
             area = int(coco_mask.decode(encoded).sum())
-            category = int(records.categories[mask])
+            category = int(annotations.categories[mask])
             assert statistics.owners[mask] == image
             assert statistics.areas[mask] == area
             assert statistics.shares[mask] == pytest.approx(area / (height * width))
@@ -127,13 +127,13 @@ def test_numbers_of_decoded_masks(wardrobe):
 
 
 def test_training_scale_obeys_both_edges(by_hand):
-    statistics = count(*read_records(by_hand))
+    statistics = count(*read_annotations(by_hand))
     augment = Augment(short_edge=[48, 64], long_edge=75)
     assert statistics.training_scale(augment, 64).tolist() == pytest.approx([0.75, 64 / 600])
 
 
 def test_what_stands_out(by_hand):
-    told = " ".join(stand_outs(count(*read_records(by_hand)), AUGMENT, "small"))
+    told = " ".join(stand_outs(count(*read_annotations(by_hand)), AUGMENT, "small"))
     assert "44 of 46 described categories have no mask" in told
     assert "category 2 carry attributes" in told
     assert "50 % of the masks are small" in told
@@ -204,13 +204,13 @@ def test_a_reduced_mask_is_the_whole_one_reduced():
 
 
 def test_an_image_that_is_gone_leaves_its_reason(wardrobe, tmp_path):
-    records, _ = read_records(wardrobe)
-    records = dataclasses.replace(records, folder=tmp_path, source=None)
-    (card,) = draw_cards(records, [0])
+    annotations, _ = read_annotations(wardrobe)
+    annotations = dataclasses.replace(annotations, folder=tmp_path, source=None)
+    (card,) = draw_cards(annotations, [0])
     assert card.picture is None
-    assert str(records.files[0]) in card.fault
-    (drawn,) = draw_augmented(records, [0], AUGMENT, draws=2, seed=0)
-    assert str(records.files[0]) in drawn.fault
+    assert str(annotations.files[0]) in card.fault
+    (drawn,) = draw_augmented(annotations, [0], AUGMENT, draws=2, seed=0)
+    assert str(annotations.files[0]) in drawn.fault
 
 
 def test_images_without_masks_have_a_page(kaggle_folder, tmp_path):
