@@ -2,33 +2,19 @@
 
 from typing import TYPE_CHECKING
 
-import hydra
-
-from fashion_hydra.config.allowed_targets import checked_first
-from fashion_hydra.config.devices import join_local_job
-from fashion_hydra.config.entry_point import describe_any_error, exit_with_one_line
-from fashion_hydra.config.overrides import checked
-from fashion_hydra.config.resolvers import register_resolvers
+from fashion_hydra.config.entry_point import entry_point
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
+    from fashion_hydra.config.command import Command
+    from fashion_hydra.config.schema import TrainConfig
 
-register_resolvers()
 
-
-@describe_any_error
-@checked_first("train")
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(cfg: "DictConfig") -> float:
+@entry_point("train")
+def main(options: "TrainConfig", command: "Command") -> float:
     """Train, and return the best validation score, which Hydra's sweepers read."""
-    join_local_job()
-    options = exit_with_one_line(lambda: checked(cfg))
-    from fashion_hydra.workflows.train import (  # torch and mmdet, only when there is something to train
-        build_training,
-        train,
-    )
+    from fashion_hydra.workflows.train import train  # torch and mmdet, only when there is something to train
 
-    return exit_with_one_line(lambda: train(build_training(options)))
+    return train(options, command)
 
 
 if __name__ == "__main__":

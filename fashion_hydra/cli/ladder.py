@@ -33,11 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predict and score each rung, then write ladder.csv and ladder.png."""
     from fashion_hydra.plots.ladder import draw_ladder
-    from fashion_hydra.workflows.ladder import TABLE, Walk, find_run, line, read_recipes, walk, write_table
+    from fashion_hydra.training.run_folder import RunFolder
+    from fashion_hydra.workflows.ladder import TABLE, Walk, line, read_recipes, walk, write_table
 
     if args.images == "test" and args.truth is None:
         raise UserError("--truth: the test images' true masks are needed, or --images val or test_fold")
-    found = find_run(args.run).resolve()
+    found = RunFolder.find(args.run).path.resolve()
     folder = args.out or Path("predictions") / f"ladder-{found.parent.name}-{found.name}"
     recipes = read_recipes()
     if args.rungs:

@@ -123,7 +123,7 @@ def _rule(folder: Path, cache: "CandidateCache | None", notes: list[str]) -> "Po
         return None
     manifest = cache.manifest
     try:
-        return rule_in_force(folder, ClassSet(manifest.class_ids, manifest.class_names), manifest.members)
+        return rule_in_force(folder, ClassSet(manifest.class_ids, manifest.class_names))
     except UserError as error:
         notes.append(f"{folder}: thresholds in force not known ({error})")
         return None

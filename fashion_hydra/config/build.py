@@ -1,35 +1,166 @@
-"""Config groups -> objects."""
+"""Options -> the objects that the rooms below work with. Nothing below this room sees a config."""
 
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import Logger
 
+from fashion_hydra.config.errors import user_error
+from fashion_hydra.config.schema import AugmentConfig, ClassesConfig, DataConfig, PostprocessConfig, TrainerConfig
+from fashion_hydra.data.annotation_cache import AnnotationReader
+from fashion_hydra.data.augment import Augment
+from fashion_hydra.data.class_set import ClassSpec
+from fashion_hydra.data.coco import CocoReader
+from fashion_hydra.data.datamodule import FashionDataModule
+from fashion_hydra.data.kaggle import KaggleReader
 from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.imports import import_object
 
 T = TypeVar("T")
+READERS: Mapping[str, Callable[[str, str | None], AnnotationReader]] = {"kaggle": KaggleReader, "coco": CocoReader}
+"""`data.format` -> reader of annotations."""
 
 
-def build(kind: type[T], config: DictConfig, group: str, *, without: tuple[str, ...] = ()) -> T:
-    """Make a frozen dataclass from a config group.
+def make(kind: type[T], options: Any, group: str, **more: Any) -> T:
+    """Make a dataclass from the options of a group that have its fields' names.
+
+    Args:
+        kind: the dataclass.
+        options: of the group; those that are no fields of it are left to others.
+        group: its name, for messages.
+        more: fields that are no options.
 
     Raises:
-        UserError: a key that the group does not have, or one that is missing.
+        UserError: an option is missing.
     """
-    values: dict[str, Any] = {k: v for k, v in _plain(config).items() if k not in without}
-    _refuse_unknown(values, [f.name for f in fields(kind)], group)  # type: ignore[arg-type]
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     try:
-        return kind(**values)
+        return kind(**{name: value for name, value in vars(options).items() if name in names}, **more)
     except TypeError as error:
         raise UserError(f"{group}: {error}") from error
 
 
-def _refuse_unknown(values: dict[str, Any], known: list[str], group: str) -> None:
-    if unknown := [key for key in values if key not in known]:
-        raise UserError(f"{group}.{unknown[0]}: no such option; {group} has {', '.join(known)}")
+def plain(options: Any) -> Any:
+    """Return options as nested dicts and lists."""
+    if is_dataclass(options) and not isinstance(options, type):
+        return {**asdict(options), **{k: plain(v) for k, v in vars(options).items()}}
+    if isinstance(options, Mapping):
+        return {key: plain(value) for key, value in options.items()}
+    if isinstance(options, list | tuple):
+        return [plain(value) for value in options]
+    return options
 
 
-def _plain(config: DictConfig) -> dict[str, Any]:
-    container = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
+def make_object(options: Any, option: str, **more: Any) -> Any:
+    """Instantiate what `_target_` names, with its arguments, as Hydra does.
+
+    Args:
+        options: a mapping with `_target_`, or a schema that has one.
+        option: its name, for messages.
+        more: arguments that are no options.
+
+    Raises:
+        UserError: there is no `_target_`, it cannot be imported, or it refuses its arguments.
+    """
+    values = plain(options)
+    if not isinstance(values, Mapping) or "_target_" not in values:
+        raise UserError(f"{option}={values}: _target_ expected, the import path of a class, with its arguments")
+    try:
+        return instantiate(OmegaConf.create(dict(values)), **more, _convert_="all")
+    except InstantiationException as error:
+        found = user_error(error, "", ())
+        text = str(found).removeprefix("config: ")
+        raise (UserError(f"{option}: {text}") if isinstance(found, UserError) else found) from error
+
+
+def make_callbacks(options: Mapping[str, Any]) -> list[Callback]:
+    """Make the callbacks, in their order; null leaves one out."""
+    return [make_object(value, f"callbacks.{name}") for name, value in options.items() if value is not None]
+
+
+def make_loggers(options: Mapping[str, Any]) -> list[Logger]:
+    """Make the loggers; null leaves one out."""
+    return [make_object(value, f"logger.{name}") for name, value in options.items() if value is not None]
+
+
+def make_trainer(
+    options: TrainerConfig,
+    *,
+    callbacks: Sequence[Callback],
+    logger: Sequence[Logger] | bool,
+    plugins: Sequence[Any] = (),
+) -> Trainer:
+    """Make Lightning's Trainer.
+
+    Args:
+        options: any of its arguments; `strategy`, `profiler`, `accelerator` and entries of `plugins` may have a
+            `_target_`.
+        callbacks: in their order.
+        logger: loggers, or False for none.
+        plugins: besides those of the options.
+
+    Raises:
+        UserError: Lightning refuses an argument.
+    """
+    given = dict(vars(options))
+    own = given.pop("plugins") or []
+    more = [
+        make_object(p, "trainer.plugins") if isinstance(p, Mapping) else p
+        for p in (own if isinstance(own, list) else [own])
+    ]
+    arguments = {
+        name: make_object(value, f"trainer.{name}") if isinstance(value, Mapping) and "_target_" in value else value
+        for name, value in given.items()
+    }
+    loggers = logger if isinstance(logger, bool) else list(logger)
+    try:
+        return Trainer(**arguments, callbacks=list(callbacks), logger=loggers, plugins=[*plugins, *more] or None)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"trainer: {error}. `--cfg job` shows what is given") from error
+
+
+def make_datamodule(
+    data: DataConfig,
+    classes: ClassesConfig,
+    augment: AugmentConfig,
+    *,
+    eval_scale: Sequence[int],
+    seed: int,
+    report_dir: Path | None,
+) -> FashionDataModule:
+    """Make the data module; nothing is read yet.
+
+    Args:
+        data: the group.
+        classes: what is learnt.
+        augment: how training images are varied.
+        eval_scale: short and long edge of validation images.
+        seed: of order and augmentation.
+        report_dir: where the split and the faults are written.
+    """
+    given = {field.name: getattr(data, field.name) for field in fields(DataConfig)}
+    name = given.pop("format")
+    reader = READERS.get(name) or (import_object(name, "data.format") if "." in name else None)
+    if reader is None:
+        raise UserError(f"data.format={name}: give {', '.join(READERS)}, or the import path of a reader")
+    short_edge, long_edge = eval_scale
+    return FashionDataModule(
+        **given,
+        reader=reader,
+        classes=make(ClassSpec, classes, "classes"),
+        augment=make(Augment, augment, "augment"),
+        eval_scale=(short_edge, long_edge),
+        seed=seed,
+        report_dir=report_dir,
+    )
+
+
+def rule_options(options: PostprocessConfig) -> dict[str, Any]:
+    """Return the options of the group `postprocess` as plain values."""
+    return dict(vars(options))

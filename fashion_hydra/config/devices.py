@@ -1,35 +1,18 @@
 """How many devices a run uses, and whether they are there."""
 
-import hashlib
-import os
 from collections.abc import Sequence
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
+import torch
 
+from fashion_hydra.config.command import Command
+from fashion_hydra.config.schema import TrainerConfig
 from fashion_hydra.utils.errors import UserError
-
-
-def join_local_job() -> None:
-    """Tell Lightning, before it is imported, of the tasks that submitit started on this machine as one job.
-
-    Those of SLURM and torchrun it finds itself.
-    """
-    job = {name: os.environ.get(f"SUBMITIT_LOCAL_{name}", "1") for name in ("NTASKS", "LOCALID", "JOB_ID")}
-    if int(job["NTASKS"]) > 1:
-        port = 20000 + int(hashlib.sha256(job["JOB_ID"].encode()).hexdigest(), 16) % 40000
-        os.environ |= {"WORLD_SIZE": job["NTASKS"], "LOCAL_RANK": job["LOCALID"], "NODE_RANK": "0"}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 
 
-def device_count(trainer: DictConfig) -> int:
-    """How many devices a node uses, from the trainer's config."""
-    import torch  # `--help` shall not wait for it
-
+def device_count(trainer: TrainerConfig) -> int:
+    """Return how many devices a node uses."""
     devices = trainer.devices
     if isinstance(devices, int) and devices >= 1:
         return devices
@@ -43,23 +26,22 @@ def device_count(trainer: DictConfig) -> int:
     raise UserError(f"trainer.devices={devices}: give a number, a list of indices, or auto")
 
 
-def check_devices(trainer: DictConfig) -> None:
+def check_devices(trainer: TrainerConfig, command: Command) -> None:
     """Refuse more devices than there are, before Lightning would start that many CPU processes.
 
-    In a multirun a job's further processes would each start the whole multirun again, so there one is the most, unless
-    a launcher gives each job a program of its own.
-    """
-    import torch
+    In a multirun that runs its jobs in one process, a job's further processes would each start the whole multirun
+    again, so there one device is the most.
 
+    Raises:
+        UserError: devices that cannot be had.
+    """
     wanted, gpus = device_count(trainer), torch.cuda.device_count()
-    if wanted > 1 and HydraConfig.initialized():
-        hydra = HydraConfig.get()
-        if hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_.endswith("BasicLauncher"):
-            raise UserError(
-                f"trainer.devices={wanted}: a multirun (-m) in this process takes one device a job. Give "
-                "trainer.devices=1, or a launcher such as hydra/launcher=submitit_slurm"
-            )
-    if trainer.accelerator not in ACCELERATORS:
+    if wanted > 1 and command.shares_process:
+        raise UserError(
+            f"trainer.devices={wanted}: a multirun (-m) in this process takes one device a job. Give "
+            "trainer.devices=1, or a launcher such as hydra/launcher=submitit_slurm"
+        )
+    if isinstance(trainer.accelerator, str) and trainer.accelerator not in ACCELERATORS:
         raise UserError(f"trainer.accelerator={trainer.accelerator}: give {', '.join(ACCELERATORS)}")
     if trainer.accelerator in ("gpu", "cuda") and gpus == 0:
         raise UserError(

@@ -1,59 +1,75 @@
-"""Around the entry scripts: any error in one line."""
+"""Around the three scripts: Hydra, options as objects, and any error in one line."""
 
 import functools
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from hydra.core.hydra_config import HydraConfig
+import hydra
+from omegaconf import DictConfig, OmegaConf
 
-from fashion_hydra.config.overrides import readable, refusal
+from fashion_hydra.config.command import Command, join_local_job
+from fashion_hydra.config.errors import user_error
+from fashion_hydra.config.resolvers import CONF, register_resolvers
+from fashion_hydra.config.schema import register_schemas
+from fashion_hydra.config.words import readable_words
 from fashion_hydra.utils.error_messages import describe_error
 
 T = TypeVar("T")
 _TRACEBACKS = "FASHION_HYDRA_TRACEBACKS"
 
 
-def describe_any_error(task: Callable[[], T]) -> Callable[[], T]:
-    """Decorate an entry script's main: whatever ends it becomes one line, see `exit_with_one_line`.
+def entry_point(config_name: str) -> Callable[[Callable[[Any, Command], T]], Callable[[], None]]:
+    """Decorate the main function of a script, which gets the options of its schema and the command that was typed.
 
-    Tracebacks stay with `debug=true` or HYDRA_FULL_ERROR=1.
+    An error ends the script with one line and exit code 2 for a user error, 1 for a bug; `traceback=true` or
+    HYDRA_FULL_ERROR=1 show the traceback instead.
+
+    Args:
+        config_name: of the script's main config in conf/.
     """
 
-    @functools.wraps(task)
-    def wrapped() -> T:
-        wanted = os.environ.get("HYDRA_FULL_ERROR") == "1" or "debug=true" in [a.lower() for a in sys.argv]
-        os.environ.setdefault(_TRACEBACKS, str(int(wanted)))  # processes that this one starts find it set
-        sys.argv[1:] = readable([word for given in sys.argv[1:] for word in _tuned_file(given)])
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own traceback and exits
-        os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # the same bits for any number of threads, at no cost
-        return exit_with_one_line(task)
+    def decorate(task: Callable[[Any, Command], T]) -> Callable[[], None]:
+        @functools.wraps(task)
+        def main() -> None:
+            words = [word.lower() for word in sys.argv[1:]]
+            wanted = os.environ.get("HYDRA_FULL_ERROR") == "1" or "traceback=true" in words
+            os.environ.setdefault(_TRACEBACKS, str(int(wanted)))  # processes that this one starts find it set
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own traceback and exits
+            os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # the same bits for any number of threads, at no cost
+            script = os.path.basename(sys.argv[0])
+            prepare_config()
 
-    return wrapped
+            def run(cfg: DictConfig) -> T:
+                join_local_job()
+                # Caught inside Hydra's main too, which prints a line of its own about an error that passes through.
+                return _or_exit(lambda: task(OmegaConf.to_object(cfg), Command.current()), script)
+
+            def compose_and_run() -> None:
+                sys.argv[1:] = readable_words(sys.argv[1:])
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
+
+            _or_exit(compose_and_run, script)
+
+        return main
+
+    return decorate
 
 
-def _tuned_file(word: str) -> list[str]:
-    """`postprocess=FILE.yaml` in the words that Hydra knows, everything else as it is."""
-    group, _, value = word.partition("=")
-    if group != "postprocess" or not value.endswith(".yaml"):
-        return [word]
-    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-    return ["postprocess=tuned", f"postprocess.file='{quoted}'"]
+def prepare_config() -> None:
+    """Make schemas and resolvers known to Hydra; must come before any config is composed."""
+    register_schemas()
+    register_resolvers()
 
 
-def exit_with_one_line(task: Callable[[], T]) -> T:
-    """Do the task; a mistake of the user's ends the program with one line and exit code 2, a bug with 1.
-
-    Called inside Hydra's main too, because Hydra says a line of its own about an error that passes through it.
-    """
+def _or_exit(task: Callable[[], T], script: str) -> T:
+    """Do the task; print an error as one line and exit."""
     try:
         return task()
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get(_TRACEBACKS) == "1":
             raise
-        script = f"{HydraConfig.get().job.name}.py" if HydraConfig.initialized() else Path(sys.argv[0]).name
-        line, code = describe_error(refusal(error, script, sys.argv[1:]), script)
+        line, code = describe_error(user_error(error, script, sys.argv[1:]), script)
         print(f"{script}: {line}", file=sys.stderr)
         sys.exit(code)

@@ -1,21 +1,17 @@
-"""What conf/ may ask for in its interpolations."""
+"""Resolvers of the interpolations in conf/."""
 
 import datetime
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-if TYPE_CHECKING:  # `--help` shall not wait for torch
-    pass
-
+from fashion_hydra.training.run_folder import RunFolder
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-
-
+CONF = PROJECT_ROOT / "conf"
 _STAMP = "%Y-%m-%d_%H-%M-%S"
 
 
@@ -40,8 +36,8 @@ def run_dir(runs: str, name: str, ckpt_path: str | None) -> str:
 
     Processes that torchrun or srun started name it by their job, or each might read another second from its clock.
     """
-    if ckpt_path == "last" and (found := newest_checkpoint(Path(runs) / name)):
-        return str(found.parent.parent)
+    if ckpt_path == "last" and (found := RunFolder.newest(Path(runs) / name)) is not None:
+        return str(found.path)
     return str(Path(runs) / name / (_job_name() or datetime.datetime.now().strftime(_STAMP)))
 
 
@@ -57,9 +53,3 @@ def _job_name() -> str | None:
 def record_id(folder: str) -> str:
     """The same for a run that goes on in its folder, so that its record goes on too."""
     return hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:12]
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint of any run below a folder."""
-    found = sorted(folder.glob("*/checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime)
-    return found[-1] if found else None

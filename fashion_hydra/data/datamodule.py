@@ -28,7 +28,7 @@ class FashionDataModule(LightningDataModule):
     Args:
         root: the folder.
         annotations: the file with the masks; null for train.csv in `root`.
-        source: reads both, such as `fashion_hydra.data.kaggle.KaggleReader`.
+        reader: reads both, such as `fashion_hydra.data.kaggle.KaggleReader`.
         classes: which categories are learnt.
         augment: how training images are varied.
         eval_scale: short and long edge of validation images.
@@ -50,7 +50,7 @@ class FashionDataModule(LightningDataModule):
         root: str,
         *,
         annotations: str | None,
-        source: Callable[[str, str | None], AnnotationReader],
+        reader: Callable[[str, str | None], AnnotationReader],
         classes: ClassSpec,
         augment: Augment,
         eval_scale: tuple[int, int],
@@ -63,7 +63,7 @@ class FashionDataModule(LightningDataModule):
         num_workers: int,
         seed: int,
         on_fault: str,
-        report_dir: str | None = None,
+        report_dir: Path | None = None,
     ) -> None:
         super().__init__()
         if on_fault not in ("drop", "error"):
@@ -76,12 +76,12 @@ class FashionDataModule(LightningDataModule):
             raise UserError(
                 f"data.test_fold={test_fold}: null, or between 0 and {folds - 1} and not data.fold={fold} expected"
             )
-        self.root, self.annotation_file, self.make_source = root, annotations, source
+        self.root, self.annotation_file, self.make_reader = root, annotations, reader
         self.spec, self.augment, self.eval_scale = classes, augment, eval_scale
         self.folds, self.fold, self.test_fold = folds, fold, test_fold
         self.split_seed, self.split_file = split_seed, split_file
         self.batch_size, self.num_workers, self.seed, self.on_fault = batch_size, num_workers, seed, on_fault
-        self.report_dir = Path(report_dir) if report_dir else None
+        self.report_dir = report_dir
         self.faults: list[DataFault] = []
         self._annotations: Annotations | None = None
         self._done = (0, 0)
@@ -93,7 +93,7 @@ class FashionDataModule(LightningDataModule):
             UserError: the folder is unusable, or has faults and `on_fault` is `error`.
         """
         if self._annotations is None:
-            self._annotations, self.faults = load_annotations(self.make_source(self.root, self.annotation_file))
+            self._annotations, self.faults = load_annotations(self.make_reader(self.root, self.annotation_file))
             if self.faults and self.on_fault == "error":
                 first = self.faults[0]
                 raise UserError(

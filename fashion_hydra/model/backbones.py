@@ -10,6 +10,7 @@ from typing import Any
 from mmdet.registry import MODELS
 
 from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.imports import check_trusted
 
 _BACKBONES = ("mmdet.models.backbones.", "fashion_hydra.")
 _LAYERS = ("torch.", "mmcv.cnn.", "mmcv.ops.", "mmdet.models.backbones.", "mmdet.models.layers.", "fashion_hydra.")
@@ -18,8 +19,16 @@ _MOST_VALUES = 1000
 _LARGEST = 10_000
 
 
-def check_backbone(backbone: Mapping[str, Any]) -> None:
-    """Raise `UserError` where a backbone's arguments are not plain or name more than layers that mmdet has."""
+def check_backbone(backbone: Mapping[str, Any], trusted: Sequence[str] = ()) -> None:
+    """Check a backbone that a checkpoint describes.
+
+    Args:
+        backbone: `type` and arguments.
+        trusted: packages whose code may be named, besides mmdet's layers.
+
+    Raises:
+        UserError: the arguments are not plain, or name code of other packages.
+    """
     for place, value in check_plain(backbone, "model.backbone"):
         name = place.rpartition(".")[2]
         if name in _READ_FILES and value is not None:
@@ -27,7 +36,9 @@ def check_backbone(backbone: Mapping[str, Any]) -> None:
         if name == "type":
             homes = _BACKBONES if place == "model.backbone.type" else _LAYERS
             made = MODELS.module_dict.get(value) or MODELS.parent.module_dict.get(value)
-            if made is None or not made.__module__.startswith(homes):
+            if made is None and "." in str(value):
+                check_trusted(str(value), trusted, place)
+            elif made is None or not made.__module__.startswith(homes):
                 kind = "backbone" if homes is _BACKBONES else "layer"
                 raise UserError(
                     f"{place}={value}: refused, mmdet has no {kind} of that name. Give one by its plain name"

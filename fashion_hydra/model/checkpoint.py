@@ -1,8 +1,6 @@
 """Checkpoints of a training run -> models, without unpickling anything but plain data."""
 
-import logging
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +9,15 @@ import torch
 from torch import Tensor
 
 from fashion_hydra.data.class_set import ClassSet
-from fashion_hydra.model.backbones import check_plain
+from fashion_hydra.model.backbones import check_backbone, check_plain
+from fashion_hydra.model.builder import HTC, build_detector
 from fashion_hydra.model.detector import Detector
-from fashion_hydra.model.htc import build_htc
 from fashion_hydra.model.weights.files import check_held
 from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.imports import check_trusted
 from fashion_hydra.utils.limits import is_frame
 from fashion_hydra.utils.zip_safety import check_uncompressed
 
-log = logging.getLogger(__name__)
-LAST = "last.ckpt"
-"""In a run's folder of checkpoints: the state that training goes on from."""
-_BUILDER = "fashion_hydra.model.htc.build_htc"
 _PREFIX = "detector."
 
 
@@ -86,7 +81,9 @@ def _wrong(content: Mapping[str, Any]) -> str:
     pair = isinstance(scale, list | tuple) and len(scale) == 2 and all(type(edge) is int for edge in scale)
     if not pair or not (tuple(scale) == (0, 0) or is_frame(*scale)):
         return f"eval_scale {str(scale)[:80]}"
-    if not isinstance(model, Mapping) or not isinstance(model.get("backbone"), Mapping):
+    if not isinstance(model, Mapping) or not isinstance(model.get("_target_"), str):
+        return "model without a _target_"
+    if model["_target_"] == HTC and not isinstance(model.get("backbone"), Mapping):
         return "model without a backbone"
     try:
         list(check_plain(model, "model"))
@@ -95,51 +92,39 @@ def _wrong(content: Mapping[str, Any]) -> str:
     return ""
 
 
-def newest_intact(folder: Path) -> tuple[Path, list[str]]:
-    """The newest checkpoint of a run that is whole, `last.ckpt` where it is, and what is wrong with newer ones.
+def load_member(path: Path, trusted: Sequence[str] = ()) -> Member:
+    """Build the model that a checkpoint describes, with its weights.
 
     Args:
-        folder: the run's folder of checkpoints.
-
-    Raises:
-        UserError: none is there, or none is whole.
-    """
-    others = sorted(folder.glob("epoch*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
-    damaged: list[str] = []
-    for path in [*folder.glob(LAST), *others]:
-        try:
-            read_checkpoint(path)
-            with zipfile.ZipFile(path) as archive:  # reading maps the tensors and does not look at them
-                if (broken := archive.testzip()) is not None:
-                    raise UserError(f"{path}: damaged ({broken} is not what was written)")
-            return path, damaged
-        except UserError as error:
-            damaged.append(str(error))
-    raise UserError("; ".join(damaged) or f"{folder}: no checkpoints there")
-
-
-def load_member(path: Path) -> Member:
-    """Build the model that a checkpoint describes, with its weights.
+        path: of the checkpoint.
+        trusted: packages whose code the checkpoint may name, besides this one.
 
     Raises:
         UserError: see `read_checkpoint` and `member_of`.
     """
-    return member_of(read_checkpoint(path), path)
+    return member_of(read_checkpoint(path), path, trusted)
 
 
-def member_of(content: dict[str, Any], path: Path) -> Member:
-    """Build the model that a checkpoint's content describes; `path` is what it is called.
+def member_of(content: Mapping[str, Any], path: Path, trusted: Sequence[str] = ()) -> Member:
+    """Build the model that a checkpoint's content describes.
+
+    Args:
+        content: of the checkpoint.
+        path: its name, for messages.
+        trusted: packages whose code it may name, besides this one.
 
     Raises:
-        UserError: the weights do not fit the model that is described.
+        UserError: code of another package is named, or the weights do not fit the model that is described.
     """
-    model = dict(content["model"])
-    if model.pop("_target_", None) != _BUILDER:
-        raise UserError(f"{path}: the model was not made by {_BUILDER}")
+    model, target = dict(content["model"]), content["model"]["_target_"]
+    if target != HTC:
+        check_trusted(target, trusted, f"{path}: model._target_")
     ids, names = content["classes"]["ids"], content["classes"]["names"]
     try:
-        backbone = {**model.pop("backbone"), "weights": None}
-        detector = build_htc(num_classes=len(ids), backbone=backbone, **model)
+        if isinstance(backbone := model.get("backbone"), Mapping):
+            check_backbone(backbone, trusted)
+            model["backbone"] = {**backbone, "weights": None}
+        detector = build_detector(model, num_classes=len(ids))
         state = {k.removeprefix(_PREFIX): v for k, v in content["state_dict"].items() if k.startswith(_PREFIX)}
         detector.load_state_dict(state, strict=True)
     except UserError as error:
@@ -167,33 +152,3 @@ def check_same_classes(members: list[Member]) -> ClassSet:
                 + ". Members must have been trained on the same classes"
             )
     return first.classes
-
-
-def best_checkpoints(run: Path, count: int) -> list[Path]:
-    """The best so many checkpoints that a run kept, best first.
-
-    Raises:
-        UserError: the run has fewer, or no checkpoint at all.
-    """
-    folder = run / "checkpoints"
-    if not any(folder.glob("*.ckpt")):
-        raise UserError(f"ensemble.run={run}: no checkpoints/{LAST} there. Give the folder of a training run")
-    newest, damaged = newest_intact(folder)
-    for reason in damaged:
-        log.warning("%s; %s tells which are the best", reason, newest.name)
-    kept: dict[str, float] = {}
-    try:
-        for name, state in read_checkpoint(newest).get("callbacks", {}).items():
-            if name.startswith("ModelCheckpoint"):
-                kept = {Path(path).name: float(score) for path, score in state["best_k_models"].items()}
-    except (AttributeError, KeyError, TypeError, RuntimeError) as error:
-        reason = f"does not tell which checkpoints were kept ({error})"
-        raise UserError(f"{newest}: {reason}. Name files in ensemble.members") from error
-    ranked = sorted(kept, key=lambda name: (-kept[name], name))
-    found = [path for name in ranked if (path := folder / name).is_file()]
-    if len(found) < count:
-        raise UserError(
-            f"ensemble.run={run}: {len(found)} kept checkpoints, {count} wanted. Give ensemble=single, a run of "
-            "more epochs, or name files in ensemble.members"
-        )
-    return found[:count]

@@ -13,7 +13,6 @@ from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from torch import nn
 
-from fashion_hydra.model.backbones import check_backbone
 from fashion_hydra.model.detector import STRIDES, Detector
 from fashion_hydra.model.roi_align import PreciseRoIExtractor
 from fashion_hydra.model.sampling import ImageSampler
@@ -51,8 +50,8 @@ def build_htc(
 
     Args:
         num_classes: outputs, background not counted.
-        backbone: `type` of mmdet's registry with its arguments, beside them `channels` (of its four outputs),
-            `mean`, `std`, `channel_order`, and `weights` (a file or null).
+        backbone: `type` of mmdet's registry, or an import path, with its arguments; beside them `channels` (of its
+            four outputs), `mean`, `std`, `channel_order`, and `weights` (a file or null).
         neck_channels: of the feature pyramid.
         fc_channels: of the two fully connected layers of a box head.
         mask_channels: of the convolutions of a mask head.
@@ -75,7 +74,6 @@ def build_htc(
         UserError: a backbone that mmdet does not know, arguments that it refuses, a model larger than any, or weights
             that do not fit.
     """
-    check_backbone(backbone)
     if len(stage_ious) != len(stage_weights) or not 1 <= len(stage_ious) <= len(_BOX_STDS):
         raise UserError(
             f"model.stage_ious={list(stage_ious)} model.stage_weights={list(stage_weights)}: "

@@ -21,7 +21,13 @@ log = logging.getLogger(__name__)
 
 
 def make_soup(
-    paths: Sequence[Path], batches: Callable[[], Iterable[Batch]], *, count: int, seed: int, device: torch.device
+    paths: Sequence[Path],
+    batches: Callable[[], Iterable[Batch]],
+    *,
+    count: int,
+    seed: int,
+    device: torch.device,
+    trusted: Sequence[str] = (),
 ) -> Path:
     """The checkpoint of the mean, beside the first of them; made when it is not there.
 
@@ -34,6 +40,7 @@ def make_soup(
         count: how many of them.
         seed: of the boxes that are sampled in them.
         device: to run them on.
+        trusted: packages whose code the checkpoints may name.
 
     Raises:
         UserError: fewer than two checkpoints, or of models that differ.
@@ -46,7 +53,7 @@ def make_soup(
         if made.is_file():
             return made
         content = _mean(paths)
-        detector = member_of(content, made).detector.to(device)
+        detector = member_of(content, made, trusted).detector.to(device)
         _renew_norms(detector, batches, count=count, seed=seed)
         content["state_dict"] = {f"detector.{name}": value.cpu() for name, value in detector.state_dict().items()}
         with atomic_write(made, "wb") as stream:

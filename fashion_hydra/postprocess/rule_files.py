@@ -3,25 +3,23 @@
 import csv
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
 
-from fashion_hydra.data.class_set import ClassSet, named_categories
+from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.formats.csv_files import open_csv
 from fashion_hydra.postprocess.calibration_file import write_calibration
 from fashion_hydra.postprocess.rule import Postprocess
-from fashion_hydra.postprocess.rule_options import build_postprocess
+from fashion_hydra.postprocess.rule_options import build_rule
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import atomic_write
+from fashion_hydra.utils.yaml_files import read_yaml
 
 NAME = "tuned.yaml"
 IN_FORCE = "postprocess.yaml"
 """In a prediction's folder: the rule that its answers were made with."""
-_LARGEST_YAML, _LONGEST_VALUE, _DEEPEST_YAML = 1 << 20, 4096, 20
 _PLAIN = ("score_thr", "nms", "iou_thr", "soft_nms_sigma", "max_per_image", "mask_thr", "suppress_overlaps", "min_area")
 
 
@@ -46,7 +44,7 @@ def write_tuned(path: Path, rule: Postprocess, classes: ClassSet, about: Mapping
         write_calibration(path.with_name(values["calibration"]), rule.calibration, classes)
     with atomic_write(path) as stream:
         stream.write("# A rule of postprocessing; read by predict.py postprocess=FILE.\n")
-        stream.write(OmegaConf.to_yaml(OmegaConf.create({**values, "about": dict(about)})))
+        yaml.safe_dump({**values, "about": dict(about)}, stream, sort_keys=False, allow_unicode=True)
 
 
 def read_tuned(path: Path) -> dict[str, Any]:
@@ -57,7 +55,7 @@ def read_tuned(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"postprocess={path}: no such file. tune_thresholds.py writes one")
-    values: Any = OmegaConf.to_container(read_yaml(path))
+    values = read_yaml(path)
     if not isinstance(values, dict) or "score_thr" not in values:
         raise UserError(f"{path}: not written by tune_thresholds.py: score_thr and the like expected in it")
     rule, about = {key: value for key, value in values.items() if key != "about"}, values.get("about")
@@ -75,41 +73,6 @@ def _are_members(members: object) -> bool:
     return all(isinstance(p, list) and len(p) == 2 and all(isinstance(text, str) for text in p) for p in pairs)
 
 
-def read_yaml(path: Path) -> Any:
-    """A config in a file, see `checked_yaml`.
-
-    Raises:
-        UserError: no YAML, or more of it than a config has.
-    """
-    text = checked_yaml(path)
-    try:
-        return OmegaConf.create(text)
-    except Exception as error:  # OmegaConf has many words for what it does not take
-        raise UserError(f"{path}: not readable as a config ({' '.join(str(error).split())[:120]})") from error
-
-
-def checked_yaml(path: Path) -> str:
-    """A file of YAML without references, which could grow into more than any memory holds, and of no great depth.
-
-    Raises:
-        UserError: no YAML, or more of it than a config has.
-    """
-    if (size := path.stat().st_size) > _LARGEST_YAML:
-        raise UserError(f"{path}: {size} bytes: refused, at most {_LARGEST_YAML} expected of a config")
-    depth = 0
-    try:
-        text = path.read_text(encoding="utf-8")
-        for event in yaml.parse(text):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST_YAML:
-                raise ValueError("references (*NAME), or nested too deeply")
-            if isinstance(event, yaml.ScalarEvent) and len(event.value) > _LONGEST_VALUE:
-                raise ValueError(f"a value of {len(event.value)} characters, at most {_LONGEST_VALUE} expected")
-    except Exception as error:  # YAML has many words for what it cannot read
-        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())[:120]})") from error
-    return text
-
-
 def rule_of(path: Path, classes: ClassSet) -> Postprocess:
     """The rule that a tuned file describes, for a model of these classes.
 
@@ -118,27 +81,29 @@ def rule_of(path: Path, classes: ClassSet) -> Postprocess:
     """
     values = read_tuned(path)
     values.pop("about", None)
-    return build_postprocess(OmegaConf.create(values), classes)
+    return build_rule(values, classes)
 
 
-def fill_in(config: DictConfig, members: Sequence[tuple[str, str]], root: Path) -> DictConfig:
-    """The group `postprocess` with what a tuned file says wherever it says nothing itself.
+def fill_in(options: Mapping[str, Any], members: Sequence[tuple[str, str]], root: Path) -> dict[str, Any]:
+    """Complete the options of `postprocess=tuned` with what a tuned file says; others stay as they are.
 
     Args:
-        config: the group; only `postprocess=tuned` has the key `file`, a file or null for the newest below `root`
-            that was tuned for these checkpoints.
+        options: the group `postprocess`; `file` is null, a file, or `newest` for the newest below `root` that was
+            tuned for these checkpoints. An option that is not null overrides the file's.
         members: name and SHA-256 of each checkpoint.
         root: where tune_thresholds.py writes.
 
     Raises:
-        UserError: no such file.
+        UserError: no such file, or one beside options that leave nothing to it.
     """
-    if "file" not in config:
-        return config
-    values = read_tuned(Path(config.file) if config.file is not None else _newest(members, root))
+    given = {key: value for key, value in options.items() if key != "file"}
+    if (file := options.get("file")) is None:
+        return given
+    if given.get("score_thr") is not None and given.get("iou_thr") is not None and given.get("nms") is not None:
+        raise UserError(f"postprocess.file={file}: has no effect beside given thresholds. Give postprocess={file}")
+    values = read_tuned(_newest(members, root) if file == "newest" else Path(file))
     values.pop("about", None)
-    given = {str(key): value for key, value in config.items() if key != "file" and value is not None}
-    return OmegaConf.create({**values, **given})
+    return {**values, **{key: value for key, value in given.items() if value is not None}}
 
 
 def _newest(members: Sequence[tuple[str, str]], root: Path) -> Path:
@@ -157,29 +122,17 @@ def _newest(members: Sequence[tuple[str, str]], root: Path) -> Path:
     )
 
 
-def rule_in_force(folder: Path, classes: ClassSet, members: Sequence[tuple[str, str]]) -> Postprocess | None:
-    """The rule that a prediction's answers were made with; None where nothing in its folder tells.
+def rule_in_force(folder: Path, classes: ClassSet) -> Postprocess | None:
+    """Return the rule that a prediction's answers were made with; None where the folder holds none.
 
     Args:
         folder: that predict.py wrote.
         classes: behind the labels of its candidates.
-        members: name and SHA-256 of each checkpoint.
 
     Raises:
-        UserError: what tells cannot be read.
+        UserError: the rule's file is damaged.
     """
-    if (folder / IN_FORCE).is_file():
-        return rule_of(folder / IN_FORCE, classes)
-    path = folder / ".hydra" / "config.yaml"
-    if not path.is_file():
-        return None
-    config = read_yaml(path)
-    if not isinstance(config, DictConfig) or "postprocess" not in config:
-        return None
-    dropped = OmegaConf.select(config, "classes.drop") or []
-    ids = named_categories(dropped, classes, "classes.drop")
-    rule = fill_in(config.postprocess, members, Path(OmegaConf.select(config, "paths.tuned") or "tuned"))
-    return build_postprocess(rule, replace(classes, drop=ids))
+    return rule_of(folder / IN_FORCE, classes) if (folder / IN_FORCE).is_file() else None
 
 
 def method_files(folder: Path) -> list[Path]:

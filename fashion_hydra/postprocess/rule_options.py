@@ -1,10 +1,9 @@
 """The options of the group `postprocess`, which name categories by id or name -> a rule in label space."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
-
-from omegaconf import DictConfig, OmegaConf
 
 from fashion_hydra.data.class_set import ClassSet, find_category
 from fashion_hydra.postprocess.calibration_file import read_calibration
@@ -13,21 +12,21 @@ from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.utils.errors import UserError
 
 
-def build_postprocess(config: DictConfig, classes: ClassSet) -> Postprocess:
-    """Make the rule of a model's answers from the group `postprocess`, which names categories by id or name.
+def build_rule(options: Mapping[str, Any], classes: ClassSet) -> Postprocess:
+    """Make a rule from the options of the group `postprocess`.
 
     Args:
-        config: fields of `fashion_hydra.postprocess.rule.Postprocess`, but `class_score_thr` (category -> threshold) in
-            place of `label_score_thr`, and `drop_classes`, left out besides the class set's own `drop`, in place of
-            `dropped_labels`.
+        options: fields of `fashion_hydra.postprocess.rule.Postprocess`, but `class_score_thr` (category -> threshold)
+            in place of `label_score_thr`, `drop_classes`, left out besides the class set's own `drop`, in place of
+            `dropped_labels`, and `select` with the file `calibration`.
         classes: behind the model's labels.
 
     Raises:
-        UserError: a key that the group does not have, one that is missing, a value out of its range, or a category
-            that the model does not know.
+        UserError: an unknown option, one that is missing, a value out of its range, or a category that the model does
+            not know.
     """
-    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    if "file" in values:
+    values = {key: value for key, value in options.items() if key != "file"}
+    if options.get("file") is not None:
         raise UserError(
             "postprocess=tuned: only predict.py reads tuned files; give postprocess=winner or mmdet_default"
         )
@@ -35,7 +34,10 @@ def build_postprocess(config: DictConfig, classes: ClassSet) -> Postprocess:
     known += ["class_score_thr", "drop_classes", "select"]
     if unknown := [key for key in values if key not in known]:
         raise UserError(f"postprocess.{unknown[0]}: no such option; postprocess has {', '.join(known)}")
-    values["calibration"] = _calibration(values.pop("select", "threshold"), values.get("calibration"), classes)
+    optional = ("calibration", "class_score_thr", "drop_classes", "select", "steps")
+    if missing := [key for key, value in values.items() if value is None and key not in optional]:
+        raise UserError(f"postprocess.{missing[0]}=null: a value expected")
+    values["calibration"] = _calibration(values.pop("select", None) or "threshold", values.get("calibration"), classes)
     if not isinstance(steps := values.get("steps") or [], list):
         raise UserError(f"postprocess.steps={steps}: a list of names expected, such as [fill_holes]")
     values["steps"] = tuple(steps)

@@ -36,7 +36,7 @@ _TRAIN_SMALLER = (
     "trainer.precision=bf16-mixed; trainer.accumulate_grad_batches keeps the batch of a step"
 )
 _PREDICT_SMALLER = (
-    "Give smaller or fewer tta.scales (tta=own is one), inference.in_flight=1, inference.feature_cache=host, or "
+    "Give smaller or fewer tta.scales (tta=single is one), inference.in_flight=1, inference.feature_cache=host, or "
     "trainer.precision=bf16-mixed"
 )
 _FEWER_WORKERS = "Give fewer data.num_workers (0: no loader processes)"

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from omegaconf import OmegaConf
 
-from fashion_hydra.config.resolvers import PROJECT_ROOT, newest_checkpoint
+from fashion_hydra.config.resolvers import PROJECT_ROOT
 from fashion_hydra.evaluation.bootstrap import bootstrap
 from fashion_hydra.evaluation.ladder import Recipe, Rung
 from fashion_hydra.evaluation.score_submission import score_masks
@@ -20,6 +19,7 @@ from fashion_hydra.formats.submission import read_masks
 from fashion_hydra.postprocess.rule_files import NAME as TUNED
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import atomic_write
+from fashion_hydra.utils.yaml_files import read_mapping
 
 RECIPES = PROJECT_ROOT / "experiments" / "ladder"
 TABLE = "ladder.csv"
@@ -54,27 +54,14 @@ def read_recipes(folder: Path = RECIPES) -> list[Recipe]:
     """
     recipes = []
     for path in sorted(folder.glob("*.yaml")):
-        content = OmegaConf.load(path)
-        chosen = {k.removeprefix("override /"): v for entry in content.defaults for k, v in entry.items()}
+        content = read_mapping(path)
+        chosen = {k.removeprefix("override /"): v for entry in content["defaults"] for k, v in entry.items()}
         sources = (chosen["ensemble"], chosen["tta"])
-        rung, tuned = content.rung, chosen["postprocess"] == "tuned"
-        recipes.append(Recipe(path.stem, rung.title, rung.leaderboard, sources, tuned))
+        rung, tuned = content["rung"], chosen["postprocess"] == "tuned"
+        recipes.append(Recipe(path.stem, rung["title"], rung["leaderboard"], sources, tuned))
     if not recipes:
         raise UserError(f"{folder}: no recipes there")
     return recipes
-
-
-def find_run(folder: Path) -> Path:
-    """A run's folder, or the newest run in a folder of runs.
-
-    Raises:
-        UserError: neither.
-    """
-    found = folder / "checkpoints" / "last.ckpt"
-    newest = found if found.is_file() else newest_checkpoint(folder)
-    if newest is None:
-        raise UserError(f"{folder}: no checkpoints/last.ckpt there. Give the folder of a training run, or of several")
-    return newest.parent.parent
 
 
 def walk(plan: Walk, recipes: Sequence[Recipe]) -> list[Rung]:

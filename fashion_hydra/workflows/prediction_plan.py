@@ -1,17 +1,14 @@
-"""Config -> which models predict which images, on which views, into which cache."""
+"""Options -> which models predict which images, on which views, into which cache."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
-from pytorch_lightning.loggers import Logger
-from pytorch_lightning.utilities import rank_zero_only
 
-from fashion_hydra.config.allowed_targets import instantiate
-from fashion_hydra.config.build import build
+from fashion_hydra.config.build import make, rule_options
+from fashion_hydra.config.schema import PredictConfig, TTAConfig
+from fashion_hydra.config.stored import StoredRun
 from fashion_hydra.data.class_set import ClassSet, named_categories
 from fashion_hydra.data.datamodule import FashionDataModule
 from fashion_hydra.data.ground_truth import truth_on_grid
@@ -19,23 +16,23 @@ from fashion_hydra.data.image_list import ImageList, list_annotated, list_folder
 from fashion_hydra.formats.submission import SUBMISSION_SIZE, MaskTable
 from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest, fingerprint
 from fashion_hydra.inference.merging import Merging, feature_bytes
-from fashion_hydra.model.checkpoint import Member, best_checkpoints, check_same_classes, load_member
+from fashion_hydra.model.checkpoint import Member, check_same_classes, load_member
 from fashion_hydra.model.detector import STRIDES
 from fashion_hydra.model.soup import make_soup
 from fashion_hydra.postprocess.rule import Postprocess
-from fashion_hydra.postprocess.rule_files import fill_in, read_yaml
-from fashion_hydra.postprocess.rule_options import build_postprocess
+from fashion_hydra.postprocess.rule_files import fill_in
+from fashion_hydra.postprocess.rule_options import build_rule
+from fashion_hydra.training.console import log_rank_zero
+from fashion_hydra.training.run_folder import RunFolder
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import file_sha256
-from fashion_hydra.workflows.train import make_datamodule
 
-log_rank_zero = rank_zero_only(logging.getLogger(__name__).info)
 IMAGE_SETS = ("test", "val", "test_fold")
 
 
 @dataclass(frozen=True)
 class PredictionPlan:
-    """What a prediction run is made of.
+    """What is predicted, by which models, and how.
 
     Args:
         members: the models.
@@ -59,39 +56,41 @@ class PredictionPlan:
     cache: CandidateCache
     rule: Postprocess
     folder: Path
-    run: Path | None
+    run: RunFolder | None
 
 
-def truth_of(prediction: PredictionPlan) -> MaskTable | None:
-    """The true masks of the images on the submission's grid, where they are known."""
-    data = prediction.data
+def truth_of(plan: PredictionPlan) -> MaskTable | None:
+    """Return the true masks of the images on the submission's grid, where they are known."""
+    data = plan.data
     if data is None:
         return None
     index = {str(image_id): i for i, image_id in enumerate(data.annotations.image_ids)}
-    images = [index[image_id] for image_id in prediction.image_list.image_ids]
+    images = [index[image_id] for image_id in plan.image_list.image_ids]
     return truth_on_grid(data.annotations, images, size=SUBMISSION_SIZE)
 
 
-def plan_prediction(cfg: DictConfig) -> PredictionPlan:
-    """Load the models, list the images, and open the cache."""
-    named = bool(cfg.checkpoint or cfg.ensemble.members)
-    run = None if named and cfg.ensemble.run is None else find_run(cfg)
-    paths = member_paths(cfg, run)
-    if cfg.ensemble.soup_batches is not None:
-        paths = [_soup(cfg, paths, run)]
-    members = [load_member(path) for path in paths]
+def plan_prediction(options: PredictConfig) -> PredictionPlan:
+    """Load the models, list the images, and open the cache.
+
+    Raises:
+        UserError: checkpoints, images or options that cannot be had.
+    """
+    named = bool(options.checkpoint or options.ensemble.members)
+    run = None if named and options.ensemble.run is None else find_run(options)
+    paths = member_paths(options, run)
+    if options.ensemble.soup_batches is not None:
+        paths = [_soup(options, paths, run)]
+    members = [load_member(path, options.trust) for path in paths]
     classes = check_same_classes(members)
-    image_list, data = list_images(cfg, run)
-    if cfg.data.limit is not None:
-        if not isinstance(cfg.data.limit, int) or cfg.data.limit < 1:
-            raise UserError(f"data.limit={cfg.data.limit}: null for all images, or how many, at least 1")
-        image_list = image_list[range(min(cfg.data.limit, len(image_list)))]
-    merging = build(Merging, cfg.inference, "inference")
-    scales = scales_of(cfg.tta, members)
-    drop = named_categories(cfg.classes.drop, classes, "classes.drop")
+    image_list, data = list_images(options, run)
+    if (limit := options.data.limit) is not None:
+        if limit < 1:
+            raise UserError(f"data.limit={limit}: null for all images, or how many, at least 1")
+        image_list = image_list[range(min(limit, len(image_list)))]
+    merging = make(Merging, options.inference, "inference", flips=tuple(options.tta.flips))
+    scales = scales_of(options.tta, members)
     digests = tuple((member.path.name, file_sha256(member.path)) for member in members)
-    postprocess = fill_in(cfg.postprocess, digests, Path(cfg.paths.tuned))
-    rule = build_postprocess(postprocess, ClassSet(classes.ids, classes.names, drop))
+    rule = _rule(options, classes, digests)
     manifest = Manifest(
         members=digests,
         class_ids=classes.ids,
@@ -100,132 +99,132 @@ def plan_prediction(cfg: DictConfig) -> PredictionPlan:
         flips=tuple(merging.flips),
         proposal_iou_thr=merging.proposal_iou_thr,
         max_proposals=merging.max_proposals,
-        precision=str(cfg.trainer.precision),
-        score_floor=cfg.candidates.score_floor,
-        iou_grid=tuple(cfg.candidates.iou_grid),
+        precision=str(options.trainer.precision),
+        score_floor=options.candidates.score_floor,
+        iou_grid=tuple(options.candidates.iou_grid),
         images=fingerprint(image_list.fingerprint()),
     )
     manifest.check(rule)
     for member in members:
         log_rank_zero("model          %s", member.path)
-    views = len(scales) * len(merging.flips)
-    log_rank_zero("views          %d: %s%s", views, " ".join(f"{s}x{e}" for s, e in scales),
-         ", each mirrored too" if len(merging.flips) == 2 else "")  # fmt: skip
-    kept = feature_bytes([m.detector.channels for m in members], scales, len(merging.flips), STRIDES)
-    place = {"recompute": "computed three times, not kept"}.get(
-        merging.feature_cache, f"on the {merging.feature_cache}"
-    )
-    log_rank_zero("features       %.0f MiB an image at most, %s", kept / 2**20, place)
-    folder = Path(cfg.out)
+    _log_views(members, scales, merging)
+    folder = Path(options.out)
     cache = CandidateCache(folder / "candidates", manifest)
     return PredictionPlan(members, classes, image_list, data, scales, merging, cache, rule, folder, run)
 
 
-def _soup(cfg: DictConfig, paths: Sequence[Path], run: Path | None) -> Path:
-    """The checkpoint with the mean of the weights of these."""
-    on_gpu = cfg.trainer.accelerator not in ("cpu", None) and torch.cuda.is_available()
+def _rule(options: PredictConfig, classes: ClassSet, digests: Sequence[tuple[str, str]]) -> Postprocess:
+    drop = named_categories(options.classes.drop, classes, "classes.drop")
+    filled = fill_in(rule_options(options.postprocess), digests, Path(options.paths.tuned))
+    return build_rule(filled, ClassSet(classes.ids, classes.names, drop))
+
+
+def _log_views(members: Sequence[Member], scales: Sequence[tuple[int, int]], merging: Merging) -> None:
+    mirrored = ", each mirrored too" if len(merging.flips) == 2 else ""
+    edges = " ".join(f"{short}x{long}" for short, long in scales)
+    log_rank_zero("views          %d: %s%s", len(scales) * len(merging.flips), edges, mirrored)
+    kept = feature_bytes([m.detector.channels for m in members], scales, len(merging.flips), STRIDES)
+    place = {"recompute": "computed three times, not kept"}.get(
+        merging.feature_cache, f"on the {merging.feature_cache}"
+    )
+    log_rank_zero("features       up to %.0f MiB an image, %s", kept / 2**20, place)
+
+
+def _soup(options: PredictConfig, paths: Sequence[Path], run: RunFolder | None) -> Path:
+    """Return the checkpoint with the mean of these checkpoints' weights."""
+    on_gpu = options.trainer.accelerator not in ("cpu", None) and torch.cuda.is_available()
     return make_soup(
         paths,
-        lambda: data_of(run, None, "ensemble=soup").train_dataloader(),
-        count=cfg.ensemble.soup_batches,
+        lambda: data_of(run, None, "ensemble=soup", options.trust).train_dataloader(),
+        count=options.ensemble.soup_batches or 0,
         seed=0,
         device=torch.device("cuda" if on_gpu else "cpu"),
+        trusted=options.trust,
     )
 
 
-def find_run(cfg: DictConfig) -> Path:
-    """The training run that is meant: `ensemble.run`, or the newest below `paths.runs`."""
-    if cfg.ensemble.run is not None:
-        return Path(cfg.ensemble.run)
-    found = sorted(Path(cfg.paths.runs).glob("*/*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
-    if not found:
+def find_run(options: PredictConfig) -> RunFolder:
+    """Return the training run that is meant: `ensemble.run`, or the newest below `paths.runs`.
+
+    Raises:
+        UserError: there is none.
+    """
+    if options.ensemble.run is not None:
+        return RunFolder(Path(options.ensemble.run))
+    run = RunFolder.newest(Path(options.paths.runs), depth=2)
+    if run is None:
         raise UserError(
-            f"no training run below {cfg.paths.runs}: give checkpoint=FILE, ensemble.members=[FILES] or "
+            f"no training run below {options.paths.runs}: give checkpoint=FILE, ensemble.members=[FILES] or "
             "ensemble.run=FOLDER"
         )
-    log_rank_zero("run            %s (the newest)", found[-1].parent.parent)
-    return found[-1].parent.parent
+    log_rank_zero("run            %s (the newest)", run.path)
+    return run
 
 
-def member_paths(cfg: DictConfig, run: Path | None) -> list[Path]:
-    """The checkpoints that are meant."""
-    if cfg.checkpoint:
-        return [Path(cfg.checkpoint)]
-    if cfg.ensemble.members:
-        return [Path(path) for path in cfg.ensemble.members]
+def member_paths(options: PredictConfig, run: RunFolder | None) -> list[Path]:
+    """Return the checkpoints that are meant."""
+    if options.checkpoint:
+        return [Path(options.checkpoint)]
+    if options.ensemble.members:
+        return [Path(path) for path in options.ensemble.members]
     assert run is not None
-    return best_checkpoints(run, cfg.ensemble.count)
+    return run.best(options.ensemble.count)
 
 
-def list_images(cfg: DictConfig, run: Path | None) -> tuple[ImageList, FashionDataModule | None]:
-    """The images that are meant, without `data.root` of the training run's own folder; and the data they are of.
+def list_images(options: PredictConfig, run: RunFolder | None) -> tuple[ImageList, FashionDataModule | None]:
+    """List the images that `data.images` selects, and return the data module they are from.
+
+    Without `data.root` the training run's data folder is used.
 
     Raises:
         UserError: there are none, or no run says which.
     """
-    if cfg.data.images not in IMAGE_SETS:
-        raise UserError(f"data.images={cfg.data.images}: give {', '.join(IMAGE_SETS)}")
-    trained = config_of(run)
-    root = cfg.data.root or (trained.data.root if trained is not None else None)
+    chosen = options.data.images
+    if chosen not in IMAGE_SETS:
+        raise UserError(f"data.images={chosen}: give {', '.join(IMAGE_SETS)}")
+    root = options.data.root
+    if root is None and run is not None and (stored := StoredRun.read(run)) is not None:
+        root = stored.root
     if root is None:
         raise UserError("data.root: give a folder of pictures, or one with test/")
-    if cfg.data.images == "test":
+    if chosen == "test":
         return list_folder(Path(root)), None
-    data = data_of(run, root, f"data.images={cfg.data.images}")
-    chosen = data.is_validation if cfg.data.images == "val" else data.is_test
-    if not chosen.any():
-        raise UserError(f"data.images=test_fold: {run} was trained without data.test_fold, no images were kept for it")
-    return list_annotated(data.annotations, chosen.nonzero()[0]), data
+    data = data_of(run, root, f"data.images={chosen}", options.trust)
+    is_chosen = data.is_validation if chosen == "val" else data.is_test
+    if not is_chosen.any():
+        where = run.path if run is not None else "the run"
+        raise UserError(
+            f"data.images=test_fold: {where} was trained without data.test_fold, no images were kept for it"
+        )
+    return list_annotated(data.annotations, is_chosen.nonzero()[0]), data
 
 
-def config_of(run: Path | None) -> DictConfig | None:
-    """What a training run was run with, if that is known."""
-    file = run / ".hydra" / "config.yaml" if run is not None else None
-    config = read_yaml(file) if file is not None and file.is_file() else None
-    if config is not None and not isinstance(config, DictConfig):
-        raise UserError(f"{file}: not the config of a run. Give the folder of a training run")
-    return config
-
-
-def trackers_of(run: Path | None) -> list[Logger]:
-    """The loggers that a run was recorded with, to go on with its records."""
-    trained = config_of(run)
-    if trained is None or run is None:
-        return []
-    trained.paths.output_dir, trained.name = str(run), run.parent.name
-    wanted = [c for c in trained.logger.values() if c._target_.endswith(("WandbLogger", "TensorBoardLogger"))]
-    return [instantiate(config) for config in wanted]
-
-
-def data_of(run: Path | None, root: str | None, option: str) -> FashionDataModule:
-    """The data that a run was trained on, read and split as they were then.
+def data_of(run: RunFolder | None, root: str | None, option: str, trusted: Sequence[str] = ()) -> FashionDataModule:
+    """Read the data that a run was trained on, split as they were then.
 
     Args:
         run: its folder.
         root: another folder that holds them now.
         option: what needs them, for the message.
+        trusted: packages whose code the run's config may name.
 
     Raises:
         UserError: no run says which.
     """
-    trained = config_of(run)
-    if trained is None or run is None:
+    stored = StoredRun.read(run) if run is not None else None
+    if stored is None:
         raise UserError(
             f"{option} needs the data that a run was trained on; give ensemble.run=FOLDER "
             "(beside checkpoint or ensemble.members, if those are meant)"
         )
-    trained.data.root, trained.data.split_file = root or trained.data.root, str(run / "split.csv")
-    trained.data.report_dir = None
-    data = make_datamodule(trained)
-    data.read()
-    return data
+    return stored.datamodule(root, trusted)
 
 
-def scales_of(tta: DictConfig, members: Sequence[Member]) -> tuple[tuple[int, int], ...]:
-    """The scales that are looked at, as short and long edge."""
+def scales_of(tta: TTAConfig, members: Sequence[Member]) -> tuple[tuple[int, int], ...]:
+    """Return the scales that are looked at, as short and long edge."""
     if tta.factors is None:
         return tuple((int(short), int(long)) for short, long in tta.scales)
-    if not all(isinstance(factor, int | float) and factor > 0 for factor in tta.factors):
+    if not all(factor > 0 for factor in tta.factors):
         raise UserError(f"tta.factors={list(tta.factors)}: numbers above 0 expected, such as [0.83,1.0,1.17]")
     trained = {member.scale for member in members}
     if len(trained) > 1:

@@ -1,20 +1,18 @@
 """Config -> candidates and truth -> the board -> rules, from the simplest to the finest, and what they are worth."""
 
 import datetime
-import logging
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities import rank_zero_only
 
+from fashion_hydra.config.build import rule_options
+from fashion_hydra.config.command import Command
 from fashion_hydra.config.devices import check_devices
+from fashion_hydra.config.schema import TuneConfig
+from fashion_hydra.config.stored import StoredRun
 from fashion_hydra.data.class_set import ClassSet, named_categories
 from fashion_hydra.data.split import stratified_folds
 from fashion_hydra.evaluation.competition_score import ClassMasks, mean
@@ -23,7 +21,9 @@ from fashion_hydra.inference.candidate_cache import CandidateCache
 from fashion_hydra.plots.threshold_maps import draw_class_gains, draw_curves, draw_heat_maps
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.postprocess.rule_files import NAME, write_tuned
-from fashion_hydra.postprocess.rule_options import build_postprocess
+from fashion_hydra.postprocess.rule_options import build_rule
+from fashion_hydra.training.console import log_rank_zero, silence_library_noise
+from fashion_hydra.training.run_folder import RunFolder
 from fashion_hydra.training.trackers import Cell, close, log_files, log_table
 from fashion_hydra.tuning.build import build_score_table
 from fashion_hydra.tuning.cross_validation import MethodResult, best_method, compare_methods, cross_fit
@@ -48,10 +48,7 @@ from fashion_hydra.tuning.summary import (
 )
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.workflows.predict import predict_missing
-from fashion_hydra.workflows.prediction_plan import plan_prediction, trackers_of, truth_of
-from fashion_hydra.workflows.train import silence_library_noise
-
-log_rank_zero = rank_zero_only(logging.getLogger(__name__).info)
+from fashion_hydra.workflows.prediction_plan import plan_prediction, truth_of
 
 
 @dataclass(frozen=True)
@@ -68,39 +65,35 @@ class TuningData:
     cache: CandidateCache
     classes: ClassSet
     truth: Mapping[str, ClassMasks]
-    run: Path | None
+    run: RunFolder | None
 
 
-def sweeping() -> bool:
-    """Whether this is one job of a multirun."""
-    return HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def open_tuning_data(cfg: DictConfig) -> TuningData:
-    """The candidates and the truth that the config means; candidates that are not there yet are predicted.
+def open_tuning_data(options: TuneConfig, command: Command) -> TuningData:
+    """Open the candidates and the truth; candidates that are missing are predicted.
 
     Raises:
         UserError: either cannot be had.
     """
-    check_devices(cfg.trainer)
-    file, run = Path(cfg.truth) if cfg.truth is not None else None, None
-    if cfg.candidates.folder is None:
-        prediction = plan_prediction(cfg)
-        truth = _read_truth(file) if file is not None else truth_of(prediction)
+    check_devices(options.trainer, command)
+    file, run = Path(options.truth) if options.truth is not None else None, None
+    if options.candidates.folder is None:
+        plan = plan_prediction(options)
+        truth = _read_truth(file) if file is not None else truth_of(plan)
         if truth is None:
             raise UserError(
-                f"data.images={cfg.data.images}: true masks not known. Give data.images=val, or truth=FILE.csv"
+                f"data.images={options.data.images}: true masks not known. Give data.images=val, or truth=FILE.csv"
             )
-        if not predict_missing(prediction, cfg).is_global_zero:
+        if not predict_missing(plan, options).is_global_zero:
             raise SystemExit(0)  # the other processes have done their share
-        cache, run = prediction.cache, prediction.run
+        cache, run = plan.cache, plan.run
     else:
-        folder = Path(cfg.candidates.folder)
+        folder = Path(options.candidates.folder)
         cache = CandidateCache(folder / "candidates" if (folder / "candidates").is_dir() else folder)
         truth = _read_truth(file or folder / "truth.csv")
     manifest = cache.manifest
     known = ClassSet(manifest.class_ids, manifest.class_names)
-    return TuningData(cache, replace(known, drop=named_categories(cfg.classes.drop, known, "classes.drop")), truth, run)
+    drop = named_categories(options.classes.drop, known, "classes.drop")
+    return TuningData(cache, replace(known, drop=drop), truth, run)
 
 
 def _read_truth(file: Path) -> MaskTable:
@@ -109,44 +102,45 @@ def _read_truth(file: Path) -> MaskTable:
     return read_masks(file)
 
 
-def score_rule(cfg: DictConfig) -> float:
-    """The score of the one rule that the config describes."""
+def score_rule(options: TuneConfig, command: Command) -> float:
+    """Return the score of the one rule that the options describe."""
     silence_library_noise()
-    tuning_data = open_tuning_data(cfg)
-    rule = build_postprocess(cfg.postprocess, tuning_data.classes)
-    score = build_score_table(tuning_data.cache, tuning_data.truth, [rule]).score(rule, pooling=cfg.pooling)
+    tuning_data = open_tuning_data(options, command)
+    rule = build_rule(rule_options(options.postprocess), tuning_data.classes)
+    table = build_score_table(tuning_data.cache, tuning_data.truth, [rule])
+    score = table.score(rule, pooling=options.pooling)
     log_rank_zero("rule           %s", describe_rule(rule))
     log_rank_zero("score          %.6f", score)
     return score
 
 
-def tune(cfg: DictConfig) -> float:
-    """Find rules, judge them, and write the best one, tables and pictures; returns its cross-fitted score.
+def tune(options: TuneConfig, command: Command) -> float:
+    """Find rules, compare them, and write the best one, tables and pictures; return its cross-fitted score.
 
     Raises:
         UserError: candidates, truth or options that cannot be had.
     """
     silence_library_noise()
-    tuning_data, folder = open_tuning_data(cfg), Path(cfg.out)
+    tuning_data, folder = open_tuning_data(options, command), Path(options.out)
     images = len(tuning_data.truth)
     folder.mkdir(parents=True, exist_ok=True)
     write_truth(folder / "truth.csv", tuning_data.truth)
-    rules = _Rules.of(cfg, tuning_data)
+    rules = _Rules.of(options, tuning_data)
     masks = sum(len(of_class) for of_image in tuning_data.truth.values() for of_class in of_image.values())
     log_rank_zero("images         %d, %d true masks", images, masks)
     sizes = " x ".join(f"{len(values)} {axis}" for axis, values in vars(rules.grid).items())
     log_rank_zero("grid           %d rules: %s", len(rules.grid), sizes)
     score_table = build_score_table(tuning_data.cache, tuning_data.truth, rules.asked())
-    if not 2 <= cfg.folds <= images:
-        raise UserError(f"folds={cfg.folds}: between 2 and the number of images ({images}) expected")
-    scores = scores_of(score_table, rules.on_grid, pooling=cfg.pooling, desc="grid")
+    if not 2 <= options.folds <= images:
+        raise UserError(f"folds={options.folds}: between 2 and the number of images ({images}) expected")
+    scores = scores_of(score_table, rules.on_grid, pooling=options.pooling, desc="grid")
     write_grid(folder / "grid.csv", rules.grid, scores)
-    fold_of = stratified_folds(score_table.category_table(), folds=cfg.folds, seed=cfg.seed)
+    fold_of = stratified_folds(score_table.category_table(), folds=options.folds, seed=options.seed)
     methods = []
-    for name, fit in rules.methods(cfg).items():
+    for name, fit in rules.methods(options).items():
         log_rank_zero("fitting        %s", name)
-        methods.append(cross_fit(score_table, name, fit, fold_of, pooling=cfg.pooling))
-    results = compare_methods(methods, seed=cfg.seed)
+        methods.append(cross_fit(score_table, name, fit, fold_of, pooling=options.pooling))
+    results = compare_methods(methods, seed=options.seed)
     _write_rules(folder, tuning_data, results)
     write_results(folder / "methods.csv", results)
     write_class_table(folder / "classes.csv", score_table, results, tuning_data.classes)
@@ -156,22 +150,21 @@ def tune(cfg: DictConfig) -> float:
     _track(tuning_data, results, folder)
     if len(rules.grid.drop) > 1:
         log_rank_zero("\n%s", "\n".join(drop_set_lines(rules.grid, scores)))
-    log_rank_zero("\n%s\n", "\n".join(result_lines(results, images=images, folds=cfg.folds)))
+    log_rank_zero("\n%s\n", "\n".join(result_lines(results, images=images, folds=options.folds)))
     for line in edge_lines(rules.grid, scores):
         log_rank_zero(line)
     best = best_method(results)
     log_rank_zero("tuned          %s: %s", folder / NAME, describe_rule(best.method.rule))
     log_rank_zero("pictures       %s  %s  %s", *(folder / name for name in ("grid.png", "curves.png", "classes.png")))
     log_rank_zero("tables         %s  %s  %s", *(folder / name for name in ("methods.csv", "grid.csv", "classes.csv")))
-    log_rank_zero("next           %s", _next_command(folder / NAME))
+    log_rank_zero("next           %s", _next_command(command, folder / NAME))
     return best.score.value
 
 
-def _next_command(file: Path) -> str:
-    """The command that predicts with what was found, by the same models on the same views."""
-    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    kept = [word for word in given if word.startswith(("ensemble", "tta", "checkpoint=", "paths.runs="))]
-    return shlex.join(["python", "predict.py", *kept, f"postprocess={file}"])
+def _next_command(command: Command, file: Path) -> str:
+    """Return the command that predicts with the rule found, by the same models on the same views."""
+    same = ("ensemble", "tta", "checkpoint=", "paths.runs=", "trust=")
+    return command.only(same, f"postprocess={file}", script="predict.py")
 
 
 @dataclass(frozen=True)
@@ -197,12 +190,12 @@ class _Rules:
     mask_thrs: tuple[float, ...]
 
     @classmethod
-    def of(cls, cfg: DictConfig, tuning_data: TuningData) -> "_Rules":
+    def of(cls, options: TuneConfig, tuning_data: TuningData) -> "_Rules":
         """The rules of a config."""
         classes = tuning_data.classes
-        untuned = build_postprocess(cfg.postprocess, classes)
-        removal = {str(name): _removed(chosen.drop, classes, str(name)) for name, chosen in cfg.removal.items()}
-        lists: dict[str, Any] = OmegaConf.to_container(cfg.grid, resolve=True)  # type: ignore[assignment]
+        untuned = build_rule(rule_options(options.postprocess), classes)
+        removal = {str(name): _removed(chosen.drop, classes, str(name)) for name, chosen in options.removal.items()}
+        lists = dict(vars(options.grid))
         if unknown := [name for name in lists["drop"] if name not in removal]:
             raise UserError(f"grid.drop={unknown[0]}: no such set below removal ({', '.join(removal)})")
         # Sets that leave out the same of these classes are one.
@@ -212,9 +205,9 @@ class _Rules:
         grid = Grid(**{**lists, "drop": {" = ".join(names): labels for labels, names in sets.items()}})
         if untuned.nms == "soft":
             grid = replace(grid, iou_thr=[untuned.iou_thr])
-        winners = _winners(cfg, tuning_data, removal.get("winner", ()))
+        winners = _winners(options, tuning_data, removal.get("winner", ()))
         floor = tuning_data.cache.manifest.score_floor
-        return cls(untuned, winners, floor, grid, grid.rules(untuned), *_searched(cfg, tuning_data, untuned, grid))
+        return cls(untuned, winners, floor, grid, grid.rules(untuned), *_searched(options, tuning_data, untuned, grid))
 
     def asked(self) -> list[Postprocess]:
         """All that the board must know."""
@@ -225,30 +218,30 @@ class _Rules:
         ]
         return [self.untuned, *self.winners.values(), *self.on_grid, *searched]
 
-    def methods(self, cfg: DictConfig) -> dict[str, TuningMethod]:
+    def methods(self, options: TuneConfig) -> dict[str, TuningMethod]:
         """The ways to find a rule, the simplest first."""
-        grid = BestOnGrid(self.on_grid, cfg.pooling)
+        grid = BestOnGrid(self.on_grid, options.pooling)
         methods: dict[str, TuningMethod] = {"untuned": FixedRule(self.untuned)}
         methods |= {name: FixedRule(rule) for name, rule in self.winners.items()}
         methods["grid"] = grid
-        search = cfg.search
+        search = options.search
         if search.trials:
-            ranges = {name: tuple(search[name]) for name in ("min_area", "max_per_image")}
+            ranges = {name: tuple(getattr(search, name)) for name in ("min_area", "max_per_image")}
             ranges["score_thr"] = (max(self.floor, search.score_thr[0]), search.score_thr[1])
             methods["search"] = Search(
-                grid, **ranges, iou_thrs=self.iou_thrs, mask_thrs=self.mask_thrs, trials=search.trials, seed=cfg.seed,
-                pooling=cfg.pooling,
+                grid, **ranges, iou_thrs=self.iou_thrs, mask_thrs=self.mask_thrs, trials=search.trials,
+                seed=options.seed, pooling=options.pooling,
             )  # fmt: skip
-        if cfg.pooling == "class":  # what follows is made for the average over classes
-            values = [*np.round(np.arange(self.floor, 1, cfg.per_class.step), 4).tolist(), DROPPED]
-            methods["per_class"] = ClassThresholds(grid, values, cfg.per_class.shrinkage)
-            methods["expected"] = ExpectedScore(grid, self.floor, cfg.expected.weight)
+        if options.pooling == "class":  # what follows is made for the average over classes
+            values = [*np.round(np.arange(self.floor, 1, options.per_class.step), 4).tolist(), DROPPED]
+            methods["per_class"] = ClassThresholds(grid, values, options.per_class.shrinkage)
+            methods["expected"] = ExpectedScore(grid, self.floor, options.expected.weight)
         return methods
 
 
-def _winners(cfg: DictConfig, tuning_data: TuningData, dropped: tuple[int, ...]) -> dict[str, Postprocess]:
+def _winners(options: TuneConfig, tuning_data: TuningData, dropped: tuple[int, ...]) -> dict[str, Postprocess]:
     """The winner's rule, and that with its classes where it leaves some of these out."""
-    rule = build_postprocess(cfg.winners, tuning_data.classes)
+    rule = build_rule(rule_options(options.winners), tuning_data.classes)
     try:
         tuning_data.cache.manifest.check(rule)
     except UserError as error:
@@ -264,13 +257,13 @@ def _removed(drop: Sequence[int | str], classes: ClassSet, name: str) -> tuple[i
 
 
 def _searched(
-    cfg: DictConfig, tuning_data: TuningData, untuned: Postprocess, grid: Grid
+    options: TuneConfig, tuning_data: TuningData, untuned: Postprocess, grid: Grid
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """IoU and mask thresholds that the search chooses from; with NMS on masks each costs a run over the images."""
-    if untuned.nms == "mask" or not cfg.search.trials:
+    if untuned.nms == "mask" or not options.search.trials:
         return tuple(grid.iou_thr), tuple(sorted(grid.mask_thr))
-    low, high = cfg.search.mask_thr
-    steps = np.round(np.arange(low, high + cfg.search.mask_step / 2, cfg.search.mask_step), 6).tolist()
+    low, high = options.search.mask_thr
+    steps = np.round(np.arange(low, high + options.search.mask_step / 2, options.search.mask_step), 6).tolist()
     iou_thrs = tuning_data.cache.manifest.iou_grid if untuned.nms == "box" else grid.iou_thr
     return tuple(iou_thrs), tuple(sorted({*steps, *grid.mask_thr}))
 
@@ -284,7 +277,8 @@ def _write_rules(folder: Path, tuning_data: TuningData, results: Sequence[Method
 
 def _track(tuning_data: TuningData, results: Sequence[MethodResult], folder: Path) -> None:
     """The table of methods and the pictures, into the records of the run that trained the models."""
-    trackers = trackers_of(tuning_data.run)
+    stored = StoredRun.read(tuning_data.run) if tuning_data.run is not None else None
+    trackers = stored.trackers() if stored is not None else []
     columns = ["method", "fitted", "cross-fitted", "low", "high", "rule"]
     rows: list[list[Cell]] = [
         [v.method.name, mean(v.method.fitted), v.score.value, v.score.low, v.score.high, describe_rule(v.method.rule)]

@@ -59,7 +59,7 @@ def main() -> None:
         seen: dict[str, dict[str, str]] = {}
         for number, (way, (options, threads)) in enumerate(WAYS.items()):
             out = folder / str(number)
-            common = ["trainer.accelerator=cpu", "progress.refresh_rate=0", f"checkpoint={checkpoint}"]
+            common = ["trainer.accelerator=cpu", "callbacks.progress.refresh_rate=0", f"checkpoint={checkpoint}"]
             what = [f"data.root={folder / 'data'}", f"out={out / 'predicted'}", "tta=multi", "draw=true",
                     "output=[csv,coco,masks]"]  # fmt: skip
             python([ROOT / "predict.py", *common, *what, *options], threads=threads, folder=folder)

@@ -205,7 +205,7 @@ def main() -> None:
             "read": ["-c", READ, str(root)],
             "train": [str(project / "train.py"), *common, *small, f"hydra.run.dir={temporary}/run"],
             "predict": [str(project / "predict.py"), *common, f"data.root={root}/train", f"out={temporary}/out",
-                        f"ensemble.run={temporary}/run", "progress.refresh_rate=0"],
+                        f"ensemble.run={temporary}/run", "callbacks.progress.refresh_rate=0"],
         }  # fmt: skip
         for name, words in steps.items():
             begin = time.perf_counter()

@@ -26,7 +26,7 @@ from fashion_hydra.postprocess.calibration_file import read_calibration, write_c
 from fashion_hydra.postprocess.expected_score import Calibration, choose
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.postprocess.rule_files import read_tuned
-from fashion_hydra.postprocess.rule_options import build_postprocess
+from fashion_hydra.postprocess.rule_options import build_rule
 from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.utils.errors import UserError
 from tests.fuzz.patches import archive_of, file_of
@@ -228,7 +228,7 @@ def _tuned(data: bytes, folder: Path) -> None:
     values = read_tuned(folder / "tuned.yaml")
     about = values.pop("about", None) or {}
     assert all(isinstance(digest, str) for _, digest in about.get("members", []))
-    rule = build_postprocess(OmegaConf.create(values), CLASSES)
+    rule = build_rule(OmegaConf.create(values), CLASSES)
     _cached = _good_candidates(folder)
     try:
         apply(_cached, rule, size=(64, 64))

@@ -17,7 +17,7 @@ from fashion_hydra.postprocess import steps
 from fashion_hydra.postprocess.apply import apply, survivors
 from fashion_hydra.postprocess.nms import select, soft_nms, top_survivors
 from fashion_hydra.postprocess.rule import Postprocess
-from fashion_hydra.postprocess.rule_options import build_postprocess
+from fashion_hydra.postprocess.rule_options import build_rule
 from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.structures.paste import MaskWindow, paste
 from fashion_hydra.utils.errors import UserError
@@ -311,7 +311,7 @@ CLASSES = ClassSet((3, 23, 31), ("bag, wallet", "shoe", "sleeve"), drop=(31, 40)
 
 def built(**options):
     config = OmegaConf.load(PROJECT_ROOT / "conf" / "postprocess" / "mmdet_default.yaml")
-    return build_postprocess(OmegaConf.merge(config, options), CLASSES)
+    return build_rule(OmegaConf.merge(config, options), CLASSES)
 
 
 def test_the_config_names_categories_and_the_rule_labels():

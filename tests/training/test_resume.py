@@ -10,9 +10,10 @@ import signal
 
 import pytest
 
-from fashion_hydra.model.checkpoint import LAST, newest_intact, read_checkpoint
+from fashion_hydra.model.checkpoint import read_checkpoint
 from fashion_hydra.training.callbacks import LearningCurves, ValidationScore
 from fashion_hydra.training.lightning_module import SegmentationModule
+from fashion_hydra.training.run_folder import LAST
 from fashion_hydra.utils.errors import UserError
 from tests.faults.training import Place, differences, finish, state
 from tests.workflows.test_predict import write_checkpoint
@@ -106,29 +107,30 @@ def test_a_full_disk_costs_no_checkpoint(wardrobe, tmp_path, monkeypatch):
     ):
         run(tmp_path, wardrobe, "schedule.epochs=1", "callbacks.last.minutes=0")
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
-    newest, damaged = newest_intact(tmp_path / "checkpoints")
+    newest, damaged = RunFolder(tmp_path).newest_intact()
     assert (read_checkpoint(newest)["global_step"], damaged) == (1, [])
 
 
 @pytest.mark.parametrize("damage", ["cut short", "a wrong byte", "empty"])
 def test_the_newest_whole_checkpoint_takes_the_place_of_a_damaged_one(tmp_path, damage):
     for name in ("epoch00-score0.3000.ckpt", "epoch01-score0.2000.ckpt", LAST):
-        write_checkpoint(tmp_path / name, seed=0)
+        write_checkpoint(tmp_path / "checkpoints" / name, seed=0)
+    run = RunFolder(tmp_path)
     for age, name in enumerate(("epoch01-score0.2000.ckpt", "epoch00-score0.3000.ckpt")):
-        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
-    last = tmp_path / LAST
-    assert newest_intact(tmp_path) == (last, [])
+        os.utime(run.checkpoints / name, (1e9 - age, 1e9 - age))
+    last = run.checkpoints / LAST
+    assert run.newest_intact() == (last, [])
     content = last.read_bytes()
     middle = len(content) // 2
     wrong = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
     last.write_bytes({"cut short": content[:middle], "a wrong byte": wrong, "empty": b""}[damage])
-    newest, [told] = newest_intact(tmp_path)
+    newest, [told] = run.newest_intact()
     assert newest.name == "epoch01-score0.2000.ckpt"
     assert str(last) in told
-    for path in tmp_path.glob("epoch*"):
+    for path in run.checkpoints.glob("epoch*"):
         path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"last.ckpt.*epoch01.*epoch00"):
-        newest_intact(tmp_path)
+        run.newest_intact()
 
 
 def test_within_an_epoch_its_batches_must_stay(wardrobe, tmp_path, monkeypatch):

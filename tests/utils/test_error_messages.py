@@ -29,8 +29,8 @@ TRAIN = (
     "tta.scales=[[80,128]] schedule.epochs=1 +trainer.limit_train_batches=1 +trainer.limit_val_batches=1 "
     "callbacks.progress.refresh_rate=0 "
 )
-PREDICT = "predict.py trainer.accelerator=cpu data.num_workers=0 progress.refresh_rate=0 data.limit=1 data.root=DATA "
-TUNE = "tune_thresholds.py trainer.accelerator=cpu data.num_workers=0 progress.refresh_rate=0 "
+PREDICT = "predict.py trainer.accelerator=cpu data.num_workers=0 callbacks.progress.refresh_rate=0 data.limit=1 data.root=DATA "
+TUNE = "tune_thresholds.py trainer.accelerator=cpu data.num_workers=0 callbacks.progress.refresh_rate=0 "
 
 
 class Mistake(NamedTuple):
@@ -71,7 +71,7 @@ OTHERS = "…: holds candidates of other …: …, this run has …. Give anothe
 CATEGORY = "…: no category named …"
 GPU = "the GPU's memory is full (…). Lower data.batch_size or augment.long_edge, or give …"
 GPU_PREDICT = (
-    "the GPU's memory is full (…). Give smaller or fewer tta.scales (tta=own is one), inference.in_flight=1, …"
+    "the GPU's memory is full (…). Give smaller or fewer tta.scales (tta=single is one), inference.in_flight=1, …"
 )
 MEMORY = "the machine's memory is full (…). …"
 SHARED = "the loader processes have too little shared memory (…). Give data.num_workers=0, or more of it: …"

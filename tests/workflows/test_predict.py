@@ -24,7 +24,12 @@ from fashion_hydra.postprocess.rule_files import IN_FORCE, rule_in_force
 from fashion_hydra.utils.errors import UserError
 
 IDS, NAMES = [6, 23, 31], ["pants", "shoe", "sleeve"]
-SMALL = ["trainer.accelerator=cpu", "data.num_workers=0", "progress.refresh_rate=0", "postprocess.score_thr=0.3"]
+SMALL = [
+    "trainer.accelerator=cpu",
+    "data.num_workers=0",
+    "callbacks.progress.refresh_rate=0",
+    "postprocess.score_thr=0.3",
+]
 
 
 def write_checkpoint(path, seed, *, ids=IDS, score=0.5, run_of=()):

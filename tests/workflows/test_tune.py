@@ -81,10 +81,10 @@ def predict_and_score(tmp_path, predicted, config, capsys):
     from fashion_hydra.data.class_set import ClassSet
     from fashion_hydra.formats import writers
     from fashion_hydra.postprocess.apply import apply
-    from fashion_hydra.postprocess.rule_options import build_postprocess
+    from fashion_hydra.postprocess.rule_options import build_rule
 
     cache = CandidateCache(predicted / "candidates")
-    rule = build_postprocess(config, ClassSet(IDS, NAMES))
+    rule = build_rule(config, ClassSet(IDS, NAMES))
     names = list(read_masks(predicted / "truth.csv"))
     found = ((name, cache.read(name)) for name in names)
     answers = (writers.ImageAnswer(n, n, c.size, apply(c, rule, size=(512, 512)), IDS) for n, c in found)
@@ -119,7 +119,7 @@ def test_any_rule_scores_what_predicting_and_scoring_with_it_gives(tmp_path, pre
 
 def test_tuning_writes_rules_that_predicting_reads(tmp_path, predicted, capsys):
     from fashion_hydra.postprocess.rule_files import fill_in
-    from fashion_hydra.postprocess.rule_options import build_postprocess  # noqa: F401 - torch is imported here, not before
+    from fashion_hydra.postprocess.rule_options import build_rule  # noqa: F401 - torch is imported here, not before
     from fashion_hydra.workflows.tune import tune
 
     tune(composed(tmp_path, predicted))
@@ -264,7 +264,7 @@ def test_a_strange_tuned_file_is_refused(tmp_path, content, told):
 
 def test_a_calibration_of_other_classes_or_none_is_refused(tmp_path):
     from fashion_hydra.data.class_set import ClassSet
-    from fashion_hydra.postprocess.rule_options import build_postprocess
+    from fashion_hydra.postprocess.rule_options import build_rule
 
     base = {"score_thr": 0.3, "iou_thr": 0.5, "mask_thr": 0.5, "max_per_image": 9, "select": "expected"}
     content = {"class_ids": [1], "scores": [0, 1], "hits": [[[0] * 10] * 2], "missed": [[0, 0]], "others": 0}
@@ -278,6 +278,6 @@ def test_a_calibration_of_other_classes_or_none_is_refused(tmp_path):
     ):
         path = str(tmp_path / file) if file else None
         with pytest.raises(UserError, match=told):
-            build_postprocess(OmegaConf.create({**base, "calibration": path}), ClassSet(IDS, NAMES))
+            build_rule(OmegaConf.create({**base, "calibration": path}), ClassSet(IDS, NAMES))
     with pytest.raises(UserError, match=r"postprocess\.select=best: give threshold or expected"):
-        build_postprocess(OmegaConf.create({**base, "select": "best"}), ClassSet(IDS, NAMES))
+        build_rule(OmegaConf.create({**base, "select": "best"}), ClassSet(IDS, NAMES))

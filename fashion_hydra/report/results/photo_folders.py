@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from fashion_hydra.postprocess.rule_files import IN_FORCE
-from fashion_hydra.report.results.folders import read_config, read_yaml, value_at
 from fashion_hydra.report.results.photos import Photos
+from fashion_hydra.training.run_folder import saved_config
+from fashion_hydra.utils.yaml_files import read_mapping, value_at
 
 _TEST = ("test", "", "train", "images")
 _TRAIN = ("train", "images", "", "test")
@@ -19,10 +20,10 @@ def photos_of(folder: Path) -> Photos:
         folder: that predict.py wrote. Its rule names the photos' folder; before that was written, the saved config
             names a data set, or a training run whose config does.
     """
-    config = read_config(folder)
+    config = saved_config(folder)
     below = _TEST if value_at(config, "data.images") == "test" else _TRAIN
     places = [Path(root) / name for root in _roots(config) for name in below]
-    if named := value_at(read_yaml(folder / IN_FORCE), "about.images"):
+    if named := value_at(read_mapping(folder / IN_FORCE), "about.images"):
         places.insert(0, Path(named))
     bases = (Path(), *_started_in(folder))
     return Photos(list(dict.fromkeys(path for place in places for base in bases if (path := base / place).is_dir())))
@@ -38,11 +39,11 @@ def _roots(config: Any) -> Iterator[str]:
         for text in named:
             path = Path(str(text))
             run = path.parent.parent if path.suffix == ".ckpt" else path
-            if root := value_at(read_config(run), "data.root"):
+            if root := value_at(saved_config(run), "data.root"):
                 yield str(root)
 
 
 def _started_in(folder: Path) -> list[Path]:
     """The folder that predict.py was started in, which relative paths of the config are meant from."""
-    started = value_at(read_yaml(folder / ".hydra" / "hydra.yaml"), "hydra.runtime.cwd")
+    started = value_at(read_mapping(folder / ".hydra" / "hydra.yaml"), "hydra.runtime.cwd")
     return [Path(started)] if started else []

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from fashion_hydra.report.results.folders import read_config, value_at
+from fashion_hydra.training.run_folder import saved_config
 from fashion_hydra.tuning.grid import AXES
 from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.yaml_files import value_at
 
 T = TypeVar("T")
 _MAPS = (("score_thr", "mask_thr"), ("score_thr", "iou_thr"))
@@ -39,7 +40,7 @@ def read_training(folder: Path) -> TrainingRun:
         points = {name: {s: v for s, v in of_metric.items() if s < first} for name, of_metric in points.items()}
         for name, of_metric in steps.items():
             points.setdefault(name, {}).update(of_metric)
-    config = read_config(folder)
+    config = saved_config(folder)
     wanted = {
         "data": "data.root",
         "epochs": "schedule.epochs",

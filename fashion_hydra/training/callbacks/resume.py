@@ -17,8 +17,8 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_warn
 
-from fashion_hydra.model.checkpoint import LAST
 from fashion_hydra.structures.batch import Batch
+from fashion_hydra.training.run_folder import LAST
 from fashion_hydra.utils.errors import StopRequested, UserError
 from fashion_hydra.utils.files import atomic_write
 

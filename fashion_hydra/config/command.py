@@ -1,0 +1,54 @@
+"""How a script was started: its words, and the job that it is part of."""
+
+import hashlib
+import os
+import shlex
+from dataclasses import dataclass
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+
+@dataclass(frozen=True)
+class Command:
+    """The command that started a script.
+
+    Args:
+        words: its overrides, without Hydra's own.
+        is_sweep: whether this is one job of a multirun.
+        shares_process: whether the jobs of that multirun run one after the other in this process.
+    """
+
+    words: tuple[str, ...] = ()
+    is_sweep: bool = False
+    shares_process: bool = False
+
+    @classmethod
+    def current(cls) -> "Command":
+        """Return the command of the running Hydra job."""
+        hydra = HydraConfig.get()
+        is_sweep = hydra.mode == RunMode.MULTIRUN
+        basic = hydra.launcher._target_.endswith("BasicLauncher")
+        return cls(tuple(hydra.overrides.task), is_sweep, is_sweep and basic)
+
+    def with_options(self, *changes: str, script: str = "train.py") -> str:
+        """Return the command with other values for some options, ready for a shell."""
+        changed = tuple(f"{change.partition('=')[0]}=" for change in changes)
+        kept = [word for word in self.words if not word.startswith(changed)]
+        return shlex.join(["python", script, *kept, *changes])
+
+    def only(self, prefixes: tuple[str, ...], *more: str, script: str) -> str:
+        """Return a command for another script with those words that begin with one of the prefixes, and more."""
+        return shlex.join(["python", script, *(word for word in self.words if word.startswith(prefixes)), *more])
+
+
+def join_local_job() -> None:
+    """Describe the tasks that submitit started on this machine as one job, in the variables that Lightning reads.
+
+    Lightning finds the tasks of SLURM and torchrun itself.
+    """
+    job = {name: os.environ.get(f"SUBMITIT_LOCAL_{name}", "1") for name in ("NTASKS", "LOCALID", "JOB_ID")}
+    if int(job["NTASKS"]) > 1:
+        port = 20000 + int(hashlib.sha256(job["JOB_ID"].encode()).hexdigest(), 16) % 40000
+        os.environ |= {"WORLD_SIZE": job["NTASKS"], "LOCAL_RANK": job["LOCALID"], "NODE_RANK": "0"}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

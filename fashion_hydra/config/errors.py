@@ -1,0 +1,183 @@
+"""Errors of Hydra and OmegaConf -> what is wrong with which option, the value, and the nearest right option."""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import (
+    ConfigCompositionException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig, ListConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from fashion_hydra.config.resolvers import CONF
+from fashion_hydra.utils.errors import UserError
+
+_CONFIGS = {"train.py": "train", "predict.py": "predict", "tune_thresholds.py": "tune"}
+_EXPECTED = (
+    (r"converted to Integer|type hint '(?:Optional\[)?int", "a whole number"),
+    (r"converted to Float|type hint '(?:Optional\[)?float", "a number"),
+    (r"not a valid bool|type hint '(?:Optional\[)?bool", "true or false"),
+    (r"is not Optional", "a value"),
+    (r"is not a ListConfig|Cannot assign \w+ to ListConfig|List\[", "a list"),
+    (r"not a subclass of (?!dict)|Cannot assign \w+ to DictConfig|is not a subclass", "a group of options"),
+    (r"to string|type hint '(?:Optional\[)?str", "text"),
+)
+"""Pattern in OmegaConf's message -> what is expected."""
+
+
+def user_error(error: BaseException, script: str, words: Sequence[str]) -> BaseException:
+    """Return a `UserError` in the words of the command line for an error of Hydra or OmegaConf; others unchanged.
+
+    Args:
+        error: what ended the script.
+        script: its name.
+        words: its command line.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, UserError):
+        cause = cause.__cause__
+    if cause is not None:
+        return cause
+    text = " ".join(str(error).partition("Config search path")[0].split())
+    match error:
+        case OverrideParseException():
+            return UserError(
+                f"{error.override}: not of the form KEY=VALUE. Write it without spaces around =, and quote a value "
+                "with special characters twice: 'KEY=\"VALUE\"'"
+            )
+        case MissingConfigException() if error.missing_cfg_file and error.options:
+            return UserError(_no_such_choice(error))
+        case ConfigCompositionException() if found := re.search(r"Ambiguous value for argument '(.+?)'", text):
+            key, _, value = found[1].partition("=")
+            return UserError(f"{found[1]}: several values. Give -m to try each, or {key}=[{value}] for a list")
+        case ConfigCompositionException():
+            return UserError(_composition(error, text, script, words))
+        case InstantiationException():
+            return _instantiation(error, text)
+        case OmegaConfBaseException():
+            missing = re.search(r"Missing mandatory value: (\S+)|Interpolation key '(.+?)' not found", text)
+            if missing is not None:
+                return UserError(f"{missing[1] or missing[2]}: required, and missing. Give it on the command line")
+            return UserError(_value(error, text, words))
+    if isinstance(error, ValueError) and text.startswith("Config group override must be"):
+        given = [word for word in words if re.search(r"=(null|true|false|[\d.]*)$", word, re.IGNORECASE)]
+        hint = ". Give traceback=true to see tracebacks" if any(word.startswith("debug=") for word in given) else ""
+        return UserError(f"{' '.join(given)}: the name of a choice expected; --help lists them{hint}")
+    return error
+
+
+def _no_such_choice(error: MissingConfigException) -> str:
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    options = error.options or ()
+    near = difflib.get_close_matches(name, options, n=1)
+    hint = f"; nearest: {near[0]}" if near else ""
+    if name.startswith("submitit"):
+        hint = '. For clusters: pip install ".[slurm]"'
+    return f"{group}={name}: no such choice. There are {', '.join(options)}{hint}"
+
+
+def _composition(error: ConfigCompositionException, text: str, script: str, words: Sequence[str]) -> str:
+    """Describe an option that is unknown, or whose value has the wrong type, on the command line or in a file."""
+    cause = error.__cause__
+    unknown = re.match(r"Could not (?:override|delete|append)[^']*'(.*?)'", text)
+    in_file = re.match(r"In '(.+?)': ", text)
+    key = re.search(r"Key '(\w+)' (?:is not in struct|not in '\w+')", f"{text} {cause or ''}")
+    if in_file is not None:
+        where, full_key = in_file[1], re.search(r"full_key: (\S+)", text)
+        if "override" in text and (missing := re.search(r"Could not override '(.+?)'", text)):
+            group, _, name = where.rpartition("/")
+            return f"{group}={name}: not made for {script}, which has no group {missing[1]}. --help lists its groups"
+        if key is not None and full_key is not None:
+            return f"{where}.yaml: {full_key[1]}: no such option{_nearest(full_key[1], script, words)}"
+        return f"{where}.yaml: {_value(cause or error, text, ())}"
+    if unknown is not None:
+        name = unknown[1]
+        if "defaults list" in text:
+            return _no_such_group(name, script, words)
+        return f"{name}: no such option{_nearest(name, script, words)}. --help lists them all"
+    return _value(cause or error, str(cause or error), words)
+
+
+def _value(error: BaseException, text: str, words: Sequence[str]) -> str:
+    """Describe a value of the wrong type."""
+    text = " ".join(text.split())
+    found = re.search(r"full_key: (\S+)", text)
+    place = found[1] if found else str(getattr(error, "full_key", "") or "config")
+    option = re.sub(r"\[\d+\]", "", place)
+    values = [word.partition("=")[2] for word in words if word.partition("=")[0].lstrip("+") == option]
+    in_message = re.search(r"[Vv]alue '(.*?)'", text)
+    shown = values[-1] if values else in_message[1] if in_message else ""
+    expected = next((name for pattern, name in _EXPECTED if re.search(pattern, text)), None)
+    if expected is None:
+        return f"{place}: {re.sub(r' (full_key|reference_type|object_type)[:=].*', '', text)}"
+    return f"{option}={shown}: {'each entry ' if place != option else ''}{expected} expected"
+
+
+def _instantiation(error: InstantiationException, text: str) -> BaseException:
+    """Describe why an object of the config could not be made."""
+    cause = error.__cause__
+    key = re.search(r"full_key: (\S+)", text)
+    where = key[1] if key else "config"
+    if cause is None or text.startswith("Error locating target"):
+        return UserError(f"{where}: {text.partition(', set env var')[0].partition(' full_key')[0]}")
+    if isinstance(cause, OSError | MemoryError | RuntimeError):
+        return cause
+    return UserError(f"{where}: {cause}. `--cfg job` shows what is given, and --help the choices")
+
+
+def _no_such_group(key: str, script: str, words: Sequence[str]) -> str:
+    config = _defaults(script, [word for word in words if word.lstrip("+~").partition("=")[0] != key])
+    if config is None:
+        return f"{key}: no such option or group. --help lists them"
+    groups = sorted(name for name in config.hydra.runtime.choices if "/" not in name and "@" not in name)
+    return f"{key}: {script} has no such option or group; its groups are {', '.join(groups)}{_near(key, config)}"
+
+
+def _nearest(key: str, script: str, words: Sequence[str]) -> str:
+    config = _defaults(script, [w for w in words if w.lstrip("+~").partition("=")[0] != key])
+    return _near(key, config) if config is not None else ""
+
+
+def _defaults(script: str, words: Sequence[str]) -> DictConfig | None:
+    """The script's config with its groups as given, for the options that it has; None where even that fails."""
+    if script not in _CONFIGS:
+        return None
+    groups = [word for word in words if (CONF / word.lstrip("+~").partition("=")[0].partition("@")[0]).is_dir()]
+    for overrides in (groups, []):
+        try:
+            with initialize_config_dir(str(CONF), version_base="1.3"):
+                return compose(_CONFIGS[script], overrides=overrides, return_hydra_config=True)
+        except Exception:  # a second mistake in the same command: told once the first is mended
+            continue
+    return None
+
+
+def _near(key: str, config: DictConfig) -> str:
+    options = [option for option in _options(config) if not option.startswith("hydra.")]
+    group, _, name = key.rpartition(".")
+    same = [option for option in options if option.rpartition(".")[2] == name]
+    beside = [option for option in options if option.rpartition(".")[0] == group]
+    alike = difflib.get_close_matches(name, [option.rpartition(".")[2] for option in beside], n=2, cutoff=0.7)
+    near = same or [f"{group}.{name}".lstrip(".") for name in alike]
+    near = near or difflib.get_close_matches(key, options, n=3, cutoff=0.8)
+    return f". Perhaps {' or '.join(near[:3])}" if near else ""
+
+
+def _options(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Every option's full name."""
+    for key in map(str, config):
+        yield f"{prefix}{key}"
+        node = config._get_node(key)
+        if (
+            isinstance(node, DictConfig)
+            and not node._is_none()
+            and not node._is_interpolation()
+            and not isinstance(node, ListConfig)
+            and not node._is_missing()
+        ):
+            yield from _options(node, f"{prefix}{key}.")

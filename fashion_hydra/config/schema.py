@@ -1,0 +1,301 @@
+"""Dataclass schemas of the config groups: which options there are, and of which type.
+
+Values and their descriptions are in conf/; what a value may be (between 0 and 1, above 0) is checked by the class that
+uses it. A field without a default must get its value from conf/ or from the command line. Light to import: `--help`
+and a mistyped option wait for no library.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from fashion_hydra.config.resolvers import CONF
+from fashion_hydra.config.trainer_schema import OPTIMIZERS, TrainerConfig
+
+Entry = Any
+"""A category, by id or by name."""
+
+
+@dataclass
+class PathsConfig:
+    """Where things are."""
+
+    project: str = MISSING
+    runs: str = MISSING
+    tuned: str = MISSING
+    output_dir: str = MISSING
+
+
+@dataclass
+class DataConfig:
+    """Images with masks to train on."""
+
+    format: str = MISSING
+    root: str = MISSING
+    annotations: str | None = None
+    folds: int = MISSING
+    fold: int = MISSING
+    test_fold: int | None = None
+    split_seed: int = MISSING
+    split_file: str | None = None
+    batch_size: int = MISSING
+    num_workers: int = MISSING
+    on_fault: str = MISSING
+
+
+@dataclass
+class ClassesConfig:
+    """What is learnt, and what a submission leaves out."""
+
+    name: str = MISSING
+    train: Any = MISSING  # all | present | list of entries
+    drop: list[Entry] = field(default_factory=list)
+
+
+@dataclass
+class AugmentConfig:
+    """How a training image is varied."""
+
+    short_edge: list[int] = MISSING
+    long_edge: int = MISSING
+    flip: float = MISSING
+    photometric_on: str = MISSING
+    mask_sampling: str = MISSING
+    photometric: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class HTCConfig:
+    """Arguments of `fashion_hydra.model.htc.build_htc`; those of mmdet's backbone are not typed."""
+
+    _target_: str = MISSING
+    backbone: Any = MISSING
+    neck_channels: int = MISSING
+    fc_channels: int = MISSING
+    mask_channels: int = MISSING
+    mask_convs: int = MISSING
+    mask_roi_size: int = MISSING
+    anchor_scale: float = MISSING
+    anchor_ratios: list[float] = MISSING
+    rpn_batch: int = MISSING
+    train_proposals: int = MISSING
+    test_proposals: int = MISSING
+    proposal_iou_thr: float = MISSING
+    rois_per_stage: int = MISSING
+    stage_ious: list[float] = MISSING
+    stage_weights: list[float] = MISSING
+    roi_sampling_ratio: int = MISSING
+    norm: str | None = None
+    gradient_checkpointing: bool = MISSING
+
+
+@dataclass
+class ScheduleConfig:
+    """Epochs, learning rate, optimizer."""
+
+    epochs: int = MISSING
+    lr: float = MISSING
+    base_batch: int = MISSING
+    warmup_steps: int = MISSING
+    warmup_ratio: float = MISSING
+    decay: str = MISSING
+    milestones: list[int] = field(default_factory=list)
+    gamma: float = 0.1
+    gradient_clip: float | None = None
+    skip_nonfinite: int = MISSING
+    optimizer: Any = None
+
+
+@dataclass
+class TTAConfig:
+    """Views of an image: scales and mirrorings."""
+
+    scales: list[list[int]] = MISSING
+    factors: list[float] | None = None
+    flips: list[bool] = MISSING
+
+
+@dataclass
+class PostprocessConfig:
+    """Thresholds. With `postprocess=tuned` every option but `file` is null until the file has been read."""
+
+    file: str | None = None
+    score_thr: float | None = None
+    class_score_thr: Any = None  # entry -> threshold
+    drop_classes: list[Entry] | None = None
+    nms: str | None = None
+    iou_thr: float | None = None
+    soft_nms_sigma: float | None = None
+    max_per_image: int | None = None
+    mask_thr: float | None = None
+    suppress_overlaps: bool | None = None
+    steps: list[str] | None = None
+    min_area: int | None = None
+    select: str | None = None
+    calibration: str | None = None
+
+
+@dataclass
+class TrainConfig:
+    """All options of train.py."""
+
+    name: str = MISSING
+    seed: int = MISSING
+    weights: str | None = None
+    weights_sha256: str | None = None
+    ckpt_path: str | None = None
+    traceback: bool = False
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    classes: ClassesConfig = field(default_factory=ClassesConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: Any = None
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    tta: TTAConfig = field(default_factory=TTAConfig)
+    postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class EnsembleConfig:
+    """Which checkpoints predict."""
+
+    members: list[str] = field(default_factory=list)
+    run: str | None = None
+    count: int = MISSING
+    soup_batches: int | None = None
+
+
+@dataclass
+class ImagesConfig:
+    """Images to predict."""
+
+    root: str | None = None
+    images: str = MISSING
+    limit: int | None = None
+    num_workers: int = MISSING
+
+
+@dataclass
+class InferenceConfig:
+    """How sources are merged, and where their features stay meanwhile."""
+
+    proposal_iou_thr: float = MISSING
+    max_proposals: int = MISSING
+    feature_cache: str = MISSING
+    in_flight: int = MISSING
+
+
+@dataclass
+class CandidatesConfig:
+    """What is kept of each image before thresholds."""
+
+    score_floor: float = MISSING
+    iou_grid: list[float] = MISSING
+    folder: str | None = None
+
+
+@dataclass
+class RungConfig:
+    """A rung of the ladder."""
+
+    title: str = MISSING
+    leaderboard: float | None = None
+
+
+@dataclass
+class PredictConfig:
+    """All options of predict.py."""
+
+    checkpoint: str | None = None
+    trust: list[str] = field(default_factory=list)
+    output: Any = MISSING  # a format, or a list of them
+    draw: bool = MISSING
+    out: str = MISSING
+    traceback: bool = False
+    data: ImagesConfig = field(default_factory=ImagesConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
+    tta: TTAConfig = field(default_factory=TTAConfig)
+    classes: ClassesConfig = field(default_factory=ClassesConfig)
+    postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    candidates: CandidatesConfig = field(default_factory=CandidatesConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    rung: RungConfig | None = None
+
+
+@dataclass
+class GridConfig:
+    """Values that the grid is made of."""
+
+    score_thr: list[float] = MISSING
+    iou_thr: list[float] = MISSING
+    mask_thr: list[float] = MISSING
+    min_area: list[int] = MISSING
+    max_per_image: list[int] = MISSING
+    drop: list[str] = MISSING
+
+
+@dataclass
+class SearchConfig:
+    """Ranges that Optuna searches."""
+
+    trials: int = MISSING
+    score_thr: list[float] = MISSING
+    mask_thr: list[float] = MISSING
+    mask_step: float = MISSING
+    min_area: list[int] = MISSING
+    max_per_image: list[int] = MISSING
+
+
+@dataclass
+class PerClassConfig:
+    """A threshold for each class."""
+
+    step: float = MISSING
+    shrinkage: float = MISSING
+
+
+@dataclass
+class ExpectedConfig:
+    """The set of detections with the highest expected score."""
+
+    weight: float = MISSING
+
+
+@dataclass
+class TuneConfig(PredictConfig):
+    """All options of tune_thresholds.py."""
+
+    truth: str | None = None
+    pooling: str = MISSING
+    folds: int = MISSING
+    seed: int = MISSING
+    winners: PostprocessConfig = field(default_factory=PostprocessConfig)
+    removal: dict[str, ClassesConfig] = field(default_factory=dict)
+    grid: GridConfig = field(default_factory=GridConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    per_class: PerClassConfig = field(default_factory=PerClassConfig)
+    expected: ExpectedConfig = field(default_factory=ExpectedConfig)
+
+
+SCRIPTS: dict[str, type] = {"train": TrainConfig, "predict": PredictConfig, "tune": TuneConfig}
+"""Name of the main config in conf/ -> its schema."""
+
+
+def register_schemas() -> None:
+    """Make the schemas known to Hydra: `NAME_schema` of each script, `schema/model` and optimizers by name."""
+    store = ConfigStore.instance()
+    for name, schema in SCRIPTS.items():
+        store.store(name=f"{name}_schema", node=schema)
+    store.store(group="schema/model", name="htc", node=HTCConfig)
+    for name, optimizer in OPTIMIZERS.items():
+        store.store(group="schema/optimizer", name=name, node=optimizer)
+        if not (CONF / "schedule" / "optimizer" / f"{name}.yaml").is_file():  # conf/ has those with other defaults
+            store.store(group="schedule/optimizer", name=name, node=optimizer)

@@ -1,0 +1,59 @@
+"""The words of a script's command line, made readable for Hydra's grammar."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+_MULTIRUN = ("-m", "--multirun")
+
+
+def readable_words(words: Sequence[str]) -> list[str]:
+    """Return the words with `-m` first, paths quoted that Hydra's grammar cannot read, and `postprocess=FILE.yaml`
+    written as `postprocess=tuned postprocess.file=FILE.yaml`."""
+    flags = [word for word in words if word in _MULTIRUN]
+    sweeps = bool(flags) or any(word.startswith("hparams_search=") for word in words)
+    rest = [part for word in words if word not in flags for part in _rule_file(word)]
+    after_flag = [False, *(word.startswith("-") and "=" not in word for word in rest)]
+    parser = OverridesParser.create()
+    return flags[:1] + [
+        word if is_value or word.startswith("-") else _quoted(word, parser, sweeps=sweeps)
+        for word, is_value in zip(rest, after_flag, strict=False)
+    ]
+
+
+def _rule_file(word: str) -> list[str]:
+    group, _, value = word.partition("=")
+    if group != "postprocess" or not value.endswith(".yaml"):
+        return [word]
+    return ["postprocess=tuned", f"postprocess.file={value}"]
+
+
+def _quoted(word: str, parser: OverridesParser, *, sweeps: bool) -> str:
+    """Quote a value that is meant as text: one that is no Hydra grammar, or names an existing file."""
+    key, separator, value = word.partition("=")
+    if not separator or value[:1] in ("", "'", '"') or "${" in value:
+        return word
+    try:
+        override = parser.parse_override(word)
+    except HydraException:
+        if not key.replace(".", "").replace("_", "").lstrip("+").isalnum():
+            return word  # Hydra says what is wrong with it
+        return _in_quotes(key, value)
+    is_path = "/" in value or _exists(value)
+    if override.is_sweep_override():
+        return _in_quotes(key, value) if is_path and (not sweeps or _exists(value)) else word
+    return _in_quotes(key, value) if not isinstance(override.value(), str) and _exists(value) else word
+
+
+def _in_quotes(key: str, value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
+
+
+def _exists(value: str) -> bool:
+    try:
+        return Path(value).exists()
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,32 @@
+"""What a run prints: from one process alone, and without the libraries' noise."""
+
+import logging
+import re
+import warnings
+
+from pytorch_lightning.utilities import rank_zero_only
+
+_log = logging.getLogger("fashion_hydra")
+log_rank_zero, warn_rank_zero = rank_zero_only(_log.info), rank_zero_only(_log.warning)
+_NOISE = (
+    ".*LeafSpec.*is deprecated",
+    ".*does not have many workers",
+    ".*Grad strides do not match bucket view strides",
+    ".*The number of training batches .* is smaller than the logging interval",
+    ".*Checkpoint directory .* exists and is not empty",
+    ".*predict returned None",
+    "TPU available",
+    ".*litlogger",
+    "Loading `train_dataloader` to estimate",
+    "You're resuming from a checkpoint that ended before the epoch ended",  # our data module knows where it was
+    "generated new fontManager",
+)
+
+
+def silence_library_noise() -> None:
+    """Leave out messages of libraries that are of no use to a user of this one."""
+    for pattern in _NOISE:
+        warnings.filterwarnings("ignore", message=pattern)
+    noise = re.compile("|".join(_NOISE))
+    for name in ("pytorch_lightning.utilities.rank_zero", "matplotlib.font_manager"):
+        logging.getLogger(name).addFilter(lambda record: not noise.match(record.getMessage()))
