@@ -43,10 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read, judge, draw, write; then say where the page is."""
+    from fashion_hydra.evaluation.ladder import FILE_NAME, read_ladder
     from fashion_hydra.report.results.folders import kinds_of
     from fashion_hydra.report.results.photo_folders import photos_of
     from fashion_hydra.report.results.photos import Photos
-    from fashion_hydra.report.results.read_folders import read_ladder, read_training, read_tuning
+    from fashion_hydra.report.results.read_folders import read_training, read_tuning
     from fashion_hydra.report.results.render import Content, write_page
 
     folders = list(dict.fromkeys(args.folders))
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         photos=photos,
         names=_names(analyses, [*photos.folders, *([args.truth] if args.truth else [])]),
         notes=notes,
-        ladders=[read_ladder(folder) for folder in folders if "ladder" in kinds[folder]],
+        ladders={folder: read_ladder(folder / FILE_NAME) for folder in folders if "ladder" in kinds[folder]},
         tunings=[read_tuning(folder) for folder in folders if "tuning" in kinds[folder]],
         trainings=[read_training(folder) for folder in folders if "training" in kinds[folder]],
     )

@@ -6,8 +6,9 @@ import numpy as np
 from markupsafe import Markup
 
 from fashion_hydra.evaluation.error_kinds import BACKGROUND, DUPLICATE, HIT, MISSED, POOR_MASK, WRONG_CLASS, ErrorCounts
+from fashion_hydra.evaluation.ladder import Rung
 from fashion_hydra.report.dataset.charts import Axis, Curve, counting_axis, curves, decimal_axis
-from fashion_hydra.report.results.read_folders import Ladder, TrainingRun
+from fashion_hydra.report.results.read_folders import TrainingRun
 
 _LOSSES = ("train/loss",)
 _SCORES = ("val/score", "val/AP50", "val/AP")
@@ -38,12 +39,11 @@ def _curves(title: str, lines: Sequence[Curve]) -> Markup:
     return Markup(curves(lines, x, y, label=f"{title} over the training steps: {told}."))
 
 
-def ladder_chart(ladder: Ladder) -> Markup:
+def ladder_chart(rungs: Sequence[Rung]) -> Markup:
     """The score from rung to rung with its interval, beside the winner's on the leaderboard."""
-    rungs = ladder.rungs
     places = np.arange(len(rungs), dtype=float)
-    spans = np.array([(rung.low, rung.high) for rung in rungs])
-    lines = [Curve("here, 95 % interval", places, np.array([rung.score for rung in rungs]), spans, dots=True)]
+    spans = np.array([(rung.score.low, rung.score.high) for rung in rungs])
+    lines = [Curve("here, 95 % interval", places, np.array([rung.score.value for rung in rungs]), spans, dots=True)]
     known = [(place, rung.leaderboard) for place, rung in zip(places, rungs, strict=True) if rung.leaderboard]
     if known:
         at, values = np.array(known, dtype=float).T
@@ -51,7 +51,7 @@ def ladder_chart(ladder: Ladder) -> Markup:
     everything = np.concatenate([spans.ravel(), *(line.y for line in lines)])
     x = Axis("rung", -0.5, len(rungs) - 0.5, [(float(p), r.number) for p, r in zip(places, rungs, strict=True)])
     y = decimal_axis("", min(0.0, float(everything.min())), float(everything.max()))
-    told = ", ".join(f"rung {rung.number} {rung.score:.4f}" for rung in rungs)
+    told = ", ".join(f"rung {rung.number} {rung.score.value:.4f}" for rung in rungs)
     return Markup(curves(lines, x, y, label=f"Score from rung to rung: {told}."))
 
 

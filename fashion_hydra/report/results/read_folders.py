@@ -1,16 +1,13 @@
-"""The CSV files of training runs, of tuning and of ladders, read to plain values."""
+"""Read the CSV files of training runs and of tuning."""
 
-import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
+from fashion_hydra.formats.csv_files import parse_csv
 from fashion_hydra.report.results.folders import read_config, value_at
 from fashion_hydra.tuning.grid import AXES
-from fashion_hydra.utils.errors import UserError
 
-T = TypeVar("T")
 _MAPS = (("score_thr", "mask_thr"), ("score_thr", "iou_thr"))
 
 
@@ -62,7 +59,7 @@ def points_of(file: Path) -> dict[str, dict[int, float]]:
                     points.setdefault(name, {})[int(row["step"])] = float(text)
         return points
 
-    return _read_table(file, read)
+    return parse_csv(file, read)
 
 
 @dataclass(frozen=True)
@@ -127,8 +124,8 @@ def read_tuning(folder: Path) -> Tuning:
             _ = row["method"], row["gain"], row["rule"], [float(row[column]) for column in columns]
         return list(rows)
 
-    methods = _read_table(folder / "methods.csv", check)
-    grid = _read_table(folder / "grid.csv", _points) if (folder / "grid.csv").is_file() else []
+    methods = parse_csv(folder / "methods.csv", check)
+    grid = parse_csv(folder / "grid.csv", _points) if (folder / "grid.csv").is_file() else []
     return Tuning(folder, methods, len(grid), list(_heat_maps(grid)))
 
 
@@ -148,82 +145,3 @@ def _heat_maps(grid: Sequence[Mapping[str, float]]) -> Iterator[HeatMap]:
         if len(row_values) > 1 and len(column_values) > 1:
             scores = [[best[row, column] for column in column_values] for row in row_values]
             yield HeatMap(rows, columns, row_values, column_values, scores)
-
-
-@dataclass(frozen=True)
-class Rung:
-    """One row of a ladder.
-
-    Args:
-        number: of the rung.
-        name: short.
-        change: against the rung below.
-        images: how many were scored.
-        score: of them.
-        low: lower end of the interval.
-        high: upper end.
-        gain: over the rung below with the ends of its interval, where the table has them.
-        leaderboard: what the winner's score was there, where it is known.
-        seconds: that it took, where they are known.
-    """
-
-    number: str
-    name: str
-    change: str
-    images: int
-    score: float
-    low: float
-    high: float
-    gain: tuple[float, float, float] | None
-    leaderboard: float | None
-    seconds: float | None
-
-
-@dataclass(frozen=True)
-class Ladder:
-    """Scores from rung to rung."""
-
-    folder: Path
-    rungs: Sequence[Rung]
-
-
-def read_ladder(folder: Path) -> Ladder:
-    """Read ladder.csv."""
-
-    def optional(text: str) -> float | None:
-        return float(text) if text else None
-
-    def gain(row: Mapping[str, str]) -> tuple[float, float, float] | None:
-        if not row.get("gain"):
-            return None
-        return float(row["gain"]), float(row["gain_low"]), float(row["gain_high"])
-
-    def read(rows: Sequence[Mapping[str, str]]) -> list[Rung]:
-        if not rows:
-            raise ValueError("no rows")
-        return [
-            Rung(
-                number=row["rung"],
-                name=row["name"],
-                change=row["change"],
-                images=int(row["images"]),
-                score=float(row["score"]),
-                low=float(row["low"]),
-                high=float(row["high"]),
-                gain=gain(row),
-                leaderboard=optional(row["leaderboard"]),
-                seconds=optional(row["seconds"]),
-            )
-            for row in rows
-        ]
-
-    return Ladder(folder, _read_table(folder / "ladder.csv", read))
-
-
-def _read_table(path: Path, read: Callable[[Sequence[Mapping[str, str]]], T]) -> T:
-    """Rows of a CSV through `read`; what does not fit becomes one line for the user."""
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return read(list(csv.DictReader(stream)))
-    except (KeyError, ValueError, TypeError, csv.Error) as error:
-        raise UserError(f"{path}: not as this software writes it ({error!r}). Write it again, or remove it") from error

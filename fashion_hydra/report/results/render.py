@@ -12,13 +12,14 @@ import jinja2
 from fashion_hydra.evaluation import error_kinds
 from fashion_hydra.evaluation.bootstrap import Interval
 from fashion_hydra.evaluation.error_kinds import ErrorCounts
+from fashion_hydra.evaluation.ladder import Rung
 from fashion_hydra.formats.class_id import category_of
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.report.results import charts
 from fashion_hydra.report.results.analysis import Analysis, paired_difference
 from fashion_hydra.report.results.gallery import Category, GalleryImage, categories_of, gallery_images
 from fashion_hydra.report.results.photos import Photos
-from fashion_hydra.report.results.read_folders import Ladder, TrainingRun, Tuning
+from fashion_hydra.report.results.read_folders import TrainingRun, Tuning
 from fashion_hydra.tuning.summary import describe_rule
 from fashion_hydra.utils.files import atomic_write
 
@@ -35,9 +36,9 @@ class Content:
         photos: of its images.
         names: category id -> name, as far as they are known.
         notes: what a reader has to know, such as what could not be had.
-        ladders: in the order given.
-        tunings: likewise.
-        trainings: likewise.
+        ladders: folder -> rungs.
+        tunings: tuning folders.
+        trainings: training runs.
     """
 
     title: str
@@ -45,7 +46,7 @@ class Content:
     photos: Photos
     names: Mapping[int, str]
     notes: Sequence[str]
-    ladders: Sequence[Ladder]
+    ladders: Mapping[Path, Sequence[Rung]]
     tunings: Sequence[Tuning]
     trainings: Sequence[TrainingRun]
 
