@@ -82,7 +82,7 @@ class Analysis:
         interval: of the mean over images.
         average_precision: COCO's numbers of the candidates; None without them.
         class_ap: category id -> COCO's AP.
-        tallies: ClassId -> what its masks were judged.
+        error_counts: ClassId -> what its masks were judged.
         images: in the truth's order.
     """
 
@@ -92,7 +92,7 @@ class Analysis:
     interval: Interval
     average_precision: Mapping[str, float] | None
     class_ap: Mapping[int, float]
-    tallies: Mapping[str, ErrorCounts]
+    error_counts: Mapping[str, ErrorCounts]
     images: Sequence[AnalysedImage]
 
     @property
@@ -133,7 +133,7 @@ def analyse(answers: PredictionFiles, *, pooling: str) -> Analysis:
     """
     names = match_images(answers.truth, answers.predicted)
     counts, images = {}, []
-    tallies: dict[str, ErrorCounts] = {}
+    error_counts: dict[str, ErrorCounts] = {}
     loose: dict[str, Detections] = {}
     for name, answer in tqdm(names.items(), desc=f"judging {answers.folder.name}", unit=" images", disable=None):
         truth = answers.truth[name]
@@ -142,9 +142,9 @@ def analyse(answers: PredictionFiles, *, pooling: str) -> Analysis:
         masks, true_masks = listed(predicted), listed(truth)
         found, lost = classify_errors(masks, true_masks)
         for (class_id, _), judged in zip(masks, found, strict=True):
-            tallies.setdefault(class_id, ErrorCounts.empty()).predicted[judged.kind] += 1
+            error_counts.setdefault(class_id, ErrorCounts.empty()).predicted[judged.kind] += 1
         for (class_id, _), judged in zip(true_masks, lost, strict=True):
-            tallies.setdefault(class_id, ErrorCounts.empty()).true[judged.kind] += 1
+            error_counts.setdefault(class_id, ErrorCounts.empty()).true[judged.kind] += 1
         candidates = _candidates(answers.cache, answer)
         if candidates is not None:
             loose[name] = apply(candidates, _loosest(answers), size=SUBMISSION_GRID)
@@ -155,7 +155,7 @@ def analyse(answers: PredictionFiles, *, pooling: str) -> Analysis:
     images = [replace(image, score=score.per_image[image.name]) for image in images]
     interval = bootstrap(np.array([image.score for image in images]), seed=0)
     average_precision, class_ap = _average_precision(answers, loose)
-    return Analysis(answers, pooling, score, interval, average_precision, class_ap, tallies, images)
+    return Analysis(answers, pooling, score, interval, average_precision, class_ap, error_counts, images)
 
 
 def _candidates(cache: CandidateCache | None, answer: str | None) -> Candidates | None:

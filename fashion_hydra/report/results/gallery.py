@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from fashion_hydra.evaluation.error_kinds import FALSE_POSITIVES, HIT, MISSED, WRONG_CLASS, ImageErrors, OneMask
 from fashion_hydra.formats.class_id import category_of
-from fashion_hydra.plots.painted_masks import colour
+from fashion_hydra.report.html import css_colour
 from fashion_hydra.report.results.analysis import AnalysedImage, Analysis, listed
 from fashion_hydra.report.results.outlines import mask_path
 from fashion_hydra.report.results.photos import LONGEST_EDGE, Photos
@@ -35,8 +35,8 @@ class Category:
 
 def categories_of(analysis: Analysis, names: Mapping[int, str]) -> list[Category]:
     """The categories that occur in truth or prediction, by id."""
-    ids = sorted({category_of(class_id) for class_id in analysis.tallies})
-    return [Category(i, names.get(i, f"category {i}"), "#{:02x}{:02x}{:02x}".format(*colour(i))) for i in ids]
+    ids = sorted({category_of(class_id) for class_id in analysis.error_counts})
+    return [Category(i, names.get(i, f"category {i}"), css_colour(i)) for i in ids]
 
 
 @dataclass(frozen=True)

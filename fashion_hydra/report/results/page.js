@@ -1,26 +1,3 @@
-"use strict";
-
-// Sorts a table by a column when its heading is pressed, the other way round when pressed again.
-for (const button of document.querySelectorAll("table.sortable th button")) {
-  button.addEventListener("click", () => {
-    const heading = button.closest("th"), table = button.closest("table"), body = table.tBodies[0];
-    // A heading's column, whatever spans there are in the rows above.
-    const column = heading.cellIndex, rows = [...body.rows];
-    const value = (row) => row.cells[column].dataset.v ?? row.cells[column].textContent.trim();
-    const numbers = rows.some((row) => value(row) !== "" && !isNaN(value(row)));
-    const number = (row) => (isNaN(value(row)) ? -Infinity : Number(value(row)));
-    const before = heading.getAttribute("aria-sort");
-    const order = before === "none" ? (numbers ? "descending" : "ascending")
-      : before === "ascending" ? "descending" : "ascending";
-    const sign = order === "ascending" ? 1 : -1;
-    for (const other of table.tHead.querySelectorAll("[aria-sort]")) other.setAttribute("aria-sort", "none");
-    heading.setAttribute("aria-sort", order);
-    const compare = numbers ? (a, b) => (number(a) > number(b)) - (number(a) < number(b))
-      : (a, b) => value(a).localeCompare(value(b));
-    body.append(...rows.sort((a, b) => sign * compare(a, b)));
-  });
-}
-
 function gallery() {
   const $ = (id) => document.getElementById(id);
   const palette = JSON.parse($("palette").textContent);

@@ -1,13 +1,9 @@
-"""The page: one HTML file without anything from outside, written image by image."""
+"""Write the page of runs, thresholds and predictions."""
 
-import base64
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from fashion_hydra.evaluation import error_kinds
 from fashion_hydra.evaluation.bootstrap import Interval
@@ -15,19 +11,17 @@ from fashion_hydra.evaluation.error_kinds import ErrorCounts
 from fashion_hydra.evaluation.ladder import Rung
 from fashion_hydra.formats.class_id import category_of
 from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.report import html
 from fashion_hydra.report.results import charts
 from fashion_hydra.report.results.analysis import Analysis, paired_difference
 from fashion_hydra.report.results.gallery import Category, GalleryImage, categories_of, gallery_images
 from fashion_hydra.report.results.photos import Photos
 from fashion_hydra.report.results.read_folders import TrainingRun, Tuning
 from fashion_hydra.tuning.summary import describe_rule
-from fashion_hydra.utils.files import atomic_write
-
-_HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Content:
+class ResultsPage:
     """What the page shows.
 
     Args:
@@ -52,7 +46,7 @@ class Content:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedPrediction:
     """A prediction in the table of all.
 
     Args:
@@ -78,7 +72,7 @@ class ClassRow:
         score: mean over the pairs of an image and a ClassId that is in its truth or prediction.
         images: how many pairs these are.
         ap: COCO's AP; None where attributes are part of the class, and without candidates.
-        tally: of its masks.
+        error_counts: of its masks.
         threshold: the score from which it is answered, in words where it is no number.
     """
 
@@ -87,7 +81,7 @@ class ClassRow:
     score: float
     images: int
     ap: float | None
-    tally: ErrorCounts
+    error_counts: ErrorCounts
     threshold: str
 
     @property
@@ -96,54 +90,52 @@ class ClassRow:
         return self.category.name
 
 
-def write_page(path: Path, content: Content) -> None:
-    """Write the page; readers see the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
-    environment.globals |= {"charts": charts, "breakdown": error_kinds, "zip": zip}
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    with atomic_write(path, "wb") as stream:
-        for piece in environment.get_template("page.html").generate(**_values(content)):
-            stream.write(piece.encode(errors="replace"))
+def write_results_page(path: Path, page: ResultsPage) -> None:
+    """Write the page atomically, image by image."""
+    html.write_page(path, "results", _values(page))
 
 
-def _values(content: Content) -> dict[str, Any]:
-    """What the template is given; `images` is read once, and `index` is complete after that."""
-    style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    first = content.predictions[0] if content.predictions else None
-    categories = categories_of(first, content.names) if first else []
+def _values(page: ResultsPage) -> dict[str, Any]:
+    """Return what the template is given; `images` can be read once, and `index` is complete after that."""
+    first = page.predictions[0] if page.predictions else None
+    categories = categories_of(first, page.names) if first else []
     index: list[dict[str, Any]] = []
     return {
-        "content": content,
-        "style": style,
-        "script": script,
-        # Should a name ever slip through unescaped, the browser still runs no script but this one and asks nobody.
-        "policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
-        f"form-action 'none'; script-src 'sha256-{_digest(script)}'",
+        "page": page,
+        "sections": _sections(page),
+        "charts": charts,
+        "error_kinds": error_kinds,
         "first": first,
-        "compared": [_compared(first, analysis) for analysis in content.predictions] if first else [],
+        "compared": [_compare(first, analysis) for analysis in page.predictions] if first else [],
         "rows": _class_rows(first, categories) if first else [],
-        "total": ErrorCounts.total(first.tallies.values()) if first else ErrorCounts.empty(),
+        "total": ErrorCounts.total(first.error_counts.values()) if first else ErrorCounts.empty(),
         "categories": categories,
-        "place": {category.id: place for place, category in enumerate(categories)},
+        "position": {category.id: i for i, category in enumerate(categories)},
         "palette": [{"name": category.name, "colour": category.colour} for category in categories],
-        "images": _images(first, content.photos, categories, index) if first else iter(()),
+        "images": _images(first, page.photos, categories, index) if first else iter(()),
         "index": index,
     }
 
 
-def _digest(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+def _sections(page: ResultsPage) -> list[tuple[str, str]]:
+    """Return id and title of the sections with content."""
+    sections = (
+        ("scores", page.predictions),
+        ("ladder", page.ladders),
+        ("classes", page.predictions),
+        ("errors", page.predictions),
+        ("thresholds", page.tunings),
+        ("training", page.trainings),
+        ("gallery", page.predictions),
+    )
+    return [(name, name.capitalize()) for name, shown in sections if shown]
 
 
-def _compared(first: Analysis, analysis: Analysis) -> Compared:
+def _compare(first: Analysis, analysis: Analysis) -> ComparedPrediction:
     gain = None if analysis is first else paired_difference(first, analysis)
     rule = analysis.rule
-    predicted = ErrorCounts.total(analysis.tallies.values()).predicted.total()
-    return Compared(analysis, gain, "not known" if rule is None else describe_rule(rule), predicted)
+    predicted = ErrorCounts.total(analysis.error_counts.values()).predicted.total()
+    return ComparedPrediction(analysis, gain, "not known" if rule is None else describe_rule(rule), predicted)
 
 
 def _images(
@@ -157,7 +149,7 @@ def _images(
 def _class_rows(analysis: Analysis, categories: Sequence[Category]) -> list[ClassRow]:
     """The classes, those with the most true masks first."""
     groups: dict[tuple[int, bool], list[str]] = {}
-    for class_id in analysis.tallies:
+    for class_id in analysis.error_counts:
         groups.setdefault((category_of(class_id), "_" in class_id), []).append(class_id)
     by_id = {category.id: category for category in categories}
     manifest = analysis.answers.cache.manifest if analysis.answers.cache is not None else None
@@ -173,11 +165,17 @@ def _class_rows(analysis: Analysis, categories: Sequence[Category]) -> list[Clas
             score=sum(summary.score * summary.n_images for summary in summaries) / images,
             images=images,
             ap=None if with_attributes else analysis.class_ap.get(category),
-            tally=ErrorCounts.total(analysis.tallies[class_id] for class_id in class_ids),
+            error_counts=ErrorCounts.total(analysis.error_counts[class_id] for class_id in class_ids),
             threshold=_threshold(analysis.rule, label) if manifest else "not known",
         )
         rows.append(row)
-    return sorted(rows, key=lambda row: (-row.tally.true.total(), -row.tally.predicted.total(), row.category.id))
+    return sorted(
+        rows, key=lambda row: (-row.error_counts.true.total(), -row.error_counts.predicted.total(), row.category.id)
+    )
+
+
+def _by_masks(row: ClassRow) -> tuple[int, int, int]:
+    return -row.error_counts.true.total(), -row.error_counts.predicted.total(), row.category.id
 
 
 def _threshold(rule: Postprocess | None, label: int | None) -> str:
