@@ -49,7 +49,7 @@ def draw_charts(
 
 
 def _per_image_chart(counts: np.ndarray, unit: str) -> Markup:
-    """How many images have how many masks or categories.
+    """Draw a histogram of masks or categories per image.
 
     Args:
         counts: int (I,), number of each image.
@@ -69,14 +69,14 @@ def _per_image_chart(counts: np.ndarray, unit: str) -> Markup:
 
 
 def _sizes_chart(statistics: Statistics, augment: Augment) -> Markup:
-    """Heights over widths of the photos."""
+    """Draw heights over widths of the photos."""
     height, width = np.median(statistics.sizes, axis=0)
     label = f"Heights and widths of the photos: medians {height:.0f} and {width:.0f} pixels."
     return draw_size_map(statistics.sizes, sorted(set(augment.short_edge)), augment.long_edge, label=label)
 
 
 def _aspects_chart(statistics: Statistics) -> Markup:
-    """Histogram of width over height."""
+    """Draw a histogram of width over height."""
     aspects = statistics.sizes[:, 1] / statistics.sizes[:, 0]
     x = Axis("width : height", 1 / 4, 4, _ASPECTS, log=True)
     edges = np.geomspace(x.low, x.high, 34)
@@ -89,7 +89,7 @@ def _aspects_chart(statistics: Statistics) -> Markup:
 
 
 def _shares_chart(statistics: Statistics) -> Markup:
-    """Histogram of the masks' shares of their images, logarithmic."""
+    """Draw a logarithmic histogram of the masks' shares of their images."""
     shares = statistics.shares
     x = log_axis("share of the image", 1e-6, 1, shares=True)
     edges = np.geomspace(x.low, x.high, 43)
@@ -104,7 +104,7 @@ def _shares_chart(statistics: Statistics) -> Markup:
 
 
 def _object_sizes_chart(statistics: Statistics, augment: Augment) -> Markup:
-    """Which share of the masks is smaller than a size: on the photo, in training and on the submission's grid."""
+    """Draw the share of masks below a size: on the photo, in training and on the submission's grid."""
     short_edge = sum(augment.short_edge) / 2
     scale = statistics.training_scale(augment, short_edge)[statistics.owners]
     areas = {

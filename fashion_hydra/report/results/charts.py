@@ -50,8 +50,8 @@ def ladder_chart(rungs: Sequence[Rung]) -> Markup:
     drawn = np.concatenate([spans.ravel(), *(curve.y for curve in curves)])
     x = Axis("rung", -0.5, len(rungs) - 0.5, [(float(i), rung.number) for i, rung in enumerate(rungs)])
     y = decimal_axis("", min(0.0, float(drawn.min())), float(drawn.max()))
-    listed = ", ".join(f"rung {rung.number} {rung.score.value:.4f}" for rung in rungs)
-    return draw_curves(curves, x, y, label=f"Score from rung to rung: {listed}.")
+    described = ", ".join(f"rung {rung.number} {rung.score.value:.4f}" for rung in rungs)
+    return draw_curves(curves, x, y, label=f"Score from rung to rung: {described}.")
 
 
 def stacked_bar(counts: ErrorCounts, name: str) -> Markup:

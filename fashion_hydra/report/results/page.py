@@ -26,10 +26,10 @@ class ResultsPage:
 
     Args:
         title: of the page.
-        predictions: judged; classes, errors and gallery are of the first.
-        photos: of its images.
-        names: category id -> name, as far as they are known.
-        notes: what a reader has to know, such as what could not be had.
+        predictions: analysed; classes, errors and gallery are of the first.
+        photos: of the images of the first prediction.
+        names: category id -> name, as far as known.
+        notes: for the reader, such as missing files.
         ladders: folder -> rungs.
         tunings: tuning folders.
         trainings: training runs.
@@ -47,13 +47,13 @@ class ResultsPage:
 
 @dataclass(frozen=True)
 class ComparedPrediction:
-    """A prediction in the table of all.
+    """A row of the table of predictions.
 
     Args:
-        analysis: of it.
-        gain: over the first; None for the first and where the images differ.
-        rule: in one line.
-        predicted: number of masks.
+        analysis: of the prediction.
+        gain: over the first prediction; None for the first and for other images.
+        rule: described in one line.
+        predicted: number of predicted masks.
     """
 
     analysis: Analysis
@@ -64,16 +64,16 @@ class ComparedPrediction:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class in the tables: a category's plain ClassId, or all its ClassIds with attributes together.
+    """A row of the tables of classes: a category's plain ClassId, or all its ClassIds with attributes together.
 
     Args:
-        category: of it.
-        with_attributes: whether it is the latter.
-        score: mean over the pairs of an image and a ClassId that is in its truth or prediction.
-        images: how many pairs these are.
-        ap: COCO's AP; None where attributes are part of the class, and without candidates.
-        error_counts: of its masks.
-        threshold: the score from which it is answered, in words where it is no number.
+        category: of the class.
+        with_attributes: whether the row is about the ClassIds with attributes.
+        score: mean over all pairs of an image and a ClassId in its truth or prediction.
+        images: number of these pairs.
+        ap: COCO's AP; None for ClassIds with attributes and without candidates.
+        error_counts: numbers of masks by kind of error.
+        threshold: lowest score that is predicted, or words if there is no such number.
     """
 
     category: Category
@@ -86,7 +86,7 @@ class ClassRow:
 
     @property
     def name(self) -> str:
-        """For a person."""
+        """Name of the category."""
         return self.category.name
 
 
@@ -147,7 +147,7 @@ def _images(
 
 
 def _class_rows(analysis: Analysis, categories: Sequence[Category]) -> list[ClassRow]:
-    """The classes, those with the most true masks first."""
+    """Return the classes, those with the most true masks first."""
     groups: dict[tuple[int, bool], list[str]] = {}
     for class_id in analysis.error_counts:
         groups.setdefault((category_of(class_id), "_" in class_id), []).append(class_id)

@@ -16,9 +16,9 @@ class TrainingRun:
     """A training run.
 
     Args:
-        folder: of it.
-        series: metric -> points of step and value, by step.
-        facts: what the config says that a reader wants first.
+        folder: of the run.
+        series: metric -> pairs of step and value, by step.
+        facts: name -> value of the most important settings in the config.
     """
 
     folder: Path
@@ -27,7 +27,7 @@ class TrainingRun:
 
 
 def read_training(folder: Path) -> TrainingRun:
-    """Read the losses and scores that the CSV logger wrote; a resumed run has several files, the later ones hold."""
+    """Read losses and scores of the CSV logger; where files of a resumed run overlap, the later one is used."""
     files = sorted(folder.glob("csv/version_*/metrics.csv"), key=lambda path: int(path.parent.name.rpartition("_")[2]))
     points: dict[str, dict[int, float]] = {}
     for file in files:
@@ -49,7 +49,7 @@ def read_training(folder: Path) -> TrainingRun:
 
 
 def points_of(file: Path) -> dict[str, dict[int, float]]:
-    """Metric -> step -> value, of one CSV of the logger."""
+    """Read one CSV file of the logger: metric -> step -> value."""
 
     def read(rows: Sequence[Mapping[str, str]]) -> dict[str, dict[int, float]]:
         points: dict[str, dict[int, float]] = {}
@@ -64,14 +64,14 @@ def points_of(file: Path) -> dict[str, dict[int, float]]:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Scores over two thresholds, the best that all others allow.
+    """Scores over two thresholds, each the best over all other thresholds.
 
     Args:
-        rows: name of the threshold that varies from row to row.
-        columns: and from column to column.
+        rows: name of the threshold that varies between rows.
+        columns: name of the threshold that varies between columns.
         row_values: ascending.
         column_values: ascending.
-        scores: one list a row.
+        scores: one list per row.
     """
 
     rows: str
@@ -93,13 +93,13 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What tune_thresholds.py found.
+    """The results of tune_thresholds.py.
 
     Args:
-        folder: of it.
+        folder: written by tune_thresholds.py.
         methods: rows of methods.csv, the simplest first.
-        combinations: how many the grid has.
-        maps: of the grid.
+        combinations: number of combinations in the grid.
+        maps: heat maps of the grid.
     """
 
     folder: Path
@@ -109,7 +109,7 @@ class Tuning:
 
     @property
     def chosen(self) -> str:
-        """The method whose rule is tuned.yaml."""
+        """Name of the method whose rule is in tuned.yaml."""
         return max(self.methods, key=lambda row: float(row["cross_fitted"]))["method"]
 
 
