@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
     from fashion_hydra.data.annotation_cache import load_annotations
     from fashion_hydra.report.dataset.gallery import choose_images, draw_augmented, draw_cards
-    from fashion_hydra.report.dataset.page import Content, write_page
+    from fashion_hydra.report.dataset.page import DatasetPage, write_dataset_page
     from fashion_hydra.report.dataset.statistics import count
 
     annotations, faults = load_annotations(reader_of(args))
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         for drawn in draw_augmented(annotations, varied, augment, draws=_DRAWS, seed=args.seed):
             draws.append(drawn)
             bar.update()
-    content = Content(
+    page = DatasetPage(
         title=Path(args.folder).resolve().name,
         folder=args.folder,
         names=annotations.names,
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         cards=cards,
         draws=draws,
     )
-    write_page(args.out, content)
+    write_dataset_page(args.out, page)
     print(f"{len(annotations)} images with {len(annotations.categories)} masks: {args.out}")
     return 0
 

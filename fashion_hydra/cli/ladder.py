@@ -32,9 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict and score each rung, then write ladder.csv and ladder.png."""
+    from fashion_hydra.evaluation.ladder import FILE_NAME, write_ladder
     from fashion_hydra.plots.ladder import draw_ladder
     from fashion_hydra.training.run_folder import RunFolder
-    from fashion_hydra.workflows.ladder import TABLE, Walk, line, read_recipes, walk, write_table
+    from fashion_hydra.workflows.ladder import Walk, line, read_recipes, walk
 
     if args.images == "test" and args.truth is None:
         raise UserError("--truth: the test images' true masks are needed, or --images val or test_fold")
@@ -48,11 +49,11 @@ def run(args: argparse.Namespace) -> int:
         recipes = [known[name] for name in args.rungs.split(",")]
     plan = Walk(found, args.images, args.truth, folder.resolve(), tuple(args.set))
     rungs = walk(plan, recipes)
-    write_table(folder / TABLE, rungs)
+    write_ladder(folder / FILE_NAME, rungs)
     title = args.title or f"{found.parent.name}, {rungs[0].images} images"
     draw_ladder(folder / "ladder.png", rungs, title=title)
     print(f"\n{rungs[0].images} images; 95% intervals over images; gain over the rung before, image by image")
-    for number, rung in enumerate(rungs, 1):
-        print(line(number, rung))
-    print(f"table          {folder / TABLE}\npicture        {folder / 'ladder.png'}")
+    for rung in rungs:
+        print(line(rung))
+    print(f"table          {folder / FILE_NAME}\npicture        {folder / 'ladder.png'}")
     return 0

@@ -43,11 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read, judge, draw, write; then say where the page is."""
+    from fashion_hydra.evaluation.ladder import FILE_NAME, read_ladder
     from fashion_hydra.report.results.folders import kinds_of
+    from fashion_hydra.report.results.page import ResultsPage, write_results_page
     from fashion_hydra.report.results.photo_folders import photos_of
     from fashion_hydra.report.results.photos import Photos
-    from fashion_hydra.report.results.read_folders import read_ladder, read_training, read_tuning
-    from fashion_hydra.report.results.render import Content, write_page
+    from fashion_hydra.report.results.read_folders import read_training, read_tuning
 
     folders = list(dict.fromkeys(args.folders))
     kinds = {folder: kinds_of(folder) for folder in folders}
@@ -62,17 +63,17 @@ def run(args: argparse.Namespace) -> int:
     photos = Photos([args.images]) if args.images else photos_of(predicted[0]) if predicted else Photos([])
     if analyses:
         notes += _about(analyses[0], photos)
-    content = Content(
+    page = ResultsPage(
         title=args.title or folders[0].resolve().name,
         predictions=analyses,
         photos=photos,
         names=_names(analyses, [*photos.folders, *([args.truth] if args.truth else [])]),
         notes=notes,
-        ladders=[read_ladder(folder) for folder in folders if "ladder" in kinds[folder]],
+        ladders={folder: read_ladder(folder / FILE_NAME) for folder in folders if "ladder" in kinds[folder]},
         tunings=[read_tuning(folder) for folder in folders if "tuning" in kinds[folder]],
         trainings=[read_training(folder) for folder in folders if "training" in kinds[folder]],
     )
-    write_page(out, content)
+    write_results_page(out, page)
     for note in notes:
         print(f"note: {note}")
     for analysis in analyses:

@@ -1,43 +1,83 @@
-"""What the rungs of a ladder of recipes scored."""
+"""Scores of a ladder: recipes that change one thing each, with their table ladder.csv."""
 
+import csv
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from fashion_hydra.evaluation.bootstrap import Interval
+from fashion_hydra.formats.csv_files import parse_csv
+from fashion_hydra.utils.files import atomic_write
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """A rung, as its file tells it.
-
-    Args:
-        name: of the file.
-        title: what it changes against the rung before.
-        leaderboard: the winner's score with it, on the competition's private test images; None beyond the winner's.
-        sources: the choices of `ensemble` and `tta`: rungs that share them share candidates.
-        tuned: whether it needs thresholds of its own.
-    """
-
-    name: str
-    title: str
-    leaderboard: float | None
-    sources: tuple[str, str]
-    tuned: bool
+FILE_NAME = "ladder.csv"
+_HEADER = ("rung", "name", "change", "images", "score", "low", "high", "gain", "gain_low", "gain_high",
+           "leaderboard", "seconds")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Rung:
-    """What a recipe scored.
+    """The score of one recipe.
 
     Args:
-        recipe: the recipe.
+        number: position in the ladder, from 1.
+        name: file name of the recipe without suffix.
+        title: what the recipe changes compared with the previous rung.
+        images: number of scored images.
         score: mean over the images, with its interval.
-        gain: over the rung before, image by image; None for the first.
-        images: that were predicted.
-        seconds: an image, of predicting its candidates; None where they were not predicted in one go.
+        gain: over the previous rung, paired by image; None for the first rung and in tables without these columns.
+        leaderboard: the winner's score on the competition's private test images; None if unknown.
+        seconds: per image, to predict its candidates; None if unknown.
     """
 
-    recipe: Recipe
+    number: str
+    name: str
+    title: str
+    images: int
     score: Interval
     gain: Interval | None
-    images: int
+    leaderboard: float | None
     seconds: float | None
+
+
+def write_ladder(path: Path, rungs: Sequence[Rung]) -> None:
+    """Write rungs to a CSV file."""
+    with atomic_write(path) as stream:
+        writer = csv.writer(stream)
+        writer.writerow(_HEADER)
+        for rung in rungs:
+            gain = _ends(rung.gain) if rung.gain else [""] * 3
+            seconds = "" if rung.seconds is None else f"{rung.seconds:.3f}"
+            writer.writerow([rung.number, rung.name, rung.title, rung.images, *_ends(rung.score), *gain,
+                             rung.leaderboard, seconds])  # fmt: skip
+
+
+def read_ladder(path: Path) -> list[Rung]:
+    """Read rungs from a CSV file, also from an older one without gains.
+
+    Raises:
+        UserError: the file is damaged or empty.
+    """
+    return parse_csv(path, _rungs)
+
+
+def _ends(interval: Interval) -> list[str]:
+    return [f"{value:.6f}" for value in (interval.value, interval.low, interval.high)]
+
+
+def _rungs(rows: Sequence[Mapping[str, str]]) -> list[Rung]:
+    if not rows:
+        raise ValueError("no rows")
+    return [_rung(row) for row in rows]
+
+
+def _rung(row: Mapping[str, str]) -> Rung:
+    return Rung(
+        number=row["rung"],
+        name=row["name"],
+        title=row["change"],
+        images=int(row["images"]),
+        score=Interval(float(row["score"]), float(row["low"]), float(row["high"])),
+        gain=Interval(*(float(row[key]) for key in ("gain", "gain_low", "gain_high"))) if row.get("gain") else None,
+        leaderboard=float(row["leaderboard"]) if row["leaderboard"] else None,
+        seconds=float(row["seconds"]) if row["seconds"] else None,
+    )

@@ -7,14 +7,15 @@ import lzma
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.limits import LONGEST_LINE, MOST_LINES, MOST_PACKING
 
+T = TypeVar("T")
 _ALWAYS_ALLOWED = 1 << 20  # bytes that a packed CSV may have, however small it is packed
 
 
@@ -125,3 +126,20 @@ def _only_csv(archive: zipfile.ZipFile, path: Path) -> str:
     if len(names) != 1:
         raise UserError(f"{path}: holds {len(names)} CSV files ({archive.namelist()[:5]}), expected one")
     return names[0]
+
+
+def parse_csv(path: Path, parse: Callable[[Sequence[Mapping[str, str]]], T]) -> T:
+    """Read a small table that this software wrote.
+
+    Args:
+        path: of the CSV file, UTF-8 and not packed.
+        parse: makes values of the rows (column -> text); it may raise KeyError, ValueError or TypeError.
+
+    Raises:
+        UserError: the file is not a CSV file in UTF-8, or `parse` fails.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return parse(list(csv.DictReader(stream)))
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise UserError(f"{path}: not as this software writes it ({error!r}). Write it again, or remove it") from error

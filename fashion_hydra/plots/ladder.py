@@ -28,14 +28,14 @@ def draw_ladder(path: Path, rungs: Sequence[Rung], *, title: str) -> None:
     below = [rung.score.value - rung.score.low for rung in rungs]
     above = [rung.score.high - rung.score.value for rung in rungs]
     axes.errorbar(scores, places, xerr=[below, above], fmt="o-", color=_OURS, capsize=3, linewidth=1.2, label="here")
-    theirs = {i: value for i, rung in enumerate(rungs) if (value := rung.recipe.leaderboard) is not None}
+    theirs = {i: value for i, rung in enumerate(rungs) if (value := rung.leaderboard) is not None}
     if theirs:
         axes.plot(list(theirs.values()), list(theirs), "s--", color=_THEIRS, markersize=5, linewidth=1.2,
                   label="the winner's model on iMaterialist (private leaderboard)")  # fmt: skip
     for place, score in zip(places, scores, strict=True):
         _number(axes, place, 1.06, f"{score:.3f}", _OURS)
         _number(axes, place, 1.135, f"{theirs[place]:.3f}" if place in theirs else "", _THEIRS)
-    axes.set_yticks(places, [f"{i}  {rung.recipe.title}" for i, rung in enumerate(rungs, 1)], color=_INK)
+    axes.set_yticks(places, [f"{rung.number}  {rung.title}" for rung in rungs], color=_INK)
     axes.invert_yaxis()
     axes.margins(x=0.04, y=0.06)
     axes.set_xlabel("score, with 95% intervals over images", color=_INK)

@@ -1,6 +1,5 @@
 """A run's checkpoints, predicted with the recipes in experiments/ladder rung by rung, and what each scores."""
 
-import csv
 import shlex
 import subprocess
 import sys
@@ -13,18 +12,33 @@ import numpy as np
 
 from fashion_hydra.config.resolvers import PROJECT_ROOT
 from fashion_hydra.evaluation.bootstrap import bootstrap
-from fashion_hydra.evaluation.ladder import Recipe, Rung
+from fashion_hydra.evaluation.ladder import Rung
 from fashion_hydra.evaluation.score_submission import score_masks
 from fashion_hydra.formats.submission import read_masks
 from fashion_hydra.postprocess.rule_files import NAME as TUNED
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.utils.files import atomic_write
 from fashion_hydra.utils.yaml_files import read_mapping
 
 RECIPES = PROJECT_ROOT / "experiments" / "ladder"
-TABLE = "ladder.csv"
-_HEADER = ("rung", "name", "change", "images", "score", "low", "high", "gain", "gain_low", "gain_high",
-           "leaderboard", "seconds")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A file of experiments/ladder.
+
+    Args:
+        name: of the file, without suffix.
+        title: what the recipe changes compared with the previous one.
+        leaderboard: the winner's score with it on the competition's private test images; None if unknown.
+        sources: the choices of `ensemble` and `tta`; recipes with the same choices share candidates.
+        tuned: whether it needs its own thresholds.
+    """
+
+    name: str
+    title: str
+    leaderboard: float | None
+    sources: tuple[str, str]
+    tuned: bool
 
 
 @dataclass(frozen=True)
@@ -72,39 +86,36 @@ def walk(plan: Walk, recipes: Sequence[Recipe]) -> list[Rung]:
     """
     rungs: list[Rung] = []
     before: np.ndarray | None = None
-    for recipe in recipes:
+    for number, recipe in enumerate(recipes, 1):
         folder = plan.folder / recipe.name
         seconds = _predict(plan, recipe, folder)
         truth = read_masks(_existing(plan.truth or folder / "truth.csv"))
         score, missing = score_masks(truth, read_masks(folder / "submission.csv"))
         values = np.array([score.per_image[name] for name in sorted(score.per_image.keys() - set(missing))])
         gain = bootstrap(values - before, seed=0) if before is not None else None
-        rungs.append(Rung(recipe, bootstrap(values, seed=0), gain, len(values), seconds))
-        print(line(len(rungs), rungs[-1]), flush=True)
+        rungs.append(
+            Rung(
+                number=str(number),
+                name=recipe.name,
+                title=recipe.title,
+                images=len(values),
+                score=bootstrap(values, seed=0),
+                gain=gain,
+                leaderboard=recipe.leaderboard,
+                seconds=seconds,
+            )
+        )
+        print(line(rungs[-1]), flush=True)
         before = values
     return rungs
 
 
-def line(number: int, rung: Rung) -> str:
-    """A rung for people."""
+def line(rung: Rung) -> str:
+    """Describe a rung in one line."""
     gain = f"{rung.gain.value:+.4f} [{rung.gain.low:+.4f}, {rung.gain.high:+.4f}]" if rung.gain else ""
-    theirs = f"{rung.recipe.leaderboard:.5f}" if rung.recipe.leaderboard is not None else ""
+    theirs = f"{rung.leaderboard:.5f}" if rung.leaderboard is not None else ""
     score = f"{rung.score.value:.4f} [{rung.score.low:.4f}, {rung.score.high:.4f}]"
-    return f"rung {number}  {rung.recipe.title:46} {score}  {gain:27}  winner's {theirs or '-'}"
-
-
-def write_table(path: Path, rungs: Sequence[Rung]) -> None:
-    """Write the ladder as CSV."""
-    with atomic_write(path) as stream:
-        writer = csv.writer(stream)
-        writer.writerow(_HEADER)
-        for number, rung in enumerate(rungs, 1):
-            gain = [rung.gain.value, rung.gain.low, rung.gain.high] if rung.gain else [None] * 3
-            numbers = [rung.score.value, rung.score.low, rung.score.high, *gain]
-            told = ["" if value is None else f"{value:.6f}" for value in numbers]
-            seconds = "" if rung.seconds is None else f"{rung.seconds:.3f}"
-            writer.writerow([number, rung.recipe.name, rung.recipe.title, rung.images, *told,
-                             rung.recipe.leaderboard, seconds])  # fmt: skip
+    return f"rung {rung.number}  {rung.title:46} {score}  {gain:27}  winner's {theirs or '-'}"
 
 
 def _existing(truth: Path) -> Path:

@@ -1,6 +1,7 @@
 """A prediction of the embedded data set's images as predict.py leaves it, with errors of every kind."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from fashion_hydra.postprocess.rule_files import write_tuned
 from fashion_hydra.structures import rle
 from fashion_hydra.structures.detections import Candidates
 
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 RULE = Postprocess(score_thr=0.3, iou_thr=0.5, mask_thr=0.45, max_per_image=100, min_area=20, label_score_thr={2: 0.4})
 
 
@@ -104,3 +106,34 @@ def hostile(tmp_path_factory):
     for name in ("truth.csv", "submission.csv"):
         (folder / name).write_text(text)
     return folder, images, photo, bad
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="pages are tested in a browser by playwright")
+    if CHROMIUM is None:
+        pytest.skip("no chromium found to test pages in")
+    with sync_api.sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@pytest.fixture
+def open_file(browser):
+    """Opens the page in a window; afterwards nothing may have gone wrong or out."""
+    contexts, wrong = [], []
+
+    def opened(path, width=1280, height=900, **options):
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("dialog", lambda dialog: wrong.append(dialog.message))
+        page.on("request", lambda request: wrong.append(request.url) if request.url.startswith("http") else None)
+        page.goto(path.as_uri())
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert wrong == []

@@ -13,7 +13,7 @@ import pytest
 from fashion_hydra.model.checkpoint import read_checkpoint
 from fashion_hydra.training.callbacks import LearningCurves, ValidationScore
 from fashion_hydra.training.lightning_module import SegmentationModule
-from fashion_hydra.training.run_folder import LAST
+from fashion_hydra.training.run_folder import LAST, RunFolder
 from fashion_hydra.utils.errors import UserError
 from tests.faults.training import Place, differences, finish, state
 from tests.workflows.test_predict import write_checkpoint

@@ -1,19 +1,55 @@
-"""The page's charts, made from the statistics."""
+"""Make the page's charts from the statistics."""
 
 import numpy as np
+from markupsafe import Markup
 
 from fashion_hydra.data.augment import Augment
 from fashion_hydra.formats.submission import SUBMISSION_SIZE
-from fashion_hydra.report.dataset.charts import Axis, Curve, Mark, counting_axis, curves, histogram, log_axis, size_map
-from fashion_hydra.report.dataset.statistics import SMALL, TINY, Statistics, submission_areas
+from fashion_hydra.report.dataset.charts import draw_histogram, draw_size_map
+from fashion_hydra.report.dataset.statistics import SMALL, TINY, Statistics, percent, submission_areas
+from fashion_hydra.report.svg import Axis, Curve, Mark, counting_axis, draw_curves, log_axis
 
 _MEDIUM = 96**2  # COCO calls objects from here on large
 _MOST_BARS = 40
 _ASPECTS = ((1 / 3, "1:3"), (1 / 2, "1:2"), (2 / 3, "2:3"), (1.0, "1:1"), (3 / 2, "3:2"), (2.0, "2:1"), (3.0, "3:1"))
 
 
-def per_image_figure(counts: np.ndarray, unit: str) -> str:
-    """How many images have how many masks or categories.
+def draw_charts(
+    statistics: Statistics, categories_per_image: np.ndarray, augment: Augment, augment_name: str
+) -> list[tuple[str, str, Markup]]:
+    """Draw all charts.
+
+    Args:
+        statistics: of the data set.
+        categories_per_image: int (I,).
+        augment: the training augmentation that sizes are compared with.
+        augment_name: its name in the config.
+
+    Returns:
+        Title, explanation and chart of each.
+    """
+    low, high = augment.short_edge
+    scale = np.median(statistics.training_scale(augment, (low + high) / 2))
+    edges = f"Lines: the edges that augment={augment_name} scales to."
+    if statistics.sizes.max() < low:
+        edges = f"All photos are smaller than augment={augment_name} makes them."
+    sizes = f"{edges} At the middle of its range the median photo is scaled by {scale:.2f}."
+    upright = f"{percent(float((statistics.sizes[:, 0] > statistics.sizes[:, 1]).mean()))} of the photos are upright."
+    limit = f"{TINY / SUBMISSION_SIZE**2 * 100:.2g} %"
+    area = f"Left of {limit} a mask comes to fewer than {TINY} pixels of a submission."
+    by_scale = "Share of masks that are smaller. Lines: COCO’s small (32²) and large (96²)."
+    return [
+        ("Masks on an image", "All masks, of any category.", _per_image_chart(statistics.per_image, "masks")),
+        ("Categories on an image", "Attributes aside.", _per_image_chart(categories_per_image, "categories")),
+        ("Photo sizes", sizes, _sizes_chart(statistics, augment)),
+        ("Aspect ratios", upright, _aspects_chart(statistics)),
+        ("Mask area", area, _shares_chart(statistics)),
+        ("Object size by scale", by_scale, _object_sizes_chart(statistics, augment)),
+    ]
+
+
+def _per_image_chart(counts: np.ndarray, unit: str) -> Markup:
+    """Draw a histogram of masks or categories per image.
 
     Args:
         counts: int (I,), number of each image.
@@ -29,31 +65,31 @@ def per_image_figure(counts: np.ndarray, unit: str) -> str:
     median = float(np.median(counts)) if len(counts) else 0.0
     label = f"Histogram of {unit} per image: median {median:g}, at most {most}."
     marks = [Mark(median + shift, f"median {median:g}")]
-    return histogram(edges.tolist(), found.tolist(), x, unit="images", label=label, marks=marks)
+    return draw_histogram(edges.tolist(), found.tolist(), x, unit="images", label=label, marks=marks)
 
 
-def sizes_figure(statistics: Statistics, augment: Augment) -> str:
-    """Heights over widths of the photos."""
+def _sizes_chart(statistics: Statistics, augment: Augment) -> Markup:
+    """Draw heights over widths of the photos."""
     height, width = np.median(statistics.sizes, axis=0)
     label = f"Heights and widths of the photos: medians {height:.0f} and {width:.0f} pixels."
-    return size_map(statistics.sizes, sorted(set(augment.short_edge)), augment.long_edge, label=label)
+    return draw_size_map(statistics.sizes, sorted(set(augment.short_edge)), augment.long_edge, label=label)
 
 
-def aspects_figure(statistics: Statistics) -> str:
-    """Histogram of width over height."""
+def _aspects_chart(statistics: Statistics) -> Markup:
+    """Draw a histogram of width over height."""
     aspects = statistics.sizes[:, 1] / statistics.sizes[:, 0]
     x = Axis("width : height", 1 / 4, 4, _ASPECTS, log=True)
     edges = np.geomspace(x.low, x.high, 34)
     counts = np.histogram(np.clip(aspects, x.low * 1.0001, x.high * 0.9999), edges)[0]
     median = float(np.median(aspects))
     label = f"Histogram of aspect ratios: median width over height {median:.2f}."
-    return histogram(
+    return draw_histogram(
         edges.tolist(), counts.tolist(), x, unit="images", label=label, marks=[Mark(median, f"median {median:.2f}")]
     )
 
 
-def shares_figure(statistics: Statistics) -> str:
-    """Histogram of the masks' shares of their images, logarithmic."""
+def _shares_chart(statistics: Statistics) -> Markup:
+    """Draw a logarithmic histogram of the masks' shares of their images."""
     shares = statistics.shares
     x = log_axis("share of the image", 1e-6, 1, shares=True)
     edges = np.geomspace(x.low, x.high, 43)
@@ -64,11 +100,11 @@ def shares_figure(statistics: Statistics) -> str:
     if len(shares):
         marks.append(Mark(median, f"median {median * 100:.2g} %"))
     label = f"Histogram of mask areas as shares of the image: median {median * 100:.2g} percent."
-    return histogram(edges.tolist(), counts.tolist(), x, unit="masks", label=label, marks=marks)
+    return draw_histogram(edges.tolist(), counts.tolist(), x, unit="masks", label=label, marks=marks)
 
 
-def object_sizes_figure(statistics: Statistics, augment: Augment) -> str:
-    """Which share of the masks is smaller than a size: on the photo, in training and on the submission's grid."""
+def _object_sizes_chart(statistics: Statistics, augment: Augment) -> Markup:
+    """Draw the share of masks below a size: on the photo, in training and on the submission's grid."""
     short_edge = sum(augment.short_edge) / 2
     scale = statistics.training_scale(augment, short_edge)[statistics.owners]
     areas = {
@@ -85,4 +121,4 @@ def object_sizes_figure(statistics: Statistics, augment: Augment) -> str:
     y = Axis("", 0, 1, [(k / 4, f"{k * 25} %") for k in range(5)])
     marks = [Mark(TINY**0.5, f"{TINY} px"), Mark(SMALL**0.5, "32²"), Mark(_MEDIUM**0.5, "96²")]
     label = "Share of masks below a size on the photo, at the training scale and on the submission's grid."
-    return curves(lines, x, y, label=label, marks=marks)
+    return draw_curves(lines, x, y, label=label, marks=marks)

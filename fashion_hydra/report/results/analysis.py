@@ -1,11 +1,10 @@
-"""One prediction against its truth: scores, classes and errors, image by image."""
+"""Compare a prediction with its truth: scores, classes and errors of each image."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
 from fashion_hydra.evaluation.bootstrap import Interval, bootstrap
@@ -26,14 +25,14 @@ from fashion_hydra.utils.errors import UserError
 
 @dataclass(frozen=True)
 class PredictionFiles:
-    """A prediction and its truth, as files have them.
+    """A prediction and its truth, as read from files.
 
     Args:
-        folder: that predict.py wrote.
+        folder: written by predict.py.
         truth: ImageId -> ClassId -> masks on the submission's grid.
-        predicted: likewise.
-        cache: of candidates, where they are there.
-        rule: that made the answers of the candidates, where it is known.
+        predicted: ImageId -> ClassId -> masks on the same grid.
+        cache: candidates; None without any.
+        rule: turned the candidates into the predicted masks; None if unknown.
     """
 
     folder: Path
@@ -45,16 +44,16 @@ class PredictionFiles:
 
 @dataclass(frozen=True)
 class AnalysedImage:
-    """One image.
+    """The comparison of one image.
 
     Args:
-        name: as the truth names it.
-        answer: as the prediction names it; None where it is missing there.
-        frame: height and width of the photo, where the candidates tell.
-        score: of the image.
-        predicted: kind of each predicted mask.
-        true: kind of each true mask.
-        confidence: of each predicted mask; None where it is not known.
+        name: image id in the truth.
+        answer: image id in the prediction; None if the image is missing there.
+        frame: height and width of the photo, from the candidates; None if unknown.
+        score: score of the image.
+        predicted: result of each predicted mask.
+        true: result of each true mask.
+        confidence: score of each predicted mask; None if unknown.
     """
 
     name: str
@@ -68,22 +67,22 @@ class AnalysedImage:
     @property
     def errors(self) -> int:
         """False positives and misses at IoU 0.5."""
-        return sum(judged.kind != HIT for judged in (*self.predicted, *self.true))
+        return sum(result.kind != HIT for result in (*self.predicted, *self.true))
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What a prediction is worth.
+    """The comparison of a whole prediction.
 
     Args:
-        answers: what was judged.
-        pooling: of the score.
+        answers: the compared files.
+        pooling: of the score, `class` or `image`.
         score: as `fashion-hydra score` gives it.
-        interval: of the mean over images.
-        average_precision: COCO's numbers of the candidates; None without them.
+        interval: bootstrap interval of the mean over images.
+        average_precision: COCO's AP, AP50, AP75 of the candidates; None without candidates.
         class_ap: category id -> COCO's AP.
-        tallies: ClassId -> what its masks were judged.
-        images: in the truth's order.
+        error_counts: ClassId -> numbers of its masks by kind of error.
+        images: in the order of the truth.
     """
 
     answers: PredictionFiles
@@ -92,17 +91,12 @@ class Analysis:
     interval: Interval
     average_precision: Mapping[str, float] | None
     class_ap: Mapping[int, float]
-    tallies: Mapping[str, ErrorCounts]
+    error_counts: Mapping[str, ErrorCounts]
     images: Sequence[AnalysedImage]
 
     @property
-    def scores(self) -> npt.NDArray[np.float64]:
-        """Of each image, (I,)."""
-        return np.array([image.score for image in self.images])
-
-    @property
     def missing(self) -> list[str]:
-        """The images that the prediction lacks."""
+        """Names of the images that the prediction lacks."""
         return [image.name for image in self.images if image.answer is None]
 
     @property
@@ -112,17 +106,17 @@ class Analysis:
 
     @property
     def rule(self) -> Postprocess | None:
-        """The rule in force: None too where the one that the folder tells does not make its answers."""
+        """The rule in force; None if it is unknown or does not reproduce the predicted masks."""
         return self.answers.rule if self.confident else None
 
 
-def listed(masks: ClassMasks) -> list[OneMask]:
-    """The masks of an image one after the other, as `AnalysedImage` orders them."""
+def flatten_masks(masks: ClassMasks) -> list[OneMask]:
+    """Return the masks of an image in the order of `AnalysedImage`."""
     return [(class_id, mask) for class_id, of_class in masks.items() for mask in of_class]
 
 
 def analyse(answers: PredictionFiles, *, pooling: str) -> Analysis:
-    """Judge every image of the truth.
+    """Compare every image of the truth with its prediction.
 
     Args:
         answers: prediction and truth.
@@ -133,29 +127,29 @@ def analyse(answers: PredictionFiles, *, pooling: str) -> Analysis:
     """
     names = match_images(answers.truth, answers.predicted)
     counts, images = {}, []
-    tallies: dict[str, ErrorCounts] = {}
-    loose: dict[str, Detections] = {}
-    for name, answer in tqdm(names.items(), desc=f"judging {answers.folder.name}", unit=" images", disable=None):
+    error_counts: dict[str, ErrorCounts] = {}
+    ap_detections: dict[str, Detections] = {}
+    for name, answer in tqdm(names.items(), desc=f"analysing {answers.folder.name}", unit=" images", disable=None):
         truth = answers.truth[name]
         predicted = answers.predicted[answer] if answer is not None else {}
         counts[name] = count_image(truth, predicted)
-        masks, true_masks = listed(predicted), listed(truth)
-        found, lost = classify_errors(masks, true_masks)
-        for (class_id, _), judged in zip(masks, found, strict=True):
-            tallies.setdefault(class_id, ErrorCounts.empty()).predicted[judged.kind] += 1
-        for (class_id, _), judged in zip(true_masks, lost, strict=True):
-            tallies.setdefault(class_id, ErrorCounts.empty()).true[judged.kind] += 1
+        masks, true_masks = flatten_masks(predicted), flatten_masks(truth)
+        results, true_results = classify_errors(masks, true_masks)
+        for (class_id, _), result in zip(masks, results, strict=True):
+            error_counts.setdefault(class_id, ErrorCounts.empty()).predicted[result.kind] += 1
+        for (class_id, _), result in zip(true_masks, true_results, strict=True):
+            error_counts.setdefault(class_id, ErrorCounts.empty()).true[result.kind] += 1
         candidates = _candidates(answers.cache, answer)
         if candidates is not None:
-            loose[name] = apply(candidates, _loosest(answers), size=SUBMISSION_GRID)
+            ap_detections[name] = apply(candidates, _ap_rule(answers), size=SUBMISSION_GRID)
         confidence = _confidence(masks, candidates, answers)
         frame = candidates.size if candidates is not None and min(candidates.size) > 1 else None
-        images.append(AnalysedImage(name, answer, frame, 0.0, found, lost, confidence))
+        images.append(AnalysedImage(name, answer, frame, 0.0, results, true_results, confidence))
     score = combine(counts, pooling=pooling)
     images = [replace(image, score=score.per_image[image.name]) for image in images]
     interval = bootstrap(np.array([image.score for image in images]), seed=0)
-    average_precision, class_ap = _average_precision(answers, loose)
-    return Analysis(answers, pooling, score, interval, average_precision, class_ap, tallies, images)
+    average_precision, class_ap = _average_precision(answers, ap_detections)
+    return Analysis(answers, pooling, score, interval, average_precision, class_ap, error_counts, images)
 
 
 def _candidates(cache: CandidateCache | None, answer: str | None) -> Candidates | None:
@@ -164,8 +158,8 @@ def _candidates(cache: CandidateCache | None, answer: str | None) -> Candidates 
     return cache.read(answer)
 
 
-def _loosest(answers: PredictionFiles) -> Postprocess:
-    """The rule that average precision is measured with, as near as the candidates are exact for."""
+def _ap_rule(answers: PredictionFiles) -> Postprocess:
+    """Return the rule for average precision, as close to COCO's as the cached candidates are exact for."""
     assert answers.cache is not None
     manifest = answers.cache.manifest
     iou_thr = min(manifest.iou_grid, key=lambda thr: abs(thr - COCO_RULE.iou_thr))
@@ -175,7 +169,7 @@ def _loosest(answers: PredictionFiles) -> Postprocess:
 def _confidence(
     masks: Sequence[OneMask], candidates: Candidates | None, answers: PredictionFiles
 ) -> tuple[float | None, ...]:
-    """Scores of the answer's masks: of those that the rule makes of the candidates, the ones that are the same."""
+    """Return the scores of predicted masks, from the same masks that the rule makes of the candidates."""
     if candidates is None or answers.rule is None or answers.cache is None or not masks:
         return (None,) * len(masks)
     ids = answers.cache.manifest.class_ids
@@ -191,27 +185,27 @@ def _key(mask: CocoRLE) -> bytes:
 
 
 def _average_precision(
-    answers: PredictionFiles, loose: Mapping[str, Detections]
+    answers: PredictionFiles, ap_detections: Mapping[str, Detections]
 ) -> tuple[dict[str, float] | None, dict[int, float]]:
-    """COCO's AP of the candidates on the submission's grid: of all classes, and by category."""
-    if answers.cache is None or len(loose) < len(answers.predicted):
+    """Return COCO's AP of the candidates on the submission's grid, of all classes and by category."""
+    if answers.cache is None or len(ap_detections) < len(answers.predicted):
         return None, {}
     ids = answers.cache.manifest.class_ids
     truth = {name: list(_by_label(answers.truth[name], ids)) for name in answers.truth}
-    whole, of_label = mask_ap_by_class(truth, loose, labels=len(ids))
-    return whole, {category: float(ap) for category, ap in zip(ids, of_label, strict=True) if not np.isnan(ap)}
+    overall, by_label = mask_ap_by_class(truth, ap_detections, labels=len(ids))
+    return overall, {category: float(ap) for category, ap in zip(ids, by_label, strict=True) if not np.isnan(ap)}
 
 
 def _by_label(truth: ClassMasks, ids: Sequence[int]) -> Iterator[tuple[int, CocoRLE]]:
-    """True masks by label, attributes aside, as AP knows none; categories that are not learnt are left out."""
+    """Yield label and mask of true masks without their attributes; categories that are not learnt are left out."""
     label_of = {category: label for label, category in enumerate(ids)}
-    for class_id, mask in listed(truth):
+    for class_id, mask in flatten_masks(truth):
         if (label := label_of.get(category_of(class_id))) is not None:
             yield label, mask
 
 
 def paired_difference(first: Analysis, other: Analysis) -> Interval | None:
-    """The gain of another prediction over the first, image by image; None where they are not of the same images."""
+    """Return the gain of another prediction over the first, paired by image; None if their images differ."""
     by_name = {image.name: image.score for image in other.images}
     if set(by_name) != {image.name for image in first.images}:
         return None

@@ -1,4 +1,4 @@
-"""The page's charts as inline SVG; colours come from the page's style."""
+"""Draw the page's charts."""
 
 from collections.abc import Sequence
 
@@ -6,68 +6,61 @@ import numpy as np
 from markupsafe import Markup
 
 from fashion_hydra.evaluation.error_kinds import BACKGROUND, DUPLICATE, HIT, MISSED, POOR_MASK, WRONG_CLASS, ErrorCounts
-from fashion_hydra.report.dataset.charts import Axis, Curve, counting_axis, curves, decimal_axis
-from fashion_hydra.report.results.read_folders import Ladder, TrainingRun
+from fashion_hydra.evaluation.ladder import Rung
+from fashion_hydra.report.results.read_folders import TrainingRun
+from fashion_hydra.report.svg import Axis, Curve, Drawing, counting_axis, decimal_axis, draw_curves
 
 _LOSSES = ("train/loss",)
 _SCORES = ("val/score", "val/AP50", "val/AP")
 BAR_KINDS = (HIT, POOR_MASK, WRONG_CLASS, DUPLICATE, BACKGROUND, MISSED)
-"""In the order of the stacked bars, each neighbour of another colour and brightness."""
+"""In the order of the stacked bars; neighbours differ in colour and brightness."""
 
 
 def learning_curves(run: TrainingRun) -> list[tuple[str, Markup]]:
-    """Title and chart of the training loss and of the validation scores, as far as the run has them."""
+    """Return title and chart of the training loss and of the validation scores, if the run has any."""
     charts = []
     for title, names in (("Training loss", _LOSSES), ("Validation", _SCORES)):
-        lines = [_line(name, run.series[name]) for name in names if name in run.series]
-        if lines:
-            charts.append((title, _curves(title, lines)))
+        if curves := [_metric_curve(name, run.series[name]) for name in names if name in run.series]:
+            charts.append((title, _training_chart(title, curves)))
     return charts
 
 
-def _line(name: str, points: Sequence[tuple[int, float]]) -> Curve:
+def _metric_curve(name: str, points: Sequence[tuple[int, float]]) -> Curve:
     steps, values = np.array(points, dtype=float).T
     return Curve(f"{name} {values[-1]:.4g}", steps, values, dots=len(steps) <= 60 and name.startswith("val/"))
 
 
-def _curves(title: str, lines: Sequence[Curve]) -> Markup:
-    last = float(max(line.x.max() for line in lines))
+def _training_chart(title: str, curves: Sequence[Curve]) -> Markup:
+    last = float(max(curve.x.max() for curve in curves))
     x = Axis("step", 0, max(last, 1.0), [tick for tick in counting_axis("", last).ticks if tick[0] <= last])
-    y = decimal_axis("", 0.0, float(max(line.y.max() for line in lines)))
-    told = "; ".join(f"{line.name.rpartition(' ')[0]} from {line.y[0]:.3g} to {line.y[-1]:.3g}" for line in lines)
-    return Markup(curves(lines, x, y, label=f"{title} over the training steps: {told}."))
+    y = decimal_axis("", 0.0, float(max(curve.y.max() for curve in curves)))
+    ends = "; ".join(f"{curve.name.rpartition(' ')[0]} from {curve.y[0]:.3g} to {curve.y[-1]:.3g}" for curve in curves)
+    return draw_curves(curves, x, y, label=f"{title} over the training steps: {ends}.")
 
 
-def ladder_chart(ladder: Ladder) -> Markup:
-    """The score from rung to rung with its interval, beside the winner's on the leaderboard."""
-    rungs = ladder.rungs
-    places = np.arange(len(rungs), dtype=float)
-    spans = np.array([(rung.low, rung.high) for rung in rungs])
-    lines = [Curve("here, 95 % interval", places, np.array([rung.score for rung in rungs]), spans, dots=True)]
-    known = [(place, rung.leaderboard) for place, rung in zip(places, rungs, strict=True) if rung.leaderboard]
-    if known:
+def ladder_chart(rungs: Sequence[Rung]) -> Markup:
+    """Draw the scores of a ladder with their intervals, beside the winner's on the leaderboard."""
+    positions = np.arange(len(rungs), dtype=float)
+    spans = np.array([(rung.score.low, rung.score.high) for rung in rungs])
+    scores = np.array([rung.score.value for rung in rungs])
+    curves = [Curve("here, 95 % interval", positions, scores, spans, dots=True)]
+    if known := [(i, rung.leaderboard) for i, rung in enumerate(rungs) if rung.leaderboard]:
         at, values = np.array(known, dtype=float).T
-        lines.append(Curve("winner, leaderboard", at, values, dots=True))
-    everything = np.concatenate([spans.ravel(), *(line.y for line in lines)])
-    x = Axis("rung", -0.5, len(rungs) - 0.5, [(float(p), r.number) for p, r in zip(places, rungs, strict=True)])
-    y = decimal_axis("", min(0.0, float(everything.min())), float(everything.max()))
-    told = ", ".join(f"rung {rung.number} {rung.score:.4f}" for rung in rungs)
-    return Markup(curves(lines, x, y, label=f"Score from rung to rung: {told}."))
+        curves.append(Curve("winner, leaderboard", at, values, dots=True))
+    drawn = np.concatenate([spans.ravel(), *(curve.y for curve in curves)])
+    x = Axis("rung", -0.5, len(rungs) - 0.5, [(float(i), rung.number) for i, rung in enumerate(rungs)])
+    y = decimal_axis("", min(0.0, float(drawn.min())), float(drawn.max()))
+    described = ", ".join(f"rung {rung.number} {rung.score.value:.4f}" for rung in rungs)
+    return draw_curves(curves, x, y, label=f"Score from rung to rung: {described}.")
 
 
-def stacked_bar(tally: ErrorCounts, name: str) -> Markup:
-    """Hits, false positives and misses by kind as shares of one bar."""
-    counts = [(kind, tally.cost(kind)) for kind in BAR_KINDS]
-    total, left, parts = max(1, tally.judged), 0.0, []
-    for kind, count in counts:
-        width = 100 * count / total
-        if count:
-            css = kind.replace(" ", "-")
-            parts.append(
-                f'<rect class="k-{css}" x="{left:.2f}" width="{width:.2f}" height="10">'
-                f"<title>{kind}: {count} of {total} ({count / total:.0%})</title></rect>"
-            )
-        left += width
-    told = Markup.escape(f"{name}: " + ", ".join(f"{kind} {count / total:.0%}" for kind, count in counts if count))
-    opening = f'<svg class="stack" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" aria-label="{told}">'
-    return Markup(opening + "".join(parts) + "</svg>")
+def stacked_bar(counts: ErrorCounts, name: str) -> Markup:
+    """Draw hits, false positives and misses by kind as shares of one bar."""
+    shares = {kind: counts.cost(kind) / max(1, counts.judged) for kind in BAR_KINDS if counts.cost(kind)}
+    label = f"{name}: " + ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items())
+    bar, left = Drawing(100, 10, "stack", label=label, preserveAspectRatio="none"), 0.0
+    for kind, share in shares.items():
+        tip = f"{kind}: {counts.cost(kind)} of {counts.judged} ({share:.0%})"
+        bar.add("rect", f"k-{kind.replace(' ', '-')}", x=left, width=100 * share, height=10, tip=tip)
+        left += 100 * share
+    return bar.markup()

@@ -1,4 +1,4 @@
-"""What the gallery's script is given: the classes, and for each image its photo, outlines and judgements."""
+"""Make the data of the gallery's script: the classes, and for each image its photo, outlines and errors."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from fashion_hydra.evaluation.error_kinds import FALSE_POSITIVES, HIT, MISSED, WRONG_CLASS, ImageErrors, OneMask
 from fashion_hydra.formats.class_id import category_of
-from fashion_hydra.plots.painted_masks import colour
-from fashion_hydra.report.results.analysis import AnalysedImage, Analysis, listed
+from fashion_hydra.report.html import css_colour
+from fashion_hydra.report.results.analysis import AnalysedImage, Analysis, flatten_masks
 from fashion_hydra.report.results.outlines import mask_path
 from fashion_hydra.report.results.photos import LONGEST_EDGE, Photos
 from fashion_hydra.utils.errors import UserError
@@ -23,9 +23,9 @@ class Category:
     """A class of the legend.
 
     Args:
-        id: of the category.
-        name: of it.
-        colour: CSS.
+        id: category id.
+        name: category name.
+        colour: for CSS.
     """
 
     id: int
@@ -34,9 +34,9 @@ class Category:
 
 
 def categories_of(analysis: Analysis, names: Mapping[int, str]) -> list[Category]:
-    """The categories that occur in truth or prediction, by id."""
-    ids = sorted({category_of(class_id) for class_id in analysis.tallies})
-    return [Category(i, names.get(i, f"category {i}"), "#{:02x}{:02x}{:02x}".format(*colour(i))) for i in ids]
+    """Return the categories that occur in truth or prediction, by id."""
+    ids = sorted({category_of(class_id) for class_id in analysis.error_counts})
+    return [Category(i, names.get(i, f"category {i}"), css_colour(i)) for i in ids]
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class GalleryImage:
     """One image, as plain values for JSON.
 
     Args:
-        entry: what sorting and filtering need, and the sizes.
-        content: photo and masks, read when the image is shown.
+        entry: for sorting and filtering, with the sizes.
+        content: photo and masks, parsed when the image is shown.
     """
 
     entry: dict[str, Any]
@@ -55,22 +55,22 @@ class GalleryImage:
 def gallery_images(
     analysis: Analysis, photos: Photos, categories: Sequence[Category], *, desc: str
 ) -> Iterator[GalleryImage]:
-    """The images one at a time, so that no more than one is in memory.
+    """Yield the images one at a time, so that no more than one is in memory.
 
     Args:
-        analysis: of the prediction.
-        photos: where they are.
-        categories: that masks refer to by their place.
-        desc: names the progress bar.
+        analysis: the prediction.
+        photos: the photos.
+        categories: masks refer to them by their index.
+        desc: label of the progress bar.
     """
-    place = {category.id: i for i, category in enumerate(categories)}
+    index = {category.id: i for i, category in enumerate(categories)}
     for image in tqdm(analysis.images, desc=desc, unit=" images", disable=None):
-        predicted = listed(analysis.answers.predicted[image.answer]) if image.answer is not None else []
-        true = listed(analysis.answers.truth[image.name])
-        found = list(_masks("prediction", predicted, image.predicted, image.confidence, true, place))
-        lost = list(_masks("truth", true, image.true, (None,) * len(true), predicted, place))
-        found.sort(key=lambda mask: -(mask["score"] or 0))
-        lost.sort(key=lambda mask: -mask["area"])
+        predicted = flatten_masks(analysis.answers.predicted[image.answer]) if image.answer is not None else []
+        true = flatten_masks(analysis.answers.truth[image.name])
+        masks = list(_masks("prediction", predicted, image.predicted, image.confidence, true, index))
+        true_masks = list(_masks("truth", true, image.true, (None,) * len(true), predicted, index))
+        masks.sort(key=lambda mask: -(mask["score"] or 0))
+        true_masks.sort(key=lambda mask: -mask["area"])
         photo, fault, (height, width) = _photo(photos, image)
         entry = {
             "id": image.name,
@@ -78,47 +78,47 @@ def gallery_images(
             "errors": image.errors,
             "width": width,
             "height": height,
-            "classes": sorted({place[category_of(class_id)] for class_id, _ in chain(predicted, true)}),
+            "classes": sorted({index[category_of(class_id)] for class_id, _ in chain(predicted, true)}),
             "kinds": _kinds(image),
-            "where": _where(chain(found, lost)),
+            "classesByKind": _classes_by_kind(chain(masks, true_masks)),
             "true": len(true),
             "predicted": len(predicted),
         }
-        yield GalleryImage(entry, {"photo": photo, "fault": fault, "masks": found + lost})
+        yield GalleryImage(entry, {"photo": photo, "fault": fault, "masks": masks + true_masks})
 
 
 def _kinds(image: AnalysedImage) -> dict[str, int]:
-    """Kind -> number: false positives by kind, and what no prediction covers."""
-    counts = Counter(judged.kind for judged in image.predicted)
-    counts[MISSED] = sum(judged.kind == MISSED for judged in image.true)
+    """Count hits, false positives by kind, and missed true masks: kind -> number."""
+    counts = Counter(result.kind for result in image.predicted)
+    counts[MISSED] = sum(result.kind == MISSED for result in image.true)
     return {kind: counts[kind] for kind in (HIT, *FALSE_POSITIVES, MISSED) if counts[kind]}
 
 
-def _where(masks: Iterable[dict[str, Any]]) -> dict[str, list[int]]:
-    """Kind -> places of the classes that have masks of that kind, predicted or true."""
-    where: dict[str, set[int]] = {}
+def _classes_by_kind(masks: Iterable[dict[str, Any]]) -> dict[str, list[int]]:
+    """Return kind -> indices of the classes with masks of that kind, predicted or true."""
+    classes: dict[str, set[int]] = {}
     for mask in masks:
-        where.setdefault(mask["kind"], set()).add(mask["class"])
-    return {kind: sorted(places) for kind, places in where.items()}
+        classes.setdefault(mask["kind"], set()).add(mask["class"])
+    return {kind: sorted(indices) for kind, indices in classes.items()}
 
 
 def _masks(
     side: str,
     masks: Sequence[OneMask],
-    judged: Sequence[ImageErrors],
+    results: Sequence[ImageErrors],
     confidence: Sequence[float | None],
     others: Sequence[OneMask],
-    place: Mapping[int, int],
+    index: Mapping[int, int],
 ) -> Iterator[dict[str, Any]]:
-    for (class_id, mask), verdict, score in zip(masks, judged, confidence, strict=True):
-        confused = verdict.kind == WRONG_CLASS
+    for (class_id, mask), result, score in zip(masks, results, confidence, strict=True):
+        confused = result.kind == WRONG_CLASS
         yield {
             "side": side,
-            "class": place[category_of(class_id)],
+            "class": index[category_of(class_id)],
             "classId": class_id,
-            "kind": verdict.kind,
-            "with": place[category_of(others[verdict.partner][0])] if confused else None,
-            "iou": round(verdict.iou, 3),
+            "kind": result.kind,
+            "with": index[category_of(others[result.partner][0])] if confused else None,
+            "iou": round(result.iou, 3),
             "score": None if score is None else round(score, 3),
             "area": int(coco_mask.area(mask)),
             "path": mask_path(mask),
@@ -126,7 +126,7 @@ def _masks(
 
 
 def _photo(photos: Photos, image: AnalysedImage) -> tuple[str | None, str, tuple[int, int]]:
-    """Base64 of the JPEG, why there is none, and height and width that it is shown in."""
+    """Return the JPEG in base64 or the reason why there is none, and height and width to show it in."""
     fault = "photo not found"
     try:
         thumbnail = photos.thumbnail(image.answer or image.name, image.frame)

@@ -1,26 +1,3 @@
-"use strict";
-
-// Sorts a table by a column when its heading is pressed, the other way round when pressed again.
-for (const button of document.querySelectorAll("table.sortable th button")) {
-  button.addEventListener("click", () => {
-    const heading = button.closest("th"), table = button.closest("table"), body = table.tBodies[0];
-    // A heading's column, whatever spans there are in the rows above.
-    const column = heading.cellIndex, rows = [...body.rows];
-    const value = (row) => row.cells[column].dataset.v ?? row.cells[column].textContent.trim();
-    const numbers = rows.some((row) => value(row) !== "" && !isNaN(value(row)));
-    const number = (row) => (isNaN(value(row)) ? -Infinity : Number(value(row)));
-    const before = heading.getAttribute("aria-sort");
-    const order = before === "none" ? (numbers ? "descending" : "ascending")
-      : before === "ascending" ? "descending" : "ascending";
-    const sign = order === "ascending" ? 1 : -1;
-    for (const other of table.tHead.querySelectorAll("[aria-sort]")) other.setAttribute("aria-sort", "none");
-    heading.setAttribute("aria-sort", order);
-    const compare = numbers ? (a, b) => (number(a) > number(b)) - (number(a) < number(b))
-      : (a, b) => value(a).localeCompare(value(b));
-    body.append(...rows.sort((a, b) => sign * compare(a, b)));
-  });
-}
-
 function gallery() {
   const $ = (id) => document.getElementById(id);
   const palette = JSON.parse($("palette").textContent);
@@ -28,7 +5,7 @@ function gallery() {
   const blocks = [...document.querySelectorAll("script.image")];
   images.forEach((image, i) => { image.block = blocks[i]; image.low = image.id.toLowerCase(); });
   const cards = $("cards"), dialog = $("dialog"), section = $("gallery");
-  const hidden = new Set(); // places in the palette of the classes whose masks are not drawn
+  const hidden = new Set(); // indices in the palette of the classes whose masks are not drawn
   const content = (image) => JSON.parse(image.block.textContent); // not kept: the photos are large
   const make = (tag, text, name) => {
     const element = document.createElement(tag);
@@ -80,7 +57,7 @@ function gallery() {
 
   // ---- cards ----------------------------------------------------------------------------------------------------
 
-  function told(image) {
+  function describeKinds(image) {
     const parts = Object.entries(image.kinds).map(([kind, n]) => {
       const part = make("span");
       part.append(make("i", undefined, `dot ${className(kind)}`), `${n} ${kind === "hit" && n > 1 ? "hits" : kind}`);
@@ -97,7 +74,7 @@ function gallery() {
     open.setAttribute("aria-haspopup", "dialog");
     open.addEventListener("click", () => show(image));
     heading.append(open, make("span", image.score.toFixed(3)));
-    line.append(...told(image));
+    line.append(...describeKinds(image));
     box.className = "panels";
     box.style.setProperty("--ratio", image.width / image.height);
     box.setAttribute("role", "img");
@@ -136,10 +113,10 @@ function gallery() {
 
   function update() {
     const kind = $("kind").value, text = $("text").value.trim().toLowerCase();
-    const place = $("class").value === "" ? null : Number($("class").value);
+    const index = $("class").value === "" ? null : Number($("class").value);
     // With both, the class must have the error, not something else in the image.
-    const classes = (image) => (kind ? image.where[kind] ?? [] : image.classes);
-    shown = images.filter((image) => (place === null ? !kind || classes(image).length > 0 : classes(image).includes(place))
+    const classes = (image) => (kind ? image.classesByKind[kind] ?? [] : image.classes);
+    shown = images.filter((image) => (index === null ? !kind || classes(image).length > 0 : classes(image).includes(index))
       && image.low.includes(text));
     shown.sort(orders[$("sort").value]);
     cards.replaceChildren(...shown.map((image) => {
@@ -165,10 +142,10 @@ function gallery() {
   // ---- what is drawn --------------------------------------------------------------------------------------------
 
   function toggleClass(button, wanted) {
-    const place = Number(button.dataset.class);
+    const index = Number(button.dataset.class);
     button.setAttribute("aria-pressed", wanted);
-    if (wanted) hidden.delete(place); else hidden.add(place);
-    for (const path of section.querySelectorAll(`path[data-class="${place}"]`)) path.toggleAttribute("hidden", !wanted);
+    if (wanted) hidden.delete(index); else hidden.add(index);
+    for (const path of section.querySelectorAll(`path[data-class="${index}"]`)) path.toggleAttribute("hidden", !wanted);
   }
 
   const pressed = (button) => button.getAttribute("aria-pressed") === "true";
@@ -190,12 +167,12 @@ function gallery() {
 
   function show(image) {
     current = image;
-    const data = content(image), place = shown.indexOf(image);
+    const data = content(image), index = shown.indexOf(image);
     $("dialog-h").textContent = image.id;
-    $("dialog-p").textContent = `score ${image.score.toFixed(4)}, image ${place + 1} of ${shown.length}`;
+    $("dialog-p").textContent = `score ${image.score.toFixed(4)}, image ${index + 1} of ${shown.length}`;
     // Not `disabled`: a button that loses the focus would take the arrow keys with it.
-    $("previous").setAttribute("aria-disabled", place <= 0);
-    $("next").setAttribute("aria-disabled", place >= shown.length - 1);
+    $("previous").setAttribute("aria-disabled", index <= 0);
+    $("next").setAttribute("aria-disabled", index >= shown.length - 1);
     $("dialog-panels").style.setProperty("--ratio", image.width / image.height);
     $("dialog-panels").replaceChildren(...panels(data, (side, parts) => {
       const figure = make("figure", undefined, "panel"), frame = make("div", undefined, "frame");

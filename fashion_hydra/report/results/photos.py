@@ -63,8 +63,8 @@ class Photos:
         Raises:
             UserError: the file cannot be decoded.
         """
-        place = self.find(image_id)
-        return None if place is None else _reduce(*place, frame)
+        found = self.find(image_id)
+        return None if found is None else _reduce(*found, frame)
 
 
 def _reduce(folder: Path, file: str, frame: Size | None) -> Thumbnail:

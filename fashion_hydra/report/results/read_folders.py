@@ -1,17 +1,14 @@
-"""The CSV files of training runs, of tuning and of ladders, read to plain values."""
+"""Read the CSV files of training runs and of tuning."""
 
-import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
+from fashion_hydra.formats.csv_files import parse_csv
 from fashion_hydra.training.run_folder import saved_config
 from fashion_hydra.tuning.grid import AXES
-from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.yaml_files import value_at
 
-T = TypeVar("T")
 _MAPS = (("score_thr", "mask_thr"), ("score_thr", "iou_thr"))
 
 
@@ -20,9 +17,9 @@ class TrainingRun:
     """A training run.
 
     Args:
-        folder: of it.
-        series: metric -> points of step and value, by step.
-        facts: what the config says that a reader wants first.
+        folder: of the run.
+        series: metric -> pairs of step and value, by step.
+        facts: name -> value of the most important settings in the config.
     """
 
     folder: Path
@@ -31,7 +28,7 @@ class TrainingRun:
 
 
 def read_training(folder: Path) -> TrainingRun:
-    """Read the losses and scores that the CSV logger wrote; a resumed run has several files, the later ones hold."""
+    """Read losses and scores of the CSV logger; where files of a resumed run overlap, the later one is used."""
     files = sorted(folder.glob("csv/version_*/metrics.csv"), key=lambda path: int(path.parent.name.rpartition("_")[2]))
     points: dict[str, dict[int, float]] = {}
     for file in files:
@@ -53,7 +50,7 @@ def read_training(folder: Path) -> TrainingRun:
 
 
 def points_of(file: Path) -> dict[str, dict[int, float]]:
-    """Metric -> step -> value, of one CSV of the logger."""
+    """Read one CSV file of the logger: metric -> step -> value."""
 
     def read(rows: Sequence[Mapping[str, str]]) -> dict[str, dict[int, float]]:
         points: dict[str, dict[int, float]] = {}
@@ -63,19 +60,19 @@ def points_of(file: Path) -> dict[str, dict[int, float]]:
                     points.setdefault(name, {})[int(row["step"])] = float(text)
         return points
 
-    return _read_table(file, read)
+    return parse_csv(file, read)
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Scores over two thresholds, the best that all others allow.
+    """Scores over two thresholds, each the best over all other thresholds.
 
     Args:
-        rows: name of the threshold that varies from row to row.
-        columns: and from column to column.
+        rows: name of the threshold that varies between rows.
+        columns: name of the threshold that varies between columns.
         row_values: ascending.
         column_values: ascending.
-        scores: one list a row.
+        scores: one list per row.
     """
 
     rows: str
@@ -97,13 +94,13 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What tune_thresholds.py found.
+    """The results of tune_thresholds.py.
 
     Args:
-        folder: of it.
+        folder: written by tune_thresholds.py.
         methods: rows of methods.csv, the simplest first.
-        combinations: how many the grid has.
-        maps: of the grid.
+        combinations: number of combinations in the grid.
+        maps: heat maps of the grid.
     """
 
     folder: Path
@@ -113,7 +110,7 @@ class Tuning:
 
     @property
     def chosen(self) -> str:
-        """The method whose rule is tuned.yaml."""
+        """Name of the method whose rule is in tuned.yaml."""
         return max(self.methods, key=lambda row: float(row["cross_fitted"]))["method"]
 
 
@@ -128,8 +125,8 @@ def read_tuning(folder: Path) -> Tuning:
             _ = row["method"], row["gain"], row["rule"], [float(row[column]) for column in columns]
         return list(rows)
 
-    methods = _read_table(folder / "methods.csv", check)
-    grid = _read_table(folder / "grid.csv", _points) if (folder / "grid.csv").is_file() else []
+    methods = parse_csv(folder / "methods.csv", check)
+    grid = parse_csv(folder / "grid.csv", _points) if (folder / "grid.csv").is_file() else []
     return Tuning(folder, methods, len(grid), list(_heat_maps(grid)))
 
 
@@ -149,82 +146,3 @@ def _heat_maps(grid: Sequence[Mapping[str, float]]) -> Iterator[HeatMap]:
         if len(row_values) > 1 and len(column_values) > 1:
             scores = [[best[row, column] for column in column_values] for row in row_values]
             yield HeatMap(rows, columns, row_values, column_values, scores)
-
-
-@dataclass(frozen=True)
-class Rung:
-    """One row of a ladder.
-
-    Args:
-        number: of the rung.
-        name: short.
-        change: against the rung below.
-        images: how many were scored.
-        score: of them.
-        low: lower end of the interval.
-        high: upper end.
-        gain: over the rung below with the ends of its interval, where the table has them.
-        leaderboard: what the winner's score was there, where it is known.
-        seconds: that it took, where they are known.
-    """
-
-    number: str
-    name: str
-    change: str
-    images: int
-    score: float
-    low: float
-    high: float
-    gain: tuple[float, float, float] | None
-    leaderboard: float | None
-    seconds: float | None
-
-
-@dataclass(frozen=True)
-class Ladder:
-    """Scores from rung to rung."""
-
-    folder: Path
-    rungs: Sequence[Rung]
-
-
-def read_ladder(folder: Path) -> Ladder:
-    """Read ladder.csv."""
-
-    def optional(text: str) -> float | None:
-        return float(text) if text else None
-
-    def gain(row: Mapping[str, str]) -> tuple[float, float, float] | None:
-        if not row.get("gain"):
-            return None
-        return float(row["gain"]), float(row["gain_low"]), float(row["gain_high"])
-
-    def read(rows: Sequence[Mapping[str, str]]) -> list[Rung]:
-        if not rows:
-            raise ValueError("no rows")
-        return [
-            Rung(
-                number=row["rung"],
-                name=row["name"],
-                change=row["change"],
-                images=int(row["images"]),
-                score=float(row["score"]),
-                low=float(row["low"]),
-                high=float(row["high"]),
-                gain=gain(row),
-                leaderboard=optional(row["leaderboard"]),
-                seconds=optional(row["seconds"]),
-            )
-            for row in rows
-        ]
-
-    return Ladder(folder, _read_table(folder / "ladder.csv", read))
-
-
-def _read_table(path: Path, read: Callable[[Sequence[Mapping[str, str]]], T]) -> T:
-    """Rows of a CSV through `read`; what does not fit becomes one line for the user."""
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return read(list(csv.DictReader(stream)))
-    except (KeyError, ValueError, TypeError, csv.Error) as error:
-        raise UserError(f"{path}: not as this software writes it ({error!r}). Write it again, or remove it") from error

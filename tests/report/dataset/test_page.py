@@ -12,9 +12,9 @@ from pycocotools import mask as coco_mask
 from fashion_hydra.cli.main import main
 from fashion_hydra.data.augment import Augment, source_index
 from fashion_hydra.data.kaggle import read_annotations
-from fashion_hydra.report.dataset.charts import Axis, counting_axis, decimal_axis, log_axis
 from fashion_hydra.report.dataset.gallery import _reduced, choose_images, draw_augmented, draw_cards
 from fashion_hydra.report.dataset.statistics import count, percent, stand_outs
+from fashion_hydra.report.svg import Axis, counting_axis, decimal_axis, log_axis
 from fashion_hydra.structures import rle
 
 AUGMENT = Augment(short_edge=[48, 64], long_edge=128)
@@ -265,10 +265,10 @@ def test_axes_have_round_whole_ticks(largest):
 
 
 def test_places_on_axes():
-    assert Axis("", 0, 4, []).place(np.array([-1, 0, 1, 9])).tolist() == [0, 0, 0.25, 1]
+    assert Axis("", 0, 4, []).position(np.array([-1, 0, 1, 9])).tolist() == [0, 0, 0.25, 1]
     axis = log_axis("", 1e-2, 1, shares=True)
     assert axis.ticks == [(0.01, "1 %"), (0.1, "10 %"), (1.0, "100 %")]
-    assert axis.place(np.array([0, 0.1])).tolist() == pytest.approx([0, 0.5])
+    assert axis.position(np.array([0, 0.1])).tolist() == pytest.approx([0, 0.5])
 
 
 @pytest.mark.parametrize(

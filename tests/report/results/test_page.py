@@ -8,8 +8,6 @@ from fashion_hydra.cli.main import main
 from fashion_hydra.formats.submission import read_masks
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the page is tested in a browser by playwright")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium found to test the page in")
 METHODS = "method,fitted,cross_fitted,low,high,simpler,gain,gain_low,gain_high,rule\nplain,0.1,0.1,0.05,0.15,,,,,rule\n"
 GRID = "score_thr,iou_thr,mask_thr,min_area,max_per_image,drop,score\n" + "".join(
     f"{s},{i},{m},1,100,all,{s * m + i / 10}\n" for s in (0.3, 0.5) for i in (0.2, 0.4) for m in (0.4, 0.45, 0.5)
@@ -37,32 +35,9 @@ def file(made, tmp_path_factory):
     return out
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-
-
 @pytest.fixture
-def open_page(browser, file):
-    """Opens the page in a window; afterwards nothing may have gone wrong or out."""
-    contexts, wrong = [], []
-
-    def opened(width=1280, height=900, *, shown=file, **options):
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: wrong.append(message.text))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("dialog", lambda dialog: wrong.append(dialog.message))
-        page.on("request", lambda request: wrong.append(request.url) if request.url.startswith("http") else None)
-        page.goto(shown.as_uri())
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert wrong == []
+def open_page(open_file, file):
+    return lambda *size, shown=file, **options: open_file(shown, *size, **options)
 
 
 def names(page):

@@ -1,0 +1,22 @@
+"use strict";
+
+// Sort a table by a column when its heading is pressed, in the other order when it is pressed again.
+for (const button of document.querySelectorAll("table.sortable th button")) {
+  button.addEventListener("click", () => {
+    const heading = button.closest("th"), table = button.closest("table"), body = table.tBodies[0];
+    const column = heading.cellIndex; // of the last row of headings, which has no spans
+    const text = (row) => row.cells[column].dataset.v ?? row.cells[column].textContent.trim();
+    const number = (row) => (text(row) === "" || isNaN(text(row)) ? -Infinity : Number(text(row)));
+    const numeric = heading.classList.contains("n");
+    const before = heading.getAttribute("aria-sort");
+    const first = numeric ? "descending" : "ascending", other = numeric ? "ascending" : "descending";
+    const order = before === first ? other : first;
+    const sign = order === "ascending" ? 1 : -1;
+    for (const sorted of table.tHead.querySelectorAll("[aria-sort]")) sorted.setAttribute("aria-sort", "none");
+    heading.setAttribute("aria-sort", order);
+    const compare = numeric ? (a, b) => (number(a) > number(b)) - (number(a) < number(b))
+      : (a, b) => text(a).localeCompare(text(b));
+    body.append(...[...body.rows].sort((a, b) => sign * compare(a, b)));
+  });
+}
+

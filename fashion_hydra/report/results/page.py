@@ -1,0 +1,190 @@
+"""Write the page of runs, thresholds and predictions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fashion_hydra.evaluation import error_kinds
+from fashion_hydra.evaluation.bootstrap import Interval
+from fashion_hydra.evaluation.error_kinds import ErrorCounts
+from fashion_hydra.evaluation.ladder import Rung
+from fashion_hydra.formats.class_id import category_of
+from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.report import html
+from fashion_hydra.report.results import charts
+from fashion_hydra.report.results.analysis import Analysis, paired_difference
+from fashion_hydra.report.results.gallery import Category, GalleryImage, categories_of, gallery_images
+from fashion_hydra.report.results.photos import Photos
+from fashion_hydra.report.results.read_folders import TrainingRun, Tuning
+from fashion_hydra.tuning.summary import describe_rule
+
+
+@dataclass(frozen=True)
+class ResultsPage:
+    """What the page shows.
+
+    Args:
+        title: of the page.
+        predictions: analysed; classes, errors and gallery are of the first.
+        photos: of the images of the first prediction.
+        names: category id -> name, as far as known.
+        notes: for the reader, such as missing files.
+        ladders: folder -> rungs.
+        tunings: tuning folders.
+        trainings: training runs.
+    """
+
+    title: str
+    predictions: Sequence[Analysis]
+    photos: Photos
+    names: Mapping[int, str]
+    notes: Sequence[str]
+    ladders: Mapping[Path, Sequence[Rung]]
+    tunings: Sequence[Tuning]
+    trainings: Sequence[TrainingRun]
+
+
+@dataclass(frozen=True)
+class ComparedPrediction:
+    """A row of the table of predictions.
+
+    Args:
+        analysis: of the prediction.
+        gain: over the first prediction; None for the first and for other images.
+        rule: described in one line.
+        predicted: number of predicted masks.
+    """
+
+    analysis: Analysis
+    gain: Interval | None
+    rule: str
+    predicted: int
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """A row of the tables of classes: a category's plain ClassId, or all its ClassIds with attributes together.
+
+    Args:
+        category: of the class.
+        with_attributes: whether the row is about the ClassIds with attributes.
+        score: mean over all pairs of an image and a ClassId in its truth or prediction.
+        images: number of these pairs.
+        ap: COCO's AP; None for ClassIds with attributes and without candidates.
+        error_counts: numbers of masks by kind of error.
+        threshold: lowest score that is predicted, or words if there is no such number.
+    """
+
+    category: Category
+    with_attributes: bool
+    score: float
+    images: int
+    ap: float | None
+    error_counts: ErrorCounts
+    threshold: str
+
+    @property
+    def name(self) -> str:
+        """Name of the category."""
+        return self.category.name
+
+
+def write_results_page(path: Path, page: ResultsPage) -> None:
+    """Write the page atomically, image by image."""
+    html.write_page(path, "results", _values(page))
+
+
+def _values(page: ResultsPage) -> dict[str, Any]:
+    """Return what the template is given; `images` can be read once, and `index` is complete after that."""
+    first = page.predictions[0] if page.predictions else None
+    categories = categories_of(first, page.names) if first else []
+    index: list[dict[str, Any]] = []
+    return {
+        "page": page,
+        "sections": _sections(page),
+        "charts": charts,
+        "error_kinds": error_kinds,
+        "first": first,
+        "compared": [_compare(first, analysis) for analysis in page.predictions] if first else [],
+        "rows": _class_rows(first, categories) if first else [],
+        "total": ErrorCounts.total(first.error_counts.values()) if first else ErrorCounts.empty(),
+        "categories": categories,
+        "position": {category.id: i for i, category in enumerate(categories)},
+        "palette": [{"name": category.name, "colour": category.colour} for category in categories],
+        "images": _images(first, page.photos, categories, index) if first else iter(()),
+        "index": index,
+    }
+
+
+def _sections(page: ResultsPage) -> list[tuple[str, str]]:
+    """Return id and title of the sections with content."""
+    sections = (
+        ("scores", page.predictions),
+        ("ladder", page.ladders),
+        ("classes", page.predictions),
+        ("errors", page.predictions),
+        ("thresholds", page.tunings),
+        ("training", page.trainings),
+        ("gallery", page.predictions),
+    )
+    return [(name, name.capitalize()) for name, shown in sections if shown]
+
+
+def _compare(first: Analysis, analysis: Analysis) -> ComparedPrediction:
+    gain = None if analysis is first else paired_difference(first, analysis)
+    rule = analysis.rule
+    predicted = ErrorCounts.total(analysis.error_counts.values()).predicted.total()
+    return ComparedPrediction(analysis, gain, "not known" if rule is None else describe_rule(rule), predicted)
+
+
+def _images(
+    analysis: Analysis, photos: Photos, categories: Sequence[Category], index: list[dict[str, Any]]
+) -> Iterator[GalleryImage]:
+    for image in gallery_images(analysis, photos, categories, desc="drawing"):
+        index.append(image.entry)
+        yield image
+
+
+def _class_rows(analysis: Analysis, categories: Sequence[Category]) -> list[ClassRow]:
+    """Return the classes, those with the most true masks first."""
+    groups: dict[tuple[int, bool], list[str]] = {}
+    for class_id in analysis.error_counts:
+        groups.setdefault((category_of(class_id), "_" in class_id), []).append(class_id)
+    by_id = {category.id: category for category in categories}
+    manifest = analysis.answers.cache.manifest if analysis.answers.cache is not None else None
+    label_of = {category: label for label, category in enumerate(manifest.class_ids)} if manifest else {}
+    rows = []
+    for (category, with_attributes), class_ids in groups.items():
+        summaries = [analysis.score.per_class[class_id] for class_id in class_ids]
+        images = sum(summary.n_images for summary in summaries)
+        label = None if with_attributes else label_of.get(category)
+        row = ClassRow(
+            category=by_id[category],
+            with_attributes=with_attributes,
+            score=sum(summary.score * summary.n_images for summary in summaries) / images,
+            images=images,
+            ap=None if with_attributes else analysis.class_ap.get(category),
+            error_counts=ErrorCounts.total(analysis.error_counts[class_id] for class_id in class_ids),
+            threshold=_threshold(analysis.rule, label) if manifest else "not known",
+        )
+        rows.append(row)
+    return sorted(
+        rows, key=lambda row: (-row.error_counts.true.total(), -row.error_counts.predicted.total(), row.category.id)
+    )
+
+
+def _by_masks(row: ClassRow) -> tuple[int, int, int]:
+    return -row.error_counts.true.total(), -row.error_counts.predicted.total(), row.category.id
+
+
+def _threshold(rule: Postprocess | None, label: int | None) -> str:
+    if label is None:
+        return "not learnt"
+    if rule is None:
+        return "not known"
+    if label in rule.dropped_labels:
+        return "left out"
+    if rule.calibration is not None:
+        return "expected score"
+    return f"{rule.label_score_thr.get(label, rule.score_thr):g}"
