@@ -3,12 +3,16 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # as the entry scripts do, before torch is there
 
 import numpy as np
 import pytest
+from omegaconf import DictConfig
 from PIL import Image
+
+from tests.helpers import compose_config, write_tiny_checkpoint
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -25,6 +29,22 @@ def wardrobe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "wardrobe"
     write_wardrobe(folder, train=20, test=2, size=128, seed=5)
     return folder
+
+
+@pytest.fixture(scope="session")
+def config() -> Callable[..., DictConfig]:
+    """Give `tests.helpers.compose_config`."""
+    return compose_config
+
+
+@pytest.fixture
+def tiny_checkpoint(tmp_path: Path) -> Callable[..., Path]:
+    """Give a function that writes a checkpoint of a tiny model below `tmp_path` and returns its path."""
+
+    def write(name: str = "tiny.ckpt", **options: Any) -> Path:
+        return write_tiny_checkpoint(tmp_path / name, **options)
+
+    return write
 
 
 @pytest.fixture

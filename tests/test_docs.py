@@ -5,12 +5,12 @@ import shlex
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from fashion_hydra.cli.main import COMMANDS
 from fashion_hydra.config.entry_point import _tuned_file
-from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
+from fashion_hydra.config.resolvers import PROJECT_ROOT
+from tests.helpers import compose_config, model_options
 
 PAGES = [PROJECT_ROOT / "README.md", *sorted((PROJECT_ROOT / "docs").glob("*.md"))]
 TEXT = "\n".join(page.read_text() for page in PAGES).replace("\\\n", " ")
@@ -30,9 +30,7 @@ def test_a_command_that_is_shown_composes(line):
     sweep = "-m" in words
     overrides = [re.sub(r",[^\]}]*$", "", word) if sweep else word for word in overrides]  # the first job of a sweep
     overrides = [word for word in overrides if not word.startswith("hydra")]  # of the launcher
-    register_resolvers()
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-        compose(SCRIPTS[words[at]], overrides=overrides)
+    compose_config(SCRIPTS[words[at]], *overrides)
 
 
 def test_commands_that_are_shown_exist():
@@ -59,19 +57,13 @@ def test_the_backbone_of_the_example_is_built():
     from fashion_hydra.model.htc import build_htc
 
     own = OmegaConf.to_container(OmegaConf.create(EXAMPLES["conf/model/backbone/resnet34.yaml"]))
-    register_resolvers()
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-        model = OmegaConf.to_container(compose("train", overrides=["model=htc_tiny"]).model, resolve=True)
-    options = {key: value for key, value in model.items() if key not in ("_target_", "backbone")}
-    detector = build_htc(num_classes=3, backbone={**own, "weights": None}, **options)
+    detector = build_htc(num_classes=3, **{**model_options(), "backbone": {**own, "weights": None}})
     assert detector.net.backbone.depth == 34
 
 
 def test_the_views_of_the_example_are_a_group():
     views = OmegaConf.create(EXAMPLES["conf/tta/five.yaml"])
-    register_resolvers()
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-        assert set(views) == set(compose("predict", overrides=["tta=multi", "out=x"]).tta)
+    assert set(views) == set(compose_config("predict", "tta=multi", "out=x").tta)
     assert len(views.factors) * len(views.flips) == 10
 
 

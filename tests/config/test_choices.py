@@ -5,10 +5,10 @@ import math
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
+from fashion_hydra.config.resolvers import PROJECT_ROOT
+from tests.helpers import compose_config
 
 CONF = PROJECT_ROOT / "conf"
 
@@ -16,10 +16,7 @@ CONF = PROJECT_ROOT / "conf"
 def composed(*overrides, config="train"):
     predicting = ["out=out", "paths.output_dir=out"]
     own = {"train": ["paths.output_dir=out", "name=test"], "predict": predicting, "tune": predicting}[config]
-    register_resolvers()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose(config, overrides=[*own, *overrides])
-    return OmegaConf.to_container(cfg, resolve=True)
+    return OmegaConf.to_container(compose_config(config, *own, *overrides), resolve=True)
 
 
 SWEEPS = {"train": ["learning_rate", "regularisation"], "tune": ["class_sets", "thresholds"]}
@@ -47,9 +44,7 @@ def test_every_group_is_used():
 
 @pytest.mark.parametrize(("config", "name"), [(config, name) for config, names in SWEEPS.items() for name in names])
 def test_every_sweep_is_one_of_configs_that_compose(config, name):
-    register_resolvers()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        hydra = compose(config, overrides=[f"hparams_search={name}"], return_hydra_config=True).hydra
+    hydra = compose_config(config, f"hparams_search={name}", with_hydra=True).hydra
     assert hydra.mode.name == "MULTIRUN"
     choices = [[f"{key}={value}" for value in str(values).split(",")] for key, values in hydra.sweeper.params.items()]
     jobs = [composed(*job, config=config) for job in itertools.product(*choices)]

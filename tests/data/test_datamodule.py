@@ -5,19 +5,16 @@ import csv
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
 from fashion_hydra.cli.main import main
-from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.workflows.train import make_datamodule
+from tests.helpers import compose_config
 
 
 def datamodule(root, *overrides, folder="unused"):
-    register_resolvers()
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-        words = ["experiment=demo", f"data.root={root}", f"paths.output_dir={folder}", "name=test", *overrides]
-        return make_datamodule(compose("train", overrides=words))
+    words = ["experiment=demo", f"data.root={root}", f"paths.output_dir={folder}", "name=test", *overrides]
+    return make_datamodule(compose_config("train", *words))
 
 
 def ids(data, chosen):

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
+from fashion_hydra.config.resolvers import PROJECT_ROOT
 from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.data.dataset import PredictDataset, TrainDataset, collate, read_image
 from fashion_hydra.data.image_list import list_folder
 from fashion_hydra.data.kaggle import read_annotations
 from tests.faults.kinds import write_kinds
+from tests.helpers import model_options
 
 CLASSES = ClassSet((0, 1), ("a", "b"))
 
@@ -28,11 +28,9 @@ def detector():
     import fashion_hydra.model  # noqa: F401
     from fashion_hydra.model.htc import build_htc
 
-    register_resolvers()
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-        model = OmegaConf.to_container(compose("train", overrides=["model=htc_tiny"]).model, resolve=True)
+    options = model_options()
     torch.manual_seed(0)
-    return build_htc(num_classes=2, **{key: value for key, value in model.items() if key != "_target_"})
+    return build_htc(num_classes=2, **options)
 
 
 def test_pixels_are_those_that_were_meant(folder):

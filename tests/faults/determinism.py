@@ -42,7 +42,7 @@ def contents(folder: Path) -> dict[str, str]:
 def main() -> None:
     """Compare, tell."""
     from fashion_hydra.wardrobe import write_wardrobe
-    from tests.workflows.test_predict import write_checkpoint
+    from tests.helpers import write_tiny_checkpoint
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, help="a training run, or a folder of runs, whose best checkpoint predicts")
@@ -52,7 +52,7 @@ def main() -> None:
         folder = Path(temporary)
         write_wardrobe(folder / "data", train=8, test=args.images, size=160, seed=3)
         if args.run is None:
-            checkpoint = write_checkpoint(folder / "one.ckpt", seed=0)
+            checkpoint = write_tiny_checkpoint(folder / "one.ckpt")
         else:
             checkpoint = max(args.run.resolve().rglob("epoch*.ckpt"), key=lambda path: path.name.partition("score")[2])
         truth = folder / "data" / "test_truth.csv"

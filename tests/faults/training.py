@@ -25,30 +25,18 @@ from typing import Any
 import torch
 
 from tests.faults.inject import MOMENTS
+from tests.helpers import SMALL_TRAIN
 
 ROOT = Path(__file__).parents[2]
 IMAGES, EPOCHS = 32, 3
 STEPS = 3 * 7  # of the whole run: 26 images train, 4 a step
-SMALL = [
-    "experiment=demo",
-    "trainer=default",
-    "trainer.accelerator=cpu",
-    "trainer.log_every_n_steps=1",
-    "data.folds=5",
-    "data.batch_size=4",
-    "augment.short_edge=[64,96]",
-    "tta.scales=[[80,128]]",
+OPTIONS = (
+    *SMALL_TRAIN,
     "callbacks=ema",
     "callbacks.progress.refresh_rate=0",
-    "schedule.warmup_steps=2",
     f"schedule.epochs={EPOCHS}",
-    "model.neck_channels=16",
-    "model.fc_channels=32",
-    "model.mask_channels=16",
-    "model.backbone.base_channels=8",
-    "model.backbone.channels=[8,16,32,64]",
     "ckpt_path=last",
-]
+)
 # How often each moment comes in a whole run: kills are drawn from them.
 OCCURRENCES = {
     "reading annotations": 100,
@@ -110,7 +98,7 @@ class Place:
             "FASHION_HYDRA_CACHE": str(self.folder / "cache"),
             "FAULTS_STEPS": str(self.folder / "steps"),
         }
-        arguments = [*SMALL, f"data.root={self.data}", f"paths.runs={self.folder / 'runs'}", *self.options, *more]
+        arguments = [*OPTIONS, f"data.root={self.data}", f"paths.runs={self.folder / 'runs'}", *self.options, *more]
         return subprocess.run(
             [sys.executable, "-m", "tests.faults.inject", *arguments],
             env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,

@@ -9,32 +9,19 @@ import zipfile
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
 from fashion_hydra.model.checkpoint import best_checkpoints, load_member, read_checkpoint
 from fashion_hydra.model.htc import build_htc
 from fashion_hydra.model.soup import make_soup
 from fashion_hydra.model.weights.files import read_file
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.workflows.train import TrainingSetup, train
+from tests.helpers import tiny_checkpoint_content
 
 
 @pytest.fixture(scope="module")
 def content():
-    register_resolvers()
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-        model = OmegaConf.to_container(compose("train", overrides=["model=htc_tiny"]).model, resolve=True)
-    model |= {"neck_channels": 16, "fc_channels": 32, "mask_channels": 16}
-    model["backbone"] |= {"base_channels": 8, "channels": [8, 16, 32, 64]}
-    detector = build_htc(num_classes=2, **{k: v for k, v in model.items() if k != "_target_"})
-    return {
-        "state_dict": {f"detector.{name}": value for name, value in detector.state_dict().items()},
-        "classes": {"ids": [6, 23], "names": ["pants", "shoe"]},
-        "model": model,
-        "eval_scale": [96, 144],
-    }
+    return tiny_checkpoint_content(class_ids=(6, 23))
 
 
 def saved(path, content, **how):

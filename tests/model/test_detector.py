@@ -5,11 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from safetensors.torch import save_file
 
-from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
 from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.class_set import ClassSpec
 from fashion_hydra.data.dataset import TrainDataset, collate
@@ -21,21 +18,14 @@ from fashion_hydra.model.roi_align import PreciseRoIExtractor
 from fashion_hydra.postprocess.apply import paste
 from fashion_hydra.postprocess.rule import COCO_RULE
 from fashion_hydra.utils.errors import UserError
+from tests.helpers import model_options
 
 CLASSES = 7
 
 
-def configured(name, *overrides):
-    register_resolvers()
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-        model = compose("train", overrides=[f"model={name}", *overrides]).model
-    return {k: v for k, v in model.items() if k != "_target_"}, model
-
-
 def tiny(**changes):
     torch.manual_seed(0)
-    options, _ = configured("htc_tiny")
-    return build_htc(num_classes=CLASSES, **{**options, **changes})
+    return build_htc(num_classes=CLASSES, **{**model_options(), **changes})
 
 
 def decided(detector):
@@ -138,8 +128,7 @@ def test_proposals_are_mmdets_to_the_last_bit(batch):
 @pytest.mark.parametrize("name", ["htc_tiny", "htc_r50", "htc_x101"])
 def test_prepared_for_inference_it_says_the_same(name):
     torch.manual_seed(0)
-    _, config = configured(name, "model.backbone.weights=null")
-    detector = instantiate(config, num_classes=CLASSES, _convert_="all").eval()
+    detector = build_htc(num_classes=CLASSES, **model_options(name, "model.backbone.weights=null")).eval()
     for module in detector.modules():
         if isinstance(module, torch.nn.BatchNorm2d):  # far from the identity
             torch.nn.init.uniform_(module.running_mean, -0.3, 0.3)
@@ -228,7 +217,7 @@ def test_padding_does_not_reach_the_backbone(batch):
 
 
 def test_channel_order_and_scale():
-    options, _ = configured("htc_tiny")
+    options = model_options()
     backbone = {**options["backbone"], "mean": [1.0, 2.0, 3.0], "std": [1.0, 2.0, 4.0], "channel_order": "bgr"}
     detector = build_htc(num_classes=2, **{**options, "backbone": backbone})
     image = torch.tensor([10, 20, 30], dtype=torch.uint8).view(1, 3, 1, 1)
@@ -248,8 +237,7 @@ def test_boxes_keep_their_precision_under_bf16():
 
 def test_htc_x101_takes_a_training_step_and_predicts(batch):
     torch.manual_seed(0)
-    _, config = configured("htc_x101")
-    detector = instantiate(config, num_classes=CLASSES, _convert_="all")
+    detector = build_htc(num_classes=CLASSES, **model_options("htc_x101"))
     net = detector.net
     blocks = [
         sum("DeformConv2d" in type(m).__name__ for m in stage.modules())
@@ -285,8 +273,7 @@ def test_backbone_weights_are_loaded_from_a_file(tmp_path):
     source = tiny()
     path = tmp_path / "backbone.safetensors"
     save_file({k: v + 1 for k, v in source.net.backbone.state_dict().items() if v.is_floating_point()}, path)
-    options, _ = configured("htc_tiny")
-    loaded = tiny(backbone={**options["backbone"], "weights": str(path)})
+    loaded = tiny(backbone={**model_options()["backbone"], "weights": str(path)})
     assert torch.equal(loaded.net.backbone.conv1.weight, source.net.backbone.conv1.weight + 1)
 
 
@@ -304,12 +291,10 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, content, told):
         path.write_bytes(content)
     elif content:
         save_file(content, path)
-    options, _ = configured("htc_tiny")
     with pytest.raises(UserError, match=told):
-        tiny(backbone={**options["backbone"], "weights": str(path)})
+        tiny(backbone={**model_options()["backbone"], "weights": str(path)})
 
 
 def test_an_unknown_backbone_is_refused():
-    options, _ = configured("htc_tiny")
     with pytest.raises(UserError, match=r"model\.backbone\.type=ResNeet: refused, mmdet has no backbone of that name"):
-        tiny(backbone={**options["backbone"], "type": "ResNeet"})
+        tiny(backbone={**model_options()["backbone"], "type": "ResNeet"})

@@ -16,7 +16,6 @@ from fashion_hydra.training.lightning_module import SegmentationModule
 from fashion_hydra.training.run_folder import LAST, RunFolder
 from fashion_hydra.utils.errors import UserError
 from tests.faults.training import Place, differences, finish, state
-from tests.workflows.test_predict import write_checkpoint
 from tests.workflows.test_train import run
 
 OPTIONS = ["schedule.epochs=2", "callbacks.last.minutes=0", "data.num_workers=1", "+callbacks.curves.every=1"]
@@ -112,9 +111,9 @@ def test_a_full_disk_costs_no_checkpoint(wardrobe, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["cut short", "a wrong byte", "empty"])
-def test_the_newest_whole_checkpoint_takes_the_place_of_a_damaged_one(tmp_path, damage):
+def test_the_newest_whole_checkpoint_takes_the_place_of_a_damaged_one(tmp_path, tiny_checkpoint, damage):
     for name in ("epoch00-score0.3000.ckpt", "epoch01-score0.2000.ckpt", LAST):
-        write_checkpoint(tmp_path / "checkpoints" / name, seed=0)
+        tiny_checkpoint(f"checkpoints/{name}")
     run = RunFolder(tmp_path)
     for age, name in enumerate(("epoch01-score0.2000.ckpt", "epoch00-score0.3000.ckpt")):
         os.utime(run.checkpoints / name, (1e9 - age, 1e9 - age))

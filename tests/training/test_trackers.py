@@ -4,25 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
-
-SMALL = [
-    "experiment=demo",
-    "logger=all",
-    "name=tracked",
-    "trainer.accelerator=cpu",
-    "data.folds=5",
-    "augment.short_edge=[64,96]",
-    "tta.scales=[[80,128]]",
-    "trainer.log_every_n_steps=1",
-    "callbacks.progress.refresh_rate=0",
-    "schedule.epochs=2",
-]
+from tests.helpers import SMALL_TRAIN, compose_config
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +20,11 @@ def resumed(wardrobe, tmp_path_factory):
     from fashion_hydra.workflows.prediction_plan import trackers_of
     from fashion_hydra.workflows.train import build_training, train
 
-    register_resolvers()
     folder = tmp_path_factory.mktemp("tracked") / "date"
-    words = [*SMALL, f"data.root={wardrobe}", f"paths.output_dir={folder}"]
+    words = [*SMALL_TRAIN, "logger=all", "name=tracked", "schedule.epochs=2"]
+    words += [f"data.root={wardrobe}", f"paths.output_dir={folder}"]
     for more in (["trainer.max_epochs=1"], [f"ckpt_path={folder}/checkpoints/last.ckpt"]):
-        with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-            cfg = compose("train", overrides=[*words, *more])
+        cfg = compose_config("train", *words, *more)
         train(build_training(cfg))
         wandb.finish()
     (folder / ".hydra").mkdir()

@@ -10,51 +10,20 @@ import time
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 from pycocotools.coco import COCO
 
-from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
+from fashion_hydra.config.resolvers import PROJECT_ROOT
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.formats.submission import read_masks
 from fashion_hydra.inference.candidate_cache import CandidateCache
 from fashion_hydra.postprocess.apply import apply
 from fashion_hydra.postprocess.rule_files import IN_FORCE, rule_in_force
 from fashion_hydra.utils.errors import UserError
+from tests.helpers import CLASS_IDS, CLASS_NAMES, SMALL_PREDICT, compose_config, write_tiny_checkpoint
 
-IDS, NAMES = [6, 23, 31], ["pants", "shoe", "sleeve"]
-SMALL = [
-    "trainer.accelerator=cpu",
-    "data.num_workers=0",
-    "callbacks.progress.refresh_rate=0",
-    "postprocess.score_thr=0.3",
-]
-
-
-def write_checkpoint(path, seed, *, ids=IDS, score=0.5, run_of=()):
-    """What train.py writes, of a small model with random but decided heads."""
-    from fashion_hydra.model.htc import build_htc
-
-    register_resolvers()
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-        model = OmegaConf.to_container(compose("train", overrides=["model=htc_tiny"]).model, resolve=True)
-    model |= {"neck_channels": 16, "fc_channels": 32, "mask_channels": 16, "test_proposals": 30}
-    model["backbone"] |= {"base_channels": 8, "channels": [8, 16, 32, 64]}
-    torch.manual_seed(seed)
-    detector = build_htc(num_classes=len(ids), **{k: v for k, v in model.items() if k != "_target_"})
-    for head in detector.net.roi_head.bbox_head:
-        torch.nn.init.normal_(head.fc_cls.weight, std=1.0)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {
-        "state_dict": {f"detector.{name}": value for name, value in detector.state_dict().items()},
-        "classes": {"ids": list(ids), "names": NAMES[: len(ids)]},
-        "model": model,
-        "eval_scale": [96, 144],
-        "callbacks": {"ModelCheckpoint{'monitor': 'val/score'}": {"best_k_models": dict(run_of)}},
-    }
-    torch.save(content, path)
-    return path
+SMALL = (*SMALL_PREDICT, "postprocess.score_thr=0.3")
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +32,8 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "small" / "first"
     kept = {f"/elsewhere/epoch{i}.ckpt": torch.tensor(score) for i, score in enumerate((0.2, 0.4, 0.3))}
     for i in range(3):
-        write_checkpoint(folder / "checkpoints" / f"epoch{i}.ckpt", seed=i)
-    write_checkpoint(folder / "checkpoints" / "last.ckpt", seed=9, run_of=kept)
+        write_tiny_checkpoint(folder / "checkpoints" / f"epoch{i}.ckpt", seed=i)
+    write_tiny_checkpoint(folder / "checkpoints" / "last.ckpt", seed=9, kept=kept)
     return folder
 
 
@@ -84,10 +53,8 @@ def predict(tmp_path, *overrides, out="out"):
     """In this process; the folder of the answers."""
     from fashion_hydra.workflows import predict
 
-    register_resolvers()
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-        folder = tmp_path / out
-        predict.predict(compose("predict", overrides=[*SMALL, f"out={folder}", *map(str, overrides)]))
+    folder = tmp_path / out
+    predict.predict(compose_config("predict", *SMALL, f"out={folder}", *overrides))
     return folder
 
 
@@ -103,7 +70,7 @@ def test_any_folder_of_pictures(run, pictures, tmp_path):
     rows = rows_of(out / "submission.csv")
     assert list(dict.fromkeys(r["ImageId"] for r in rows)) == [f"{i}.jpg" for i in range(10)]
     assert [(r["EncodedPixels"], r["ClassId"]) for r in rows if r["ImageId"] == "3.jpg"] == [("", "23")]
-    assert {r["ClassId"] for r in rows} <= {str(i) for i in IDS}
+    assert {r["ClassId"] for r in rows} <= {str(i) for i in CLASS_IDS}
     assert len(rows) > 15
     read_masks(out / "submission.csv")
     [fault] = rows_of(out / "faults.csv")
@@ -179,8 +146,8 @@ def test_other_thresholds_need_no_model_and_other_models_another_folder(run, pic
         ),
     ],
 )
-def test_a_mistake_is_told(run, pictures, tmp_path, options, told):
-    other = write_checkpoint(tmp_path / "other.ckpt", seed=3, ids=IDS[:2])
+def test_a_mistake_is_told(run, pictures, tmp_path, tiny_checkpoint, options, told):
+    other = tiny_checkpoint("other.ckpt", seed=3, class_ids=CLASS_IDS[:2])
     places = {"FOLDER": pictures, "RUN": run, "OTHER": other}
     words = [f"data.root={pictures}", *options]
     for name, path in places.items():
@@ -193,9 +160,8 @@ def trained_on(run, wardrobe):
     """The folder as train.py leaves it: the config, and a third of the images validated, another kept to test."""
     from fashion_hydra.data.kaggle import read_annotations
 
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-        words = ["experiment=demo", f"data.root={wardrobe}", "name=x", "paths.output_dir=x", "data.fold=1"]
-        cfg = compose("train", overrides=[*words, "data.test_fold=2", "classes.train=[6,23,31]"])
+    words = ["experiment=demo", f"data.root={wardrobe}", "name=x", "paths.output_dir=x", "data.fold=1"]
+    cfg = compose_config("train", *words, "data.test_fold=2", "classes.train=[6,23,31]")
     ids = read_annotations(wardrobe)[0].image_ids.tolist()
     (run / ".hydra").mkdir(exist_ok=True)
     OmegaConf.save(cfg, run / ".hydra" / "config.yaml")
@@ -347,10 +313,10 @@ def test_two_processes_share_the_images(run, pictures, tmp_path):
 def test_the_rule_in_force_is_kept(run, pictures, tmp_path):
     options = [f"checkpoint={run / 'checkpoints' / 'epoch1.ckpt'}", f"data.root={pictures}", "classes.drop=[shoe]"]
     out = predict(tmp_path, *options, "postprocess.class_score_thr={6:0.45}", "data.limit=2")
-    classes = ClassSet(tuple(IDS), tuple(NAMES))
+    classes = ClassSet(CLASS_IDS, CLASS_NAMES)
     kept = rule_in_force(out, classes, ())
     assert (kept.score_thr, kept.mask_thr, kept.label_score_thr, kept.dropped_labels) == (0.3, 0.45, {0: 0.45}, (1,))
     assert OmegaConf.load(out / IN_FORCE).about.images == str(pictures)
     cache, read = CandidateCache(out / "candidates"), read_masks(out / "submission.csv")
     for image_id, masks in read.items():
-        assert apply(cache.read(image_id), kept, size=(512, 512)).by_class_id(IDS) == masks
+        assert apply(cache.read(image_id), kept, size=(512, 512)).by_class_id(CLASS_IDS) == masks

@@ -2,44 +2,26 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
-from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers, run_dir
+from fashion_hydra.config.resolvers import PROJECT_ROOT, run_dir
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import file_sha256
+from tests.helpers import SMALL_TRAIN, compose_config
 
-SMALL = [
-    "experiment=demo",
-    "trainer=default",
-    "trainer.accelerator=cpu",
-    "data.folds=5",
-    "data.batch_size=4",
-    "data.num_workers=0",
-    "augment.short_edge=[64,96]",
-    "tta.scales=[[80,128]]",
-    "trainer.log_every_n_steps=1",
-    "callbacks.progress.refresh_rate=0",
-    "schedule.warmup_steps=2",
-    "model.neck_channels=16",
-    "model.fc_channels=32",
-    "model.mask_channels=16",
-    "model.backbone.base_channels=8",
-    "model.backbone.channels=[8,16,32,64]",
-]
+SMALL = (*SMALL_TRAIN, "data.num_workers=0")
 
 
 def run(folder, data, *overrides):
     """Train in this process; the losses by step, and the last checkpoint."""
     from fashion_hydra.workflows.train import build_training, train
 
-    register_resolvers()
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", overrides=[*SMALL, f"data.root={data}", f"paths.output_dir={folder}", *overrides])
+    cfg = compose_config("train", *SMALL, f"data.root={data}", f"paths.output_dir={folder}", *overrides)
     train(build_training(cfg))
     return logged(folder), folder / "checkpoints" / "last.ckpt"
 
@@ -108,11 +90,10 @@ def test_ema_and_accumulation_and_bf16_train(wardrobe, tmp_path):
 EVALUATE = """
 import json, sys
 import torch
-from hydra import compose, initialize_config_dir
 import fashion_hydra.training.lightning_module
-from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers, run_dir
-from fashion_hydra.structures.batch import Candidates
-from fashion_hydra.workflows.train import assemble
+from fashion_hydra.structures.detections import Candidates
+from fashion_hydra.workflows.train import build_training
+from tests.helpers import compose_config
 
 def boxes_of_the_truth(detector, batch, rules):
     [targets], [(height, width)], [size] = batch.targets, batch.sizes, batch.original_sizes
@@ -121,9 +102,7 @@ def boxes_of_the_truth(detector, batch, rules):
     return [Candidates(batch.image_ids[0], size, boxes, scores, targets.labels, torch.ones(len(boxes), 14, 14))]
 
 fashion_hydra.training.lightning_module.find_candidates = boxes_of_the_truth
-register_resolvers()
-with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-    run = assemble(compose("train", overrides=sys.argv[1:]))
+run = build_training(compose_config("train", *sys.argv[1:]))
 [scores] = run.trainer.validate(run.module, run.datamodule, verbose=False)
 if run.trainer.is_global_zero:
     print(json.dumps(scores))
@@ -132,7 +111,10 @@ if run.trainer.is_global_zero:
 
 def python(tmp_path, *arguments):
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path
+    )
 
 
 def test_two_processes_train_as_one(wardrobe, tmp_path):
@@ -213,9 +195,7 @@ def test_the_recipe_for_one_gpu_takes_a_step(wardrobe, tmp_path):
     short = ["schedule.epochs=1", "+trainer.limit_train_batches=1", "+trainer.limit_val_batches=1", "data.folds=5"]
     quiet = ["data.num_workers=0", "callbacks.progress.refresh_rate=0", "trainer.log_every_n_steps=1"]
     more = [] if weights.is_file() else ["model.backbone.weights=null"]
-    register_resolvers()
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", overrides=[*own, *tiny, *short, *quiet, *more])
+    cfg = compose_config("train", *own, *tiny, *short, *quiet, *more)
     assert cfg.trainer.precision == "bf16-mixed"
     train(build_training(cfg))
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 1
@@ -242,9 +222,7 @@ def started(folder, data, *overrides):
     """The module as training would begin, and what was said of its weights."""
     from fashion_hydra.workflows.train import build_training
 
-    register_resolvers()
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", overrides=[*SMALL, f"data.root={data}", f"paths.output_dir={folder}", *overrides])
+    cfg = compose_config("train", *SMALL, f"data.root={data}", f"paths.output_dir={folder}", *overrides)
     return build_training(cfg).module.detector
 
 

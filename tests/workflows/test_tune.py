@@ -9,16 +9,16 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from fashion_hydra.cli.main import main as cli
 from fashion_hydra.config.entry_point import _tuned_file
-from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
+from fashion_hydra.config.resolvers import PROJECT_ROOT
 from fashion_hydra.formats.submission import read_masks
 from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest
 from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.utils.errors import UserError
+from tests.helpers import compose_config
 
 IDS, NAMES = (23, 31, 33), ("shoe", "sleeve", "neckline")
 SMALL_GRID = [
@@ -70,10 +70,7 @@ def predicted(wardrobe, tmp_path_factory):
 
 
 def composed(tmp_path, predicted, *overrides, out="out"):
-    register_resolvers()
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-        words = [f"out={tmp_path / out}", f"candidates.folder={predicted}", *SMALL, *overrides]
-        return compose("tune", overrides=words)
+    return compose_config("tune", f"out={tmp_path / out}", f"candidates.folder={predicted}", *SMALL, *overrides)
 
 
 def predict_and_score(tmp_path, predicted, config, capsys):
@@ -239,8 +236,7 @@ def test_a_file_is_named_like_a_group():
     assert _tuned_file("postprocess=winner") == ["postprocess=winner"]
     assert _tuned_file("data.root=x.yaml") == ["data.root=x.yaml"]
     assert _tuned_file("postprocess=a b/it's.yaml") == ["postprocess=tuned", r"postprocess.file='a b/it\'s.yaml'"]
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-        cfg = compose("predict", overrides=_tuned_file("postprocess=a b/it's.yaml"))
+    cfg = compose_config("predict", *_tuned_file("postprocess=a b/it's.yaml"))
     assert cfg.postprocess.file == "a b/it's.yaml"
 
 

@@ -8,25 +8,18 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 
-from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
 from fashion_hydra.data.class_set import ClassSet
+from fashion_hydra.model.htc import build_htc
 from fashion_hydra.model.weights.layouts import import_weights, write_weights
 from fashion_hydra.model.weights.load import load_weights
 from fashion_hydra.utils.errors import UserError
+from tests.helpers import TINY_HEADS, model_options
 
-SMALL = (
-    "model.neck_channels=16",
-    "model.fc_channels=24",
-    "model.mask_channels=16",
-    "model.mask_convs=1",
-    "model.backbone.weights=null",
-)
+SMALL = (*TINY_HEADS, "model.fc_channels=24", "model.mask_convs=1", "model.backbone.weights=null")
 NAMES = [f"garment {i}" for i in range(46)]
 EVERYTHING = ClassSet(tuple(range(46)), tuple(NAMES))
 SOME = ClassSet((31, 23, 0, 45), (NAMES[31], NAMES[23], NAMES[0], NAMES[45]))
@@ -34,11 +27,9 @@ SOME = ClassSet((31, 23, 0, 45), (NAMES[31], NAMES[23], NAMES[0], NAMES[45]))
 
 def detector_of(classes, seed, *overrides, model="htc_tiny"):
     """A small cascade whose every tensor is far from zero and from any other's."""
-    register_resolvers()
-    with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-        config = compose("train", overrides=[f"model={model}", *SMALL, *overrides]).model
+    options = model_options(model, *SMALL, *overrides)
     torch.manual_seed(seed)
-    detector = instantiate(config, num_classes=classes, _convert_="all").eval()
+    detector = build_htc(num_classes=classes, **options).eval()
     for name, tensor in detector.net.state_dict().items():
         if "running_var" in name:
             tensor.uniform_(0.5, 2)
@@ -148,8 +139,9 @@ def test_a_subset_of_the_classes_takes_their_rows(tmp_path, source, write):
     other = detector_of(len(SOME), 2)
     told = load_weights(other, tmp_path / "weights", SOME)
     wanted, found = said(source, list(SOME.ids)), said(other, [0, 1, 2, 3])
-    assert same(found["masks"], wanted["masks"])
-    assert same(found["boxes"], wanted["boxes"])
+    for part in ("masks", "boxes"):  # a convolution of another number of outputs may round otherwise
+        for mine, theirs in zip(found[part], wanted[part], strict=True):
+            assert torch.allclose(mine, theirs, rtol=0, atol=1e-6 * float(theirs.abs().max()))
     for mine, theirs in zip(found["scores"], wanted["scores"], strict=True):
         chosen = theirs[:, [*SOME.ids, -1]]
         assert torch.allclose(mine, chosen / chosen.sum(1, keepdim=True), atol=1e-6)
@@ -274,11 +266,8 @@ def test_a_backbones_own_option_takes_torch_files_and_tells(tmp_path, source):
     torch.save({**state, "fc.weight": torch.ones(1000, 256), "fc.bias": torch.ones(1000)}, tmp_path / "r.pth")
     write_mmdet3(tmp_path / "whole.pth", state_of(source))
     for file, dropped in (("r.pth", "2 dropped (ImageNet classifier: fc.weight"), ("whole.pth", "not of the backbone")):
-        register_resolvers()
-        with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
-            chosen = [*SMALL, f"model.backbone.weights={tmp_path / file}"]
-            config = compose("train", overrides=["model=htc_tiny", *chosen]).model
-        detector = instantiate(config, num_classes=3, _convert_="all")
+        options = model_options("htc_tiny", *SMALL, f"model.backbone.weights={tmp_path / file}")
+        detector = build_htc(num_classes=3, **options)
         found = detector.net.backbone.state_dict()
         assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
         assert dropped in detector.origin
@@ -413,5 +402,5 @@ def test_weights_for_other_pixels_are_refused_and_the_remedy_named(tmp_path, sou
         )
         with pytest.raises(UserError, match=told):
             load_weights(detector_of(46, 2, *CAFFE), file, EVERYTHING)
-        with pytest.raises(Exception, match=told):  # Hydra's, around the same
+        with pytest.raises(UserError, match=told):
             detector_of(46, 2, *CAFFE, f"model.backbone.weights={file}")

@@ -1,0 +1,93 @@
+"""Configs, tiny models and checkpoints that many tests need."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from fashion_hydra.config.entry_point import prepare_config
+from fashion_hydra.config.resolvers import CONF
+
+TINY_HEADS = ("model.neck_channels=16", "model.fc_channels=32", "model.mask_channels=16")
+TINY_BACKBONE = ("model.backbone.base_channels=8", "model.backbone.channels=[8,16,32,64]")
+SMALL_TRAIN = (
+    "experiment=demo",
+    "trainer=default",
+    "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=1",
+    "data.folds=5",
+    "data.batch_size=4",
+    "augment.short_edge=[64,96]",
+    "tta.scales=[[80,128]]",
+    "callbacks.progress.refresh_rate=0",
+    "schedule.warmup_steps=2",
+    *TINY_HEADS,
+    *TINY_BACKBONE,
+)
+SMALL_PREDICT = ("trainer.accelerator=cpu", "data.num_workers=0", "callbacks.progress.refresh_rate=0")
+
+CLASS_IDS, CLASS_NAMES = (6, 23, 31), ("pants", "shoe", "sleeve")
+"""Categories of the model in a tiny checkpoint."""
+
+
+def compose_config(name: str, *overrides: object, with_hydra: bool = False) -> DictConfig:
+    """Return the config that a script's command line gives.
+
+    Args:
+        name: `train`, `predict` or `tune`.
+        overrides: the words of the command line.
+        with_hydra: keep the group `hydra`.
+    """
+    prepare_config()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name, overrides=[str(word) for word in overrides], return_hydra_config=with_hydra)
+
+
+def compose_options(name: str, *overrides: object) -> Any:
+    """Return the options, as objects of the schema, that a script's command line gives."""
+    return OmegaConf.to_object(compose_config(name, *overrides))
+
+
+def model_options(name: str = "htc_tiny", *overrides: object) -> dict[str, Any]:
+    """Return the arguments of `build_htc` that a model's config gives, as plain containers."""
+    model = OmegaConf.to_container(compose_config("train", f"model={name}", *overrides).model, resolve=True)
+    assert isinstance(model, dict)
+    return {str(key): value for key, value in model.items() if key != "_target_"}
+
+
+def tiny_checkpoint_content(
+    seed: int = 0, *, class_ids: Iterable[int] = CLASS_IDS, kept: Mapping[str, torch.Tensor] | None = None
+) -> dict[str, Any]:
+    """Return what train.py saves, of a tiny model whose random heads prefer some classes.
+
+    Args:
+        seed: of the weights.
+        class_ids: categories; their names are the first of `CLASS_NAMES`.
+        kept: score of each checkpoint that the run kept, by path.
+    """
+    from fashion_hydra.model.htc import build_htc
+
+    ids = list(class_ids)
+    tiny = ("model=htc_tiny", *TINY_HEADS, *TINY_BACKBONE, "model.test_proposals=30")
+    model = OmegaConf.to_container(compose_config("train", *tiny).model, resolve=True)
+    torch.manual_seed(seed)
+    detector = build_htc(num_classes=len(ids), **{k: v for k, v in model.items() if k != "_target_"})
+    for head in detector.net.roi_head.bbox_head:
+        torch.nn.init.normal_(head.fc_cls.weight, std=1.0)
+    return {
+        "state_dict": {f"detector.{name}": value for name, value in detector.state_dict().items()},
+        "classes": {"ids": ids, "names": list(CLASS_NAMES[: len(ids)])},
+        "model": model,
+        "eval_scale": [96, 144],
+        "callbacks": {"ModelCheckpoint{'monitor': 'val/score'}": {"best_k_models": dict(kept or {})}},
+    }
+
+
+def write_tiny_checkpoint(path: Path, seed: int = 0, **options: Any) -> Path:
+    """Write `tiny_checkpoint_content` to a file, whose folder is made; return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(tiny_checkpoint_content(seed, **options), path)
+    return path
