@@ -18,6 +18,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.text import one_line
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 _SCRIPTS = {"train.py": "train", "predict.py": "predict", "tune_thresholds.py": "tune"}
@@ -131,7 +132,7 @@ def refusal(error: BaseException, script: str, words: Sequence[str]) -> BaseExce
         cause = cause.__cause__
     if cause is not None:
         return cause
-    text = " ".join(str(error).partition("Config search path")[0].split())
+    text = one_line(str(error).partition("Config search path")[0])
     match error:
         case OverrideParseException():
             return UserError(

@@ -17,6 +17,7 @@ from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.postprocess.rule_options import build_postprocess
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import atomic_write
+from fashion_hydra.utils.text import one_line
 
 NAME = "tuned.yaml"
 IN_FORCE = "postprocess.yaml"
@@ -85,7 +86,7 @@ def read_yaml(path: Path) -> Any:
     try:
         return OmegaConf.create(text)
     except Exception as error:  # OmegaConf has many words for what it does not take
-        raise UserError(f"{path}: not readable as a config ({' '.join(str(error).split())[:120]})") from error
+        raise UserError(f"{path}: not readable as a config ({one_line(error, 120)})") from error
 
 
 def checked_yaml(path: Path) -> str:
@@ -106,7 +107,7 @@ def checked_yaml(path: Path) -> str:
             if isinstance(event, yaml.ScalarEvent) and len(event.value) > _LONGEST_VALUE:
                 raise ValueError(f"a value of {len(event.value)} characters, at most {_LONGEST_VALUE} expected")
     except Exception as error:  # YAML has many words for what it cannot read
-        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())[:120]})") from error
+        raise UserError(f"{path}: not readable as YAML ({one_line(error, 120)})") from error
     return text
 
 

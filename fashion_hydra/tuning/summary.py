@@ -61,8 +61,8 @@ def write_results(path: Path, results: Sequence[MethodResult]) -> None:
             ["method", "fitted", "cross_fitted", "low", "high", "simpler", "gain", "gain_low", "gain_high", "rule"]
         )
         for v in results:
-            gain = ["", "", ""] if v.gain is None else [_short(x) for x in (v.gain.value, v.gain.low, v.gain.high)]
-            numbers = [_short(x) for x in (mean(v.method.fitted), v.score.value, v.score.low, v.score.high)]
+            gain = ["", "", ""] if v.gain is None else [_decimals(x) for x in (v.gain.value, v.gain.low, v.gain.high)]
+            numbers = [_decimals(x) for x in (mean(v.method.fitted), v.score.value, v.score.low, v.score.high)]
             writer.writerow([v.method.name, *numbers, v.simpler, *gain, describe_rule(v.method.rule)])
 
 
@@ -119,7 +119,7 @@ def write_class_table(path: Path, score_table: ScoreTable, results: Sequence[Met
         writer.writerow(["class", "name", "true_masks", "score_thr_of_per_class", *scores])
         for label, category in enumerate(classes.ids):
             own = "" if thresholds is None else thresholds.label_score_thr.get(label, thresholds.score_thr)
-            values = [_short(of_method[label]) for of_method in scores.values()]
+            values = [_decimals(of_method[label]) for of_method in scores.values()]
             writer.writerow([category, classes.names[label], true_masks[label], own, *values])
 
 
@@ -131,5 +131,5 @@ def class_scores(score_table: ScoreTable, rule: Postprocess) -> Floats:
     return np.where(count > 0, total / np.maximum(1, count), np.nan)
 
 
-def _short(value: float) -> str:
+def _decimals(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.6f}"

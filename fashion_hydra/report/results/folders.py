@@ -8,6 +8,7 @@ import yaml
 
 from fashion_hydra.postprocess.rule_files import checked_yaml
 from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.text import one_line
 
 KINDS = ("ladder", "tuning", "prediction", "training")
 
@@ -54,7 +55,7 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     try:
         values = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())[:120]})") from error
+        raise UserError(f"{path}: not readable as YAML ({one_line(error, 120)})") from error
     return values if isinstance(values, dict) else {}
 
 
