@@ -88,7 +88,7 @@ class CocoReader:
                 size = (0, 0)
             name = str(image["file_name"])
             if not is_name(name):
-                faults.append(DataFault("bad-row", "", 0, f"file_name {name[:40]!r}", "image dropped"))
+                faults.append(DataFault("bad-row", "", 0, f"file_name {shorten(name, 40)!r}", "image dropped"))
             elif not is_frame(*size):
                 value = shorten(f"{image.get('height')}x{image.get('width')}", 80)
                 faults.append(DataFault("bad-size", name, 0, f"{value}, {FRAME}", "image dropped"))

@@ -77,7 +77,9 @@ def read_labels(root: Path) -> tuple[dict[int, str], frozenset[int] | None]:
         names = {int(c["id"]): str(c["name"]) for c in described["categories"]}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: not a list of categories with id and name ({error!r}). Put Kaggle's there") from error
-    if wrong := [f"{i} {name[:40]!r}" for i, name in names.items() if not 0 <= i < LARGEST_ID or not is_name(name)]:
+    if wrong := [
+        f"{i} {shorten(name, 40)!r}" for i, name in names.items() if not 0 <= i < LARGEST_ID or not is_name(name)
+    ]:
         raise UserError(f"{path}: category {wrong[0]}: ids from 0 to {LARGEST_ID - 1} and names of one line expected")
     return names, attributes or None
 
