@@ -16,6 +16,7 @@ from fashion_hydra.structures import rle
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import atomic_write, read_json
 from fashion_hydra.utils.limits import FRAME, LONGEST_EDGE, LONGEST_NAME, MOST_MASKS, MOST_RUNS, is_frame, is_name
+from fashion_hydra.utils.text import one_line, shorten
 
 _IMAGE_FOLDERS = ("", "train", "images")
 
@@ -87,9 +88,9 @@ class CocoReader:
                 size = (0, 0)
             name = str(image["file_name"])
             if not is_name(name):
-                faults.append(DataFault("bad-row", "", 0, f"file_name {name[:40]!r}", "image dropped"))
+                faults.append(DataFault("bad-row", "", 0, f"file_name {shorten(name, 40)!r}", "image dropped"))
             elif not is_frame(*size):
-                value = f"{image.get('height')}x{image.get('width')}"[:80]
+                value = shorten(f"{image.get('height')}x{image.get('width')}", 80)
                 faults.append(DataFault("bad-size", name, 0, f"{value}, {FRAME}", "image dropped"))
             else:
                 builder.image(name, size)
@@ -111,10 +112,10 @@ class CocoReader:
     ) -> tuple[str, str]:
         """Add one annotation, or give the kind and value of its fault."""
         if not image_id:
-            return "unknown-image", f"image_id {annotation.get('image_id')}"[:120]
+            return "unknown-image", shorten(f"image_id {annotation.get('image_id')}")
         category = annotation.get("category_id")
         if type(category) is not int or category not in self.names:
-            return "unknown-class", f"category_id {category}"[:120]
+            return "unknown-class", shorten(f"category_id {category}")
         height, width = builder.image(image_id, (0, 0))
         try:
             runs = segmentation_to_runs(annotation["segmentation"], height=height, width=width)
@@ -122,7 +123,7 @@ class CocoReader:
             if attributes and not 0 <= attributes[0] <= attributes[-1] < LARGEST_ID:
                 raise ValueError(f"attribute_ids from 0 to {LARGEST_ID - 1} expected")
         except Exception as error:  # pycocotools raises what its arguments lead to
-            return "bad-segmentation", " ".join(str(error).split())[:120]
+            return "bad-segmentation", one_line(error, 120)
         if len(runs) == 0:
             return "empty-mask", f"category_id {category}"
         class_id = "_".join(map(str, [category, *attributes]))

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.limits import FRAME, MOST_PIXELS, is_frame, is_name
+from fashion_hydra.utils.text import one_line
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".ppm")
@@ -75,10 +76,10 @@ def examine(folder: Path, file: str, *, decode: bool) -> ImageFacts:
                 _check_mode(picture)
             orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
     except Image.DecompressionBombError as error:
-        return ImageFacts(fault="too-large-image", value=_told(error), decoded=True)
+        return ImageFacts(fault="too-large-image", value=one_line(error, 80), decoded=True)
     except Exception as error:  # Pillow raises whatever a broken header leads to
         kind = "unreadable-image" if _ends_well(path) else "cut-short-image"  # some headers stand at the end
-        return ImageFacts(fault=kind, value=_told(error), decoded=True)
+        return ImageFacts(fault=kind, value=one_line(error, 80), decoded=True)
     if not is_frame(height, width):
         return ImageFacts(fault="too-large-image", value=f"{height}x{width}, {FRAME}", decoded=True)
     facts = ImageFacts(height, width, orientation if orientation in range(1, 9) else 1, decoded=decode)
@@ -113,10 +114,6 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
             yield picture
 
 
-def _told(error: Exception) -> str:
-    return " ".join(str(error).split())[:80] or type(error).__name__
-
-
 def _ends_well(path: Path) -> bool:
     """Whether the file has its format's end mark near its end (cameras append to it); True for other formats."""
     with path.open("rb") as stream:
@@ -133,7 +130,7 @@ def _decoding_fault(path: Path) -> str:
                 picture.draft("L", (picture.width // 8, picture.height // 8))
             picture.load()
     except Exception as error:
-        return _told(error)
+        return one_line(error, 80)
     return ""
 
 
@@ -245,7 +242,7 @@ def read_pixels(path: Path, *, size: tuple[int, int], orientation: int) -> np.nd
         try:
             pixels = _read_with_pillow(path)
         except Exception as error:
-            raise UserError(f"{path}: cannot be decoded ({_told(error)}); mend or remove the file") from error
+            raise UserError(f"{path}: cannot be decoded ({one_line(error, 80)}); mend or remove the file") from error
     pixels = np.ascontiguousarray(turn(pixels, orientation))
     if pixels.shape[:2] != tuple(size):
         raise UserError(
@@ -259,15 +256,15 @@ def _read_with_pillow(path: Path) -> np.ndarray:
     """The pixels as stored, uint8 (H, W, 3), RGB; raises whatever Pillow does."""
     with open_picture(path) as picture:
         _check_mode(picture)
-        told = picture.getexif().get(_EXIF_ORIENTATION, 1)
+        code = picture.getexif().get(_EXIF_ORIENTATION, 1)
         picture.load()
-        turned = told if picture.getexif().get(_EXIF_ORIENTATION, 1) != told else 1  # Pillow turns TIFFs itself
+        orientation = code if picture.getexif().get(_EXIF_ORIENTATION, 1) != code else 1  # Pillow turns TIFFs itself
         if picture.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
             grey = ((np.asarray(picture).astype(np.uint32) + 128) // 257).astype(np.uint8)
             pixels = np.repeat(grey[..., None], 3, axis=2)
         else:
             pixels = np.array(picture.convert("RGB"))
-    return turn(pixels, _UNTURNED.get(turned, turned))
+    return turn(pixels, _UNTURNED.get(orientation, orientation))
 
 
 def _check_mode(picture: Image.Image) -> None:

@@ -13,6 +13,7 @@ from fashion_hydra.data.kaggle import file_of
 from fashion_hydra.formats.csv_files import open_csv
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.limits import is_name
+from fashion_hydra.utils.text import shorten
 
 BY_EXIF = 0
 """Orientation of a file that is turned as its EXIF says, as viewers show it."""
@@ -90,7 +91,9 @@ def list_folder(root: Path) -> ImageList:
     else:
         ids = files = tuple(sorted(p.name for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES))
     if wrong := next((name for name in ids if not is_name(name)), None):
-        raise UserError(f"{sample if sample.is_file() else folder}: {wrong[:80]!r} cannot name an image. Rename it")
+        raise UserError(
+            f"{sample if sample.is_file() else folder}: {shorten(wrong, 80)!r} cannot name an image. Rename it"
+        )
     if not ids:
         raise UserError(f"{folder}: no images. Give data.root=FOLDER with pictures in it, or in its folder test/")
     return ImageList(folder, ids, files, (BY_EXIF,) * len(ids))

@@ -1,27 +1,32 @@
 """Kaggle's folder: train.csv in either schema, train/, label_descriptions.json."""
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
-from tqdm import tqdm
 
 from fashion_hydra.data.annotation_cache import load_annotations
 from fashion_hydra.data.annotations import Annotations, AnnotationsBuilder, DataFault, refuse_too_many
 from fashion_hydra.data.image_files import IMAGE_SUFFIXES, has_file, is_inside
-from fashion_hydra.formats.class_id import full_class_id
-from fashion_hydra.formats.csv_files import open_csv, separator_hint, unpacked_size
-from fashion_hydra.structures import rle
+from fashion_hydra.formats.csv_files import read_rows
+from fashion_hydra.formats.kaggle_rows import (
+    ATTRIBUTES,
+    CLASS_ID,
+    HEIGHT,
+    IMAGE_ID,
+    PIXELS,
+    TRAIN_COLUMNS,
+    KaggleRow,
+    parse_row,
+    read_header,
+)
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import read_json
-from fashion_hydra.utils.limits import FRAME, MOST_MASKS, is_frame, is_name
+from fashion_hydra.utils.limits import MOST_MASKS, is_name
+from fashion_hydra.utils.text import shorten
 
 CSV_NAMES = ("train.csv", "train.csv.zip", "train.csv.gz")
 LARGEST_ID = 10**6
 """Of a category or an attribute, not reached."""
-_COLUMNS = ("ImageId", "EncodedPixels", "Height", "Width", "ClassId")
+_CORRECTIONS = {"unsorted-runs": "runs sorted", "overlapping-runs": "runs merged"}
 
 
 def read_annotations(
@@ -72,7 +77,9 @@ def read_labels(root: Path) -> tuple[dict[int, str], frozenset[int] | None]:
         names = {int(c["id"]): str(c["name"]) for c in described["categories"]}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: not a list of categories with id and name ({error!r}). Put Kaggle's there") from error
-    if wrong := [f"{i} {name[:40]!r}" for i, name in names.items() if not 0 <= i < LARGEST_ID or not is_name(name)]:
+    if wrong := [
+        f"{i} {shorten(name, 40)!r}" for i, name in names.items() if not 0 <= i < LARGEST_ID or not is_name(name)
+    ]:
         raise UserError(f"{path}: category {wrong[0]}: ids from 0 to {LARGEST_ID - 1} and names of one line expected")
     return names, attributes or None
 
@@ -132,126 +139,73 @@ class KaggleReader:
         Raises:
             UserError: a column is missing, there are no rows, or the file is no CSV.
         """
-        seen: set[int] = set()
-        for line, row in self._lines():
-            _Row(self, line, row, builder, faults).read(seen)
+        rows = read_rows(self.path, f"reading {self.path.name}")
+        header = read_header(next(rows)[1], required=TRAIN_COLUMNS, optional=(ATTRIBUTES,))
+        if header.missing:
+            advice = f"Rename the columns as Kaggle's train.csv: {','.join(TRAIN_COLUMNS)}"
+            raise UserError(f"{self.path}: {header.explain(advice)}")
+        columns, scan = len(header.names), _Scan(self, builder, faults)
+        for line, values in rows:
+            fitted = values if len(values) == columns else [*values, *[""] * columns][:columns]
+            scan.add(parse_row(line, fitted, header), hash(tuple(fitted)))
             refuse_too_many(faults, self.path)
         if not builder.image_ids:
             raise UserError(f"{self.path}: no row that names an image and its size. Put Kaggle's train.csv there")
 
-    def _lines(self) -> Iterator[tuple[dict[str, str], int]]:
-        """The rows as column -> value, with their line numbers; missing values are empty."""
-        with (
-            open_csv(self.path) as stream,
-            tqdm(total=unpacked_size(self.path), desc=f"reading {self.path.name}", unit="B", unit_scale=True,
-                 disable=None) as bar,
-        ):  # fmt: skip
-            reader = csv.reader(stream)
-            header = next(reader, [])
-            if missing := sorted(set(_COLUMNS) - set(header)):
-                shown = ",".join(header)[:200]
-                advice = separator_hint(shown) or f". Rename the columns as Kaggle's train.csv: {','.join(_COLUMNS)}"
-                raise UserError(f"{self.path}: no column {', '.join(missing)} (header: {shown or 'empty'}){advice}")
-            for values in reader:
-                if values:
-                    bar.update(sum(map(len, values)) + len(values))
-                    yield dict(zip_longest(header, values[: len(header)], fillvalue="")), reader.line_num
 
+class _Scan:
+    """Add rows to the builder, and what is wrong with them to the faults."""
 
-class _Row:
-    """One row of the CSV on its way into the builder."""
+    def __init__(self, source: KaggleReader, builder: AnnotationsBuilder, faults: list[DataFault]) -> None:
+        self.source, self.builder, self.faults = source, builder, faults
+        self.seen: set[int] = set()
 
-    def __init__(
-        self,
-        source: KaggleReader,
-        line: Mapping[str, str],
-        row: int,
-        builder: AnnotationsBuilder,
-        faults: list[DataFault],
-    ) -> None:
-        self.source, self.line, self.row, self.builder, self.faults = source, line, row, builder, faults
-        self.image_id = line["ImageId"].strip()
-
-    def fault(self, kind: str, value: str, action: str = "row dropped") -> None:
-        shown = value if len(value) <= 120 else f"{value[:117]}..."
-        image_id = self.image_id if is_name(self.image_id) else ""
-        self.faults.append(DataFault(kind, image_id, self.row, shown, action))
-
-    def read(self, seen: set[int]) -> None:
-        """Check the row and add its mask; `seen` holds the hashes of the rows before."""
-        if (size := self._size()) is None:
+    def add(self, row: KaggleRow, content: int) -> None:
+        """Add a row whose values have this hash."""
+        if not self._add_image(row):
             return
-        content = hash(tuple(self.line.values()))
-        if content in seen:
-            self.fault("duplicate-row", f"ClassId {self.line['ClassId']}, the same mask as before")
+        if content in self.seen:
+            self._fault(row, "duplicate-row", f"ClassId {row.class_id}, the same mask as before")
             return
-        seen.add(content)
-        if not self.line["EncodedPixels"].strip():
-            if self.line["ClassId"].strip():  # without a class it says that nothing is on the photo
-                self.fault("empty-mask", f"ClassId {self.line['ClassId']}")
+        self.seen.add(content)
+        if row.is_empty:
+            if row.class_id:  # without a class it says that nothing is on the photo
+                self._fault(row, "empty-mask", f"ClassId {row.class_id}")
             return
-        class_id, runs = self._class_id(), self._runs(size)
-        if class_id is not None and runs is not None and not self.builder.add(self.image_id, class_id, runs):
-            self.fault("too-many-masks", f"more than {MOST_MASKS} of one image")
+        class_id = self._known_class(row)
+        for problem in row.problems:
+            if problem.column == PIXELS and (row.runs is None) == (problem.kind not in _CORRECTIONS):
+                self._fault(row, problem.kind, problem.message, _CORRECTIONS.get(problem.kind, "row dropped"))
+        if class_id and row.runs is not None and not self.builder.add(row.image_id, class_id, row.runs):
+            self._fault(row, "too-many-masks", f"more than {MOST_MASKS} of one image")
 
-    def _size(self) -> tuple[int, int] | None:
-        """The image's size, once the image is known to the builder."""
-        line = self.line
-        try:
-            size = int(line["Height"]), int(line["Width"])
-        except ValueError:
-            size = (0, 0)
-        if not self.image_id:
-            self.fault("bad-row", "no ImageId")
-            return None
-        if not is_name(self.image_id):
-            self.fault("bad-row", f"ImageId {self.image_id[:40]!r}")
-            return None
-        if not is_frame(*size):
-            self.fault("bad-size", f"{line['Height'][:20]}x{line['Width'][:20]} (height x width), {FRAME}")
-            return None
-        self.source.first_rows.setdefault(self.image_id, self.row)
-        first = self.builder.image(self.image_id, size)
-        if first != size:
-            self.fault("sizes-differ-between-rows", f"{size[0]}x{size[1]} after {first[0]}x{first[1]}")
-            return None
-        return size
+    def _add_image(self, row: KaggleRow) -> bool:
+        """Make a row's image known, unless its name or its size is not valid."""
+        for problem in row.problems:
+            if problem.column in (IMAGE_ID, HEIGHT):
+                self._fault(row, "bad-row" if problem.column == IMAGE_ID else problem.kind, problem.message)
+                return False
+        assert row.size is not None
+        self.source.first_rows.setdefault(row.image_id, row.line)
+        first = self.builder.image(row.image_id, row.size)
+        if first != row.size:
+            value = f"{row.size[0]}x{row.size[1]} after {first[0]}x{first[1]}"
+            self._fault(row, "sizes-differ-between-rows", value)
+        return first == row.size
 
-    def _class_id(self) -> str | None:
-        written = f"{self.line['ClassId']} {self.line.get('AttributesIds', '')}".strip()
-        try:
-            category, *attributes = full_class_id(self.line["ClassId"], self.line.get("AttributesIds")).split("_")
-        except UserError:
-            self.fault("unknown-class", written)
-            return None
-        if int(category) not in self.source.names:
-            self.fault("unknown-class", written)
-            return None
+    def _known_class(self, row: KaggleRow) -> str:
+        """The ClassId with the attributes that are described; empty where its category is not."""
+        wrong = [problem.message for problem in row.problems if problem.column == CLASS_ID]
+        category, *attributes = row.class_id.split("_")
+        if wrong or int(category) not in self.source.names:
+            self._fault(row, "unknown-class", wrong[0] if wrong else f"no category {category}: ClassId {row.class_id}")
+            return ""
         known = self.source.attributes
-        if known is not None and (strange := [a for a in attributes if int(a) not in known]):
-            self.fault("unknown-attribute", f"{','.join(strange)} in {written}", "attribute left out")
-            attributes = [a for a in attributes if a not in strange]
-        return "_".join([category, *attributes])
+        if known is None or not (strange := [a for a in attributes if int(a) not in known]):
+            return row.class_id
+        self._fault(row, "unknown-attribute", f"{','.join(strange)} in {row.class_id}", "attribute left out")
+        return "_".join([category, *(a for a in attributes if a not in strange)])
 
-    def _runs(self, size: tuple[int, int]) -> np.ndarray | None:
-        try:
-            raw = rle.kaggle_to_runs(self.line["EncodedPixels"])
-        except rle.BadRuns as error:
-            self.fault(error.kind, str(error))
-            return None
-        furthest = int((raw[:, 0] + raw[:, 1]).max())
-        if furthest > size[0] * size[1]:
-            self.fault("runs-beyond-image", f"pixel {furthest} of {size[0] * size[1]}")
-            return None
-        runs = rle.normalise_runs(raw)
-        if runs is not raw:
-            self._tell_of_order(raw, runs)
-        return runs
-
-    def _tell_of_order(self, raw: np.ndarray, runs: np.ndarray) -> None:
-        """Faults that normalising mended; that runs touch is none."""
-        if len(backwards := np.flatnonzero(raw[1:, 0] < raw[:-1, 0])):
-            i = int(backwards[0])
-            self.fault("unsorted-runs", f"start {raw[i + 1, 0] + 1} after {raw[i, 0] + 1}", "runs sorted")
-        if surplus := int(raw[:, 1].sum() - runs[:, 1].sum()):
-            self.fault("overlapping-runs", f"{surplus} pixels told twice", "runs merged")
+    def _fault(self, row: KaggleRow, kind: str, value: str, action: str = "row dropped") -> None:
+        image_id = row.image_id if is_name(row.image_id) else ""
+        self.faults.append(DataFault(kind, image_id, row.line, shorten(value), action))

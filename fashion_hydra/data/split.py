@@ -12,8 +12,8 @@ from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 from fashion_hydra.formats.csv_files import open_csv
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import atomic_write
+from fashion_hydra.utils.text import shorten
 
-_SHOWN = 80  # characters of a value
 UNUSED = -1
 """Fold of an image that neither trains nor validates."""
 
@@ -82,19 +82,19 @@ def read_split(path: Path, image_ids: Sequence[str] | np.ndarray, *, left_out: f
         reader = csv.DictReader(stream)
         if not {"ImageId", "fold"} <= set(reader.fieldnames or ()):
             raise UserError(
-                f"{path}: columns ImageId and fold expected, got {','.join(reader.fieldnames or ())[:_SHOWN]}"
+                f"{path}: columns ImageId and fold expected, got {shorten(','.join(reader.fieldnames or ()), 80)}"
             )
         seen: set[str] = set()
         for line in reader:
             image_id, fold = line["ImageId"] or "", (line["fold"] or "").strip()
             where = f"{path}, row {reader.line_num}"
             if image_id in seen:
-                raise UserError(f"{where}: {image_id[:_SHOWN]} a second time")
+                raise UserError(f"{where}: {shorten(image_id, 80)} a second time")
             if image_id not in index and image_id not in left_out:
-                raise UserError(f"{where}: the data has no image {image_id[:_SHOWN]}")
+                raise UserError(f"{where}: the data has no image {shorten(image_id, 80)}")
             if fold and not re.fullmatch("[0-9]{1,4}", fold):
                 raise UserError(
-                    f"{where}: fold {fold[:_SHOWN]!r}: a number from 0, or nothing for an image not to be used"
+                    f"{where}: fold {shorten(fold, 80)!r}: a number from 0, or nothing for an image not to be used"
                 )
             seen.add(image_id)
             if image_id in index and fold:

@@ -3,12 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from fashion_hydra.evaluation.competition_score import mean
-
-Floats = npt.NDArray[np.float64]
-
+from fashion_hydra.utils.types import FloatArray
 
 LEVEL = 0.95
 
@@ -31,7 +28,7 @@ class Interval:
     high: float
 
 
-def bootstrap(values: Floats, *, seed: int, draws: int = DRAWS, level: float = LEVEL) -> Interval:
+def bootstrap(values: FloatArray, *, seed: int, draws: int = DRAWS, level: float = LEVEL) -> Interval:
     """The percentile interval of the mean over images drawn with replacement.
 
     (Efron, Tibshirani: An Introduction to the Bootstrap, 1993, chapter 13.)

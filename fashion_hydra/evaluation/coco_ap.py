@@ -8,13 +8,12 @@ detections, and the rest are false positives whatever they look like.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from fashion_hydra.evaluation.competition_score import iou_matrix
 from fashion_hydra.structures.detections import Detections
 from fashion_hydra.structures.rle import CocoRLE
+from fashion_hydra.utils.types import BoolArray, FloatArray
 
-Floats = npt.NDArray[np.float64]
 _RECALLS = np.linspace(0, 1, 101)
 _THRESHOLDS = np.linspace(0.5, 0.95, 10)  # not those of the competition to the last bit, and with >=
 _MOST = 100  # detections of an image and class
@@ -35,11 +34,11 @@ def mask_ap(
 
 def mask_ap_by_class(
     truth: Mapping[str, Sequence[tuple[int, CocoRLE]]], found: Mapping[str, Detections], *, labels: int
-) -> tuple[dict[str, float], Floats]:
+) -> tuple[dict[str, float], FloatArray]:
     """What `mask_ap` gives, and AP of each class: (labels,), NaN for classes that the truth does not have."""
     objects = np.zeros(labels, np.int64)
-    scores: list[list[Floats]] = [[] for _ in range(labels)]
-    hits: list[list[npt.NDArray[np.bool_]]] = [[] for _ in range(labels)]
+    scores: list[list[FloatArray]] = [[] for _ in range(labels)]
+    hits: list[list[BoolArray]] = [[] for _ in range(labels)]
     for image_id, true in truth.items():
         by_label: dict[int, list[CocoRLE]] = {}
         for label, mask in true:
@@ -67,7 +66,7 @@ def _by_label(detections: Detections) -> dict[int, list[int]]:
     return {label: members[:_MOST] for label, members in groups.items()}
 
 
-def _hits(predicted: Sequence[CocoRLE], true: Sequence[CocoRLE]) -> npt.NDArray[np.bool_]:
+def _hits(predicted: Sequence[CocoRLE], true: Sequence[CocoRLE]) -> BoolArray:
     """Whether each detection, the best first, takes an object that no better one took: (N, 10).
 
     It takes the one of those left with which its IoU is highest, the last of equal ones, if that is at the threshold.
@@ -85,7 +84,7 @@ def _hits(predicted: Sequence[CocoRLE], true: Sequence[CocoRLE]) -> npt.NDArray[
     return hits
 
 
-def _average_precision(scores: Sequence[Floats], hits: Sequence[npt.NDArray[np.bool_]], objects: int) -> Floats:
+def _average_precision(scores: Sequence[FloatArray], hits: Sequence[BoolArray], objects: int) -> FloatArray:
     """AP of a class at each threshold: (10,).
 
     Args:

@@ -22,6 +22,7 @@ from pycocotools import mask as coco_mask
 
 from fashion_hydra.structures.rle import CocoRLE
 from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.types import FloatArray, IntArray
 
 ClassMasks = Mapping[str, Sequence[CocoRLE]]
 """The masks of one image: ClassId (attributes included) -> masks."""
@@ -32,10 +33,10 @@ POOLINGS = ("class", "image")
 # that equals a threshold exactly compares equal, and any other differs by at least 1 / (20 * union), far more
 # than the rounding of a double; `iou > THRESHOLDS` therefore decides as the fractions would. np.arange would
 # drift.
-THRESHOLDS: npt.NDArray[np.float64] = np.arange(10, 20) / 20
+THRESHOLDS: FloatArray = np.arange(10, 20) / 20
 
 
-def precision(hits: npt.NDArray[np.integer], masks: npt.NDArray[np.integer] | int) -> npt.NDArray[np.float64]:
+def precision(hits: npt.NDArray[np.integer], masks: npt.NDArray[np.integer] | int) -> FloatArray:
     """TP / (TP + FP + FN) averaged over the thresholds.
 
     Args:
@@ -50,7 +51,7 @@ def precision(hits: npt.NDArray[np.integer], masks: npt.NDArray[np.integer] | in
 class Counts:
     """Hits and numbers of masks, of one class in one image or of several added up."""
 
-    true_positives: npt.NDArray[np.int64]  # (10,), one for each threshold
+    true_positives: IntArray  # (10,), one for each threshold
     n_true: int
     n_predicted: int
 
@@ -81,7 +82,7 @@ class Score:
     per_class: dict[str, ClassSummary]
 
 
-def iou_matrix(predicted: Sequence[CocoRLE], true: Sequence[CocoRLE]) -> npt.NDArray[np.float64]:
+def iou_matrix(predicted: Sequence[CocoRLE], true: Sequence[CocoRLE]) -> FloatArray:
     """IoU of every predicted with every true mask, (N, M): pixels counted, then one division of doubles.
 
     Raises ValueError where the masks are not all of one size.
@@ -94,7 +95,7 @@ def iou_matrix(predicted: Sequence[CocoRLE], true: Sequence[CocoRLE]) -> npt.NDA
     return np.asarray(coco_mask.iou(list(predicted), list(true), [0] * len(true)))
 
 
-def true_positives(iou_NM: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def true_positives(iou_NM: FloatArray) -> IntArray:
     """Hits at each threshold, (10,), when every prediction and every truth is used once at most.
 
     Pairs are made greedily by descending IoU. The pairs above a threshold come first in that order, so one
@@ -106,7 +107,7 @@ def true_positives(iou_NM: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     return (iou_NM[rows, columns][:, None] > THRESHOLDS).sum(axis=0, dtype=np.int64)
 
 
-def match(iou_NM: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def match(iou_NM: FloatArray) -> IntArray:
     """The pairs that `true_positives` makes, by descending IoU: (K, 2), predictions and truths."""
     matched: list[tuple[int, int]] = []
     used_rows: set[int] = set()

@@ -30,6 +30,7 @@ from pycocotools import mask as coco_mask
 
 from fashion_hydra.evaluation.competition_score import iou_matrix, match
 from fashion_hydra.structures.rle import CocoRLE
+from fashion_hydra.utils.types import FloatArray
 
 HIT, DUPLICATE, WRONG_CLASS, POOR_MASK, BACKGROUND, MISSED = (
     "hit",
@@ -81,7 +82,7 @@ def classify_errors(
     return tuple(found), tuple(lost)
 
 
-def _hits(iou_NM: npt.NDArray[np.float64], ids: npt.NDArray, true_ids: npt.NDArray) -> dict[int, int]:
+def _hits(iou_NM: FloatArray, ids: npt.NDArray, true_ids: npt.NDArray) -> dict[int, int]:
     """Prediction -> the true mask that it hits."""
     hit_of: dict[int, int] = {}
     for class_id in set(ids) & set(true_ids):

@@ -8,7 +8,8 @@ from tqdm import tqdm
 
 from fashion_hydra.evaluation.competition_score import Score, combine, count_image
 from fashion_hydra.formats.class_id import image_stem
-from fashion_hydra.formats.submission import _PROGRESS_AFTER_S, read_masks
+from fashion_hydra.formats.csv_files import PROGRESS_AFTER_S
+from fashion_hydra.formats.submission import read_masks
 from fashion_hydra.structures.rle import CocoRLE
 from fashion_hydra.utils.errors import UserError
 
@@ -35,7 +36,7 @@ def score_masks(
     """
     answered = match_images(truth, predicted)
     counts = {}
-    for name in tqdm(truth, desc="scoring", unit=" images", delay=_PROGRESS_AFTER_S, disable=None):
+    for name in tqdm(truth, desc="scoring", unit=" images", delay=PROGRESS_AFTER_S, disable=None):
         answer = answered[name]
         counts[name] = count_image(truth[name], predicted[answer] if answer is not None else {})
     return combine(counts, pooling=pooling), [name for name, answer in answered.items() if answer is None]

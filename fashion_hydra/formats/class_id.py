@@ -4,6 +4,7 @@ import re
 
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.limits import LONGEST_NAME
+from fashion_hydra.utils.text import shorten
 
 _CLASS_ID = re.compile(r"[0-9]+(_[0-9]+)*")
 
@@ -29,10 +30,10 @@ def full_class_id(class_id: str, attributes: str | None) -> str:
     if (length := len(class_id) + len(attributes or "")) > LONGEST_NAME:
         raise UserError(f"ClassId with attributes of {length} characters: at most {LONGEST_NAME} expected")
     if not _CLASS_ID.fullmatch(class_id):
-        raise UserError(f"ClassId {class_id!r} is not of the form 6 or 6_28_77: write whole numbers")
+        raise UserError(f"ClassId {shorten(class_id, 40)!r} is not of the form 6 or 6_28_77: write whole numbers")
     listed = (attributes or "").replace(" ", "")
     if not _ATTRIBUTES.fullmatch(listed):
-        raise UserError(f"AttributesIds {listed!r} is not of the form 115,136: write whole numbers")
+        raise UserError(f"AttributesIds {shorten(listed, 40)!r} is not of the form 115,136: write whole numbers")
     return "_".join([class_id, *sorted(listed.split(","), key=int)]) if listed else class_id
 
 

@@ -12,10 +12,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
+from tqdm import tqdm
+
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.limits import LONGEST_LINE, MOST_LINES, MOST_PACKING
 
 T = TypeVar("T")
+PROGRESS_AFTER_S = 2.0
 _ALWAYS_ALLOWED = 1 << 20  # bytes that a packed CSV may have, however small it is packed
 
 
@@ -46,6 +49,22 @@ def open_csv(path: Path) -> Iterator[Iterator[str]]:
         ) from error
     except _UNREADABLE as error:
         raise UserError(f"{path}: not a readable CSV file ({error}). Write or download it again") from error
+
+
+def read_rows(path: Path, description: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield line number and values of the header, which may be empty, and of each row that is not.
+
+    Progress is shown on a terminal, for a file that takes a while. Raises UserError as `open_csv` does.
+    """
+    with open_csv(path) as stream, tqdm(
+        total=unpacked_size(path), desc=description, unit="B", unit_scale=True, delay=PROGRESS_AFTER_S, disable=None
+    ) as bar:  # fmt: skip
+        reader = csv.reader(stream)
+        yield 1, next(reader, [])
+        for values in reader:
+            if values:
+                bar.update(sum(map(len, values)) + len(values))
+                yield reader.line_num, values
 
 
 @contextmanager

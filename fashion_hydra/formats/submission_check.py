@@ -16,25 +16,26 @@ from typing import NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco_mask
-from tqdm import tqdm
 
-from fashion_hydra.formats.class_id import full_class_id, image_stem
-from fashion_hydra.formats.csv_files import open_csv, unpacked_size
-from fashion_hydra.formats.submission import COLUMNS, EMPTY_CLASS_ID, SUBMISSION_SIZE
-from fashion_hydra.structures.rle import (
-    BadRuns,
-    CocoRLE,
-    Runs,
-    check_runs_inside,
-    kaggle_to_runs,
-    normalise_runs,
-    runs_to_coco,
+from fashion_hydra.formats.class_id import image_stem
+from fashion_hydra.formats.csv_files import open_csv, read_rows
+from fashion_hydra.formats.kaggle_rows import (
+    CLASS_ID,
+    PIXELS,
+    SUBMISSION_COLUMNS,
+    Header,
+    KaggleRow,
+    Problem,
+    parse_row,
+    read_header,
 )
+from fashion_hydra.formats.submission import EMPTY_CLASS_ID, SUBMISSION_GRID, SUBMISSION_SIZE
+from fashion_hydra.structures.rle import CocoRLE, runs_to_coco
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.limits import MOST_FAULTS, MOST_MASKS
+from fashion_hydra.utils.text import shorten
 
 CATEGORIES = 46
-_LONGEST_VALUE = 120
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,3}")  # leading zeros would make another ClassId of it
 
 
@@ -72,7 +73,7 @@ class SubmissionCheck:
 
 
 class _Row(NamedTuple):
-    """A row as far as it could be read; `mask` is None where there is none or it cannot be drawn."""
+    """A row with its breaches; `mask` is None where it has none that can be used."""
 
     line: int
     image: str
@@ -103,14 +104,14 @@ def check_submission(path: str | Path, sample: str | Path | None = None) -> Subm
     """
     path = Path(path)
     expected = _images_of(Path(sample)) if sample is not None else None
-    faults, unusable = _check_header(path)
-    if unusable:
+    header, faults = _check_header(path)
+    if header.missing:
         return SubmissionCheck(faults, 0, 0, 0)
     of_images: list[Breach] = []
     blocks: Counter[str] = Counter()
     first_row: dict[str, int] = {}
     rows = masks = 0
-    for image, block in _blocks(path, "checking"):
+    for image, block in _blocks(path, header, "checking"):
         blocks[image] += 1
         first_row.setdefault(image, block[0].line)
         rows += len(block)
@@ -122,7 +123,7 @@ def check_submission(path: str | Path, sample: str | Path | None = None) -> Subm
     scattered = {image for image, count in blocks.items() if count > 1}
     if scattered:
         gathered: dict[str, list[_Row]] = defaultdict(list)
-        for image, block in _blocks(path, "images whose rows are apart"):
+        for image, block in _blocks(path, header, "images whose rows are apart"):
             if image in scattered:
                 gathered[image] += block
         of_images = [fault for fault in of_images if fault.image not in scattered]
@@ -145,88 +146,49 @@ def _images_of(sample: Path) -> list[str]:
     return images
 
 
-def _check_header(path: Path) -> tuple[list[Breach], bool]:
-    """A wrong header, if it is one, and whether a column is missing, so that nothing else can be told."""
-    with open_csv(path) as stream:
-        header = next(csv.reader(stream), [])
-    if header == list(COLUMNS):
-        return [], False
-    value = _short(f"{','.join(header)!r}, must be {','.join(COLUMNS)}")
-    return [Breach(1, "", "wrong-header", value)], sorted(set(header) & set(COLUMNS)) != sorted(COLUMNS)
+def _check_header(path: Path) -> tuple[Header, list[Breach]]:
+    """Read the header; any but a submission's own is a breach."""
+    _, names = next(read_rows(path, "header"))
+    header = read_header(names, required=SUBMISSION_COLUMNS)
+    if header.names == SUBMISSION_COLUMNS:
+        return header, []
+    value = shorten(f"must be {','.join(SUBMISSION_COLUMNS)}, not {','.join(names)!r}")
+    return header, [Breach(1, "", "wrong-header", value)]
 
 
-def _blocks(path: Path, what: str) -> Iterator[tuple[str, list[_Row]]]:
-    """The rows of the file, those of one image that follow each other at a time."""
-    with open_csv(path) as stream, tqdm(
-        total=unpacked_size(path), desc=what, unit="B", unit_scale=True, delay=2.0, disable=None
-    ) as bar:  # fmt: skip
-        reader = csv.reader(stream)
-        header = next(reader)
-        places = [header.index(column) for column in COLUMNS]
-
-        def rows() -> Iterator[_Row]:
-            for values in reader:
-                if values:
-                    bar.update(sum(map(len, values)) + len(values))
-                    yield _read_row(reader.line_num, values, places, columns=len(header))
-
-        for image, block in groupby(rows(), key=lambda row: row.image):
-            yield image, list(block)
+def _blocks(path: Path, header: Header, description: str) -> Iterator[tuple[str, list[_Row]]]:
+    """Yield the rows of the file, those of one image that follow each other at a time."""
+    lines = read_rows(path, description)
+    next(lines)
+    rows = (_check_row(parse_row(line, values, header, frame=SUBMISSION_GRID)) for line, values in lines)
+    for image, block in groupby(rows, key=lambda row: row.image):
+        yield image, list(block)
 
 
-def _read_row(line: int, values: Sequence[str], places: Sequence[int], *, columns: int) -> _Row:
-    """One row, with what can be told of it alone."""
-    image, text, class_id = (values[place] if place < len(values) else "" for place in places)
-    found: list[tuple[str, str]] = []
-    if len(values) != columns:
-        found.append(("bad-row", f"{len(values)} values, the header has {columns}"))
-    if not image.strip():
-        found.append(("no-image-id", "ImageId is empty"))
-    if any(value != value.strip() for value in (image, class_id)):
-        found.append(("spaces", f"{image!r}, {class_id!r}: spaces around a value make another value of it"))
-    image, class_id, is_empty = image.strip(), class_id.strip(), not text.strip()
-    mask = None
-    if len(values) == columns:
-        found += _check_class_id(class_id, is_empty=is_empty)
-        try:
-            runs = kaggle_to_runs(text)
-            found += _check_order(runs)
-            runs = normalise_runs(runs)
-            check_runs_inside(runs, height=SUBMISSION_SIZE, width=SUBMISSION_SIZE)
-            mask = runs_to_coco(runs, height=SUBMISSION_SIZE, width=SUBMISSION_SIZE) if len(runs) else None
-        except BadRuns as error:
-            found.append((error.kind, str(error)))
-        except UserError as error:
-            found.append(("runs-beyond-image", str(error)))
-    faults = [Breach(line, image, kind, _short(value)) for kind, value in found]
-    return _Row(line, image, class_id, is_empty, mask, faults)
+def _check_row(row: KaggleRow) -> _Row:
+    """Compress a row's mask, and list what is against the rules in the row alone."""
+    mask = None if row.runs is None else runs_to_coco(row.runs, height=SUBMISSION_SIZE, width=SUBMISSION_SIZE)
+    problems = [problem for problem in row.problems if problem.kind != "bad-image-id"]
+    if row.size is not None and not any(problem.column == CLASS_ID for problem in problems):
+        problems += _class_problems(row.class_id, is_empty=row.is_empty)
+    problems.sort(key=lambda problem: problem.column == PIXELS)
+    faults = [Breach(row.line, row.image_id, kind, shorten(message)) for _, kind, message in problems]
+    return _Row(row.line, row.image_id, row.class_id, row.is_empty, mask, faults)
 
 
-def _check_class_id(class_id: str, *, is_empty: bool) -> Iterator[tuple[str, str]]:
-    try:
-        full_class_id(class_id, None)
-    except UserError as error:
-        yield "bad-class", str(error)
-        return
+def _class_problems(class_id: str, *, is_empty: bool) -> Iterator[Problem]:
+    """Yield what the competition does not allow of a ClassId that is of the right form."""
     category, *attributes = class_id.split("_")
     if not all(_NUMBER.fullmatch(number) for number in (category, *attributes)):
-        yield "bad-class", f"numbers of up to four digits without leading zeros expected, not {class_id!r}"
+        message = f"numbers of up to four digits without leading zeros expected, not {class_id!r}"
+        yield Problem(CLASS_ID, "bad-class", message)
     elif int(category) >= CATEGORIES:
-        yield "unknown-class", f"category {category}: they are 0 to {CATEGORIES - 1}"
+        yield Problem(CLASS_ID, "unknown-class", f"category {category}: they are 0 to {CATEGORIES - 1}")
     elif attributes != sorted(set(attributes), key=int):
-        yield "unsorted-attributes", f"ClassId {class_id!r}: attributes must ascend, each once"
+        yield Problem(CLASS_ID, "unsorted-attributes", f"ClassId {class_id!r}: attributes must ascend, each once")
     elif is_empty and class_id != EMPTY_CLASS_ID:
-        yield "empty-mask", f"no runs, but ClassId {class_id}: an image without masks has {EMPTY_CLASS_ID}"
-
-
-def _check_order(runs: Runs) -> Iterator[tuple[str, str]]:
-    """Runs that are not sorted or tell a pixel twice; that they touch is no fault."""
-    backwards = (runs[1:, 0] < runs[:-1, 0]).nonzero()[0]
-    if len(backwards):
-        i = int(backwards[0])
-        yield "unsorted-runs", f"start {runs[i + 1, 0] + 1} after {runs[i, 0] + 1}"
-    if surplus := int(runs[:, 1].sum() - normalise_runs(runs)[:, 1].sum()):
-        yield "overlapping-runs", f"{surplus} pixels told twice"
+        message = f"no runs, but ClassId {class_id}: an image without masks has {EMPTY_CLASS_ID}"
+        yield Problem(CLASS_ID, "empty-mask", message)
 
 
 def _check_image(rows: Sequence[_Row]) -> Iterator[Breach]:
@@ -253,7 +215,7 @@ def _check_image(rows: Sequence[_Row]) -> Iterator[Breach]:
 
 def _shared_pixels(image: str, class_id: str, masks: Sequence[tuple[int, CocoRLE]]) -> Iterator[Breach]:
     """Of each mask that shares pixels with earlier ones of its image and class, a fault that names the first."""
-    what = f"ClassId {_short(class_id)}"
+    what = f"ClassId {shorten(class_id)}"
     first_lines: dict[bytes | str, int] = {}
     owner = np.full(SUBMISSION_SIZE**2, len(masks))  # the first mask on each pixel
     for number, (line, mask) in enumerate(masks):
@@ -282,9 +244,5 @@ def _check_names(first_row: dict[str, int], expected: Iterable[str] | None) -> l
             if image not in known
         ]  # fmt: skip
         advice = f"no row; without masks it needs {{}},,{EMPTY_CLASS_ID}"
-        faults += [Breach(0, i, "missing-image", _short(advice.format(i))) for i in known if i not in first_row]
+        faults += [Breach(0, i, "missing-image", shorten(advice.format(i))) for i in known if i not in first_row]
     return faults
-
-
-def _short(value: str) -> str:
-    return value if len(value) <= _LONGEST_VALUE else f"{value[: _LONGEST_VALUE - 3]}..."

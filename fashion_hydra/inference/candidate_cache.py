@@ -16,6 +16,7 @@ from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import atomic_write
 from fashion_hydra.utils.limits import LONGEST_EDGE, is_frame
+from fashion_hydra.utils.text import shorten
 from fashion_hydra.utils.zip_safety import check_uncompressed
 
 _VERSION = 1
@@ -259,15 +260,11 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
 def _refuse_difference(folder: Path, kept: dict[str, Any], wanted: dict[str, Any]) -> None:
     for name, value in wanted.items():
         if kept.get(name) != value:
+            kept_text, wanted_text = (shorten(json.dumps(v), 80) for v in (kept.get(name), value))
             raise UserError(
-                f"{folder}: holds candidates of {_OTHERS.get(name, f'another {name}')}: {_short(kept.get(name))}, this "
-                f"run has {_short(value)}. Give another out=FOLDER, or remove that one"
+                f"{folder}: holds candidates of {_OTHERS.get(name, f'another {name}')}: {kept_text}, this "
+                f"run has {wanted_text}. Give another out=FOLDER, or remove that one"
             )
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _frozen(value: Any) -> Any:

@@ -16,6 +16,7 @@ from fashion_hydra.model.weights.files import check_held
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.imports import check_trusted
 from fashion_hydra.utils.limits import is_frame
+from fashion_hydra.utils.text import one_line
 from fashion_hydra.utils.zip_safety import check_uncompressed
 
 _PREFIX = "detector."
@@ -53,8 +54,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many things for a file that is none, and for one with code in it
-        told = " ".join(str(error).split())[:120] or type(error).__name__
-        reason = "no file of torch.save" if "_use_new_zipfile" in str(error) else told
+        reason = "no file of torch.save" if "_use_new_zipfile" in str(error) else one_line(error, 120)
         raise UserError(
             f"{path}: not a whole checkpoint of plain data ({reason}). Give another of the run's"
         ) from error
@@ -130,7 +130,7 @@ def member_of(content: Mapping[str, Any], path: Path, trusted: Sequence[str] = (
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except Exception as error:  # whatever wrong arguments lead to
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise UserError(f"{path}: weights and model description do not fit ({reason})") from error
     short_edge, long_edge = content.get("eval_scale", (0, 0))
     return Member(path, detector.eval(), ClassSet(tuple(ids), tuple(names)), (short_edge, long_edge))

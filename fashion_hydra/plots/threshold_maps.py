@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -19,13 +18,13 @@ from fashion_hydra.tuning.grid import AXES, Grid
 from fashion_hydra.tuning.score_table import ScoreTable
 from fashion_hydra.tuning.summary import class_scores
 from fashion_hydra.utils.files import atomic_write
+from fashion_hydra.utils.types import FloatArray
 
-Floats = npt.NDArray[np.float64]
 _INK, _QUIET, _UP, _DOWN = "#1b1f24", "#8a919a", "#1f77b4", "#c44e3b"
 _TURNED: dict[str, Any] = {"rotation": 30, "ha": "right"}
 
 
-def draw_heat_maps(path: Path, grid: Grid, scores: Floats) -> None:
+def draw_heat_maps(path: Path, grid: Grid, scores: FloatArray) -> None:
     """A map for each pair of axes: the best score that the other axes allow, its best cell framed.
 
     Args:
@@ -49,7 +48,7 @@ def draw_heat_maps(path: Path, grid: Grid, scores: Floats) -> None:
     _save(figure, path)
 
 
-def _heat_map(figure: Figure, ax: Axes, grid: Grid, best: Floats, pair: tuple[str, str]) -> None:
+def _heat_map(figure: Figure, ax: Axes, grid: Grid, best: FloatArray, pair: tuple[str, str]) -> None:
     rows, columns = (grid.values(axis) for axis in pair)
     shown = ax.imshow(best, cmap="viridis", aspect="auto")
     figure.colorbar(shown, ax=ax, shrink=0.85)
@@ -67,7 +66,7 @@ def _heat_map(figure: Figure, ax: Axes, grid: Grid, best: Floats, pair: tuple[st
     ax.add_patch(Rectangle((int(column) - 0.5, int(row) - 0.5), 1, 1, fill=False, edgecolor=_DOWN, linewidth=2))
 
 
-def draw_curves(path: Path, grid: Grid, scores: Floats) -> None:
+def draw_curves(path: Path, grid: Grid, scores: FloatArray) -> None:
     """The score along each axis through the grid's best point, with its bootstrap interval over images.
 
     Args:

@@ -1,7 +1,6 @@
 """Calibrations of expected scores as JSON files, which tune_thresholds.py writes."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.postprocess.expected_score import Calibration
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import atomic_write, read_json
+from fashion_hydra.utils.text import id_list
 
 
 def write_calibration(path: Path, calibration: Calibration, classes: ClassSet) -> None:
@@ -41,9 +41,7 @@ def read_calibration(path: Path, classes: ClassSet) -> Calibration:
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: damaged calibration ({error}); run tune_thresholds.py again") from error
     if ids != classes.ids:
-        raise UserError(f"{path}: calibrated for {len(ids)} classes {_short(ids)}, the model has {_short(classes.ids)}")
+        raise UserError(
+            f"{path}: calibrated for {len(ids)} classes {id_list(ids)}, the model has {id_list(classes.ids)}"
+        )
     return calibration
-
-
-def _short(ids: Sequence[int]) -> str:
-    return ",".join(map(str, ids[:6])) + ("..." if len(ids) > 6 else "")

@@ -22,11 +22,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.types import BoolArray, FloatArray, IntArray
 
-Floats = npt.NDArray[np.float64]
 _MOST_MISSED = 100.0  # masks of a class, on average; of more no Poisson distribution is worked out here
 _TAIL = 1e-9  # of the Poisson distribution that is left out
 _ROUNDS = 20  # of Dinkelbach's iteration, which takes three or four
@@ -48,9 +47,9 @@ class Calibration:
         UserError: shapes or values that cannot be.
     """
 
-    scores: Floats
-    hits: Floats
-    missed: Floats
+    scores: FloatArray
+    hits: FloatArray
+    missed: FloatArray
     others: float
 
     def __post_init__(self) -> None:
@@ -71,7 +70,7 @@ class Calibration:
     def __len__(self) -> int:
         return len(self.hits)
 
-    def probabilities(self, scores: Floats, label: int) -> Floats:
+    def probabilities(self, scores: FloatArray, label: int) -> FloatArray:
         """Probability of a hit of detections of one class at each IoU threshold: (N, 10)."""
         place = np.clip(np.searchsorted(self.scores, scores, side="right") - 1, 0, max(0, len(self.scores) - 2))
         after = np.minimum(place + 1, len(self.scores) - 1)
@@ -89,11 +88,11 @@ class Options:
         present: (n + 1,), probability that the class counts: that it is in the truth or the answer.
     """
 
-    scores: Floats
-    present: Floats
+    scores: FloatArray
+    present: FloatArray
 
 
-def options(hits: Floats, missed: float) -> Options:
+def options(hits: FloatArray, missed: float) -> Options:
     """The expected score of each number of detections of one class.
 
     Args:
@@ -125,7 +124,7 @@ def options(hits: Floats, missed: float) -> Options:
     return Options(scores, present)
 
 
-def _poisson(mean: float) -> Floats:
+def _poisson(mean: float) -> FloatArray:
     """Its probabilities from 0 until what is left is negligible, adding up to 1."""
     values = [math.exp(-mean)]
     while 1 - sum(values) > _TAIL and len(values) < 100:
@@ -133,7 +132,7 @@ def _poisson(mean: float) -> Floats:
     return np.array(values) / sum(values)
 
 
-def _shifted(values: Floats) -> Floats:
+def _shifted(values: FloatArray) -> FloatArray:
     moved = np.zeros_like(values)
     moved[:, 1:] = values[:, :-1]
     return moved
@@ -160,7 +159,7 @@ def best_sizes(of_classes: Sequence[Options], *, others: float) -> list[int]:
     return sizes
 
 
-def choose(scores: Floats, labels: npt.NDArray[np.int64], calibration: Calibration) -> npt.NDArray[np.bool_]:
+def choose(scores: FloatArray, labels: IntArray, calibration: Calibration) -> BoolArray:
     """Which detections of one image to answer with.
 
     Args:

@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.limits import MOST_RUNS
+from fashion_hydra.utils.text import shorten
 
 Runs = npt.NDArray[np.int64]
 Bitmap = npt.NDArray[np.uint8]
@@ -73,8 +74,7 @@ def _name_first_bad_value(text: str) -> NoReturn:
     """Say which value of a faulty encoding is wrong; slow and never reached for a good one."""
     for index, word in enumerate(match[0] for match in _WORD.finditer(text)):
         name = "length" if index % 2 else "start"
-        shown = word if len(word) <= _SHOWN else f"{word[:_SHOWN]}..."
-        place = f"value {index + 1} of the run-length encoding, the {name} {shown!r},"
+        place = f"value {index + 1} of the run-length encoding, the {name} {shorten(word, _SHOWN)!r},"
         if not re.fullmatch(r"-?[0-9]+", word):
             raise BadRuns("runs-not-numbers", f"{place} is not an integer")
         if word.startswith("-") or not word.strip("0"):

@@ -21,6 +21,7 @@ from fashion_hydra.structures.batch import Batch
 from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.training.schedule import Schedule
 from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.text import id_list
 
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 
@@ -158,11 +159,6 @@ def check_classes(checkpoint: dict[str, Any], ids: Sequence[int]) -> None:
         raise UserError("the checkpoint does not say which classes it was trained on: not written by train.py")
     if list(kept["ids"]) != list(ids):
         raise UserError(
-            f"the checkpoint was trained on {len(kept['ids'])} classes {_short(kept['ids'])}, this run has "
-            f"{len(ids)} {_short(ids)}; choose the same classes=... and data, or start without ckpt_path"
+            f"the checkpoint was trained on {len(kept['ids'])} classes ({id_list(kept['ids'])}), this run has "
+            f"{len(ids)} ({id_list(ids)}); choose the same classes=... and data, or start without ckpt_path"
         )
-
-
-def _short(ids: Sequence[int]) -> str:
-    shown = ",".join(map(str, ids[:6]))
-    return f"({shown}{',...' if len(ids) > 6 else ''})"

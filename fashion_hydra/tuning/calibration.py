@@ -1,14 +1,13 @@
 """What a detector's scores mean: how often detections of a score hit, class by class, never falling with the score."""
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.isotonic import IsotonicRegression
 
 from fashion_hydra.postprocess.expected_score import Calibration
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.tuning.score_table import ScoreTable
+from fashion_hydra.utils.types import FloatArray
 
-Floats = npt.NDArray[np.float64]
 KNOTS = np.round(np.arange(0, 1.0001, 0.025), 3)
 _DIGITS = 6  # that a calibration is kept with, so that it is the same after a way through a file
 _FAINT = 1e-3  # weight of the common curve at each knot, where a class has no detections
@@ -48,7 +47,7 @@ def fit_calibration(score_table: ScoreTable, rule: Postprocess, *, weight: float
     )
 
 
-def _isotonic(scores: Floats, hit: Floats, weights: Floats, at: Floats) -> Floats:
+def _isotonic(scores: FloatArray, hit: FloatArray, weights: FloatArray, at: FloatArray) -> FloatArray:
     """The rising curve that is nearest in weighted squares, at some scores."""
     if not len(scores):
         return np.zeros(len(at))
@@ -56,7 +55,7 @@ def _isotonic(scores: Floats, hit: Floats, weights: Floats, at: Floats) -> Float
     return curve.fit(scores, hit, sample_weight=weights).predict(at)
 
 
-def _missed(score_table: ScoreTable, rule: Postprocess, weight: float) -> Floats:
+def _missed(score_table: ScoreTable, rule: Postprocess, weight: float) -> FloatArray:
     """How many true masks of each class no detection is of, see `Calibration`: (C, 2)."""
     groups, shape = score_table.groups(rule), (len(score_table), score_table.classes)
     true, detected, hit = np.zeros(shape), np.zeros(shape), np.zeros(shape)

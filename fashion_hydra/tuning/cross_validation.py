@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from fashion_hydra.evaluation.bootstrap import Floats, Interval, bootstrap
+from fashion_hydra.evaluation.bootstrap import Interval, bootstrap
 from fashion_hydra.evaluation.competition_score import mean
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.tuning.methods import FixedRule, TuningMethod
 from fashion_hydra.tuning.score_table import ScoreTable
+from fashion_hydra.utils.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class CrossFit:
 
     name: str
     rule: Postprocess
-    fitted: Floats
-    held_out: Floats
+    fitted: FloatArray
+    held_out: FloatArray
     fold_rules: tuple[Postprocess, ...]
 
 
 def cross_fit(
-    score_table: ScoreTable, name: str, fit: TuningMethod, fold_of: npt.NDArray[np.int64], *, pooling: str = "class"
+    score_table: ScoreTable, name: str, fit: TuningMethod, fold_of: IntArray, *, pooling: str = "class"
 ) -> CrossFit:
     """Fit to all images, and to all but each fold in turn; the fits get boards without the images they are scored on.
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.tuning.score_table import ScoreTable
 from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.types import FloatArray
 
 AXES = ("score_thr", "iou_thr", "mask_thr", "min_area", "max_per_image", "drop")
 
@@ -71,9 +71,7 @@ class Grid:
         return made
 
 
-def scores_of(
-    score_table: ScoreTable, rules: Sequence[Postprocess], *, pooling: str, desc: str = ""
-) -> npt.NDArray[np.float64]:
+def scores_of(score_table: ScoreTable, rules: Sequence[Postprocess], *, pooling: str, desc: str = "") -> FloatArray:
     """The score of each image under each rule: (R, I); `desc` names the progress bar, without it there is none."""
     shown = tqdm(rules, desc=desc, unit=" rules", disable=None if desc else True)
     return np.array([score_table.image_scores(rule, pooling=pooling) for rule in shown])

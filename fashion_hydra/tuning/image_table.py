@@ -23,6 +23,7 @@ from fashion_hydra.postprocess.rule import NO_LIMIT, Postprocess
 from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.structures.paste import Levels, MaskWindow, paste_levels
 from fashion_hydra.structures.rle import coco_to_runs, runs_to_box, runs_to_crop
+from fashion_hydra.utils.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,11 @@ class MeasuredDetections:
         ious: float64 (P, M), of the pairs.
     """
 
-    labels: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float64]
+    labels: IntArray
+    scores: FloatArray
     areas: npt.NDArray[np.int32]
-    pairs: npt.NDArray[np.int64]
-    ious: npt.NDArray[np.float64]
+    pairs: IntArray
+    ious: FloatArray
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class ImageTable:
     """
 
     image_id: str
-    truth: npt.NDArray[np.int64]
+    truth: IntArray
     other_classes: int
     other_masks: int
     measured: Mapping[Key, MeasuredDetections]
@@ -159,7 +160,7 @@ class _Drawing:
         candidates: Candidates,
         mask_thrs: tuple[float, ...],
         true_masks: Sequence[MaskWindow],
-        true_labels: npt.NDArray[np.int64],
+        true_labels: IntArray,
     ) -> None:
         self.levels, self.thresholds = Levels(mask_thrs), len(mask_thrs)
         self.labels = candidates.labels.numpy()
@@ -170,8 +171,8 @@ class _Drawing:
         self.true_areas = np.array([np.count_nonzero(mask.pixels) for mask in true_masks], np.int64)
         self.true_labels = true_labels
         self._drawn: dict[int, MaskWindow] = {}
-        self._whole: dict[int, list[npt.NDArray[np.int64]]] = {}
-        self._counted: dict[tuple[int, tuple[int, ...]], list[npt.NDArray[np.int64]]] = {}
+        self._whole: dict[int, list[IntArray]] = {}
+        self._counted: dict[tuple[int, tuple[int, ...]], list[IntArray]] = {}
 
     def drawn(self, index: int) -> MaskWindow:
         """A candidate's levels."""
@@ -184,7 +185,7 @@ class _Drawing:
         """The true masks of a candidate's class."""
         return np.flatnonzero(self.true_labels == self.labels[index]).tolist()
 
-    def count(self, index: int, better: Sequence[int]) -> list[npt.NDArray[np.int64]]:
+    def count(self, index: int, better: Sequence[int]) -> list[IntArray]:
         """Pixels of a candidate without those of better ones: all, and those in each true mask of its class.
 
         Args:
@@ -213,14 +214,14 @@ class _Drawing:
             self._counted[key] = counts
         return self._counted[key]
 
-    def _counts(self, mask: MaskWindow, index: int) -> Iterator[npt.NDArray[np.int64]]:
+    def _counts(self, mask: MaskWindow, index: int) -> Iterator[IntArray]:
         """Pixels above each level: of the whole, and of the parts that true masks of the candidate's class have."""
         yield self._above(mask.pixels, None)
         for true in self.rivals(index):
             views = mask.windows_shared_with(self.true_masks[true])
             yield self._above(*views) if views else np.zeros(self.thresholds, np.int64)
 
-    def _above(self, levels: np.ndarray, where: np.ndarray | None) -> npt.NDArray[np.int64]:
+    def _above(self, levels: np.ndarray, where: np.ndarray | None) -> IntArray:
         """How many pixels have a level above k, for k = 0 ... M - 1; `where` not 0 if that is given."""
         if levels.size == 0:
             return np.zeros(self.thresholds, np.int64)

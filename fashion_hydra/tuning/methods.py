@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from fashion_hydra.evaluation.competition_score import mean
 from fashion_hydra.postprocess.rule import NO_LIMIT, Postprocess
@@ -13,7 +12,6 @@ from fashion_hydra.tuning.calibration import fit_calibration
 from fashion_hydra.tuning.grid import scores_of
 from fashion_hydra.tuning.score_table import ScoreTable
 
-Floats = npt.NDArray[np.float64]
 N = TypeVar("N", int, float)
 DROPPED = 1.0
 """A score threshold that nothing passes."""

@@ -13,22 +13,20 @@ from fashion_hydra.postprocess.expected_score import choose
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.tuning.image_table import Family, ImageTable, Key, family_key
 from fashion_hydra.utils.errors import UserError
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+from fashion_hydra.utils.types import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True)
 class _Detections:
     """The detections of one family in all images, image by image, the best first; see `Measured`."""
 
-    image: Ints
-    label: Ints
-    score: Floats
+    image: IntArray
+    label: IntArray
+    score: FloatArray
     area: npt.NDArray[np.int32]
-    pair_detection: Ints
-    pair_truth: Ints
-    iou: Floats
+    pair_detection: IntArray
+    pair_truth: IntArray
+    iou: FloatArray
     mask_thrs: tuple[float, ...]
     score_floor: float
 
@@ -44,10 +42,10 @@ class AnsweredClass:
         hits: (N,), at how many of the ten IoU thresholds it is a hit, when each true mask is hit once at most.
     """
 
-    image: Ints
-    label: Ints
-    score: Floats
-    hits: Ints
+    image: IntArray
+    label: IntArray
+    score: FloatArray
+    hits: IntArray
 
 
 @dataclass(frozen=True)
@@ -59,10 +57,10 @@ class Groups:
         masks: (G,), true and predicted.
     """
 
-    hits: Ints
-    masks: Ints
+    hits: IntArray
+    masks: IntArray
 
-    def scores(self) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    def scores(self) -> tuple[FloatArray, BoolArray]:
         """Score of each group (0 where it has no masks), and whether it has any."""
         present = self.masks > 0
         return np.where(present, precision(self.hits, np.maximum(1, self.masks)), 0.0), present
@@ -85,17 +83,17 @@ class ScoreTable:
         self,
         image_ids: Sequence[str],
         classes: int,
-        truth_image: Ints,
-        truth_label: Ints,
-        other_classes: Ints,
-        other_masks: Ints,
+        truth_image: IntArray,
+        truth_label: IntArray,
+        other_classes: IntArray,
+        other_masks: IntArray,
         families: Mapping[Key, _Detections],
     ) -> None:
         self.image_ids, self.classes = tuple(image_ids), classes
         self.truth_image, self.truth_label = truth_image, truth_label
         self.other_classes, self.other_masks = other_classes, other_masks
         self._families = dict(families)
-        self._known: dict[tuple[Postprocess, str], Floats] = {}
+        self._known: dict[tuple[Postprocess, str], FloatArray] = {}
         used = np.zeros((len(self.image_ids), classes), bool)
         used[truth_image, truth_label] = True
         for found in self._families.values():
@@ -188,7 +186,7 @@ class ScoreTable:
         table[self.truth_image, self.truth_label] = 1
         return table
 
-    def image_scores(self, rule: Postprocess, *, pooling: str = "class") -> Floats:
+    def image_scores(self, rule: Postprocess, *, pooling: str = "class") -> FloatArray:
         """The competition score of each image: (I,).
 
         Equal, to the last bit, to that of the submission which the rule makes of the candidates.
@@ -200,13 +198,13 @@ class ScoreTable:
             self._known[rule, pooling] = self._by_class(groups) if pooling == "class" else self._pooled(groups)
         return self._known[rule, pooling]
 
-    def _pooled(self, groups: Groups) -> Floats:
+    def _pooled(self, groups: Groups) -> FloatArray:
         hits = np.zeros((len(self), 10), np.int64)
         np.add.at(hits, self.group_image, groups.hits)
         masks = np.bincount(self.group_image, groups.masks, len(self)).astype(np.int64) + self.other_masks
         return np.where(masks > 0, precision(hits, np.maximum(1, masks)), 1.0)
 
-    def _by_class(self, groups: Groups) -> Floats:
+    def _by_class(self, groups: Groups) -> FloatArray:
         scores, present = groups.scores()
         counts = np.bincount(self.group_image[present], minlength=len(self))
         ends = np.cumsum(counts).tolist()
@@ -237,7 +235,7 @@ class ScoreTable:
         hits[detections] = reached
         return AnsweredClass(found.image[kept], found.label[kept], found.score[kept], hits[kept])
 
-    def _hits(self, found: _Detections, kept: npt.NDArray[np.bool_], column: int, group: Ints) -> tuple[Ints, Ints]:
+    def _hits(self, found: _Detections, kept: BoolArray, column: int, group: IntArray) -> tuple[IntArray, IntArray]:
         """The detections that hit, each true mask once at most, and how many IoU thresholds each is above."""
         pairs = np.flatnonzero(kept[found.pair_detection] & (found.iou[:, column] > THRESHOLDS[0]))
         detections, truths, ious = found.pair_detection[pairs], found.pair_truth[pairs], found.iou[pairs, column]
@@ -246,7 +244,7 @@ class ScoreTable:
             made[own] = _matched(detections[own], truths[own], ious[own])
         return detections[made], np.searchsorted(THRESHOLDS, ious[made], side="left")
 
-    def _answer(self, rule: Postprocess) -> tuple[_Detections, npt.NDArray[np.bool_], int]:
+    def _answer(self, rule: Postprocess) -> tuple[_Detections, BoolArray, int]:
         """A family's detections, which of them a rule answers with, and the column of its mask threshold."""
         found = self._families.get(family_key(rule))
         if found is None or rule.mask_thr not in found.mask_thrs or rule.lowest_score_thr < found.score_floor:
@@ -266,7 +264,7 @@ class ScoreTable:
         return found, kept, column
 
 
-def _ambiguous(detections: Ints, truths: Ints, groups: Ints) -> list[Ints]:
+def _ambiguous(detections: IntArray, truths: IntArray, groups: IntArray) -> list[IntArray]:
     """The pairs, group by group, where one detection matches two true masks or two match one."""
     twice = np.zeros(len(detections), bool)
     for values in (detections, truths):
@@ -275,7 +273,7 @@ def _ambiguous(detections: Ints, truths: Ints, groups: Ints) -> list[Ints]:
     return [np.flatnonzero(groups == group) for group in np.unique(groups[twice])]
 
 
-def _matched(detections: Ints, truths: Ints, ious: Floats) -> npt.NDArray[np.bool_]:
+def _matched(detections: IntArray, truths: IntArray, ious: FloatArray) -> BoolArray:
     """Which pairs are made in one group whose pairs compete."""
     rows, row = np.unique(detections, return_inverse=True)
     columns, column = np.unique(truths, return_inverse=True)

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.evaluation.bootstrap import LEVEL
@@ -15,8 +14,7 @@ from fashion_hydra.tuning.cross_validation import MethodResult, best_method
 from fashion_hydra.tuning.grid import AXES, Grid
 from fashion_hydra.tuning.score_table import ScoreTable
 from fashion_hydra.utils.files import atomic_write
-
-Floats = npt.NDArray[np.float64]
+from fashion_hydra.utils.types import FloatArray
 
 
 def describe_rule(rule: Postprocess) -> str:
@@ -61,12 +59,12 @@ def write_results(path: Path, results: Sequence[MethodResult]) -> None:
             ["method", "fitted", "cross_fitted", "low", "high", "simpler", "gain", "gain_low", "gain_high", "rule"]
         )
         for v in results:
-            gain = ["", "", ""] if v.gain is None else [_short(x) for x in (v.gain.value, v.gain.low, v.gain.high)]
-            numbers = [_short(x) for x in (mean(v.method.fitted), v.score.value, v.score.low, v.score.high)]
+            gain = ["", "", ""] if v.gain is None else [_decimals(x) for x in (v.gain.value, v.gain.low, v.gain.high)]
+            numbers = [_decimals(x) for x in (mean(v.method.fitted), v.score.value, v.score.low, v.score.high)]
             writer.writerow([v.method.name, *numbers, v.simpler, *gain, describe_rule(v.method.rule)])
 
 
-def write_grid(path: Path, grid: Grid, scores: Floats) -> None:
+def write_grid(path: Path, grid: Grid, scores: FloatArray) -> None:
     """Every combination and its score.
 
     Args:
@@ -81,7 +79,7 @@ def write_grid(path: Path, grid: Grid, scores: Floats) -> None:
             writer.writerow([*point.values(), repr(mean(of_rule))])
 
 
-def drop_set_lines(grid: Grid, scores: Floats) -> Iterator[str]:
+def drop_set_lines(grid: Grid, scores: FloatArray) -> Iterator[str]:
     """What each class-removal set scores at its best thresholds, on all images."""
     points = list(grid.points())
     yield "class-removal sets, each with its best thresholds on the grid"
@@ -92,7 +90,7 @@ def drop_set_lines(grid: Grid, scores: Floats) -> Iterator[str]:
         yield f"  {name:{max(map(len, grid.drop))}} {len(labels):2} classes left out  {mean(scores[best]):.4f}  {at}"
 
 
-def edge_lines(grid: Grid, scores: Floats) -> Iterator[str]:
+def edge_lines(grid: Grid, scores: FloatArray) -> Iterator[str]:
     """The axes on whose first or last value the grid's best point lies, so that a wider grid may hold a better one."""
     point = list(grid.points())[int(np.argmax([mean(of_rule) for of_rule in scores]))]
     for axis in AXES[:-1]:
@@ -119,11 +117,11 @@ def write_class_table(path: Path, score_table: ScoreTable, results: Sequence[Met
         writer.writerow(["class", "name", "true_masks", "score_thr_of_per_class", *scores])
         for label, category in enumerate(classes.ids):
             own = "" if thresholds is None else thresholds.label_score_thr.get(label, thresholds.score_thr)
-            values = [_short(of_method[label]) for of_method in scores.values()]
+            values = [_decimals(of_method[label]) for of_method in scores.values()]
             writer.writerow([category, classes.names[label], true_masks[label], own, *values])
 
 
-def class_scores(score_table: ScoreTable, rule: Postprocess) -> Floats:
+def class_scores(score_table: ScoreTable, rule: Postprocess) -> FloatArray:
     """Mean score of each class over the images that have it in truth or answer, NaN where none has: (C,)."""
     scores, present = score_table.groups(rule).scores()
     count = np.bincount(score_table.group_label[present], minlength=score_table.classes)
@@ -131,5 +129,5 @@ def class_scores(score_table: ScoreTable, rule: Postprocess) -> Floats:
     return np.where(count > 0, total / np.maximum(1, count), np.nan)
 
 
-def _short(value: float) -> str:
+def _decimals(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.6f}"

@@ -101,8 +101,8 @@ def fetch(url: str, *, folder: Path, sha256: str | None = None) -> Path:
 
 def _check(part: Path, url: str, sha256: str | None) -> None:
     """Raise `UserError`, and remove what came, unless it has the sum that was asked for or that its name tells."""
-    told = _HASH_IN_NAME.search(urlsplit(url).path)
-    expected = sha256.lower() if sha256 else told[1] if told else ""
+    hash_in_name = _HASH_IN_NAME.search(urlsplit(url).path)
+    expected = sha256.lower() if sha256 else hash_in_name[1] if hash_in_name else ""
     found = file_sha256(part)
     if not found.startswith(expected):
         part.unlink()
@@ -174,7 +174,7 @@ class _Transfer:
                 self._receive(answer, have=0)
                 return True
             span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
-            now = _said(answer.headers)
+            now = _file_identity(answer.headers)
             same = span is not None and int(span[1]) == have and span[2] in (noted.get("length"), "*")
             if not same or any(now[key] != noted.get(key) for key in ("etag", "modified") if now[key]):
                 return False
@@ -196,7 +196,7 @@ class _Transfer:
             raise UserError(f"{self.url}: the server sends a web page, not a file. Give the address of the file itself")
         if not have:
             with atomic_write(self.note) as stream:
-                json.dump(_said(answer.headers), stream)
+                json.dump(_file_identity(answer.headers), stream)
         length = self._noted().get("length")
         with (
             self.part.open("ab" if have else "wb") as stream,
@@ -212,7 +212,7 @@ class _Transfer:
             raise http.client.HTTPException("the connection ended early")
 
 
-def _said(headers: Message) -> dict[str, str]:
+def _file_identity(headers: Message) -> dict[str, str]:
     """What identifies the file that a server sends."""
     length = headers.get("Content-Length", "")
     return {"etag": headers.get("ETag", ""), "modified": headers.get("Last-Modified", ""), "length": length}

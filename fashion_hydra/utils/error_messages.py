@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.text import one_line
 
 
 class KnownError(NamedTuple):
@@ -167,12 +168,12 @@ def describe_error(error: BaseException, program: str) -> tuple[str, int]:
         return "interrupted", 130
     line = _known(error, program)
     if line is not None:
-        return _one_line(line), 2
+        return one_line(line), 2
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "fashion_hydra" in Path(frame.filename).parts] or frames
     place = f" at {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
     how = "debug=true" if program in OUTPUT_OPTIONS else "--debug"
-    return _one_line(
+    return one_line(
         f"this is a bug in fashion_hydra, {type(error).__name__}{place}: {str(error)[:300]}. Please report it with the "
         f"traceback, which {how} shows"
     ), 1
@@ -190,7 +191,7 @@ def _known(error: BaseException, program: str) -> str | None:
     for advice in KNOWN_ERRORS:
         if advice.kind in names and (found := re.search(advice.pattern, message, re.IGNORECASE | re.DOTALL)):
             text = advice.training if program == "train.py" or not advice.predicting else advice.predicting
-            groups = [_one_line(group or message)[:200] for group in found.groups("")]
+            groups = [one_line(group or message, 200) for group in found.groups("")]
             return text.format(*groups, where=where)
     if not isinstance(error, OSError):
         return None
@@ -206,7 +207,3 @@ def _meant(path: object) -> str:
         return ""
     shown = path.decode(errors="replace") if isinstance(path, bytes) else str(path)
     return re.sub(r"(^|/)\.([^/]+)\.\d+\.part$", r"\1\2", shown) + ": "
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.text import one_line
 
 _LARGEST, _LONGEST_VALUE, _DEEPEST = 1 << 20, 4096, 20
 
@@ -43,7 +44,7 @@ def read_yaml(path: Path) -> Any:
                 raise ValueError(f"a value of {len(event.value)} characters, at most {_LONGEST_VALUE} expected")
         return yaml.load(text, _Loader)
     except Exception as error:  # YAML has many words for what it cannot read
-        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())[:120]})") from error
+        raise UserError(f"{path}: not readable as YAML ({one_line(error, 120)})") from error
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

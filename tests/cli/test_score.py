@@ -93,11 +93,11 @@ def test_mistakes_end_with_code_2_and_one_line(files, tmp_path, capsys):
     not_labels = tmp_path / "labels.json"
     not_labels.write_text("[]")
     for arguments, message in [
-        ([truth, str(wrong)], f"fashion-hydra score: {wrong}: line 1: header 'id,rle'"),
+        ([truth, str(wrong)], f"fashion-hydra score: {wrong}: line 1: no column ImageId,"),
         ([truth, str(tmp_path / "absent.csv")], "absent.csv"),
         ([truth, submission, "--labels", str(not_labels)], "--per-class"),
         ([truth, submission, "--per-class", "--labels", str(not_labels)], "not Kaggle's label_descriptions"),
-        ([str(wrong), submission], "lacks ImageId"),
+        ([str(wrong), submission], "(header: id,rle)"),
     ]:
         assert main(["score", *arguments]) == 2
         output = capsys.readouterr()

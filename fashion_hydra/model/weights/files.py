@@ -15,6 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.text import one_line
 from fashion_hydra.utils.zip_safety import check_uncompressed, is_zip
 
 _STATE_KEYS = ("state_dict", "model")  # the first is everyone's, the second torchvision's training scripts'
@@ -96,7 +97,7 @@ def _read_torch(path: Path) -> WeightFile:
                 f"{path}: refused, because it holds {named[1]} and not tensors and plain data alone; reading that "
                 "could run any code. Save its state_dict alone, where you trust the file"
             ) from error
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error, 120)
         raise UserError(
             f"{path}: not a whole file of torch.save ({reason}). Fetch it again, or give another"
         ) from error

@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fashion_hydra.model.weights.files import WeightFile, read_file
-from fashion_hydra.model.weights.normalization import check_said, inputs_of
+from fashion_hydra.model.weights.normalization import checked_inputs, inputs_of
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import atomic_write
 
@@ -124,8 +124,8 @@ def _imported(path: Path, file: WeightFile, *, backbone: bool) -> Imported:
         if name not in dropped
     }
     classes = None if layout == _BACKBONE else _classes(tensors, file.rest, layout)
-    inputs = check_said(_kept(file.rest)["inputs"]) if METADATA in file.rest else inputs_of(file.rest)
-    return Imported(_told(layout, file), tensors, classes, inputs, dropped, converted)
+    inputs = checked_inputs(_kept(file.rest)["inputs"]) if METADATA in file.rest else inputs_of(file.rest)
+    return Imported(_layout_text(layout, file), tensors, classes, inputs, dropped, converted)
 
 
 def _without_wrappers(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Counter[str]]:
@@ -215,7 +215,7 @@ def _is_list_of(kind: type, values: Any, count: int) -> bool:
     return isinstance(values, list | tuple) and len(values) == count and all(isinstance(v, kind) for v in values)
 
 
-def _told(layout: str, file: WeightFile) -> str:
+def _layout_text(layout: str, file: WeightFile) -> str:
     if METADATA in file.rest:
         return f"imported before from {_kept(file.rest)['layout']}"
     return layout
@@ -223,10 +223,10 @@ def _told(layout: str, file: WeightFile) -> str:
 
 def _kept(rest: Mapping[str, Any]) -> dict[str, Any]:
     """What `write_weights` wrote beside the tensors."""
-    said = json.loads(rest[METADATA])
-    if not isinstance(said, dict) or not {"layout", "ids", "names", "inputs"} <= said.keys():
+    note = json.loads(rest[METADATA])
+    if not isinstance(note, dict) or not {"layout", "ids", "names", "inputs"} <= note.keys():
         raise ValueError(f"its note {METADATA} is not as import-checkpoint writes it")
-    return said
+    return note
 
 
 def write_weights(path: Path, imported: Imported, *, source: str, sha256: str) -> None:
@@ -239,7 +239,7 @@ def write_weights(path: Path, imported: Imported, *, source: str, sha256: str) -
         sha256: of what it came from.
     """
     classes = imported.classes
-    said = {
+    note = {
         "layout": imported.layout,
         "source": source,
         "sha256": sha256,
@@ -250,5 +250,5 @@ def write_weights(path: Path, imported: Imported, *, source: str, sha256: str) -
     tensors = {name: value.contiguous() for name, value in imported.tensors.items()}
     with atomic_write(path, "wb") as stream:
         # By name, because bytes to be written to the stream would be one more copy of all in memory.
-        save_file(tensors, stream.name, {"format": "pt", METADATA: json.dumps(said)})
+        save_file(tensors, stream.name, {"format": "pt", METADATA: json.dumps(note)})
         Path(stream.name).chmod(os.fstat(stream.fileno()).st_mode & 0o777)  # safetensors makes it the owner's alone

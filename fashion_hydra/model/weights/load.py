@@ -34,8 +34,8 @@ class LoadSummary:
     dropped: dict[str, str]
     fresh: list[str]
 
-    def told(self) -> str:
-        """In one line: how many tensors were taken, and what was not, by reason."""
+    def describe(self) -> str:
+        """Return in one line how many tensors were taken, and which were not, by reason."""
         parts = [f"{len(self.taken)} tensors taken"]
         for verb, named in (("in part", self.partly), ("dropped", self.dropped)):
             if named:
@@ -64,7 +64,7 @@ def load_weights(detector: Detector, path: Path, classes: ClassSet) -> str:
     fit = _fit(imported, own, classes, source=f"weights={path}")
     check_inputs(imported.inputs, detector, source=f"weights={path}")
     detector.net.load_state_dict(fit.taken, strict=False)
-    return f"{path}: {fit.told()}"
+    return f"{path}: {fit.describe()}"
 
 
 def load_backbone(detector: Detector, path: Path) -> str:
@@ -86,7 +86,7 @@ def load_backbone(detector: Detector, path: Path) -> str:
     fit = _fit(alone, _backbone_of(detector), None, source=option)
     check_inputs(imported.inputs, detector, source=option)
     detector.net.load_state_dict(fit.taken, strict=False)
-    return f"{path}: {fit.told()}"
+    return f"{path}: {fit.describe()}"
 
 
 def _backbone_of(detector: Detector) -> dict[str, Tensor]:

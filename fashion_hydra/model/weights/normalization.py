@@ -22,19 +22,19 @@ def inputs_of(rest: Mapping[str, Any]) -> dict[str, Any]:
     """
     model = rest.get("model")
     if isinstance(model, Mapping) and isinstance(backbone := model.get("backbone"), Mapping):
-        return check_said({key: backbone[key] for key in _KEYS if key in backbone})
+        return checked_inputs({key: backbone[key] for key in _KEYS if key in backbone})
     meta = rest.get("meta")
     text = (meta.get("cfg") or meta.get("config")) if isinstance(meta, Mapping) else None
     return _in_text(text) if isinstance(text, str) else {}
 
 
-def check_said(said: Any) -> dict[str, Any]:
-    """What a file says, if it is of that form; ValueError otherwise."""
-    for key, value in said.items():
+def checked_inputs(inputs: Any) -> dict[str, Any]:
+    """Return the inputs that a file names; raise ValueError where they are not of their form."""
+    for key, value in inputs.items():
         is_list = isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(v, int | float) for v in value)
         if key not in _KEYS or not (isinstance(value, str) if key in _WORDS else is_list):
             raise ValueError(f"{key}={value}: not an input of a backbone")
-    return dict(said)
+    return dict(inputs)
 
 
 def _in_text(text: str) -> dict[str, Any]:

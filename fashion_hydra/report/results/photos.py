@@ -13,6 +13,7 @@ from fashion_hydra.data.image_files import QUARTER_TURNS, examine, has_file, ope
 from fashion_hydra.data.kaggle import file_of
 from fashion_hydra.structures.batch import Size
 from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.text import one_line
 
 LONGEST_EDGE = 360
 QUALITY = 75
@@ -80,7 +81,7 @@ def _reduce(folder: Path, file: str, frame: Size | None) -> Thumbnail:
             picture.thumbnail((LONGEST_EDGE, LONGEST_EDGE), Image.Resampling.LANCZOS, reducing_gap=3.0)
             pixels = np.ascontiguousarray(turn(np.array(picture.convert("RGB")), orientation))
     except Exception as error:  # Pillow raises whatever a broken file leads to
-        raise UserError(f"{file}: cannot be decoded ({' '.join(str(error).split())[:80]})") from error
+        raise UserError(f"{file}: cannot be decoded ({one_line(error, 80)})") from error
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=QUALITY, optimize=True)
     return Thumbnail(base64.b64encode(stream.getvalue()).decode("ascii"), (pixels.shape[0], pixels.shape[1]))

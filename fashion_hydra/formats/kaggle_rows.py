@@ -1,0 +1,192 @@
+"""One row of a CSV with masks, as Kaggle has them: train.csv of both years, and submissions.
+
+`parse_row` raises nothing: it returns what it could read and every problem that it found. A caller raises the first
+one, or collects them; which problems matter to it, and what is allowed beyond a row's form, is its own business.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from fashion_hydra.formats.class_id import full_class_id
+from fashion_hydra.formats.csv_files import separator_hint
+from fashion_hydra.structures.rle import BadRuns, Runs, check_runs_inside, kaggle_to_runs, normalise_runs
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.limits import FRAME, LONGEST_NAME, is_frame, is_name
+from fashion_hydra.utils.text import shorten
+
+IMAGE_ID, PIXELS, CLASS_ID, HEIGHT, WIDTH = "ImageId", "EncodedPixels", "ClassId", "Height", "Width"
+ATTRIBUTES = "AttributesIds"
+SUBMISSION_COLUMNS = (IMAGE_ID, PIXELS, CLASS_ID)
+TRAIN_COLUMNS = (IMAGE_ID, PIXELS, HEIGHT, WIDTH, CLASS_ID)
+CORRECTED = frozenset({"spaces", "unsorted-runs", "overlapping-runs"})
+"""Kinds of problems that `parse_row` corrects: the row can be used all the same."""
+_COLUMNS = (IMAGE_ID, PIXELS, CLASS_ID, ATTRIBUTES, HEIGHT, WIDTH)
+_SIZE = re.compile(r"\s*0*([1-9][0-9]{0,5})\s*x\s*0*([1-9][0-9]{0,5})\s*", re.ASCII)
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Header:
+    """The columns of a file.
+
+    Args:
+        names: as written.
+        places: of ImageId, EncodedPixels, ClassId, AttributesIds, Height and Width; -1 for one that is not used.
+        missing: required columns that are not there.
+        others: columns that are neither required nor optional, or written twice.
+    """
+
+    names: tuple[str, ...]
+    places: tuple[int, ...]
+    missing: tuple[str, ...]
+    others: tuple[str, ...]
+
+    @property
+    def has_size(self) -> bool:
+        """Whether each row has the height and width of its image."""
+        return self.places[-1] >= 0
+
+    def pick(self, values: list[str]) -> list[str]:
+        """Return a row's ImageId, EncodedPixels, ClassId, AttributesIds, Height and Width; empty for what is absent."""
+        padded = values + [""] * max(1, len(self.names) + 1 - len(values))  # the last is always empty
+        return [padded[place] for place in self.places]
+
+    def explain(self, advice: str) -> str:
+        """Return what is wrong with the columns, the header, and what to do: the advice, or to separate by commas."""
+        wrong = f"no column {', '.join(self.missing)}"
+        if not self.missing:
+            wrong = f"unknown or repeated columns {shorten(', '.join(self.others))}"
+        written = shorten(",".join(self.names), 200)
+        return f"{wrong} (header: {written or 'empty'}){separator_hint(written) or f'. {advice}'}"
+
+
+class Problem(NamedTuple):
+    """Something wrong with a row.
+
+    Args:
+        column: where it is, Height for both sizes; empty where it is about the whole row.
+        kind: a short name, such as `odd-runs`.
+        message: what is wrong, and the value.
+    """
+
+    column: str
+    kind: str
+    message: str
+
+
+class KaggleRow(NamedTuple):
+    """What could be read of a row.
+
+    Args:
+        line: of the file, the header being 1.
+        image_id: without spaces around it.
+        class_id: with attributes, ascending: `6_28_77`; as written where it is not of that form.
+        size: height and width of the frame that the mask lies on; None where they are not valid.
+        is_empty: whether there are no EncodedPixels.
+        runs: int64 (K, 2), K > 0, normalised and inside the frame; None where it has none that can be used.
+        problems: in the order of the columns of a submission, Height and Width before EncodedPixels.
+    """
+
+    line: int
+    image_id: str
+    class_id: str
+    size: Size | None
+    is_empty: bool
+    runs: Runs | None
+    problems: list[Problem]
+
+
+def read_header(names: Sequence[str], *, required: Sequence[str], optional: Sequence[str] = ()) -> Header:
+    """Find the columns of a file by its header; of a column that is written twice, the first is used.
+
+    Args:
+        names: the header's values.
+        required: columns that must be there.
+        optional: columns that are read where they are there; any other is not.
+    """
+    known = {*required, *optional}
+    return Header(
+        tuple(names),
+        tuple(names.index(column) if column in known and column in names else -1 for column in _COLUMNS),
+        tuple(column for column in required if column not in names),
+        tuple(dict.fromkeys(name for name in names if name not in known or names.count(name) > 1)),
+    )
+
+
+def parse_row(line: int, values: list[str], header: Header, frame: Size | None = None) -> KaggleRow:
+    """Read a row.
+
+    Args:
+        line: of the file, the header being 1.
+        values: of the row. Of one with too few or too many, only ImageId and ClassId are looked at.
+        header: of the file, with all required columns.
+        frame: height and width of the frame of the masks, where the header has no Height and Width.
+    """
+    image, text, written, attributes, height, width = header.pick(values)
+    image_id, class_id, is_empty = image.strip(), written.strip(), not text.strip()
+    problems: list[Problem] = []
+    if len(values) != len(header.names):
+        message = f"{len(values)} values, the header has {len(header.names)}: quote values that contain commas"
+        problems.append(Problem("", "bad-row", message))
+    if not is_name(image_id):
+        problems.append(_image_problem(image_id))
+    if image_id != image or class_id != written:
+        message = f"{image!r}, {written!r}: spaces around a value make another value of it"
+        problems.append(Problem("", "spaces", message))
+    if len(values) != len(header.names):
+        return KaggleRow(line, image_id, class_id, None, is_empty, None, problems)
+    size = _parse_size(height, width) if header.has_size else frame
+    if size is None:
+        message = f"{shorten(height, 20)}x{shorten(width, 20)} (height x width): whole numbers from 1 expected, {FRAME}"
+        problems.append(Problem(HEIGHT, "bad-size", message))
+    try:
+        class_id = full_class_id(class_id, attributes)
+    except UserError as error:
+        problems.append(Problem(CLASS_ID, "bad-class", str(error)))
+    runs = None if is_empty or size is None else _parse_runs(text, size, problems)
+    return KaggleRow(line, image_id, class_id, size, is_empty, runs, problems)
+
+
+def _image_problem(image_id: str) -> Problem:
+    if not image_id:
+        return Problem(IMAGE_ID, "no-image-id", "ImageId is empty")
+    message = f"ImageId {shorten(image_id, 40)!r}: at most {LONGEST_NAME} characters of one line expected"
+    return Problem(IMAGE_ID, "bad-image-id", message)
+
+
+def _parse_size(height: str, width: str) -> Size | None:
+    if (found := _SIZE.fullmatch(f"{height}x{width}")) is None:
+        return None
+    size = int(found[1]), int(found[2])
+    return size if is_frame(*size) else None
+
+
+def _parse_runs(text: str, size: Size, problems: list[Problem]) -> Runs | None:
+    """Read runs that are not empty, and add what is wrong with them to the problems."""
+    try:
+        written = kaggle_to_runs(text)
+        runs = normalise_runs(written)
+        if runs is not written:
+            problems += _order_problems(written, runs)
+        if runs[-1, 0] + runs[-1, 1] > size[0] * size[1]:  # the last of normalised runs reaches furthest
+            check_runs_inside(runs, height=size[0], width=size[1])
+    except UserError as error:
+        kind = error.kind if isinstance(error, BadRuns) else "runs-beyond-image"
+        problems.append(Problem(PIXELS, kind, str(error)))
+        return None
+    return runs
+
+
+def _order_problems(written: Runs, runs: Runs) -> Iterator[Problem]:
+    """Yield what normalising corrected; runs that touch are no problem."""
+    backwards = np.flatnonzero(written[1:, 0] < written[:-1, 0])
+    if len(backwards):
+        i = int(backwards[0])
+        yield Problem(PIXELS, "unsorted-runs", f"start {written[i + 1, 0] + 1} after {written[i, 0] + 1}")
+    if surplus := int(written[:, 1].sum() - runs[:, 1].sum()):
+        yield Problem(PIXELS, "overlapping-runs", f"{surplus} pixels given twice")
