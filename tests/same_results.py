@@ -19,13 +19,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-SMALL = ["model=htc_tiny", "data.batch_size=4", "data.num_workers=0", "augment=small", "schedule=demo",
-         "trainer.accelerator=cpu", "trainer.devices=1", "seed=7", "classes.train=[1,23,31]"]  # fmt: skip
+SMALL = ["model=htc_tiny", "model.test_proposals=60", "classes.train=[1,23,31]", "data.batch_size=4",
+         "data.num_workers=0", "augment=small", "schedule=demo", "trainer.accelerator=cpu", "trainer.devices=1",
+         "seed=7"]  # fmt: skip
 FEW = "inference.max_proposals=30 candidates.iou_grid=[0.3,0.5]"  # the model has learnt little
 RULES = ["grid.score_thr=[0.05,0.1,0.2]", "search.trials=8", "search.mask_step=0.1", "folds=2", FEW]
 COMMANDS = [
     "fashion-hydra wardrobe data --train 40 --test 4 --size 96 --seed 3",
-    f"train.py name=run data.root=data data.folds=3 schedule.epochs=8 callbacks.last.minutes=0 {' '.join(SMALL)}",
+    f"train.py name=run data.root=data data.folds=3 schedule.epochs=4 callbacks.last.minutes=0 {' '.join(SMALL)}",
     f"tune_thresholds.py ensemble=top3 tta=flip out=tuned trainer.accelerator=cpu {' '.join(RULES)}",
     "predict.py ensemble=top3 tta=flip data.images=val postprocess=winner postprocess.score_thr=0.07 out=predicted "
     f"output=[csv,coco,masks] trainer.accelerator=cpu {FEW}",

@@ -17,9 +17,9 @@ HOMES = {
     "mmdet": r"model/",
     "mmcv": r"model/",
     "mmengine": r"model/",
-    "hydra": r"(config|workflows)/",
-    "omegaconf": r"(config|workflows)/|postprocess/rule_",
-    "pytorch_lightning": r"data/datamodule\.py|inference/module\.py|training/|workflows/",
+    "hydra": r"config/",
+    "omegaconf": r"config/",
+    "pytorch_lightning": r"data/datamodule\.py|inference/module\.py|training/|config/(build|stored)\.py|workflows/",
 }
 
 
@@ -43,7 +43,7 @@ def test_each_library_stays_in_its_rooms(file):
 def test_help_and_config_need_no_torch():
     code = (
         "import sys; sys.argv = ['fashion-hydra', '--help']\n"
-        "import fashion_hydra.cli.main, fashion_hydra.config.build\n"
+        "import fashion_hydra.cli.main, fashion_hydra.config.entry_point\n"
         "try: fashion_hydra.cli.main.main()\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'mmdet', 'mmcv', 'cv2', 'numpy', 'matplotlib'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"

@@ -8,8 +8,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from fashion_hydra.cli.main import COMMANDS
-from fashion_hydra.config.entry_point import _tuned_file
 from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.words import readable_words
 from tests.helpers import compose_config, model_options
 
 PAGES = [PROJECT_ROOT / "README.md", *sorted((PROJECT_ROOT / "docs").glob("*.md"))]
@@ -26,7 +26,7 @@ NOT_HERE = ("model/backbone=resnet34", "tta=five", "not_at_the_edge")  # files t
 def test_a_command_that_is_shown_composes(line):
     words = shlex.split(line)
     at = next(i for i, word in enumerate(words) if word in SCRIPTS)
-    overrides = [part for word in words[at + 1 :] if word != "-m" for part in _tuned_file(word)]
+    overrides = [word for word in readable_words(words[at + 1 :]) if word != "-m"]
     sweep = "-m" in words
     overrides = [re.sub(r",[^\]}]*$", "", word) if sweep else word for word in overrides]  # the first job of a sweep
     overrides = [word for word in overrides if not word.startswith("hydra")]  # of the launcher

@@ -278,7 +278,7 @@ class TuneConfig(PredictConfig):
     folds: int = MISSING
     seed: int = MISSING
     winners: PostprocessConfig = field(default_factory=PostprocessConfig)
-    removal: dict[str, ClassesConfig] = field(default_factory=dict)
+    removal: dict[str, Any] = field(default_factory=dict)  # name -> ClassesConfig, of which drop counts
     grid: GridConfig = field(default_factory=GridConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     per_class: PerClassConfig = field(default_factory=PerClassConfig)

@@ -194,7 +194,7 @@ class _Rules:
         """The rules of a config."""
         classes = tuning_data.classes
         untuned = build_rule(rule_options(options.postprocess), classes)
-        removal = {str(name): _removed(chosen.drop, classes, str(name)) for name, chosen in options.removal.items()}
+        removal = {str(name): _removed(chosen["drop"], classes, str(name)) for name, chosen in options.removal.items()}
         lists = dict(vars(options.grid))
         if unknown := [name for name in lists["drop"] if name not in removal]:
             raise UserError(f"grid.drop={unknown[0]}: no such set below removal ({', '.join(removal)})")

@@ -21,8 +21,8 @@ def composed(*overrides, config="train"):
 
 SWEEPS = {"train": ["learning_rate", "regularisation"], "tune": ["class_sets", "thresholds"]}
 GROUPS = {
-    "train": ["augment", "callbacks", "classes", "data", "experiment", "logger", "model", "paths", "postprocess",
-              "schedule", "trainer", "tta"],
+    "train": ["augment", "callbacks", "classes", "data", "debug", "experiment", "logger", "model", "paths",
+              "postprocess", "schedule", "trainer", "tta"],
     "predict": ["classes", "ensemble", "paths", "postprocess", "trainer", "tta"],
 }  # fmt: skip
 GROUPS["tune"] = GROUPS["predict"]  # `experiment` of these two has tests of its own
@@ -55,7 +55,7 @@ def test_every_sweep_is_one_of_configs_that_compose(config, name):
 @pytest.mark.parametrize(("config", "choice"), CHOICES)
 def test_every_choice_composes_and_its_group_is_a_top_level_key(config, choice):
     group = choice.partition("=")[0]
-    assert group == "experiment" or group in composed(choice, config=config)
+    assert group in ("experiment", "debug") or group in composed(choice, config=config)
 
 
 def test_tuning_compares_with_the_winners_thresholds_and_sweeps_its_class_sets():

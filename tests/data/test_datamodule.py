@@ -1,20 +1,29 @@
 """From the command line's words to images, split and fed."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from fashion_hydra.cli.main import main
+from fashion_hydra.config.build import make_datamodule
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.workflows.train import make_datamodule
-from tests.helpers import compose_config
+from tests.helpers import compose_options
 
 
 def datamodule(root, *overrides, folder="unused"):
     words = ["experiment=demo", f"data.root={root}", f"paths.output_dir={folder}", "name=test", *overrides]
-    return make_datamodule(compose_config("train", *words))
+    options = compose_options("train", *words)
+    return make_datamodule(
+        options.data,
+        options.classes,
+        options.augment,
+        eval_scale=options.tta.scales[0],
+        seed=options.seed,
+        report_dir=Path(folder),
+    )
 
 
 def ids(data, chosen):

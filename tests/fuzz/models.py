@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from omegaconf import OmegaConf
 from safetensors.torch import save
 
 from fashion_hydra.config.resolvers import PROJECT_ROOT
@@ -228,7 +227,7 @@ def _tuned(data: bytes, folder: Path) -> None:
     values = read_tuned(folder / "tuned.yaml")
     about = values.pop("about", None) or {}
     assert all(isinstance(digest, str) for _, digest in about.get("members", []))
-    rule = build_rule(OmegaConf.create(values), CLASSES)
+    rule = build_rule(values, CLASSES)
     _cached = _good_candidates(folder)
     try:
         apply(_cached, rule, size=(64, 64))

@@ -10,10 +10,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from fashion_hydra.model.checkpoint import best_checkpoints, load_member, read_checkpoint
+from fashion_hydra.model.checkpoint import load_member, read_checkpoint
 from fashion_hydra.model.htc import build_htc
 from fashion_hydra.model.soup import make_soup
 from fashion_hydra.model.weights.files import read_file
+from fashion_hydra.training.run_folder import RunFolder
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.workflows.train import TrainingSetup, train
 from tests.helpers import tiny_checkpoint_content
@@ -60,7 +61,7 @@ def fit(path):
 
 READERS = {
     "a model": load_member,
-    "a run": lambda path: best_checkpoints(path.parent.parent, 1),
+    "a run": lambda path: RunFolder(path.parent.parent).best(1),
     "a soup": lambda path: make_soup([path, path], list, count=1, seed=0, device=torch.device("cpu")),
     "weights": read_file,
     "training": fit,

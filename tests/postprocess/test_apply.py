@@ -311,7 +311,7 @@ CLASSES = ClassSet((3, 23, 31), ("bag, wallet", "shoe", "sleeve"), drop=(31, 40)
 
 def built(**options):
     config = OmegaConf.load(PROJECT_ROOT / "conf" / "postprocess" / "mmdet_default.yaml")
-    return build_rule(OmegaConf.merge(config, options), CLASSES)
+    return build_rule({**OmegaConf.to_container(config), **options}, CLASSES)
 
 
 def test_the_config_names_categories_and_the_rule_labels():

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.helpers import SMALL_TRAIN, compose_config
+from tests.helpers import SMALL_TRAIN, compose_options
 
 
 @pytest.fixture(scope="module")
@@ -16,20 +16,19 @@ def resumed(wardrobe, tmp_path_factory):
     """A run of two epochs, stopped after the first and gone on with; then told of thresholds."""
     import wandb
 
+    from fashion_hydra.config.command import Command
+    from fashion_hydra.config.stored import StoredRun
+    from fashion_hydra.training.run_folder import RunFolder
     from fashion_hydra.training.trackers import close, log_files, log_table
-    from fashion_hydra.workflows.prediction_plan import trackers_of
-    from fashion_hydra.workflows.train import build_training, train
+    from fashion_hydra.workflows.train import train
 
     folder = tmp_path_factory.mktemp("tracked") / "date"
     words = [*SMALL_TRAIN, "logger=all", "name=tracked", "schedule.epochs=2"]
     words += [f"data.root={wardrobe}", f"paths.output_dir={folder}"]
     for more in (["trainer.max_epochs=1"], [f"ckpt_path={folder}/checkpoints/last.ckpt"]):
-        cfg = compose_config("train", *words, *more)
-        train(build_training(cfg))
+        train(compose_options("train", *words, *more), Command())
         wandb.finish()
-    (folder / ".hydra").mkdir()
-    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
-    trackers = trackers_of(folder)
+    trackers = StoredRun.read(RunFolder(folder)).trackers()
     log_table(trackers, "thresholds", ["method", "score"], [["grid", 0.25], ["none", None]])
     log_files(trackers, {"thresholds/grid": folder / "curves.png"})
     close(trackers)

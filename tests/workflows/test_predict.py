@@ -14,14 +14,16 @@ from omegaconf import OmegaConf
 from PIL import Image
 from pycocotools.coco import COCO
 
+from fashion_hydra.config.command import Command
 from fashion_hydra.config.resolvers import PROJECT_ROOT
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.formats.submission import read_masks
 from fashion_hydra.inference.candidate_cache import CandidateCache
 from fashion_hydra.postprocess.apply import apply
 from fashion_hydra.postprocess.rule_files import IN_FORCE, rule_in_force
+from fashion_hydra.training.run_folder import RunFolder
 from fashion_hydra.utils.errors import UserError
-from tests.helpers import CLASS_IDS, CLASS_NAMES, SMALL_PREDICT, compose_config, write_tiny_checkpoint
+from tests.helpers import CLASS_IDS, CLASS_NAMES, SMALL_PREDICT, compose_config, compose_options, write_tiny_checkpoint
 
 SMALL = (*SMALL_PREDICT, "postprocess.score_thr=0.3")
 
@@ -54,7 +56,8 @@ def predict(tmp_path, *overrides, out="out"):
     from fashion_hydra.workflows import predict
 
     folder = tmp_path / out
-    predict.predict(compose_config("predict", *SMALL, f"out={folder}", *overrides))
+    options = compose_options("predict", *SMALL, f"out={folder}", f"paths.output_dir={folder}", *overrides)
+    predict.predict(options, Command())
     return folder
 
 
@@ -202,7 +205,7 @@ def test_a_soup_is_the_mean_with_batch_norms_of_its_own(run, wardrobe, tmp_path)
         for key, value in kept[0].named_parameters():
             value.copy_(dict(made.named_parameters())[key])
     torch.manual_seed(0)
-    update_bn(islice(data_of(run, None, "this").train_dataloader(), 2), Step())
+    update_bn(islice(data_of(RunFolder(run), None, "this").train_dataloader(), 2), Step())
     for (key, wanted), value in zip(kept[0].named_buffers(), made.buffers(), strict=True):
         assert torch.allclose(value, wanted, atol=1e-6), key
     assert float(dict(made.named_buffers())["net.backbone.bn1.running_mean"].abs().max()) > 0
@@ -249,7 +252,7 @@ def test_the_ladder_is_walked_rung_by_rung(run, wardrobe, tmp_path, monkeypatch,
     assert [words[0] for words in asked] == [
         f"experiment=ladder/{n}" for n in ("1_default", "2_thresholds", "4_ensemble")
     ]
-    assert sorted(p.name for p in (out / "candidates").iterdir()) == ["single-own", "top3-multi"]
+    assert sorted(p.name for p in (out / "candidates").iterdir()) == ["single-single", "top3-multi"]
     rows = rows_of(out / "ladder.csv")
     assert [row["leaderboard"] for row in rows] == ["0.21913", "0.30011", "0.31626"]
     for row in rows:
@@ -314,7 +317,7 @@ def test_the_rule_in_force_is_kept(run, pictures, tmp_path):
     options = [f"checkpoint={run / 'checkpoints' / 'epoch1.ckpt'}", f"data.root={pictures}", "classes.drop=[shoe]"]
     out = predict(tmp_path, *options, "postprocess.class_score_thr={6:0.45}", "data.limit=2")
     classes = ClassSet(CLASS_IDS, CLASS_NAMES)
-    kept = rule_in_force(out, classes, ())
+    kept = rule_in_force(out, classes)
     assert (kept.score_thr, kept.mask_thr, kept.label_score_thr, kept.dropped_labels) == (0.3, 0.45, {0: 0.45}, (1,))
     assert OmegaConf.load(out / IN_FORCE).about.images == str(pictures)
     cache, read = CandidateCache(out / "candidates"), read_masks(out / "submission.csv")

@@ -9,20 +9,21 @@ import sys
 import pytest
 import torch
 
+from fashion_hydra.config.command import Command
 from fashion_hydra.config.resolvers import PROJECT_ROOT, run_dir
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import file_sha256
-from tests.helpers import SMALL_TRAIN, compose_config
+from tests.helpers import SMALL_TRAIN, compose_options
 
 SMALL = (*SMALL_TRAIN, "data.num_workers=0")
 
 
 def run(folder, data, *overrides):
     """Train in this process; the losses by step, and the last checkpoint."""
-    from fashion_hydra.workflows.train import build_training, train
+    from fashion_hydra.workflows.train import train
 
-    cfg = compose_config("train", *SMALL, f"data.root={data}", f"paths.output_dir={folder}", *overrides)
-    train(build_training(cfg))
+    options = compose_options("train", *SMALL, f"data.root={data}", f"paths.output_dir={folder}", *overrides)
+    train(options, Command())
     return logged(folder), folder / "checkpoints" / "last.ckpt"
 
 
@@ -93,7 +94,8 @@ import torch
 import fashion_hydra.training.lightning_module
 from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.workflows.train import build_training
-from tests.helpers import compose_config
+from tests.helpers import compose_options
+from fashion_hydra.config.command import Command
 
 def boxes_of_the_truth(detector, batch, rules):
     [targets], [(height, width)], [size] = batch.targets, batch.sizes, batch.original_sizes
@@ -102,7 +104,7 @@ def boxes_of_the_truth(detector, batch, rules):
     return [Candidates(batch.image_ids[0], size, boxes, scores, targets.labels, torch.ones(len(boxes), 14, 14))]
 
 fashion_hydra.training.lightning_module.find_candidates = boxes_of_the_truth
-run = build_training(compose_config("train", *sys.argv[1:]))
+run = build_training(compose_options("train", *sys.argv[1:]), Command())
 [scores] = run.trainer.validate(run.module, run.datamodule, verbose=False)
 if run.trainer.is_global_zero:
     print(json.dumps(scores))
@@ -187,7 +189,7 @@ def test_fewer_validation_images_than_processes_are_refused(wardrobe, tmp_path):
 
 def test_the_recipe_for_one_gpu_takes_a_step(wardrobe, tmp_path):
     """On whatever device there is, at a size that a CPU can bear; the weights are the recipe's, where they are."""
-    from fashion_hydra.workflows.train import build_training, train
+    from fashion_hydra.workflows.train import train
 
     weights = PROJECT_ROOT / ".." / "shared" / "data" / "weights" / "resnet50_caffe_imagenet.safetensors"
     own = ["experiment=ccp_r50", "name=test", f"paths.output_dir={tmp_path}", f"data.root={wardrobe}"]
@@ -195,9 +197,9 @@ def test_the_recipe_for_one_gpu_takes_a_step(wardrobe, tmp_path):
     short = ["schedule.epochs=1", "+trainer.limit_train_batches=1", "+trainer.limit_val_batches=1", "data.folds=5"]
     quiet = ["data.num_workers=0", "callbacks.progress.refresh_rate=0", "trainer.log_every_n_steps=1"]
     more = [] if weights.is_file() else ["model.backbone.weights=null"]
-    cfg = compose_config("train", *own, *tiny, *short, *quiet, *more)
-    assert cfg.trainer.precision == "bf16-mixed"
-    train(build_training(cfg))
+    options = compose_options("train", *own, *tiny, *short, *quiet, *more)
+    assert options.trainer.precision == "bf16-mixed"
+    train(options, Command())
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 1
 
 
@@ -222,8 +224,8 @@ def started(folder, data, *overrides):
     """The module as training would begin, and what was said of its weights."""
     from fashion_hydra.workflows.train import build_training
 
-    cfg = compose_config("train", *SMALL, f"data.root={data}", f"paths.output_dir={folder}", *overrides)
-    return build_training(cfg).module.detector
+    options = compose_options("train", *SMALL, f"data.root={data}", f"paths.output_dir={folder}", *overrides)
+    return build_training(options, Command()).module.detector
 
 
 def test_training_starts_from_given_weights(wardrobe, tmp_path, whole, caplog):
@@ -250,7 +252,7 @@ def test_weights_of_fewer_classes_lose_no_row_that_is_shared(wardrobe, tmp_path,
 
 def test_weights_are_not_read_when_a_run_goes_on(wardrobe, tmp_path, whole, caplog):
     detector = started(tmp_path, wardrobe, f"ckpt_path={whole[1]}", "weights=nowhere.pth")
-    assert "weights=nowhere.pth is not read: ckpt_path goes on from weights of its own" in caplog.text
+    assert "weights=nowhere.pth is not read: ckpt_path resumes with weights of its own" in caplog.text
     assert str(whole[1]) in detector.origin
 
 

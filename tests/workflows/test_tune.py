@@ -12,13 +12,14 @@ import torch
 from omegaconf import OmegaConf
 
 from fashion_hydra.cli.main import main as cli
-from fashion_hydra.config.entry_point import _tuned_file
+from fashion_hydra.config.command import Command
 from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.words import readable_words
 from fashion_hydra.formats.submission import read_masks
 from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest
 from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.utils.errors import UserError
-from tests.helpers import compose_config
+from tests.helpers import compose_config, compose_options
 
 IDS, NAMES = (23, 31, 33), ("shoe", "sleeve", "neckline")
 SMALL_GRID = [
@@ -70,7 +71,10 @@ def predicted(wardrobe, tmp_path_factory):
 
 
 def composed(tmp_path, predicted, *overrides, out="out"):
-    return compose_config("tune", f"out={tmp_path / out}", f"candidates.folder={predicted}", *SMALL, *overrides)
+    out = tmp_path / out
+    return compose_options(
+        "tune", f"out={out}", f"paths.output_dir={out}", f"candidates.folder={predicted}", *SMALL, *overrides
+    )
 
 
 def predict_and_score(tmp_path, predicted, config, capsys):
@@ -108,8 +112,8 @@ def test_any_rule_scores_what_predicting_and_scoring_with_it_gives(tmp_path, pre
             draw.choice(["postprocess.class_score_thr={23:0.3}", "postprocess.suppress_overlaps=true"]),
         ]
         cfg = composed(tmp_path, predicted, *words)
-        score = score_rule(cfg)
-        assert predict_and_score(tmp_path, predicted, cfg.postprocess, capsys) == f"score {score:.6f}"
+        score = score_rule(cfg, Command())
+        assert predict_and_score(tmp_path, predicted, vars(cfg.postprocess), capsys) == f"score {score:.6f}"
         seen.add(score)
     assert len(seen) > 15
 
@@ -119,7 +123,7 @@ def test_tuning_writes_rules_that_predicting_reads(tmp_path, predicted, capsys):
     from fashion_hydra.postprocess.rule_options import build_rule  # noqa: F401 - torch is imported here, not before
     from fashion_hydra.workflows.tune import tune
 
-    tune(composed(tmp_path, predicted))
+    tune(composed(tmp_path, predicted), Command())
     out = tmp_path / "out"
     names = {
         "tuned.yaml",
@@ -172,7 +176,7 @@ def test_the_same_seed_tunes_the_same(tmp_path, predicted):
 
     files = []
     for out in ("one", "two"):
-        tune(composed(tmp_path, predicted, out=out))
+        tune(composed(tmp_path, predicted, out=out), Command())
         files.append([(tmp_path / out / name).read_bytes() for name in ("methods.csv", "grid.csv", "tuned.yaml")])
     assert files[0] == files[1]
 
@@ -221,7 +225,7 @@ def test_a_mistake_is_told(tmp_path, predicted, words, told):
     from fashion_hydra.workflows.tune import tune
 
     with pytest.raises(UserError, match=told):
-        tune(composed(tmp_path, predicted, *words))
+        tune(composed(tmp_path, predicted, *words), Command())
 
 
 def test_truth_of_images_without_candidates_is_refused(tmp_path, predicted):
@@ -229,14 +233,14 @@ def test_truth_of_images_without_candidates_is_refused(tmp_path, predicted):
 
     (tmp_path / "truth.csv").write_text("ImageId,EncodedPixels,ClassId\nstrange.jpg,1 9,23\n")
     with pytest.raises(UserError, match=r"no candidates of 1 of 1 images with truth, the first strange\.jpg"):
-        tune(composed(tmp_path, predicted, f"truth={tmp_path / 'truth.csv'}"))
+        tune(composed(tmp_path, predicted, f"truth={tmp_path / 'truth.csv'}"), Command())
 
 
 def test_a_file_is_named_like_a_group():
-    assert _tuned_file("postprocess=winner") == ["postprocess=winner"]
-    assert _tuned_file("data.root=x.yaml") == ["data.root=x.yaml"]
-    assert _tuned_file("postprocess=a b/it's.yaml") == ["postprocess=tuned", r"postprocess.file='a b/it\'s.yaml'"]
-    cfg = compose_config("predict", *_tuned_file("postprocess=a b/it's.yaml"))
+    assert readable_words(["postprocess=winner", "data.root=x.yaml"]) == ["postprocess=winner", "data.root=x.yaml"]
+    words = readable_words(["postprocess=a b/it's.yaml"])
+    assert words == ["postprocess=tuned", r"postprocess.file='a b/it\'s.yaml'"]
+    cfg = compose_config("predict", *words)
     assert cfg.postprocess.file == "a b/it's.yaml"
 
 
@@ -274,6 +278,6 @@ def test_a_calibration_of_other_classes_or_none_is_refused(tmp_path):
     ):
         path = str(tmp_path / file) if file else None
         with pytest.raises(UserError, match=told):
-            build_rule(OmegaConf.create({**base, "calibration": path}), ClassSet(IDS, NAMES))
+            build_rule({**base, "calibration": path}, ClassSet(IDS, NAMES))
     with pytest.raises(UserError, match=r"postprocess\.select=best: give threshold or expected"):
-        build_rule(OmegaConf.create({**base, "select": "best"}), ClassSet(IDS, NAMES))
+        build_rule({**base, "select": "best"}, ClassSet(IDS, NAMES))
