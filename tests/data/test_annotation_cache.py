@@ -80,10 +80,23 @@ def test_an_interrupted_build_leaves_no_half_records(kaggle_folder, monkeypatch)
     assert not [p for p in annotation_cache.cache_folder().iterdir() if ".new-" in p.name or ".old-" in p.name]
 
 
-def test_a_read_only_cache_is_done_without(kaggle_folder, monkeypatch):
+def test_reading_works_without_a_cache(kaggle_folder, monkeypatch):
     monkeypatch.setenv("FASHION_HYDRA_CACHE", "/proc/nowhere")
     annotations, _ = read_annotations(kaggle_folder([row()], {"a.jpg": (10, 20)}))
     assert len(annotations) == 1
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "boxes.npy", "records.json", "faults.csv"])
+def test_a_damaged_cache_is_rebuilt(wardrobe, tmp_path, monkeypatch, file):
+    monkeypatch.setenv("FASHION_HYDRA_CACHE", str(tmp_path))
+    first, known = read_annotations(wardrobe)
+    boxes = first.boxes.tolist()
+    [kept] = tmp_path.glob(f"records-*/{file}")
+    kept.write_bytes(kept.read_bytes()[: kept.stat().st_size // 2])
+    again, faults = read_annotations(wardrobe)
+    assert again.boxes.tolist() == boxes
+    assert again.names == first.names
+    assert faults == known
 
 
 def test_nothing_of_the_users_changes(kaggle_folder):
