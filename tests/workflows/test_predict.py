@@ -130,7 +130,7 @@ def test_other_thresholds_need_no_model_and_other_models_another_folder(run, pic
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["checkpoint=FOLDER/notes.txt"], "not a whole checkpoint of plain data"),
         (["ensemble.run=RUN", "ensemble.count=4"], "3 kept checkpoints, 4 wanted"),
@@ -146,13 +146,13 @@ def test_other_thresholds_need_no_model_and_other_models_another_folder(run, pic
         ),
     ],
 )
-def test_a_mistake_is_told(run, pictures, tmp_path, tiny_checkpoint, options, told):
+def test_a_mistake_is_refused(run, pictures, tmp_path, tiny_checkpoint, options, message):
     other = tiny_checkpoint("other.ckpt", seed=3, class_ids=CLASS_IDS[:2])
     places = {"FOLDER": pictures, "RUN": run, "OTHER": other}
     words = [f"data.root={pictures}", *options]
     for name, path in places.items():
         words = [word.replace(name, str(path)) for word in words]
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         predict(tmp_path, *words)
 
 
@@ -271,7 +271,7 @@ def command(run, pictures, out, *more):
 
 
 def finished(words, tmp_path):
-    """Run to the end, on one thread; what was said."""
+    """Run to the end on one thread and return the output."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -292,13 +292,13 @@ def killed_after(images, words, tmp_path, out):
 
 
 def test_killed_three_times_and_restarted_gives_the_same_file(run, pictures, tmp_path):
-    finished(command(run, pictures, tmp_path / "whole"), tmp_path)
+    finished(command(run, pictures, tmp_path / "uninterrupted"), tmp_path)
     out = tmp_path / "killed"
     for images in (1, 4, 7):
         killed_after(images, command(run, pictures, out), tmp_path, out)
     assert not (out / "submission.csv").exists()
     assert "of them done before" in finished(command(run, pictures, out), tmp_path)
-    assert (out / "submission.csv").read_bytes() == (tmp_path / "whole" / "submission.csv").read_bytes()
+    assert (out / "submission.csv").read_bytes() == (tmp_path / "uninterrupted" / "submission.csv").read_bytes()
 
 
 def test_two_processes_share_the_images(run, pictures, tmp_path):
