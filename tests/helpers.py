@@ -1,15 +1,20 @@
-"""Configs, tiny models and checkpoints that many tests need."""
+"""Configs, tiny models, checkpoints and runs of scripts that many tests need."""
 
+import os
+import re
+import runpy
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_hydra.config.entry_point import prepare_config
-from fashion_hydra.config.resolvers import CONF
+from fashion_hydra.config.resolvers import CONF, PROJECT_ROOT
 
 TINY_HEADS = ("model.neck_channels=16", "model.fc_channels=32", "model.mask_channels=16")
 TINY_BACKBONE = ("model.backbone.base_channels=8", "model.backbone.channels=[8,16,32,64]")
@@ -91,3 +96,23 @@ def write_tiny_checkpoint(path: Path, seed: int = 0, **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(tiny_checkpoint_content(seed, **options), path)
     return path
+
+
+def matches_message(message: str, line: str) -> bool:
+    """Return whether a line has a message of docs/mistakes.md in it, where an ellipsis stands for anything."""
+    return re.search(".*".join(map(re.escape, message.split("…"))), line, re.IGNORECASE) is not None
+
+
+def run_script(script: str, *words: str) -> int:
+    """Run an entry script in this process and return its exit code; its exceptions pass with `traceback=true`."""
+    path = str(PROJECT_ROOT / script)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [path, *words])
+        for name in ("FASHION_HYDRA_TRACEBACKS", "HYDRA_FULL_ERROR", "PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+            patch.setenv(name, os.environ.get(name, ""))  # restores what the script sets
+            patch.delenv(name)
+        try:
+            runpy.run_path(path, run_name="__main__")
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0

@@ -91,7 +91,7 @@ def results(checkout: Path) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as place:
         environment = {**os.environ, "PYTHONPATH": str(checkout), "FASHION_HYDRA_CACHE": f"{place}/cache",
                        "OMP_NUM_THREADS": "1"}  # fmt: skip
-        said, begin = "", time.monotonic()
+        output, begin = "", time.monotonic()
         for command in COMMANDS:
             script, *words = command.split()
             module = _console_script(checkout)
@@ -101,14 +101,14 @@ def results(checkout: Path) -> dict[str, str]:
             print(f"{time.monotonic() - begin:6.0f} s  {checkout}: {script} {words[0]}", file=sys.stderr, flush=True)
             if done.returncode:
                 raise SystemExit(f"{checkout}: {command}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-            said = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
+            output = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
         found = {
             "/".join(p for p in path.relative_to(place).parts if p[:2] != "20"): digest(path)
             for pattern, digest in DIGESTS.items()
             for path in sorted(Path(place).glob(pattern))
             if path.is_file()
         }
-    return {**found, "printed": said}
+    return {**found, "printed": output}
 
 
 def _console_script(checkout: Path) -> str:

@@ -11,7 +11,7 @@ from tests.fuzz.targets import TARGETS
 from tests.fuzz.targets import attempt as read
 
 HEAVY = ("10^7", "10^6 rows", "300 MB", "324 MB", "512 MB", "400 MB", "4 GiB", "131,072", "largest allowed")
-TOLD = {
+MESSAGES = {
     "train.csv: height": "bad-size",
     "train.csv: 60,000": "bad-size",
     "train.csv: a ClassId": "unknown-class",
@@ -38,13 +38,13 @@ TOLD = {
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if not any(part in name for part in HEAVY)])
-def test_what_asks_for_too_much_is_told(tmp_path, monkeypatch, name):
+def test_files_that_ask_for_too_much_are_refused(tmp_path, monkeypatch, name):
     make, reader = CASES[name]
     make(tmp_path)
     monkeypatch.setenv("FASHION_HYDRA_CACHE", str(tmp_path / "cache"))
-    expected = next(told for start, told in TOLD.items() if name.startswith(start))
+    expected = next(expected_message for start, expected_message in MESSAGES.items() if name.startswith(start))
     with pytest.raises(UserError, match=expected):
-        raise UserError(READERS[reader](tmp_path))  # faults of single rows, unless the whole is refused
+        raise UserError(READERS[reader](tmp_path))  # faults of single rows, unless the file is refused
 
 
 def test_the_script_measures_in_a_process_of_little_memory():
@@ -54,7 +54,7 @@ def test_the_script_measures_in_a_process_of_little_memory():
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_readers_return_or_tell(tmp_path, name):
+def test_readers_return_or_raise_a_user_error(tmp_path, name):
     examples = 10 if name == "model of a checkpoint" else 40
     how = {"database": None, "deadline": None, "derandomize": True, "phases": [Phase.generate]}
 

@@ -11,7 +11,7 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fashion_hydra.config.resolvers import CONF
@@ -63,7 +63,7 @@ def user_error(error: BaseException, script: str, words: Sequence[str]) -> BaseE
             missing = re.search(r"Missing mandatory value: (\S+)|Interpolation key '(.+?)' not found", text)
             if missing is not None:
                 return UserError(f"{missing[1] or missing[2]}: required, and missing. Give it on the command line")
-            return UserError(_value(error, text, words))
+            return UserError(_value(error, text, script, words))
     if isinstance(error, ValueError) and text.startswith("Config group override must be"):
         given = [word for word in words if re.search(r"=(null|true|false|[\d.]*)$", word, re.IGNORECASE)]
         hint = ". Give traceback=true to see tracebacks" if any(word.startswith("debug=") for word in given) else ""
@@ -94,16 +94,16 @@ def _composition(error: ConfigCompositionException, text: str, script: str, word
             return f"{group}={name}: not made for {script}, which has no group {missing[1]}. --help lists its groups"
         if key is not None and full_key is not None:
             return f"{where}.yaml: {full_key[1]}: no such option{_nearest(full_key[1], script, words)}"
-        return f"{where}.yaml: {_value(cause or error, text, ())}"
+        return f"{where}.yaml: {_value(cause or error, text, script, ())}"
     if unknown is not None:
         name = unknown[1]
         if "defaults list" in text:
             return _no_such_group(name, script, words)
         return f"{name}: no such option{_nearest(name, script, words)}. --help lists them all"
-    return _value(cause or error, str(cause or error), words)
+    return _value(cause or error, str(cause or error), script, words)
 
 
-def _value(error: BaseException, text: str, words: Sequence[str]) -> str:
+def _value(error: BaseException, text: str, script: str, words: Sequence[str]) -> str:
     """Describe a value of the wrong type."""
     text = " ".join(text.split())
     found = re.search(r"full_key: (\S+)", text)
@@ -115,7 +115,17 @@ def _value(error: BaseException, text: str, words: Sequence[str]) -> str:
     expected = next((name for pattern, name in _EXPECTED if re.search(pattern, text)), None)
     if expected is None:
         return f"{place}: {re.sub(r' (full_key|reference_type|object_type)[:=].*', '', text)}"
-    return f"{option}={shown}: {'each entry ' if place != option else ''}{expected} expected"
+    config = _defaults(script, [word for word in words if word.lstrip("+~").partition("=")[0] != option])
+    default = OmegaConf.select(config, option) if config is not None else None
+    example = "" if default is None or isinstance(default, DictConfig) else f", such as {_shown(default)}"
+    return f"{option}={shown}: {'each entry ' if place != option else ''}{expected} expected{example}"
+
+
+def _shown(value: object) -> str:
+    """A value as the command line writes it."""
+    if isinstance(value, ListConfig):
+        return f"[{','.join(map(_shown, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _instantiation(error: InstantiationException, text: str) -> BaseException:

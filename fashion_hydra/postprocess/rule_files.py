@@ -122,19 +122,6 @@ def _newest(members: Sequence[tuple[str, str]], root: Path) -> Path:
     )
 
 
-def rule_in_force(folder: Path, classes: ClassSet) -> Postprocess | None:
-    """Return the rule that a prediction's answers were made with; None where the folder holds none.
-
-    Args:
-        folder: that predict.py wrote.
-        classes: behind the labels of its candidates.
-
-    Raises:
-        UserError: the rule's file is damaged.
-    """
-    return rule_of(folder / IN_FORCE, classes) if (folder / IN_FORCE).is_file() else None
-
-
 def method_files(folder: Path) -> list[Path]:
     """The rules of all methods that tune_thresholds.py wrote into a folder, the simplest first.
 

@@ -1,7 +1,7 @@
-"""Any exception -> one line for a person: what is wrong, the value, what to do; or that it is a bug.
+"""Turn any exception into one line for a person: what is wrong, the value, what to do; or that it is a bug.
 
-What PyTorch, Lightning and the system raise says neither which option is at fault nor what to do; `KNOWN_ERRORS` and
-`SYSTEM_ERRORS` say it for what users meet.
+PyTorch, Lightning and the system name neither the option at fault nor a remedy. `KNOWN_ERRORS` and `SYSTEM_ERRORS` name
+both for the errors that users meet.
 """
 
 import errno
@@ -15,13 +15,13 @@ from fashion_hydra.utils.text import one_line
 
 
 class KnownError(NamedTuple):
-    """What to say of a library's exception.
+    """The message for an exception of a library.
 
     Args:
         kind: name of the exception's class or of one of its bases.
-        pattern: looked for in its message; case does not count.
-        training: what is said; groups of the pattern stand in braces, by number.
-        predicting: the same where no model is trained; empty for the same words.
+        pattern: regular expression that its text must contain; case does not count.
+        training: the message; `{0}` stands for the pattern's first group, or for the whole text if that is empty.
+        predicting: the message where no model is trained; empty if it is the same.
     """
 
     kind: str
@@ -33,21 +33,19 @@ class KnownError(NamedTuple):
 _GPU_FULL = "the GPU's memory is full ({0}). "
 _RAM_FULL = "the machine's memory is full ({0}). "
 _TRAIN_SMALLER = (
-    "Lower data.batch_size or augment.long_edge, or give model.gradient_checkpointing=true or "
-    "trainer.precision=bf16-mixed; trainer.accumulate_grad_batches keeps the batch of a step"
+    "Lower data.batch_size or augment.long_edge, or set model.gradient_checkpointing=true or "
+    "trainer.precision=bf16-mixed; trainer.accumulate_grad_batches keeps the effective batch size"
 )
 _PREDICT_SMALLER = (
-    "Give smaller or fewer tta.scales (tta=single is one), inference.in_flight=1, inference.feature_cache=host, or "
+    "Use smaller or fewer tta.scales (tta=single is one), inference.in_flight=1, inference.feature_cache=host, or "
     "trainer.precision=bf16-mixed"
 )
-_FEWER_WORKERS = "Give fewer data.num_workers (0: no loader processes)"
+_FEWER_WORKERS = "Lower data.num_workers (0: no loader processes)"
+_TOO_MANY_FILES = f"{_FEWER_WORKERS}, or raise the limit: ulimit -n 65536"
+_PORT = "Stop that run, or choose another port: MASTER_PORT=29501"
 _NO_SPACE = (
-    "no space left on the device. Make room, or write elsewhere: {where}. What was there before is whole, and the same "
-    "command goes on"
-)
-_NO_STATE = (
-    "a checkpoint holds no state to go on from ({0}). Give it as weights= in place of ckpt_path=, or give another one "
-    "of the run, such as checkpoints/epoch*.ckpt"
+    "no space left on the device. Free space, or write elsewhere: {where}. Files written before are intact, and the "
+    "same command resumes"
 )
 
 KNOWN_ERRORS = (
@@ -67,45 +65,48 @@ KNOWN_ERRORS = (
     KnownError(
         "RuntimeError",
         r"(bus error|unable to (?:write to|open|allocate) (?:shared memory|file)[^.]*/(?:dev/shm|torch_))",
-        "the loader processes have too little shared memory ({0}). Give data.num_workers=0, or more of it: docker run "
+        "the loader processes ran out of shared memory ({0}). Set data.num_workers=0, or provide more: docker run "
         "--shm-size 16g, or a larger /dev/shm",
     ),
     KnownError(
         "RuntimeError",
         r"DataLoader worker.*(killed by signal: killed|exited unexpectedly)",
-        "a loader process was ended from outside ({0}), most often because the machine's memory is full. "
-        + _FEWER_WORKERS,
+        f"a loader process was killed ({{0}}), usually because the machine's memory is full. {_FEWER_WORKERS}",
     ),
     KnownError(
         "RuntimeError",
         r"(too many open files|received 0 items of ancdata)",
-        "too many files are open ({0}). " + _FEWER_WORKERS + ", or raise the limit: ulimit -n 65536",
+        f"too many files are open ({{0}}). {_TOO_MANY_FILES}",
     ),
     KnownError(
         "RuntimeError",
-        r"(?:port: (\d+).*)?(?:EADDRINUSE|address already in use)",
-        "port {0} of this machine is taken, perhaps by a run that still goes on. End that one, or choose another "
-        "port: MASTER_PORT=29501",
+        r"(?:(port: \d+).*)?(?:EADDRINUSE|address already in use)",
+        f"a network port is in use, perhaps by another run ({{0}}). {_PORT}",
     ),
     KnownError(
         "RuntimeError",
         r"(NCCL error|Connection closed by peer|Connection reset by peer|timed out waiting for clients)",
-        "the processes of this run lost one another ({0}). The first of them that ended says why, above; start all of "
-        "them again, with ckpt_path=last to go on",
+        "the processes of this run lost their connection ({0}). The first error above says why. Start all of them "
+        "again, with ckpt_path=last to resume",
     ),
     KnownError(
         "RuntimeError",
         r"(driver on your system is too old[^.]*|no kernel image is available|no NVIDIA driver)",
-        "PyTorch cannot use this GPU ({0}). Update the driver, or give trainer.accelerator=cpu",
+        "PyTorch cannot use this GPU ({0}). Update the driver, or set trainer.accelerator=cpu",
     ),
     KnownError("RuntimeError", r"(PytorchStreamWriter|inline_container|unexpected pos)", _NO_SPACE),
     KnownError(
         "RuntimeError",
         r"loading state_dict.*?((?:size mismatch|missing key|unexpected key)[^\n]*)",
-        "the checkpoint's weights are of another model ({0}). Choose the same model=... and classes=... as then, or "
-        "give the file as weights= in place of ckpt_path=",
+        "the checkpoint is of another model ({0}). Choose the model=... and classes=... that it was trained with, or "
+        "give the file as weights= instead of ckpt_path=",
     ),
-    KnownError("KeyError", r"(pytorch-lightning_version)", _NO_STATE),
+    KnownError(
+        "KeyError",
+        r"(pytorch-lightning_version)",
+        "the checkpoint holds no training state to resume from ({0} is missing). Give it as weights= instead of "
+        "ckpt_path=, or another checkpoint of the run, such as checkpoints/epoch*.ckpt",
+    ),
     KnownError(
         "ValueError",
         r"(no valid anchor inside the image)",
@@ -116,7 +117,7 @@ KNOWN_ERRORS = (
         "Error",
         r"(api.key not configured|no api key configured|not logged in|permission denied|unauthorized|"
         r"error communicating with wandb|network error|timed out|run initialization has timed out)",
-        "Weights & Biases cannot be reached ({0}). Run `wandb login`, or give logger.wandb.offline=true and send the "
+        "Weights & Biases cannot be reached ({0}). Run `wandb login`, or set logger.wandb.offline=true and upload the "
         "record later, or logger=csv",
     ),
     KnownError(
@@ -127,60 +128,61 @@ KNOWN_ERRORS = (
     KnownError(
         "UncompletedJobError",
         r"path (\S+?\.submitit)\S*.*?\n\w+\.py: ([^\n]*)",
-        "{1} (a job of the launcher; its whole log is in {0})",
+        "{1} (a job of the launcher; its full log is in {0})",
     ),
-    KnownError(
-        "UncompletedJobError", r"path (\S+?\.submitit)", "a job of the launcher ended early; its log in {0} says why"
-    ),
-    KnownError("MisconfigurationException", r"(.*)", "{0}. `--help` lists the options"),
+    KnownError("UncompletedJobError", r"path (\S+?\.submitit)", "a job of the launcher ended early. Its log is in {0}"),
+    KnownError("MisconfigurationException", r"(.*?)\.?$", "{0}. `--help` lists the options"),
 )
 
-_READ_OR_WRITE = "cannot be read or written ({reason}). Ask for the right, or choose another place: {where}"
+_READ_OR_WRITE = "cannot be read or written ({reason}). Change its permissions, or choose another place: {where}"
 SYSTEM_ERRORS = {
     errno.ENOENT: "no such file or folder. Check the name",
     errno.EISDIR: "is a folder; name a file",
-    errno.ENOTDIR: "a file is where a folder is wanted. Remove it, or name another folder",
-    errno.EEXIST: "a file is where a folder is wanted. Remove it, or name another folder",
+    errno.ENOTDIR: "a file is where a folder is needed. Remove it, or choose another folder",
+    errno.EEXIST: "a file is where a folder is needed. Remove it, or choose another folder",
     errno.EACCES: _READ_OR_WRITE,
     errno.EPERM: _READ_OR_WRITE,
     errno.EROFS: _READ_OR_WRITE,
     errno.ENOSPC: _NO_SPACE,
     errno.EDQUOT: _NO_SPACE,
-    errno.EMFILE: "too many files are open. " + _FEWER_WORKERS + ", or raise the limit: ulimit -n 65536",
-    errno.ENOMEM: "the machine's memory is full. " + _FEWER_WORKERS,
-    errno.EADDRINUSE: "a port of this machine is taken. Choose another: MASTER_PORT=29501",
+    errno.EMFILE: f"too many files are open. {_TOO_MANY_FILES}",
+    errno.ENOMEM: f"the machine's memory is full. {_FEWER_WORKERS}",
+    errno.EADDRINUSE: f"a network port is in use, perhaps by another run. {_PORT}",
 }
 OUTPUT_OPTIONS = {
-    "train.py": "paths.runs=FOLDER (FASHION_HYDRA_CACHE=FOLDER for what is kept of data)",
+    "train.py": "paths.runs=FOLDER (FASHION_HYDRA_CACHE=FOLDER for the annotation cache)",
     "predict.py": "out=FOLDER",
     "tune_thresholds.py": "out=FOLDER",
 }
 
 
 def describe_error(error: BaseException, program: str) -> tuple[str, int]:
-    """What to say of an exception, in one line, and the exit code: 2 for a mistake of the user's, 1 for a bug.
+    """Return the message for an exception, in one line, and the exit code.
 
     Args:
-        error: whatever ended the program.
-        program: the script's name, or the command's.
+        error: the exception that ended the program.
+        program: name of the script, such as `train.py`, or of the command of `fashion-hydra`.
+
+    Returns:
+        The message, and 2 for a user's mistake or a limit of the machine, 130 for Ctrl-C, 1 for a bug.
     """
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
-    line = _known(error, program)
-    if line is not None:
-        return one_line(line), 2
+    message = _user_message(error, program)
+    if message is not None:
+        return one_line(message), 2
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "fashion_hydra" in Path(frame.filename).parts] or frames
     place = f" at {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
-    how = "debug=true" if program in OUTPUT_OPTIONS else "--debug"
+    option = "traceback=true" if program in OUTPUT_OPTIONS else "--debug"
     return one_line(
         f"this is a bug in fashion_hydra, {type(error).__name__}{place}: {str(error)[:300]}. Please report it with the "
-        f"traceback, which {how} shows"
+        f"traceback, which {option} shows"
     ), 1
 
 
-def _known(error: BaseException, program: str) -> str | None:
-    """What to say of a user's mistake or of what the machine lacks; None for anything else."""
+def _user_message(error: BaseException, program: str) -> str | None:
+    """Return the message for a user's mistake or a limit of the machine; None for anything else."""
     message = str(error)
     if "in DataLoader worker process" in message:  # the worker's traceback; its last line is the error
         message = message.strip().splitlines()[-1].partition(": ")[2]
@@ -188,21 +190,20 @@ def _known(error: BaseException, program: str) -> str | None:
         return message
     where = OUTPUT_OPTIONS.get(program, "--out, or another folder")
     names = {kind.__name__ for kind in type(error).__mro__}
-    for advice in KNOWN_ERRORS:
-        if advice.kind in names and (found := re.search(advice.pattern, message, re.IGNORECASE | re.DOTALL)):
-            text = advice.training if program == "train.py" or not advice.predicting else advice.predicting
+    for known in KNOWN_ERRORS:
+        if known.kind in names and (found := re.search(known.pattern, message, re.IGNORECASE | re.DOTALL)):
+            text = known.training if program == "train.py" or not known.predicting else known.predicting
             groups = [one_line(group or message, 200) for group in found.groups("")]
-            return text.format(*groups, where=where)
+            return text.format(*groups, where=where).replace(" ()", "")
     if not isinstance(error, OSError):
         return None
-    path = _meant(error.filename2 or error.filename)
     if (meaning := SYSTEM_ERRORS.get(error.errno or 0)) is None:
         return message
-    return path + meaning.format(reason=error.strerror, where=where)
+    return _path_prefix(error.filename2 or error.filename) + meaning.format(reason=error.strerror, where=where)
 
 
-def _meant(path: object) -> str:
-    """A path as the user knows it, without what a file is called until it is whole."""
+def _path_prefix(path: object) -> str:
+    """Return `PATH: `, a temporary file under the name that it gets at the end; nothing where there is no path."""
     if path is None or isinstance(path, int):
         return ""
     shown = path.decode(errors="replace") if isinstance(path, bytes) else str(path)

@@ -20,8 +20,8 @@ def test_each_fault_is_a_line_then_a_summary_and_exit_code_1(kaggle_folder, caps
     rows = [row(), row(), row(pixels="1 2 3"), row("missing.jpg"), row("../out.jpg"), row("b.jpg", "1 2", 9, 9)]
     root = kaggle_folder(rows, {"a.jpg": (10, 20), "b.jpg": (8, 9), "extra.jpg": (3, 3)})
     assert main(["check", str(root), "--report", str(tmp_path / "faults.csv")]) == 1
-    told, summary = capsys.readouterr().out.split("\n\n")
-    assert [re.sub(r" ->.*", "", line).split(": ", 2)[:2] for line in told.splitlines()] == [
+    fault_lines, summary = capsys.readouterr().out.split("\n\n")
+    assert [re.sub(r" ->.*", "", line).split(": ", 2)[:2] for line in fault_lines.splitlines()] == [
         ["duplicate-row", "a.jpg row 3"],
         ["odd-runs", "a.jpg row 4"],
         ["missing-image", "missing.jpg row 5"],
@@ -29,7 +29,7 @@ def test_each_fault_is_a_line_then_a_summary_and_exit_code_1(kaggle_folder, caps
         ["size-mismatch", "b.jpg row 7"],
         ["image-without-rows", "extra.jpg"],
     ]
-    assert all(" -> " in line for line in told.splitlines())
+    assert all(" -> " in line for line in fault_lines.splitlines())
     assert "6 faults; can be used: 1 images with 1 masks" in summary
     with (tmp_path / "faults.csv").open() as stream:
         assert next(csv.DictReader(stream))["kind"] == "duplicate-row"

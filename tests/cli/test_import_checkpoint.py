@@ -44,14 +44,14 @@ def test_an_old_checkpoint_is_converted_and_reported(winner, tmp_path, capsys):
         "roi_head.bbox_head.0.fc_reg.bias",
         "roi_head.mask_head.0.conv_logits.weight",
     }
-    said = re.sub(r" +", " ", capsys.readouterr().out).splitlines()
-    assert said[:4] == [
+    output = re.sub(r" +", " ", capsys.readouterr().out).splitlines()
+    assert output[:4] == [
         f"source {winner}",
         f"sha256 {hashlib.sha256(winner.read_bytes()).hexdigest()}",
         "layout mmdet before 2.0: heads at top level, background first",
         "classes 46, ids 0 to 45",
     ]
-    assert {*said[4:]} >= {
+    assert {*output[4:]} >= {
         "tensors 6 taken (0.0 M numbers), 1 dropped",
         "converted 3 renamed bbox_head.* -> roi_head.bbox_head.*",
         "converted 1 renamed *.conv2_offset -> *.conv2.conv_offset",
@@ -68,17 +68,17 @@ def test_what_was_imported_imports_again_as_it_is(winner, tmp_path, capsys):
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     assert main(["import-checkpoint", str(winner), str(first)]) == 0
     assert main(["import-checkpoint", str(first), str(second)]) == 0
-    said = capsys.readouterr().out.split("source ")[2]
-    assert "imported before from mmdet before 2.0" in said
-    assert "ids 0 to 45" in said
-    assert "converted" not in said
+    output = capsys.readouterr().out.split("source ")[2]
+    assert "imported before from mmdet before 2.0" in output
+    assert "ids 0 to 45" in output
+    assert "converted" not in output
     with safe_open(first, "pt") as a, safe_open(second, "pt") as b:
         assert sorted(a.keys()) == sorted(b.keys())
         assert all(torch.equal(a.get_tensor(name), b.get_tensor(name)) for name in a.keys())  # noqa: SIM118
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["IN", "out.pth"], "out.pth: a name that ends in .safetensors expected"),
         (["IN", "THERE"], "there.safetensors is there already; give another name, or --force"),
@@ -86,15 +86,15 @@ def test_what_was_imported_imports_again_as_it_is(winner, tmp_path, capsys):
         (["IN", "out.safetensors", "--sha256", "1" * 64], "instead of 1111"),
     ],
 )
-def test_mistakes_are_one_line_and_write_nothing(winner, tmp_path, capsys, monkeypatch, arguments, told):
+def test_mistakes_are_one_line_and_write_nothing(winner, tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     there = tmp_path / "there.safetensors"
     there.write_text("mine")
     arguments = [{"IN": str(winner), "THERE": str(there)}.get(word, word) for word in arguments]
     assert main(["import-checkpoint", *arguments]) == 2
-    said = capsys.readouterr().err
-    assert told in said
-    assert len(said.splitlines()) == 1
+    output = capsys.readouterr().err
+    assert message in output
+    assert len(output.splitlines()) == 1
     assert there.read_text() == "mine"
     assert not list(tmp_path.glob("out*"))
 

@@ -76,7 +76,7 @@ def test_missing_images_are_named(tmp_path, capsys, n_missing, n_named, rest):
     assert output.out == f"score {1 / (n_missing + 1):.6f}\n"
 
 
-def test_overlapping_masks_are_told_and_scored(tmp_path, capsys):
+def test_overlapping_masks_are_reported_and_scored(tmp_path, capsys):
     truth, submission = tmp_path / "truth.csv", tmp_path / "submission.csv"
     truth.write_text(HEADER + "a,1 5,6\n")
     submission.write_text(HEADER + "a,1 5,6\na,5 5,6\n")

@@ -80,10 +80,23 @@ def test_an_interrupted_build_leaves_no_half_records(kaggle_folder, monkeypatch)
     assert not [p for p in annotation_cache.cache_folder().iterdir() if ".new-" in p.name or ".old-" in p.name]
 
 
-def test_a_read_only_cache_is_done_without(kaggle_folder, monkeypatch):
+def test_reading_works_without_a_cache(kaggle_folder, monkeypatch):
     monkeypatch.setenv("FASHION_HYDRA_CACHE", "/proc/nowhere")
     annotations, _ = read_annotations(kaggle_folder([row()], {"a.jpg": (10, 20)}))
     assert len(annotations) == 1
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "boxes.npy", "records.json", "faults.csv"])
+def test_a_damaged_cache_is_rebuilt(wardrobe, tmp_path, monkeypatch, file):
+    monkeypatch.setenv("FASHION_HYDRA_CACHE", str(tmp_path))
+    first, known = read_annotations(wardrobe)
+    boxes = first.boxes.tolist()
+    [kept] = tmp_path.glob(f"records-*/{file}")
+    kept.write_bytes(kept.read_bytes()[: kept.stat().st_size // 2])
+    again, faults = read_annotations(wardrobe)
+    assert again.boxes.tolist() == boxes
+    assert again.names == first.names
+    assert faults == known
 
 
 def test_nothing_of_the_users_changes(kaggle_folder):
@@ -116,14 +129,14 @@ def test_masks_come_out_grouped_by_image_whatever_their_order(tmp_path, seed, mo
     rng = np.random.default_rng(seed)
     sizes = [tuple(rng.integers(3, 12, 2).tolist()) for _ in range(6)]
     builder = AnnotationsBuilder(tmp_path, {0: "a", 1: "b"})
-    told = {i: [] for i in range(6)}
+    given = {i: [] for i in range(6)}
     for i, size in enumerate(sizes):
         builder.image(f"{i}.jpg", size)
     for _ in range(40):
         i = int(rng.integers(0, 6))
         bitmap = random_mask(rng, *sizes[i])
         class_id = f"{rng.integers(0, 2)}_{rng.integers(0, 3)}"
-        told[i].append((class_id, bitmap))
+        given[i].append((class_id, bitmap))
         builder.add(f"{i}.jpg", class_id, bitmap_to_runs(bitmap))
     keep = np.array([True, True, False, True, True, False])
     (tmp_path / "made").mkdir()
@@ -133,8 +146,8 @@ def test_masks_come_out_grouped_by_image_whatever_their_order(tmp_path, seed, mo
     assert annotations.image_ids.tolist() == [names[i] for i in np.flatnonzero(keep)]
     for image, original in enumerate(np.flatnonzero(keep).tolist()):
         masks = annotations.instances(image)
-        assert [str(annotations.class_ids[m]) for m in masks] == [c for c, _ in told[original]]
-        for mask, (class_id, bitmap) in zip(masks, told[original], strict=True):
+        assert [str(annotations.class_ids[m]) for m in masks] == [c for c, _ in given[original]]
+        for mask, (class_id, bitmap) in zip(masks, given[original], strict=True):
             assert annotations.categories[mask] == int(class_id[0])
             assert annotations.areas[mask] == bitmap.sum()
             assert (annotations.runs_of(mask) == bitmap_to_runs(bitmap)).all()
@@ -172,7 +185,7 @@ def test_a_payload_in_the_records_is_not_run(wardrobe, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["runs.npy", "first.npy", "class_ids.npy", "records.json"])
-def test_records_cut_short_are_told(wardrobe, tmp_path, name):
+def test_records_cut_short_are_refused(wardrobe, tmp_path, name):
     annotations, _ = read_annotations(wardrobe)
     folder = tmp_path / "records"
     shutil.copytree(annotations.source, folder)
@@ -182,7 +195,7 @@ def test_records_cut_short_are_told(wardrobe, tmp_path, name):
         open_annotations(folder)
 
 
-def test_a_header_that_numpy_cannot_parse_is_told(wardrobe, tmp_path):
+def test_a_header_that_numpy_cannot_parse_is_refused(wardrobe, tmp_path):
     annotations, _ = read_annotations(wardrobe)
     folder = tmp_path / "records"
     shutil.copytree(annotations.source, folder)

@@ -25,7 +25,7 @@ def test_a_list_by_id_and_name_keeps_its_order():
 
 
 @pytest.mark.parametrize(
-    ("train", "told"),
+    ("train", "message"),
     [
         ("some", "give all, present, or a list"),
         ([99], "no category 99; ids are 0 to 31"),
@@ -34,8 +34,8 @@ def test_a_list_by_id_and_name_keeps_its_order():
         ([], "one or more"),
     ],
 )
-def test_wrong_class_sets_are_refused(train, told):
-    with pytest.raises(UserError, match=told):
+def test_wrong_class_sets_are_refused(train, message):
+    with pytest.raises(UserError, match=message):
         ClassSpec("mine", train).resolve(CATEGORIES, present=[6])
 
 

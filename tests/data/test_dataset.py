@@ -146,7 +146,7 @@ def test_corners_are_opencvs_nearest_neighbour():
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"short_edge": [200, 100], "long_edge": 300}, "16 <= low <= high <= long edge"),
         ({"short_edge": [100, 200], "long_edge": 150}, "16 <= low <= high <= long edge"),
@@ -155,8 +155,8 @@ def test_corners_are_opencvs_nearest_neighbour():
         ({"short_edge": [100, 200], "long_edge": 300, "mask_sampling": "mid"}, "give centre or corner"),
     ],
 )
-def test_wrong_augmentation_is_refused(options, told):
-    with pytest.raises(UserError, match=told):
+def test_wrong_augmentation_is_refused(options, message):
+    with pytest.raises(UserError, match=message):
         Augment(**options)
 
 

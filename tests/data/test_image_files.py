@@ -69,9 +69,9 @@ def test_sixteen_bits_become_eight(tmp_path):
 @pytest.mark.parametrize("decode", [False, True])
 def test_a_file_cut_short_is_seen(tmp_path, name, share, decode):
     photo(200, 300).save(tmp_path / name)
-    whole = (tmp_path / name).read_bytes()
+    content = (tmp_path / name).read_bytes()
     assert examine(tmp_path, name, decode=decode).fault == ""
-    (tmp_path / name).write_bytes(whole[: int(len(whole) * share)])
+    (tmp_path / name).write_bytes(content[: int(len(content) * share)])
     assert examine(tmp_path, name, decode=decode).fault == "cut-short-image"
 
 
@@ -138,7 +138,7 @@ class Frames:
 
 
 @pytest.mark.parametrize(
-    ("stored", "told", "wanted"),
+    ("stored", "recorded", "wanted"),
     [
         # (height, width, EXIF) of the files, sizes in the annotations, turns to be applied
         ([(10, 20, 6)], [(20, 10)], [6]),
@@ -149,12 +149,12 @@ class Frames:
         ([(10, 20, 1)], [(10, 20)], [1]),
     ],
 )
-def test_the_masks_frame_is_found(stored, told, wanted):
+def test_the_masks_frame_is_found(stored, recorded, wanted):
     from fashion_hydra.data.image_files import ImageFacts
 
     facts = [ImageFacts(h, w, o) for h, w, o in stored]
     faults = []
-    keep, orientation = _judge(Frames(told), Frames(told), facts, faults)
+    keep, orientation = _judge(Frames(recorded), Frames(recorded), facts, faults)
     assert keep.all()
     assert orientation.tolist() == wanted
     assert faults == []

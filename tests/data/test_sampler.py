@@ -38,6 +38,6 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 
 
 def test_two_processes_share_the_global_batches_of_one():
-    whole = epoch(AspectBatchSampler(LYING, 4, seed=1), 2)
+    single = epoch(AspectBatchSampler(LYING, 4, seed=1), 2)
     halves = [epoch(AspectBatchSampler(LYING, 2, seed=1, rank=r, world_size=2), 2) for r in (0, 1)]
-    assert [a + b for a, b in zip(*halves, strict=True)] == whole
+    assert [a + b for a, b in zip(*halves, strict=True)] == single

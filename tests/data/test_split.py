@@ -52,7 +52,7 @@ def test_an_edited_split_leaves_out_what_it_does_not_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("ImageId,part\na.jpg,0\n", "columns ImageId and fold expected, got ImageId,part"),
         ("ImageId,fold\na.jpg,0\na.jpg,1\n", "row 3: a.jpg a second time"),
@@ -60,9 +60,9 @@ def test_an_edited_split_leaves_out_what_it_does_not_name(tmp_path):
         ("ImageId,fold\na.jpg,val\n", "row 2: fold 'val': a number from 0"),
     ],
 )
-def test_a_wrong_split_is_refused(tmp_path, text, told):
+def test_a_wrong_split_is_refused(tmp_path, text, message):
     (tmp_path / "split.csv").write_text(text)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         read_split(tmp_path / "split.csv", np.array(["a.jpg"]), left_out=frozenset())
 
 

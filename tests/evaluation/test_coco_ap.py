@@ -79,18 +79,18 @@ def reference(truth, found, label):
 
 
 def test_each_class_is_pycocotools(made):
-    whole, of_class = mask_ap_by_class(*made, labels=LABELS)
+    overall, of_class = mask_ap_by_class(*made, labels=LABELS)
     assert of_class[:3] == pytest.approx([reference(*made, label) for label in range(3)], abs=1e-9)
     assert of_class[2] == 0
     assert np.isnan(of_class[3])
-    assert whole["AP"] == pytest.approx(np.nanmean(of_class))
+    assert overall["AP"] == pytest.approx(np.nanmean(of_class))
     assert 0.1 < of_class[0] < 1
-    assert mask_ap(*made, labels=LABELS) == whole
+    assert mask_ap(*made, labels=LABELS) == overall
 
 
 def test_nothing_found(made):
     nothing = {name: Detections(name, [], [], []) for name in made[0]}
-    whole, of_class = mask_ap_by_class(made[0], nothing, labels=LABELS)
-    assert set(whole.values()) == {0.0}
+    overall, of_class = mask_ap_by_class(made[0], nothing, labels=LABELS)
+    assert set(overall.values()) == {0.0}
     assert of_class[:3].tolist() == [0, 0, 0]
     assert np.isnan(of_class[3])

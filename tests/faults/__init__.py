@@ -1,1 +1,1 @@
-"""Faults injected into whole runs: scripts that anyone can run."""
+"""Faults injected into runs: scripts that anyone can run."""

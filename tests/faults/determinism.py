@@ -24,7 +24,7 @@ WAYS: dict[str, tuple[list[str], int]] = {  # options and threads of each proces
 
 
 def python(arguments: list[str | Path], *, threads: int, folder: Path) -> str:
-    """Run to the end; what was said."""
+    """Run to the end and return the output."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "FASHION_HYDRA_CACHE": str(folder / "cache")}
     command = [sys.executable, *map(str, arguments)]
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
@@ -40,7 +40,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    """Compare, tell."""
+    """Compare and print the differences."""
     from fashion_hydra.wardrobe import write_wardrobe
     from tests.helpers import write_tiny_checkpoint
 

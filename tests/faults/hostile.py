@@ -1,4 +1,4 @@
-"""Files that ask for too much, read in a process with little memory: what is said, how soon, and what it took.
+"""Files that ask for too much, read in a process with little memory: the answer, the time and the memory it takes.
 
     python -m tests.faults.hostile             all, a minute
     python -m tests.faults.hostile CASE ...    some, by parts of their names
@@ -261,9 +261,9 @@ def _expanded(root: Path) -> None:
 @case("checkpoint: a part that unpacks to 512 MB", "checkpoint")
 def _packed_part(root: Path) -> None:
     checkpoint(root)
-    with zipfile.ZipFile(root / "evil.ckpt") as whole, zipfile.ZipFile(root / "b", "w", zipfile.ZIP_DEFLATED) as target:
-        for name in whole.namelist():
-            target.writestr(name, whole.read(name) + bytes(1 << 29 if name.endswith("data.pkl") else 0))
+    with zipfile.ZipFile(root / "evil.ckpt") as plain, zipfile.ZipFile(root / "b", "w", zipfile.ZIP_DEFLATED) as target:
+        for name in plain.namelist():
+            target.writestr(name, plain.read(name) + bytes(1 << 29 if name.endswith("data.pkl") else 0))
     os.replace(root / "b", root / "evil.ckpt")
 
 
@@ -397,7 +397,7 @@ def read(name: str, folder: Path) -> None:
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
     before, begin = _peak(), time.monotonic()
     try:
-        answer = "told: " + READERS[reader](folder)
+        answer = "read: " + READERS[reader](folder)
     except UserError as error:
         answer = f"refused: {error}"
     seconds, taken = time.monotonic() - begin, max(0, _peak() - before)
@@ -425,8 +425,8 @@ def attempt(name: str) -> tuple[str, float, float]:
             return "LOST: hangs", SECONDS, 0.0
     if done.returncode:
         return f"LOST: exit code {done.returncode}, {done.stderr.strip().splitlines()[-1:]}", 0.0, 0.0
-    told = json.loads(done.stdout.splitlines()[-1])
-    return told["answer"], told["seconds"], told["mebibytes"]
+    result = json.loads(done.stdout.splitlines()[-1])
+    return result["answer"], result["seconds"], result["mebibytes"]
 
 
 def main() -> int:

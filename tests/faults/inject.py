@@ -46,7 +46,7 @@ def harm(moment: str, occurrence: int, number: signal.Signals) -> None:
     owner: Any = sys.modules[module]
     for parent in parents:
         owner = getattr(owner, parent)
-    whole: Callable[..., Any] = getattr(owner, name)
+    original: Callable[..., Any] = getattr(owner, name)
     seen = 0
 
     def strike() -> None:
@@ -57,21 +57,21 @@ def harm(moment: str, occurrence: int, number: signal.Signals) -> None:
     def harmed(*args: Any, **options: Any) -> Any:
         nonlocal seen
         if module == "os" and not str(args[1]).endswith(".ckpt"):
-            return whole(*args, **options)
+            return original(*args, **options)
         seen += 1
         if seen != occurrence:
-            return whole(*args, **options)
+            return original(*args, **options)
         if when == "after":
-            result = whole(*args, **options)
+            result = original(*args, **options)
             strike()
             return result
         if when == "within":
             buffer = io.BytesIO()
-            whole(args[0], buffer)
+            original(args[0], buffer)
             args[1].write(buffer.getvalue()[: buffer.tell() // 2])
             args[1].flush()
         strike()
-        return whole(*args, **options)
+        return original(*args, **options)
 
     setattr(owner, name, harmed)
 

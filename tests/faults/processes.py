@@ -25,7 +25,7 @@ CASES = [
 
 
 def main() -> None:
-    """Inject, compare, tell."""
+    """Inject faults, compare, print the table."""
     from fashion_hydra.wardrobe import write_wardrobe
 
     rng = random.Random(0)
@@ -37,11 +37,11 @@ def main() -> None:
         done = quiet.command("", *TWO)
         assert done.returncode == 0, done.stderr[-2000:]
         place = Place(Path(folder, "harmed"), data)
-        for moment, number, process, code, told in CASES:
+        for moment, number, process, code, message in CASES:
             done = place.command(f"{moment}:{rng.randint(2, 3)}:{number}:{process}", *TWO)
             seconds = time.time() - (place.folder / "harmed").stat().st_mtime
             assert done.returncode == code, (moment, number, process, done.returncode, done.stderr[-3000:])
-            assert re.search(told, done.stdout + done.stderr), done.stderr[-3000:]
+            assert re.search(message, done.stdout + done.stderr), done.stderr[-3000:]
             assert "Traceback" not in done.stderr, done.stderr[-3000:]
             lost = place.done() - place.saved()
             print(

@@ -29,7 +29,7 @@ from tests.helpers import SMALL_TRAIN
 
 ROOT = Path(__file__).parents[2]
 IMAGES, EPOCHS = 32, 3
-STEPS = 3 * 7  # of the whole run: 26 images train, 4 a step
+STEPS = 3 * 7  # of the run: 26 images train, 4 a step
 OPTIONS = (
     *SMALL_TRAIN,
     "callbacks=ema",
@@ -37,7 +37,7 @@ OPTIONS = (
     f"schedule.epochs={EPOCHS}",
     "ckpt_path=last",
 )
-# How often each moment comes in a whole run: kills are drawn from them.
+# How often each moment comes in an uninterrupted run: kills are drawn from them.
 OCCURRENCES = {
     "reading annotations": 100,
     "looking at images": IMAGES,
@@ -146,7 +146,7 @@ def differences(one: Any, other: Any, at: str = "") -> list[str]:
     return [] if one == other else [f"{at}: {one!r} and {other!r}"]
 
 
-def finish(place: Place, whole: dict[str, Any]) -> None:
+def finish(place: Place, uninterrupted: dict[str, Any]) -> None:
     """Give the command until it is through, and compare.
 
     Raises:
@@ -156,10 +156,10 @@ def finish(place: Place, whole: dict[str, Any]) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     last = place.last()
     assert last is not None
-    assert (found := differences(whole, state(last))) == [], found[:5]
+    assert (found := differences(uninterrupted, state(last))) == [], found[:5]
 
 
-def kills(place: Place, whole: dict[str, Any], count: int, rng: random.Random) -> list[Line]:
+def kills(place: Place, uninterrupted: dict[str, Any], count: int, rng: random.Random) -> list[Line]:
     """Kill at so many random moments, one after the other; a run that got through begins anew."""
     lines = {moment: Line(f"SIGKILL, {moment}") for moment in OCCURRENCES}
     moments = [moment for moment, often in OCCURRENCES.items() if often]
@@ -172,7 +172,7 @@ def kills(place: Place, whole: dict[str, Any], count: int, rng: random.Random) -
         if done.returncode == 0:  # through before its time came
             last = place.last()
             assert last is not None
-            assert (found := differences(whole, state(last))) == [], found[:5]
+            assert (found := differences(uninterrupted, state(last))) == [], found[:5]
             shutil.rmtree(place.folder / "runs")
             (place.folder / "steps").unlink()
             done = place.command(f"{moment}:{occurrence}:SIGKILL")
@@ -183,11 +183,11 @@ def kills(place: Place, whole: dict[str, Any], count: int, rng: random.Random) -
         line.times += 1
         line.survived += 1
         line.lost.append(lost)
-    finish(place, whole)
+    finish(place, uninterrupted)
     return [line for line in lines.values() if line.times]
 
 
-def stops(place: Place, whole: dict[str, Any], rng: random.Random) -> list[Line]:
+def stops(place: Place, uninterrupted: dict[str, Any], rng: random.Random) -> list[Line]:
     """Ask the run to stop, in a step and in a validation; nothing is lost, and the exit code says which signal."""
     lines = []
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
@@ -201,12 +201,12 @@ def stops(place: Place, whole: dict[str, Any], rng: random.Random) -> list[Line]
             line.lost.append(place.done() - place.saved())
             print(f"  stopped: {number.name} in a {moment}; step {place.done()}", flush=True)
         lines.append(line)
-    finish(place, whole)
+    finish(place, uninterrupted)
     return lines
 
 
-def damages(place: Place, whole: dict[str, Any]) -> list[Line]:
-    """Cut last.ckpt short, and change a byte in it: the newest whole checkpoint takes its place, aloud."""
+def damages(place: Place, uninterrupted: dict[str, Any]) -> list[Line]:
+    """Cut last.ckpt short, and change a byte in it: the newest intact checkpoint takes its place, with a warning."""
     lines = []
     done = place.command("forward pass:10:SIGKILL")
     assert done.returncode == -9, done.stderr[-2000:]
@@ -223,15 +223,15 @@ def damages(place: Place, whole: dict[str, Any]) -> list[Line]:
             path.unlink()
         done = place.command("forward pass:4:SIGKILL")
         assert done.returncode == -9, done.stderr[-2000:]
-        told = done.stdout + done.stderr
-        assert "goes on from" in told or fault.endswith("removed"), told
-        print(f"  {fault}: {' '.join(line for line in told.splitlines() if 'goes on from' in line)}", flush=True)
+        output = done.stdout + done.stderr
+        assert "goes on from" in output or fault.endswith("removed"), output
+        print(f"  {fault}: {' '.join(line for line in output.splitlines() if 'goes on from' in line)}", flush=True)
         lines.append(Line(fault, 1, 1, [before - 7]))
-    finish(place, whole)
+    finish(place, uninterrupted)
     return lines
 
 
-def full_disk(place: Place, whole: dict[str, Any]) -> list[Line]:
+def full_disk(place: Place, uninterrupted: dict[str, Any]) -> list[Line]:
     """Let checkpoints go to a file system that has room for two of them."""
     disk = place.folder / "runs"
     disk.mkdir(parents=True)
@@ -243,20 +243,20 @@ def full_disk(place: Place, whole: dict[str, Any]) -> list[Line]:
     try:
         done = place.command()
         assert done.returncode == 2, (done.returncode, done.stderr[-2000:])
-        told = done.stderr.strip().splitlines()[-1]
-        assert "not written" in told, told
+        output = done.stderr.strip().splitlines()[-1]
+        assert "not written" in output, output
         assert "Traceback" not in done.stderr
-        print(f"  full disk: {told}", flush=True)
+        print(f"  full disk: {output}", flush=True)
         subprocess.run(["mount", "-o", "remount,size=100m", disk], check=True)
         line = Line(line.fault, 1, 1, [place.done() - place.saved()])
-        finish(place, whole)
+        finish(place, uninterrupted)
     finally:
         subprocess.run(["umount", disk], check=True)
     return [line]
 
 
 def main() -> None:
-    """Inject, compare, tell."""
+    """Inject faults, compare, print the table."""
     assert MOMENTS.keys() == OCCURRENCES.keys()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=12)
@@ -273,14 +273,14 @@ def main() -> None:
         assert done.returncode == 0, done.stderr[-2000:]
         last = quiet.last()
         assert last is not None
-        whole = state(last)
-        print(f"nothing stopped it: {quiet.done()} steps, {len(whole['best'])} best checkpoints", flush=True)
+        uninterrupted = state(last)
+        print(f"nothing stopped it: {quiet.done()} steps, {len(uninterrupted['best'])} best checkpoints", flush=True)
         rng = random.Random(args.seed)
-        lines = kills(Place(Path(folder, "killed"), data), whole, args.kills, rng)
-        lines += stops(Place(Path(folder, "stopped"), data), whole, rng)
+        lines = kills(Place(Path(folder, "killed"), data), uninterrupted, args.kills, rng)
+        lines += stops(Place(Path(folder, "stopped"), data), uninterrupted, rng)
         each_step = ("+callbacks.curves.every=1", "callbacks.last.minutes=0", "data.num_workers=2")
-        lines += damages(Place(Path(folder, "damaged"), data, each_step), whole)
-        lines += full_disk(Place(Path(folder, "full"), data), whole)
+        lines += damages(Place(Path(folder, "damaged"), data, each_step), uninterrupted)
+        lines += full_disk(Place(Path(folder, "full"), data), uninterrupted)
     print(f"\n{'fault':<46}{'times':>6}{'survived':>10}   lost work")
     for line in lines:
         print(line)

@@ -58,40 +58,40 @@ def fuzz(target: str, engine: str, *, seconds: float, seed: int, out: Path, path
                 env={**environment, "TMPDIR": scratch},
             ) as process,
         ):  # fmt: skip
-            told, hangs = _listen(process)
+            last_report, hangs = _listen(process)
             process.kill()
             process.wait()
             errors.seek(0)
-            said = errors.read().decode(errors="replace")[-2000:]
+            text = errors.read().decode(errors="replace")[-2000:]
             code = process.returncode
-        result.inputs += told.get("inputs", 0)
-        result.findings |= told.get("findings", {})
-        if not hangs and told.get("over"):
+        result.inputs += last_report.get("inputs", 0)
+        result.findings |= last_report.get("findings", {})
+        if not hangs and last_report.get("over"):
             break
         crashes += 1
         kind = "hangs" if hangs else f"died with exit code {code}"
         if (out / "current").is_file():
             stem = f"{target.replace(' ', '_')}-{engine}-{kind.split(maxsplit=1)[0]}-{crashes}"
             shutil.copy(out / "current", out / f"{stem}.input")
-            (out / f"{stem}.txt").write_text(said)
-        result.findings[f"{kind} ({crashes})"] = " ".join(said.split())[-200:]
-        if crashes >= 5 or not told:
+            (out / f"{stem}.txt").write_text(text)
+        result.findings[f"{kind} ({crashes})"] = " ".join(text.split())[-200:]
+        if crashes >= 5 or not last_report:
             break
     result.seconds = time.monotonic() - begin
     return result
 
 
 def _listen(process: subprocess.Popen[bytes]) -> tuple[dict, bool]:
-    """The last that a process said, and whether it fell silent; `over` is in it where the process ended well."""
-    told: dict = {}
+    """Return the last report of a process and whether it hangs; the report has `over` if the process ended well."""
+    last_report: dict = {}
     assert process.stdout is not None
     stream = process.stdout
     while select.select([stream], [], [], SILENT)[0]:
         if not (line := stream.readline()):
             process.wait()
-            return {**told, "over": process.returncode == 0}, False
-        told = json.loads(line)
-    return told, True
+            return {**last_report, "over": process.returncode == 0}, False
+        last_report = json.loads(line)
+    return last_report, True
 
 
 def again(target: str, file: Path) -> None:
@@ -152,8 +152,8 @@ def main() -> int:
             result = fuzz(target, engine, seconds=args.seconds, seed=args.seed, out=args.out.resolve(), path=args.path)
             results.append(result)
             print(result.line(), flush=True)
-            for kind, said in result.findings.items():
-                print(f"    {kind}: {said}", flush=True)
+            for kind, text in result.findings.items():
+                print(f"    {kind}: {text}", flush=True)
     print(f"\n{head}\n" + "\n".join(result.line() for result in results))
     found = sum(len(result.findings) for result in results)
     print(

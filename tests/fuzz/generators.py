@@ -51,8 +51,8 @@ def csv_of(columns: dict[str, st.SearchStrategy[str]]) -> Bytes:
     ends = st.sampled_from(["\n", "\r\n", "\r", ",\n"])
 
     def written(header: list[str], rows: list[tuple[str, ...]], end: str, raw: bool) -> bytes:
-        told = (",".join(cell if raw else quoted(cell) for cell in row) for row in (header, *rows))
-        return "".join(line + end for line in told).encode("utf-8", "surrogatepass")
+        lines = (",".join(cell if raw else quoted(cell) for cell in row) for row in (header, *rows))
+        return "".join(line + end for line in lines).encode("utf-8", "surrogatepass")
 
     return st.builds(written, header, rows, ends, st.booleans())
 

@@ -67,7 +67,7 @@ def target(name: str, seeds: Callable[[], Sequence[bytes]], **how: Callable) -> 
 
 
 def attempt(name: str, data: bytes, folder: Path) -> None:
-    """Read bytes as a target does; a mistake that is told is none of ours."""
+    """Read bytes as a target does; a `UserError` is no finding."""
     chosen = TARGETS[name]
     try:
         chosen.read(chosen.content(data, chosen.seeds()), folder)
@@ -206,9 +206,9 @@ def _submission(data: bytes, folder: Path) -> None:
     masks = read_masks(path)
     write_submission(again, {i: [(c, m) for c, all_of in by.items() for m in all_of] for i, by in masks.items()})
     assert read_masks(again) == masks
-    told = {fault.kind for fault in find_breaches(again)}
-    assert told <= {"shared-pixels", "duplicate-mask", "bad-class", "unknown-class", "unsorted-attributes",
-                    "image-named-twice", "no-rows"}, told  # fmt: skip
+    found_kinds = {fault.kind for fault in find_breaches(again)}
+    assert found_kinds <= {"shared-pixels", "duplicate-mask", "bad-class", "unknown-class", "unsorted-attributes",
+                    "image-named-twice", "no-rows"}, found_kinds  # fmt: skip
     _check_masks(masks)
 
 

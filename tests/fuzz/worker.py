@@ -35,7 +35,7 @@ class Work:
 
     def __init__(self, name: str, out: Path, seconds: float) -> None:
         self.name, self.out, self.begin, self.until = name, out, time.monotonic(), time.monotonic() + seconds
-        self.inputs, self.findings, self.told = 0, dict[str, str](), 0.0
+        self.inputs, self.findings, self.reported_at = 0, dict[str, str](), 0.0
         self.current = os.open(out / CURRENT, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         self.folder = Path(tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
         signal.signal(signal.SIGALRM, self._too_slow)
@@ -65,8 +65,8 @@ class Work:
             self._note(error, data)
         finally:
             signal.alarm(0)
-        if time.monotonic() > self.told + 1:
-            self.tell()
+        if time.monotonic() > self.reported_at + 1:
+            self.report()
 
     def _note(self, error: BaseException, data: bytes) -> None:
         """Keep the first input of each kind of failure."""
@@ -80,11 +80,11 @@ class Work:
             (self.out / f"{stem}.input").write_bytes(data)
             (self.out / f"{stem}.txt").write_text("".join(traceback.format_exception(error)), errors="replace")
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """What was done so far, to the parent."""
-        self.told = time.monotonic()
-        said = {"inputs": self.inputs, "seconds": self.told - self.begin, "findings": self.findings}
-        os.write(_TO_PARENT, json.dumps(said).encode() + b"\n")
+        self.reported_at = time.monotonic()
+        state = {"inputs": self.inputs, "seconds": self.reported_at - self.begin, "findings": self.findings}
+        os.write(_TO_PARENT, json.dumps(state).encode() + b"\n")
 
     @property
     def is_over(self) -> bool:
@@ -121,7 +121,7 @@ def by_hypothesis(work: Work, seed: int) -> None:
                 work.take(data)
 
         run()
-    work.tell()
+    work.report()
 
 
 def by_atheris(work: Work, seed: int) -> None:
@@ -146,7 +146,7 @@ def by_atheris(work: Work, seed: int) -> None:
     def one(data: bytes) -> None:
         work.take(data)
         if work.is_over:
-            work.tell()
+            work.report()
             os._exit(0)
 
     options = [

@@ -1,4 +1,4 @@
-"""Candidates on disk: whole or absent, and of nothing but what the manifest says."""
+"""Candidates on disk are complete or absent, and of the models, views and images that the manifest names."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def test_a_payload_in_an_array_is_not_run(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("size", np.array([2**40, 1]), "an image of 1099511627776x1"),
         ("size", np.array([0, 5]), "an image of 0x5"),
@@ -97,21 +97,21 @@ def test_a_payload_in_an_array_is_not_run(tmp_path, name):
         ("masks", np.full((7, 2, 2), -1, np.float32), "a probability"),
     ],
 )
-def test_arrays_that_cannot_be_are_told(tmp_path, name, value, told):
+def test_invalid_arrays_are_refused(tmp_path, name, value, message):
     cache = CandidateCache(tmp_path, MANIFEST)
     cache.write(candidates())
     with np.load(cache.path("a.jpg")) as kept:
         arrays = {**kept, name: value}
     np.savez(cache.path("a.jpg"), **arrays)
-    with pytest.raises(UserError, match=rf"a\.jpg\.npz: damaged candidates \(.*{told}"):
+    with pytest.raises(UserError, match=rf"a\.jpg\.npz: damaged candidates \(.*{message}"):
         cache.read("a.jpg")
 
 
-def test_a_part_that_is_no_array_is_told(tmp_path):
+def test_a_part_that_is_no_array_is_refused(tmp_path):
     cache = CandidateCache(tmp_path, MANIFEST)
     cache.write(candidates())
-    with zipfile.ZipFile(cache.path("a.jpg")) as whole:
-        parts = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(cache.path("a.jpg")) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(cache.path("a.jpg"), "w") as damaged:
         for name, content in parts.items():
             damaged.writestr(name, b"none" if name in ("boxes.npy", "fault.npy") else content)
@@ -124,7 +124,7 @@ NO_TEXT = np.array([0x110000], np.uint32).view("<U1").reshape(())
 
 
 @pytest.mark.parametrize("fault", [NO_TEXT, np.array(5)], ids=["beyond Unicode", "a number"])
-def test_a_fault_that_is_no_text_is_told(tmp_path, fault):
+def test_a_fault_that_is_no_text_is_refused(tmp_path, fault):
     cache = CandidateCache(tmp_path, MANIFEST)
     cache.write(candidates())
     with np.load(cache.path("a.jpg")) as kept:
@@ -134,7 +134,7 @@ def test_a_fault_that_is_no_text_is_told(tmp_path, fault):
         cache.read_fault("a.jpg")
 
 
-def test_packed_candidates_are_no_bomb(tmp_path):
+def test_packed_candidates_are_refused(tmp_path):
     cache = CandidateCache(tmp_path, MANIFEST)
     cache.write(candidates())
     np.savez_compressed(cache.path("a.jpg"), size=np.zeros(10**6))
@@ -154,7 +154,7 @@ def test_packed_candidates_are_no_bomb(tmp_path):
         ("images", 5),
     ],
 )
-def test_a_manifest_that_is_none_is_told(tmp_path, name, value):
+def test_an_invalid_manifest_is_refused(tmp_path, name, value):
     CandidateCache(tmp_path, MANIFEST)
     kept = json.loads((tmp_path / "manifest.json").read_text())
     (tmp_path / "manifest.json").write_text(json.dumps({**kept, name: value}))
@@ -190,7 +190,7 @@ def test_candidates_of_something_else_are_refused_by_name(tmp_path, name):
     assert CandidateCache(tmp_path, MANIFEST).manifest == MANIFEST
 
 
-def test_damage_is_told(tmp_path):
+def test_damage_is_refused(tmp_path):
     cache = CandidateCache(tmp_path, MANIFEST)
     cache.write(candidates())
     path = cache.path("a.jpg")
@@ -216,23 +216,23 @@ def test_no_code_is_loaded(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"score_thr": 0.04}, "postprocess.score_thr=0.04 is below what the candidates hold"),
         ({"label_score_thr": {1: 0.01}}, "postprocess.score_thr=0.01 is below"),
         ({"iou_thr": 0.4}, r"postprocess.iou_thr=0.4 is not among .* \(0.3, 0.5\)"),
     ],
 )
-def test_a_rule_outside_the_manifest_is_refused(changes, told):
+def test_a_rule_outside_the_manifest_is_refused(changes, message):
     MANIFEST.check(RULE)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         MANIFEST.check(replace(RULE, **changes))
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("iou_thr", [0.3, 0.5])
 def test_rules_inside_the_manifest_lose_nothing(seed, iou_thr):
-    """Candidates kept for the whole grid give what all boxes would have given."""
+    """Candidates kept for the grid give what all boxes would have given."""
     from fashion_hydra.postprocess.nms import select
 
     every = candidates(n=60, seed=seed)

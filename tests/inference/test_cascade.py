@@ -56,7 +56,7 @@ def two():
     return [model(0), model(1)]
 
 
-def test_the_whole_scheme_is_the_one_written_out(two):
+def test_the_scheme_is_the_one_written_out(two):
     from benchmarks.plain_scheme import plain_scheme
 
     scaled = image()
@@ -99,7 +99,7 @@ def test_where_features_live_changes_nothing(two, cache, in_flight):
 
 
 @pytest.mark.parametrize(("cache", "times"), [("device", 1), ("host", 1), ("recompute", 3)])
-def test_each_sources_features_are_computed_so_often(two, cache, times, monkeypatch):
+def test_how_often_each_sources_features_are_computed(two, cache, times, monkeypatch):
     seen = []
     for detector in two:
         plain = detector.features
@@ -121,7 +121,7 @@ def test_nothing_found_is_no_error(two):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"flips": []}, "tta.flips"),
         ({"flips": [True, True]}, "tta.flips"),
@@ -130,8 +130,8 @@ def test_nothing_found_is_no_error(two):
         ({"max_proposals": 0}, "inference.max_proposals=0"),
     ],
 )
-def test_wrong_options_are_refused(options, told):
-    with pytest.raises(UserError, match=told):
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
         Merging(**options)
 
 

@@ -40,7 +40,7 @@ def changed(content, place, value):
     return made
 
 
-def test_a_checkpoint_as_it_should_be(content, tmp_path):
+def test_a_valid_checkpoint_loads(content, tmp_path):
     member = load_member(saved(tmp_path / "a.ckpt", content))
     assert (member.classes.ids, member.scale) == ((6, 23), (96, 144))
 
@@ -134,9 +134,9 @@ def test_layers_of_mmdet_stay_possible(content, tmp_path):
     build_htc(num_classes=2, **{k: v for k, v in described.items() if k != "_target_"})
 
 
-def test_a_packed_checkpoint_is_no_bomb(content, tmp_path):
-    whole, packed = saved(tmp_path / "whole.ckpt", content), tmp_path / "packed.ckpt"
-    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+def test_a_packed_checkpoint_is_refused(content, tmp_path):
+    plain, packed = saved(tmp_path / "plain.ckpt", content), tmp_path / "packed.ckpt"
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
         for name in source.namelist():
             target.writestr(name, source.read(name))
     for reader in (read_checkpoint, read_file):
@@ -144,9 +144,9 @@ def test_a_packed_checkpoint_is_no_bomb(content, tmp_path):
             reader(packed)
 
 
-def test_an_archive_without_content_is_told(content, tmp_path):
-    whole, hollow = saved(tmp_path / "whole.ckpt", content), tmp_path / "hollow.ckpt"
-    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(hollow, "w") as target:
+def test_an_archive_without_content_is_refused(content, tmp_path):
+    plain, hollow = saved(tmp_path / "plain.ckpt", content), tmp_path / "hollow.ckpt"
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(hollow, "w") as target:
         for name in source.namelist():
             target.writestr(name, b"" if name.endswith("data.pkl") else source.read(name))
     for reader in (read_checkpoint, read_file):
@@ -154,7 +154,7 @@ def test_an_archive_without_content_is_told(content, tmp_path):
             reader(hollow)
 
 
-def test_an_archive_that_goes_on_elsewhere_is_told(tmp_path):
+def test_an_archive_of_several_disks_is_refused(tmp_path):
     locator = b"PK\x06\x07" + struct.pack("<LQL", 0, 0, 2)  # of two disks
     (tmp_path / "a.pth").write_bytes(b"PK\x03\x04" + bytes(60) + locator + b"PK\x05\x06" + bytes(18))
     for reader in (read_checkpoint, read_file):

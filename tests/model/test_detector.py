@@ -126,7 +126,7 @@ def test_proposals_are_mmdets_to_the_last_bit(batch):
 
 
 @pytest.mark.parametrize("name", ["htc_tiny", "htc_r50", "htc_x101"])
-def test_prepared_for_inference_it_says_the_same(name):
+def test_preparing_for_inference_keeps_the_outputs(name):
     torch.manual_seed(0)
     detector = build_htc(num_classes=CLASSES, **model_options(name, "model.backbone.weights=null")).eval()
     for module in detector.modules():
@@ -137,7 +137,7 @@ def test_prepared_for_inference_it_says_the_same(name):
     images, sizes = torch.randint(0, 255, (2, 3, 96, 128), dtype=torch.uint8), [(96, 128), (90, 120)]
     boxes, labels = [torch.tensor([[3.0, 5, 70, 80], [20, 20, 60, 44]])] * 2, [torch.tensor([1, 4])] * 2
 
-    def said():
+    def outputs():
         with torch.no_grad():
             features = detector.features(images, sizes)
             if name != "htc_tiny":  # heads without norms, which the huge features of these weights saturate
@@ -146,11 +146,11 @@ def test_prepared_for_inference_it_says_the_same(name):
             masks = detector.segment(features, boxes, labels)
         return [*features, *(part for pair in refined for part in pair), *masks]
 
-    before = said()
+    before = outputs()
     detector.for_inference(torch.device("cpu"))
     norms = [n for n, m in detector.named_modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert len(norms) == (30 if name == "htc_x101" else 0)  # one behind each deformable convolution
-    for was, now in zip(before, said(), strict=True):
+    for was, now in zip(before, outputs(), strict=True):
         assert torch.allclose(was, now, rtol=1e-4, atol=1e-4 * float(was.abs().max()))
 
 
@@ -278,20 +278,20 @@ def test_backbone_weights_are_loaded_from_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (None, "no such file"),
         (b"not tensors", "neither a safetensors file nor a whole one of torch.save"),
         ({"conv1.weight": torch.zeros(1, 2)}, r"conv1.weight \(1, 2\) instead of \(32, 3, 7, 7\)|missing"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(tmp_path, content, told):
+def test_weights_that_do_not_fit_are_refused(tmp_path, content, message):
     path = tmp_path / "weights.safetensors"
     if isinstance(content, bytes):
         path.write_bytes(content)
     elif content:
         save_file(content, path)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         tiny(backbone={**model_options()["backbone"], "weights": str(path)})
 
 

@@ -195,10 +195,10 @@ def test_masks_of_a_class_do_not_overlap_and_the_better_one_keeps_its_pixels(see
     assert answer.scores == sorted(answer.scores, reverse=True)
     for label in set(answer.labels):
         mine = np.stack([coco_mask.decode(m) for m, k in zip(answer.masks, answer.labels, strict=True) if k == label])
-        whole = np.stack([coco_mask.decode(m) for m, k in zip(free.masks, free.labels, strict=True) if k == label])
+        before = np.stack([coco_mask.decode(m) for m, k in zip(free.masks, free.labels, strict=True) if k == label])
         assert mine.sum(0).max() == 1
-        assert (mine.sum(0) == whole.max(0)).all()
-        assert (mine[0] == whole[0]).all()
+        assert (mine.sum(0) == before.max(0)).all()
+        assert (mine[0] == before[0]).all()
 
 
 def test_small_and_emptied_masks_are_left_out():
@@ -259,7 +259,7 @@ def test_impossible_rules_are_refused(wrong):
 
 
 @pytest.mark.parametrize("count", [1, 7, 40, 1000])
-def test_thetop_survivors_of_nms_are_found_without_looking_at_all(count):
+def test_the_top_survivors_of_nms_are_found_without_looking_at_all(count):
     from torchvision.ops import nms
 
     generator = torch.Generator().manual_seed(count)
@@ -324,7 +324,7 @@ def test_the_config_names_categories_and_the_rule_labels():
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (
             {"class_score_thr": {"shoos": 0.5}},
@@ -341,6 +341,6 @@ def test_the_config_names_categories_and_the_rule_labels():
         ({"score_thr": "high"}, "postprocess: "),
     ],
 )
-def test_mistakes_in_the_config_are_named(options, told):
-    with pytest.raises(UserError, match=told):
+def test_mistakes_in_the_config_are_named(options, message):
+    with pytest.raises(UserError, match=message):
         built(**options)

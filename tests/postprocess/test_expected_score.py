@@ -146,6 +146,6 @@ def test_a_doubtful_detection_is_answered_where_its_class_is_surely_there():
         {"others": -1.0},
     ],
 )
-def test_a_calibration_that_cannot_be_is_refused(changes):
+def test_an_invalid_calibration_is_refused(changes):
     with pytest.raises(UserError, match="calibration"):
         calibration(**changes)

@@ -12,11 +12,12 @@ from PIL import Image
 
 from fashion_hydra.cli.main import main
 from fashion_hydra.formats.submission import read_masks
-from fashion_hydra.postprocess.rule_files import IN_FORCE, rule_in_force, write_tuned
+from fashion_hydra.postprocess.rule_files import IN_FORCE, write_tuned
 from fashion_hydra.report.results.analysis import PredictionFiles, analyse, paired_difference
 from fashion_hydra.report.results.folders import kinds_of
 from fashion_hydra.report.results.photo_folders import photos_of
 from fashion_hydra.report.results.photos import Photos
+from fashion_hydra.report.results.prediction_rule import rule_in_force
 from fashion_hydra.report.results.read_folders import read_training, read_tuning
 
 HEADER = "ImageId,EncodedPixels,ClassId\n"

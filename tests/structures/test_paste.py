@@ -28,12 +28,12 @@ def test_pasting_is_mmdets(seed, mask_thr):
         mask = rng.random((28, 28), dtype=np.float32)
         x0, y0 = rng.uniform(-8, 70), rng.uniform(-8, 50)
         box = np.array([x0, y0, x0 + rng.uniform(0.5, 60), y0 + rng.uniform(0.5, 60)])
-        whole, _ = _do_paste_mask(
+        reference, _ = _do_paste_mask(
             torch.from_numpy(mask)[None, None], torch.from_numpy(box)[None].float(), *size, skip_empty=False
         )
         drawn = on_frame(paste(mask, box, size=size, mask_thr=mask_thr), size)
-        sure = np.abs(whole[0].numpy() - mask_thr) > 1e-4
-        assert (drawn == (whole[0].numpy() >= mask_thr))[sure].all()
+        sure = np.abs(reference[0].numpy() - mask_thr) > 1e-4
+        assert (drawn == (reference[0].numpy() >= mask_thr))[sure].all()
 
 
 def test_a_window_larger_than_a_block_is_drawn_as_bilinear_interpolation_says():

@@ -245,6 +245,6 @@ def test_many_masks_are_measured_at_once_as_one_by_one(drawn):
 
 
 @pytest.mark.parametrize("counts", ["~~~", b"\x10", "`", "o" * 30])
-def test_counts_that_are_none_are_refused(counts):
+def test_invalid_counts_are_refused(counts):
     with pytest.raises(UserError, match="counts"):
         coco_to_runs({"size": [4, 5], "counts": counts})

@@ -49,22 +49,22 @@ def test_a_step_left_out_changes_nothing(wardrobe, tmp_path, monkeypatch, optimi
     run(tmp_path / "short", wardrobe, *options, "+trainer.limit_train_batches=2")
     spoil(monkeypatch, {2, 3})
     with pytest.warns(UserWarning, match=r"left out, 2 so far \(schedule.skip_nonfinite=2\)"):
-        run(tmp_path / "whole", wardrobe, *options)
-    short, whole = (
-        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True) for name in ("short", "whole")
+        run(tmp_path / "full", wardrobe, *options)
+    short, full = (
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True) for name in ("short", "full")
     )
-    assert (whole["global_step"], whole["skipped"]) == (4, 2)
-    assert all(torch.equal(value, whole["state_dict"][name]) for name, value in short["state_dict"].items())
+    assert (full["global_step"], full["skipped"]) == (4, 2)
+    assert all(torch.equal(value, full["state_dict"][name]) for name, value in short["state_dict"].items())
 
 
-def test_only_so_many_are_left_out(wardrobe, tmp_path, monkeypatch):
+def test_the_number_of_steps_left_out_is_limited(wardrobe, tmp_path, monkeypatch):
     spoil(monkeypatch, {1, 3})
     with pytest.raises(UserError, match=r"step 3 of epoch 0: .*schedule.skip_nonfinite=11 leaves 11 such steps out"):
         run(tmp_path, wardrobe, *SHORT, "schedule.skip_nonfinite=1")
 
 
-def test_norms_that_took_part_are_told(wardrobe, tmp_path, monkeypatch):
-    """Batch statistics are gathered in the forward pass, before the loss is known."""
+def test_norms_that_took_part_are_reported(wardrobe, tmp_path, monkeypatch):
+    """Batch statistics are updated in the forward pass, before the loss is known."""
     plain = Detector.loss
 
     def loss(self, *args, **options):

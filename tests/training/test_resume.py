@@ -1,4 +1,4 @@
-"""A run that is stopped anywhere goes on to the last bit as one that is not; here by exceptions, in one process.
+"""A resumed run equals an uninterrupted one to the last bit; here it is stopped by exceptions, in one process.
 
 `python -m tests.faults.training` does the same with signals to real processes.
 """
@@ -25,19 +25,19 @@ class Harm(BaseException):
     pass
 
 
-def trained(folder, data, monkeypatch, harms, *options):
+def trained(folder, data, monkeypatch, interruptions, *options):
     """Train to the end, interrupted by each of the harms in turn: owner, method and how many of its calls succeed."""
     last = folder / "checkpoints" / "last.ckpt"
-    for owner, name, calls in [*harms, (None, "", 0)]:
+    for owner, name, calls in [*interruptions, (None, "", 0)]:
         with monkeypatch.context() as patched, contextlib.suppress(Harm):
             if owner is not None:
-                patched.setattr(owner, name, harmed(getattr(owner, name), calls))
+                patched.setattr(owner, name, interrupted(getattr(owner, name), calls))
             run(folder, data, *OPTIONS, *options, *([f"ckpt_path={last}"] if last.is_file() else []))
             assert owner is None, "through before the harm"
     return state(last)
 
 
-def harmed(whole, calls):
+def interrupted(uninterrupted, calls):
     count = 0
 
     def call(*args, **keywords):
@@ -45,7 +45,7 @@ def harmed(whole, calls):
         count += 1
         if count > calls:
             raise Harm
-        return whole(*args, **keywords)
+        return uninterrupted(*args, **keywords)
 
     return call
 
@@ -57,13 +57,13 @@ DRAWN = (LearningCurves, "on_validation_end")
 
 
 @pytest.fixture(scope="module")
-def whole(wardrobe, tmp_path_factory):
-    """What nothing stopped, by the options."""
+def uninterrupted(wardrobe, tmp_path_factory):
+    """Give the final state of a run with these options that nothing stopped."""
     known = {}
 
     def of(*options):
         if options not in known:
-            folder = tmp_path_factory.mktemp("whole")
+            folder = tmp_path_factory.mktemp("uninterrupted")
             run(folder, wardrobe, *OPTIONS, *options)
             known[options] = state(folder / "checkpoints" / "last.ckpt")
         return known[options]
@@ -75,7 +75,7 @@ EMA = ("callbacks=ema", "callbacks.progress.refresh_rate=0")
 
 
 @pytest.mark.parametrize(
-    ("harms", "options"),
+    ("interruptions", "options"),
     [
         ([(*STEP, 2), (*VALIDATION, 2), (*DRAWN, 0), (*STEP, 1), (*SCORE, 0)], EMA),
         (
@@ -83,10 +83,12 @@ EMA = ("callbacks=ema", "callbacks.progress.refresh_rate=0")
             ("schedule.epochs=3", "trainer.check_val_every_n_epoch=2", "trainer.accumulate_grad_batches=2"),
         ),
     ],
-    ids=["within epochs and validations", "rare validation, gathered gradients"],
+    ids=["within epochs and validations", "rare validation, accumulated gradients"],
 )
-def test_a_run_goes_on_to_the_last_bit(wardrobe, tmp_path, monkeypatch, whole, harms, options):
-    found = differences(whole(*options), trained(tmp_path, wardrobe, monkeypatch, harms, *options))
+def test_an_interrupted_run_resumes_to_the_last_bit(
+    wardrobe, tmp_path, monkeypatch, uninterrupted, interruptions, options
+):
+    found = differences(uninterrupted(*options), trained(tmp_path, wardrobe, monkeypatch, interruptions, *options))
     assert found == []
 
 
@@ -111,7 +113,7 @@ def test_a_full_disk_costs_no_checkpoint(wardrobe, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["cut short", "a wrong byte", "empty"])
-def test_the_newest_whole_checkpoint_takes_the_place_of_a_damaged_one(tmp_path, tiny_checkpoint, damage):
+def test_the_newest_intact_checkpoint_replaces_a_damaged_one(tmp_path, tiny_checkpoint, damage):
     for name in ("epoch00-score0.3000.ckpt", "epoch01-score0.2000.ckpt", LAST):
         tiny_checkpoint(f"checkpoints/{name}")
     run = RunFolder(tmp_path)
@@ -123,9 +125,9 @@ def test_the_newest_whole_checkpoint_takes_the_place_of_a_damaged_one(tmp_path, 
     middle = len(content) // 2
     wrong = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
     last.write_bytes({"cut short": content[:middle], "a wrong byte": wrong, "empty": b""}[damage])
-    newest, [told] = run.newest_intact()
+    newest, [warning] = run.newest_intact()
     assert newest.name == "epoch01-score0.2000.ckpt"
-    assert str(last) in told
+    assert str(last) in warning
     for path in run.checkpoints.glob("epoch*"):
         path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"last.ckpt.*epoch01.*epoch00"):
@@ -134,14 +136,14 @@ def test_the_newest_whole_checkpoint_takes_the_place_of_a_damaged_one(tmp_path, 
 
 def test_within_an_epoch_its_batches_must_stay(wardrobe, tmp_path, monkeypatch):
     with contextlib.suppress(Harm), monkeypatch.context() as patched:
-        patched.setattr(*STEP, harmed(getattr(*STEP), 2))
+        patched.setattr(*STEP, interrupted(getattr(*STEP), 2))
         run(tmp_path / "half", wardrobe, "schedule.epochs=1", "callbacks.last.minutes=0")
     last = tmp_path / "half" / "checkpoints" / LAST
     with pytest.raises(UserError, match=r"from within an epoch of 14 images, 4 a step; this run has 14, 2 a step"):
         run(tmp_path / "half", wardrobe, "schedule.epochs=1", "data.batch_size=2", f"ckpt_path={last}")
 
 
-def test_signals_to_a_real_process(wardrobe, tmp_path, whole):
+def test_signals_to_a_real_process(wardrobe, tmp_path, uninterrupted):
     """Asked to stop it saves first; killed while it saves it goes on from the checkpoint before."""
     place = Place(tmp_path, wardrobe, OPTIONS)
     done = place.command("forward pass:3:SIGTERM")
@@ -151,5 +153,5 @@ def test_signals_to_a_real_process(wardrobe, tmp_path, whole):
     done = place.command("within a checkpoint:1:SIGKILL")
     assert done.returncode == -signal.SIGKILL
     assert (place.done(), place.saved()) == (4, 3)
-    finish(place, whole(*EMA))
+    finish(place, uninterrupted(*EMA))
     assert not list(tmp_path.glob("runs/*/*/checkpoints/.*"))

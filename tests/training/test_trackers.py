@@ -1,4 +1,4 @@
-"""What W&B and TensorBoard are told: config, curves, pictures with masks, thresholds; one record of a run."""
+"""What W&B and TensorBoard record: config, curves, pictures with masks, thresholds; one record of a run."""
 
 import json
 
@@ -13,7 +13,7 @@ from tests.helpers import SMALL_TRAIN, compose_options
 
 @pytest.fixture(scope="module")
 def resumed(wardrobe, tmp_path_factory):
-    """A run of two epochs, stopped after the first and gone on with; then told of thresholds."""
+    """A run of two epochs, stopped after the first and resumed; then its record gets thresholds."""
     import wandb
 
     from fashion_hydra.config.command import Command
@@ -51,7 +51,7 @@ def test_tensorboard_has_one_record_of_it_all(resumed):
 
 def test_wandb_has_one_record_of_it_all(resumed):
     parts = sorted((resumed / "wandb").glob("offline-run-*"))
-    assert len({part.name.rsplit("-", 1)[1] for part in parts}) == 1, "a resumed run goes on in its record"
+    assert len({part.name.rsplit("-", 1)[1] for part in parts}) == 1, "a resumed run continues its record"
     assert len(parts) == 3
     masks = list((resumed / "wandb").glob("offline-run-*/files/media/images/mask/**/*.png"))
     values = set(np.unique(np.concatenate([np.asarray(Image.open(path)).ravel() for path in masks])))

@@ -100,14 +100,14 @@ def test_the_calibration_is_right_on_average(score_table):
     """Isotonic regression keeps the mean: as many hits as were counted."""
     answered = score_table.answered(BASE)
     calibration = fit_calibration(score_table, BASE, weight=1e9)  # one curve for all classes
-    told = calibration.probabilities(answered.score, 0)
+    predicted = calibration.probabilities(answered.score, 0)
     counted = (answered.hits[:, None] > np.arange(10)).mean(axis=0)
-    assert np.allclose(told.mean(axis=0), counted, atol=0.03)
+    assert np.allclose(predicted.mean(axis=0), counted, atol=0.03)
     own = fit_calibration(score_table, BASE, weight=0.01)
     for label in range(3):
         mine = answered.label == label
-        told = own.probabilities(answered.score[mine], label)[:, 0].mean()
-        assert told == pytest.approx((answered.hits[mine] > 0).mean(), abs=0.05)
+        predicted = own.probabilities(answered.score[mine], label)[:, 0].mean()
+        assert predicted == pytest.approx((answered.hits[mine] > 0).mean(), abs=0.05)
     assert len(KNOTS) == len(own.scores)
 
 
@@ -132,7 +132,7 @@ def test_cross_fitting_scores_each_image_with_the_rule_of_the_other_folds(score_
 
 
 def without_truth(score_table, images):
-    """The same board, but that nothing is true in these images."""
+    """Return the same score table with no true mask in these images."""
     spoilt = score_table[np.arange(len(score_table))]
     kept = ~np.isin(score_table.truth_image, images)
     moved = np.cumsum(kept) - 1
@@ -172,13 +172,13 @@ NAMES = ["grid", "search", "per_class", "expected"]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_fit_sees_the_fold_that_it_is_scored_on(score_table, name):
-    assert not depends_on_its_own_fold(score_table, lambda whole: fine_fit(name))
+    assert not depends_on_its_own_fold(score_table, lambda table: fine_fit(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_planted_leak_is_caught(score_table, name):
-    def leaking(whole):
-        return lambda part: fine_fit(name)(whole)  # looks at all images, whatever it is given
+    def leaking(table):
+        return lambda part: fine_fit(name)(table)  # looks at all images, whatever it is given
 
     assert depends_on_its_own_fold(score_table, leaking)
 
@@ -192,7 +192,7 @@ def test_the_bootstrap_interval_is_that_of_the_mean():
     assert interval.high == pytest.approx(values.mean() + spread, abs=0.004)
 
 
-def test_what_is_not_better_beyond_noise_is_said_to_be_so(score_table):
+def test_differences_within_noise_are_labelled_as_such(score_table):
     good = replace(BASE, score_thr=0.5)
     methods = [cross_fit(score_table, name, FixedRule(rule), FOLDS) for name, rule in
                [("worst", BASE), ("good", good), ("same", replace(good, min_area=2))]]  # fmt: skip

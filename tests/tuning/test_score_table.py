@@ -1,4 +1,4 @@
-"""The board against the long way: postprocess every image, write the submission, read it, score it."""
+"""The score table against the long way: postprocess every image, write the submission, read it, score it."""
 
 import random
 from dataclasses import replace
@@ -68,7 +68,7 @@ def test_more_processes_measure_the_same(scenes):
         assert np.array_equal(one.image_scores(rule), two.image_scores(rule))
 
 
-def test_a_part_of_the_board_scores_its_images_as_the_whole_does(scenes):
+def test_a_subset_of_the_score_table_scores_its_images_as_the_full_table(scenes):
     cache, truth = scenes
     rules = [random_rule(random.Random(i), "box") for i in range(4)]
     score_table = build_score_table(cache, truth, rules, workers=1)
@@ -90,15 +90,15 @@ def test_answered_detections_are_hits_as_often_as_the_score_counts_them(scenes):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"score_thr": 0.01}, r"score_thr=0\.01 is below what the candidates hold \(score_floor 0\.05\)"),
         ({"iou_thr": 0.4}, r"iou_thr=0\.4 is not among .* \(0\.3, 0\.5, 0\.7\)"),
     ],
 )
-def test_what_the_cache_is_not_exact_for_is_refused(scenes, change, told):
+def test_what_the_cache_is_not_exact_for_is_refused(scenes, change, message):
     rule = {"score_thr": 0.3, "iou_thr": 0.5, "mask_thr": 0.5, "max_per_image": 100, **change}
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         build_score_table(*scenes, [Postprocess(**rule)], workers=1)
 
 

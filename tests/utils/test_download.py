@@ -107,7 +107,7 @@ def test_addresses_with_the_same_last_name_do_not_meet(server, tmp_path):
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_cut_download_goes_on_where_it_stopped(server, tmp_path, ranges):
+def test_an_interrupted_download_resumes(server, tmp_path, ranges):
     half_way(server, tmp_path)
     server.ranges = ranges
     assert fetch(server.url(), folder=tmp_path, sha256=SUM).read_bytes() == CONTENT
@@ -117,7 +117,7 @@ def test_a_cut_download_goes_on_where_it_stopped(server, tmp_path, ranges):
 
 @pytest.mark.parametrize("check_if_range", [True, False])
 @pytest.mark.parametrize("mark", ["etag", "modified", "length"])
-def test_half_of_a_file_that_changed_is_not_gone_on_with(server, tmp_path, mark, check_if_range):
+def test_half_of_a_file_that_changed_is_not_resumed(server, tmp_path, mark, check_if_range):
     server.check_if_range = check_if_range
     server.etag = '"one"' if mark == "etag" else None
     server.modified = "Mon, 01 Jan 2024 00:00:00 GMT" if mark == "modified" else None
@@ -145,7 +145,7 @@ def test_a_file_that_became_shorter_than_what_is_kept(server, tmp_path):
     assert fetch(server.url(), folder=tmp_path).read_bytes() == server.content
 
 
-def test_a_whole_part_is_not_fetched_again(server, tmp_path):
+def test_a_complete_part_is_not_fetched_again(server, tmp_path):
     half_way(server, tmp_path)
     part = next(tmp_path.rglob("*.part"))
     part.write_bytes(CONTENT)
@@ -153,15 +153,15 @@ def test_a_whole_part_is_not_fetched_again(server, tmp_path):
     assert server.asked == []
 
 
-@pytest.mark.parametrize("told", [{"sha256": SUM}, {}])
-def test_wrong_bytes_are_refused_and_removed(server, tmp_path, told):
+@pytest.mark.parametrize("given", [{"sha256": SUM}, {}])
+def test_wrong_bytes_are_refused_and_removed(server, tmp_path, given):
     server.content = OTHER
-    url = server.url("/weights.pth" if told else f"/weights_20200312-{SUM[:8]}.pth")
+    url = server.url("/weights.pth" if given else f"/weights_20200312-{SUM[:8]}.pth")
     with pytest.raises(UserError, match=f"sha256 {hashlib.sha256(OTHER).hexdigest()} instead of {SUM[:8]}.*removed"):
-        fetch(url, folder=tmp_path, **told)
+        fetch(url, folder=tmp_path, **given)
     assert not [name for name in files(tmp_path) if not name.endswith(".json")]
     server.content = CONTENT
-    assert fetch(url, folder=tmp_path, **told).read_bytes() == CONTENT
+    assert fetch(url, folder=tmp_path, **given).read_bytes() == CONTENT
 
 
 def test_a_date_in_the_name_is_no_sum(server, tmp_path):
@@ -175,7 +175,7 @@ def test_a_kept_file_of_another_sum_is_refused(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("how", "message"),
     [
         ({"status": 404}, "the server answers 404 Not Found. Nothing was kept"),
         ({"kind": "text/html; charset=utf-8"}, "the server sends a web page, not a file"),
@@ -183,10 +183,10 @@ def test_a_kept_file_of_another_sum_is_refused(server, tmp_path):
         ({"location": "ftp://127.0.0.1/x"}, "unknown url type: ftp"),
     ],
 )
-def test_answers_that_are_no_file(server, tmp_path, how, told):
+def test_answers_that_are_no_file(server, tmp_path, how, message):
     for name, value in how.items():
         setattr(server, name, value)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         fetch(server.url(), folder=tmp_path)
     assert files(tmp_path) == []
 
@@ -201,7 +201,7 @@ def test_a_server_that_is_away_keeps_what_there_is(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "sha256", "told"),
+    ("source", "sha256", "message"),
     [
         ("ftp://host/x.pth", None, "ftp://host/x.pth: only http:// and https:// addresses"),
         ("file:///etc/passwd", None, "only http:// and https:// addresses"),
@@ -209,8 +209,8 @@ def test_a_server_that_is_away_keeps_what_there_is(server, tmp_path):
         ("nowhere.pth", "946fd751", "sha256=946fd751: 64 hexadecimal digits expected"),
     ],
 )
-def test_what_cannot_be_had_is_said(tmp_path, source, sha256, told):
-    with pytest.raises(UserError, match=re.escape(told)):
+def test_files_that_cannot_be_had_are_named(tmp_path, source, sha256, message):
+    with pytest.raises(UserError, match=re.escape(message)):
         locate(source, folder=tmp_path, sha256=sha256)
 
 

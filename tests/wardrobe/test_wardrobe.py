@@ -99,9 +99,9 @@ def test_sizes_agree_but_for_two_swapped_training_images(wardrobe: Path) -> None
         for row in rows_of(wardrobe / table):
             with Image.open(wardrobe / split / row["ImageId"]) as image:
                 size = image.size
-            said = (int(row["Width"]), int(row["Height"]))
-            if said != size:
-                assert said == size[::-1]
+            stated = (int(row["Width"]), int(row["Height"]))
+            if stated != size:
+                assert stated == size[::-1]
                 wrong[split].add(row["ImageId"])
     assert len(wrong["train"]) == 2
     assert not wrong["test"]
@@ -222,12 +222,12 @@ def test_painting_over_hides_and_parts_share() -> None:
     garment, part, arm = canvas.add(4), canvas.add(31), canvas.add(24)
     canvas.fill(square, (1.0, 0.0, 0.0), (garment,))
     canvas.fill(square * 0.5, (0.0, 1.0, 0.0), (garment, part), clip=garment)
-    whole = canvas.mask(garment)
-    assert (canvas.mask(part) <= whole).all()
-    assert 0 < canvas.mask(part).sum() < whole.sum()
+    full = canvas.mask(garment)
+    assert (canvas.mask(part) <= full).all()
+    assert 0 < canvas.mask(part).sum() < full.sum()
     canvas.fill(square + np.array([10, 10]), (0.0, 0.0, 1.0), (arm,))
     assert not (canvas.mask(arm) & canvas.mask(garment)).any()
-    assert canvas.mask(garment).sum() < whole.sum()
+    assert canvas.mask(garment).sum() < full.sum()
 
 
 def test_contact_sheet_is_as_wide_as_asked() -> None:

@@ -20,7 +20,8 @@ from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.formats.submission import read_masks
 from fashion_hydra.inference.candidate_cache import CandidateCache
 from fashion_hydra.postprocess.apply import apply
-from fashion_hydra.postprocess.rule_files import IN_FORCE, rule_in_force
+from fashion_hydra.postprocess.rule_files import IN_FORCE
+from fashion_hydra.report.results.prediction_rule import rule_in_force
 from fashion_hydra.training.run_folder import RunFolder
 from fashion_hydra.utils.errors import UserError
 from tests.helpers import CLASS_IDS, CLASS_NAMES, SMALL_PREDICT, compose_config, compose_options, write_tiny_checkpoint
@@ -133,7 +134,7 @@ def test_other_thresholds_need_no_model_and_other_models_another_folder(run, pic
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["checkpoint=FOLDER/notes.txt"], "not a whole checkpoint of plain data"),
         (["ensemble.run=RUN", "ensemble.count=4"], "3 kept checkpoints, 4 wanted"),
@@ -149,13 +150,13 @@ def test_other_thresholds_need_no_model_and_other_models_another_folder(run, pic
         ),
     ],
 )
-def test_a_mistake_is_told(run, pictures, tmp_path, tiny_checkpoint, options, told):
+def test_a_mistake_is_refused(run, pictures, tmp_path, tiny_checkpoint, options, message):
     other = tiny_checkpoint("other.ckpt", seed=3, class_ids=CLASS_IDS[:2])
     places = {"FOLDER": pictures, "RUN": run, "OTHER": other}
     words = [f"data.root={pictures}", *options]
     for name, path in places.items():
         words = [word.replace(name, str(path)) for word in words]
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         predict(tmp_path, *words)
 
 
@@ -274,7 +275,7 @@ def command(run, pictures, out, *more):
 
 
 def finished(words, tmp_path):
-    """Run to the end, on one thread; what was said."""
+    """Run to the end on one thread and return the output."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -295,13 +296,13 @@ def killed_after(images, words, tmp_path, out):
 
 
 def test_killed_three_times_and_restarted_gives_the_same_file(run, pictures, tmp_path):
-    finished(command(run, pictures, tmp_path / "whole"), tmp_path)
+    finished(command(run, pictures, tmp_path / "uninterrupted"), tmp_path)
     out = tmp_path / "killed"
     for images in (1, 4, 7):
         killed_after(images, command(run, pictures, out), tmp_path, out)
     assert not (out / "submission.csv").exists()
     assert "of them done before" in finished(command(run, pictures, out), tmp_path)
-    assert (out / "submission.csv").read_bytes() == (tmp_path / "whole" / "submission.csv").read_bytes()
+    assert (out / "submission.csv").read_bytes() == (tmp_path / "uninterrupted" / "submission.csv").read_bytes()
 
 
 def test_two_processes_share_the_images(run, pictures, tmp_path):
@@ -317,7 +318,7 @@ def test_the_rule_in_force_is_kept(run, pictures, tmp_path):
     options = [f"checkpoint={run / 'checkpoints' / 'epoch1.ckpt'}", f"data.root={pictures}", "classes.drop=[shoe]"]
     out = predict(tmp_path, *options, "postprocess.class_score_thr={6:0.45}", "data.limit=2")
     classes = ClassSet(CLASS_IDS, CLASS_NAMES)
-    kept = rule_in_force(out, classes)
+    kept = rule_in_force(out, classes, ())
     assert (kept.score_thr, kept.mask_thr, kept.label_score_thr, kept.dropped_labels) == (0.3, 0.45, {0: 0.45}, (1,))
     assert OmegaConf.load(out / IN_FORCE).about.images == str(pictures)
     cache, read = CandidateCache(out / "candidates"), read_masks(out / "submission.csv")

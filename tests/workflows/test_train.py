@@ -1,4 +1,4 @@
-"""Training as a whole: reproducible, resumable, the same on two processes, and clear about mistakes."""
+"""Training from config to checkpoint: reproducible, resumable, the same on two processes, and clear about mistakes."""
 
 import csv
 import json
@@ -37,39 +37,39 @@ def logged(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(wardrobe, tmp_path_factory):
+def uninterrupted(wardrobe, tmp_path_factory):
     """Two epochs without a stop."""
-    return run(tmp_path_factory.mktemp("whole"), wardrobe, "schedule.epochs=2")
+    return run(tmp_path_factory.mktemp("uninterrupted"), wardrobe, "schedule.epochs=2")
 
 
-def test_the_same_seed_gives_the_same_losses_and_weights(wardrobe, tmp_path, whole):
+def test_the_same_seed_gives_the_same_losses_and_weights(wardrobe, tmp_path, uninterrupted):
     losses, checkpoint = run(tmp_path, wardrobe, "schedule.epochs=2")
-    assert losses == whole[0]
+    assert losses == uninterrupted[0]
     assert len(losses) == 2 * 4
-    states = [torch.load(path, weights_only=True)["state_dict"] for path in (checkpoint, whole[1])]
+    states = [torch.load(path, weights_only=True)["state_dict"] for path in (checkpoint, uninterrupted[1])]
     assert all(torch.equal(a, b) for a, b in zip(*(s.values() for s in states), strict=True))
 
 
-def test_a_run_stopped_after_an_epoch_and_resumed_goes_on_as_the_whole_one(wardrobe, tmp_path, whole):
+def test_a_resumed_run_equals_an_uninterrupted_one(wardrobe, tmp_path, uninterrupted):
     _, half = run(tmp_path, wardrobe, "schedule.epochs=2", "+trainer.limit_val_batches=1", "trainer.max_epochs=1")
     saved = torch.load(half, weights_only=True)
     assert saved["epoch"] == 0
     losses, checkpoint = run(tmp_path, wardrobe, "schedule.epochs=2", f"ckpt_path={half}")
-    assert losses == whole[0]
-    states = [torch.load(path, weights_only=True)["state_dict"] for path in (checkpoint, whole[1])]
+    assert losses == uninterrupted[0]
+    states = [torch.load(path, weights_only=True)["state_dict"] for path in (checkpoint, uninterrupted[1])]
     assert all(torch.equal(a, b) for a, b in zip(*(s.values() for s in states), strict=True))
 
 
-def test_another_seed_gives_other_losses(wardrobe, tmp_path, whole):
+def test_another_seed_gives_other_losses(wardrobe, tmp_path, uninterrupted):
     losses, _ = run(tmp_path, wardrobe, "schedule.epochs=1", "seed=1")
-    assert losses[0] != whole[0][0]
+    assert losses[0] != uninterrupted[0][0]
 
 
-def test_a_checkpoint_holds_plain_data_and_the_run_its_pictures(whole):
-    checkpoint = torch.load(whole[1], weights_only=True)
+def test_a_checkpoint_holds_plain_data_and_the_run_its_pictures(uninterrupted):
+    checkpoint = torch.load(uninterrupted[1], weights_only=True)
     assert checkpoint["classes"]["ids"]
     assert checkpoint["model"]["stage_ious"] == [0.5, 0.6, 0.7]
-    folder = whole[1].parents[1]
+    folder = uninterrupted[1].parents[1]
     assert {p.name for p in folder.iterdir()} >= {"curves.png", "predictions.png", "split.csv", "faults.csv", "csv"}
     assert len(list((folder / "checkpoints").glob("epoch*.ckpt"))) == 2
 
@@ -221,47 +221,47 @@ def script(tmp_path, *arguments):
 
 
 def started(folder, data, *overrides):
-    """The module as training would begin, and what was said of its weights."""
+    """The module as training would begin, with its weights loaded."""
     from fashion_hydra.workflows.train import build_training
 
     options = compose_options("train", *SMALL, f"data.root={data}", f"paths.output_dir={folder}", *overrides)
     return build_training(options, Command()).module.detector
 
 
-def test_training_starts_from_given_weights(wardrobe, tmp_path, whole, caplog):
+def test_training_starts_from_given_weights(wardrobe, tmp_path, uninterrupted, caplog):
     """The losses of the first steps show that the weights are in use; those of a model from scratch are higher."""
-    sum_of_file = file_sha256(whole[1])
-    given = [f"weights={whole[1]}", f"weights_sha256={sum_of_file}", "model.backbone.frozen_stages=1"]
+    sum_of_file = file_sha256(uninterrupted[1])
+    given = [f"weights={uninterrupted[1]}", f"weights_sha256={sum_of_file}", "model.backbone.frozen_stages=1"]
     with caplog.at_level("INFO"):
         losses, checkpoint = run(tmp_path, wardrobe, *given, "schedule.epochs=1", "+trainer.limit_train_batches=1")
     assert "the frozen layers stay random" not in caplog.text
-    assert f"weights        {whole[1]}: " in caplog.text
-    assert losses[0] < whole[0][0]
-    before, after = (torch.load(path, weights_only=True)["state_dict"] for path in (whole[1], checkpoint))
+    assert f"weights        {uninterrupted[1]}: " in caplog.text
+    assert losses[0] < uninterrupted[0][0]
+    before, after = (torch.load(path, weights_only=True)["state_dict"] for path in (uninterrupted[1], checkpoint))
     assert torch.equal(before["detector.net.backbone.conv1.weight"], after["detector.net.backbone.conv1.weight"])
 
 
-def test_weights_of_fewer_classes_lose_no_row_that_is_shared(wardrobe, tmp_path, whole):
-    theirs = torch.load(whole[1], weights_only=True)
+def test_weights_of_fewer_classes_lose_no_row_that_is_shared(wardrobe, tmp_path, uninterrupted):
+    theirs = torch.load(uninterrupted[1], weights_only=True)
     ids = theirs["classes"]["ids"]
-    detector = started(tmp_path, wardrobe, f"weights={whole[1]}", f"classes.train=[{ids[4]},{ids[1]}]")
+    detector = started(tmp_path, wardrobe, f"weights={uninterrupted[1]}", f"classes.train=[{ids[4]},{ids[1]}]")
     for name in ("roi_head.bbox_head.0.fc_cls.weight", "roi_head.mask_head.2.conv_logits.bias"):
         mine = detector.net.state_dict()[name]
         assert torch.equal(mine[:2], theirs["state_dict"][f"detector.net.{name}"][[4, 1]])
 
 
-def test_weights_are_not_read_when_a_run_goes_on(wardrobe, tmp_path, whole, caplog):
-    detector = started(tmp_path, wardrobe, f"ckpt_path={whole[1]}", "weights=nowhere.pth")
+def test_weights_are_not_read_when_a_run_is_resumed(wardrobe, tmp_path, uninterrupted, caplog):
+    detector = started(tmp_path, wardrobe, f"ckpt_path={uninterrupted[1]}", "weights=nowhere.pth")
     assert "weights=nowhere.pth is not read: ckpt_path resumes with weights of its own" in caplog.text
-    assert str(whole[1]) in detector.origin
+    assert str(uninterrupted[1]) in detector.origin
 
 
-def test_weights_take_the_place_of_the_backbones_own(wardrobe, tmp_path, whole):
-    started(tmp_path, wardrobe, f"weights={whole[1]}", "model.backbone.weights=nowhere.safetensors")
+def test_weights_take_the_place_of_the_backbones_own(wardrobe, tmp_path, uninterrupted):
+    started(tmp_path, wardrobe, f"weights={uninterrupted[1]}", "model.backbone.weights=nowhere.safetensors")
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         (["weights=nowhere.pth"], "nowhere.pth: no such file"),
         (["weights=CHECKPOINT", f"weights_sha256={'0' * 64}"], "its sha256 is .* instead of 0000"),
@@ -269,9 +269,9 @@ def test_weights_take_the_place_of_the_backbones_own(wardrobe, tmp_path, whole):
         (["weights=http://127.0.0.1:9/x.pth"], "http://127.0.0.1:9/x.pth: .*refused"),
     ],
 )
-def test_weights_that_cannot_be_used(wardrobe, tmp_path, whole, given, told):
-    with pytest.raises(UserError, match=told):
-        started(tmp_path, wardrobe, *[word.replace("CHECKPOINT", str(whole[1])) for word in given])
+def test_weights_that_cannot_be_used(wardrobe, tmp_path, uninterrupted, given, message):
+    with pytest.raises(UserError, match=message):
+        started(tmp_path, wardrobe, *[word.replace("CHECKPOINT", str(uninterrupted[1])) for word in given])
 
 
 def test_help_says_how(tmp_path):

@@ -155,10 +155,10 @@ def test_tuning_writes_rules_that_predicting_reads(tmp_path, predicted, capsys):
     for method, row in methods.items():  # the same again, from the file
         file = OmegaConf.create({"file": str(out / "methods" / f"{method}.yaml")})
         config = fill_in(file, [], tmp_path)
-        told = predict_and_score(tmp_path, predicted, config, capsys)
-        assert float(told.split()[1]) == pytest.approx(float(row["fitted"]), abs=1e-6)
-    asked = OmegaConf.create({"file": None, "mask_thr": 0.61, "select": None})
-    assert fill_in(asked, [("x.ckpt", "1" * 64)], tmp_path).mask_thr == 0.61  # found by its members, and overridden
+        message = predict_and_score(tmp_path, predicted, config, capsys)
+        assert float(message.split()[1]) == pytest.approx(float(row["fitted"]), abs=1e-6)
+    asked = {"file": "newest", "mask_thr": 0.61, "select": None}
+    assert fill_in(asked, [("x.ckpt", "1" * 64)], tmp_path)["mask_thr"] == 0.61  # found by its members, and overridden
     with pytest.raises(UserError, match=r"was tuned for y\.ckpt \(found .*best\.ckpt"):
         fill_in(asked, [("y.ckpt", "2" * 64)], tmp_path)
 
@@ -207,7 +207,7 @@ def test_a_multirun_scores_what_the_grid_in_one_process_does(tmp_path, predicted
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["postprocess.iou_thr=0.5"], r"iou_thr=0\.5 is not among .*\(0\.3, 0\.6\)"),
         (["grid.iou_thr=[0.3,0.5]"], r"iou_thr=0\.5 is not among .*\(0\.3, 0\.6\)"),
@@ -221,10 +221,10 @@ def test_a_multirun_scores_what_the_grid_in_one_process_does(tmp_path, predicted
         (["grid.mask_thr=[0.5,0.50001]"], r"mask_thr=.*at least 1/4096 apart"),
     ],
 )
-def test_a_mistake_is_told(tmp_path, predicted, words, told):
+def test_a_mistake_is_refused(tmp_path, predicted, words, message):
     from fashion_hydra.workflows.tune import tune
 
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         tune(composed(tmp_path, predicted, *words), Command())
 
 
@@ -245,20 +245,20 @@ def test_a_file_is_named_like_a_group():
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (None, "no such file"),
         ("a: [", "not readable as YAML"),
         ("a: 1", "not written by tune_thresholds"),
     ],
 )
-def test_a_strange_tuned_file_is_refused(tmp_path, content, told):
+def test_a_foreign_tuned_file_is_refused(tmp_path, content, message):
     from fashion_hydra.postprocess.rule_files import read_tuned
 
     path = tmp_path / "tuned.yaml"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         read_tuned(path)
 
 
@@ -270,14 +270,14 @@ def test_a_calibration_of_other_classes_or_none_is_refused(tmp_path):
     content = {"class_ids": [1], "scores": [0, 1], "hits": [[[0] * 10] * 2], "missed": [[0, 0]], "others": 0}
     (tmp_path / "other.json").write_text(json.dumps(content))
     (tmp_path / "damaged.json").write_text(json.dumps({**content, "hits": "many"}))
-    for file, told in (
+    for file, message in (
         (None, "needs postprocess.calibration=FILE"),
         ("nowhere.json", "no such file"),
         ("other.json", "calibrated for 1 classes 1, the model has 23,31,33"),
         ("damaged.json", "damaged calibration"),
     ):
         path = str(tmp_path / file) if file else None
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             build_rule({**base, "calibration": path}, ClassSet(IDS, NAMES))
     with pytest.raises(UserError, match=r"postprocess\.select=best: give threshold or expected"):
         build_rule({**base, "select": "best"}, ClassSet(IDS, NAMES))

@@ -47,7 +47,7 @@ def state_of(detector):
     return {name: tensor.clone() for name, tensor in detector.net.state_dict().items()}
 
 
-def said(detector, labels):
+def outputs(detector, labels):
     """Features, box scores and masks of two images at fixed boxes."""
     torch.manual_seed(5)
     images, sizes = torch.randint(0, 255, (2, 3, 96, 128), dtype=torch.uint8), [(96, 128), (90, 120)]
@@ -120,16 +120,16 @@ WRITERS = [write_ours, write_mmdet3, write_2019, write_imported]
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_a_model_says_the_same_from_every_layout(tmp_path, source, write):
+def test_a_model_gives_the_same_outputs_from_every_layout(tmp_path, source, write):
     write(tmp_path / "weights", state_of(source))
     other = detector_of(46, 2)
     labels = [0, 45, 23, 7]
-    before = said(source, labels)
-    assert not same(said(other, labels)["scores"], before["scores"])
-    told = load_weights(other, tmp_path / "weights", EVERYTHING)
-    after = said(other, labels)
+    before = outputs(source, labels)
+    assert not same(outputs(other, labels)["scores"], before["scores"])
+    message = load_weights(other, tmp_path / "weights", EVERYTHING)
+    after = outputs(other, labels)
     assert all(same(after[part], before[part]) for part in before)
-    assert "dropped" not in told
+    assert "dropped" not in message
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -137,15 +137,15 @@ def test_a_subset_of_the_classes_takes_their_rows(tmp_path, source, write):
     """Masks and unnormalised scores are those of the same categories; the scores' ratios tell the latter."""
     write(tmp_path / "weights", state_of(source))
     other = detector_of(len(SOME), 2)
-    told = load_weights(other, tmp_path / "weights", SOME)
-    wanted, found = said(source, list(SOME.ids)), said(other, [0, 1, 2, 3])
+    message = load_weights(other, tmp_path / "weights", SOME)
+    wanted, found = outputs(source, list(SOME.ids)), outputs(other, [0, 1, 2, 3])
     for part in ("masks", "boxes"):  # a convolution of another number of outputs may round otherwise
         for mine, theirs in zip(found[part], wanted[part], strict=True):
             assert torch.allclose(mine, theirs, rtol=0, atol=1e-6 * float(theirs.abs().max()))
     for mine, theirs in zip(found["scores"], wanted["scores"], strict=True):
         chosen = theirs[:, [*SOME.ids, -1]]
         assert torch.allclose(mine, chosen / chosen.sum(1, keepdim=True), atol=1e-6)
-    assert "dropped" not in told
+    assert "dropped" not in message
 
 
 def test_cocos_heads_are_dropped_and_listed(tmp_path):
@@ -156,13 +156,13 @@ def test_cocos_heads_are_dropped_and_listed(tmp_path):
     write_mmdet3(tmp_path / "coco.pth", state, classes=[*NAMES[:40], *(f"thing {i}" for i in range(40))])
     other = detector_of(46, 2)
     fresh = state_of(other)
-    told = load_weights(other, tmp_path / "coco.pth", EVERYTHING)
+    message = load_weights(other, tmp_path / "coco.pth", EVERYTHING)
     after = state_of(other)
     heads = [n for n in after if ".fc_cls." in n or ".conv_logits." in n]
     assert len(heads) == 12
     for name, tensor in after.items():
         assert torch.equal(tensor, fresh[name] if name in heads else state[name]), name
-    assert told == (
+    assert message == (
         f"{tmp_path / 'coco.pth'}: {len(after) - 12} tensors taken, 14 dropped (semantic branch, which this model does "
         "not have: roi_head.semantic_head.convs.0.conv.weight and 1 more; 46 classes instead of 80: "
         "roi_head.bbox_head.0.fc_cls.weight and 11 more)"
@@ -179,8 +179,10 @@ def test_regression_class_by_class_is_dropped(tmp_path, source):
     imported = import_weights(tmp_path / "old.pth")
     assert imported.tensors["roi_head.bbox_head.0.fc_reg.weight"].shape == (4 * 46, 24)
     assert imported.converted["cut fc_reg: the background's four rows"] == 6
-    told = load_weights(detector_of(46, 2), tmp_path / "old.pth", EVERYTHING)
-    assert "6 dropped (box regression class by class, which this model does not have: roi_head.bbox_head.0.fc_" in told
+    report = load_weights(detector_of(46, 2), tmp_path / "old.pth", EVERYTHING)
+    assert (
+        "6 dropped (box regression class by class, which this model does not have: roi_head.bbox_head.0.fc_" in report
+    )
 
 
 def test_shared_categories_are_those_of_the_same_id_and_name(tmp_path, source):
@@ -188,17 +190,17 @@ def test_shared_categories_are_those_of_the_same_id_and_name(tmp_path, source):
     target = ClassSet((7, 100, 9), (NAMES[7], "hundred", "another nine"))
     other = detector_of(3, 2)
     fresh, theirs = state_of(other), state_of(source)
-    told = load_weights(other, tmp_path / "ours.ckpt", target)
+    message = load_weights(other, tmp_path / "ours.ckpt", target)
     after = state_of(other)
     for name in ("roi_head.bbox_head.2.fc_cls.weight", "roi_head.mask_head.1.conv_logits.weight"):
         assert torch.equal(after[name][0], theirs[name][7])
         assert torch.equal(after[name][1:3], fresh[name][1:3])
     assert torch.equal(after["roi_head.bbox_head.2.fc_cls.bias"][3], theirs["roi_head.bbox_head.2.fc_cls.bias"][46])
-    assert "12 in part (1 of 3 classes: roi_head.bbox_head.0.fc_cls.weight and 11 more)" in told
+    assert "12 in part (1 of 3 classes: roi_head.bbox_head.0.fc_cls.weight and 11 more)" in message
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (
             ["model.backbone.depth=34"],
@@ -209,14 +211,14 @@ def test_shared_categories_are_those_of_the_same_id_and_name(tmp_path, source):
         (["model.stage_ious=[0.5]", "model.stage_weights=[1]"], "which the model does not have"),
     ],
 )
-def test_another_model_is_refused_in_one_short_line(tmp_path, source, overrides, told):
+def test_another_model_is_refused_in_one_short_line(tmp_path, source, overrides, message):
     write_mmdet3(tmp_path / "weights.pth", state_of(source))
     other = detector_of(46, 2, *overrides)
     before = state_of(other)
     with pytest.raises(UserError) as raised:
         load_weights(other, tmp_path / "weights.pth", EVERYTHING)
     line = str(raised.value)
-    assert told in line
+    assert message in line
     assert "weights.pth" in line
     assert "Choose the model and model/backbone that the file was made for" in line
     assert len(line) < 420 + len(str(tmp_path))
@@ -250,8 +252,8 @@ def test_torchvisions_resnet_gives_the_same_features(tmp_path, wrapped):
     torch.save(content if wrapped else state, tmp_path / "r50.pth", _use_new_zipfile_serialization=False)
     ours = detector_of(46, 2, "model.backbone.style=pytorch", model="htc_r50")
     before = state_of(ours)
-    told = load_weights(ours, tmp_path / "r50.pth", EVERYTHING)
-    assert f"2 dropped (ImageNet classifier: {'head.' if wrapped else ''}fc.weight and 1 more)" in told
+    message = load_weights(ours, tmp_path / "r50.pth", EVERYTHING)
+    assert f"2 dropped (ImageNet classifier: {'head.' if wrapped else ''}fc.weight and 1 more)" in message
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(image))))
@@ -261,7 +263,7 @@ def test_torchvisions_resnet_gives_the_same_features(tmp_path, wrapped):
     assert all(torch.equal(t, before[n]) for n, t in state_of(ours).items() if not n.startswith("backbone."))
 
 
-def test_a_backbones_own_option_takes_torch_files_and_tells(tmp_path, source):
+def test_a_backbones_own_option_takes_torch_files_and_reports_the_rest(tmp_path, source):
     state = {k.removeprefix("backbone."): v for k, v in state_of(source).items() if k.startswith("backbone.")}
     torch.save({**state, "fc.weight": torch.ones(1000, 256), "fc.bias": torch.ones(1000)}, tmp_path / "r.pth")
     write_mmdet3(tmp_path / "whole.pth", state_of(source))
@@ -281,8 +283,8 @@ def test_offsets_that_a_backbone_lacks_stay_at_zero(tmp_path):
     overrides = ("model.backbone.depth=50", "model.backbone.channels=[128,256,512,1024]", dcn)
     stages = "+model.backbone.stage_with_dcn=[false,false,false,true]"
     deformable = detector_of(3, 2, *overrides, stages)
-    told = load_weights(deformable, tmp_path / "r50.safetensors", ClassSet((0, 1, 2), ("a", "b", "c")))
-    assert "6 not in the file (backbone.layer4.0.conv2.conv_offset.bias and 5 more)" in told
+    message = load_weights(deformable, tmp_path / "r50.safetensors", ClassSet((0, 1, 2), ("a", "b", "c")))
+    assert "6 not in the file (backbone.layer4.0.conv2.conv_offset.bias and 5 more)" in message
     write_mmdet3(tmp_path / "whole.pth", state_of(plain), classes="abc")
     with pytest.raises(UserError, match=r"6 in backbone.*conv_offset.*which the file does not have"):
         load_weights(deformable, tmp_path / "whole.pth", ClassSet((0, 1, 2), ("a", "b", "c")))
@@ -345,7 +347,7 @@ def damaged(tmp_path, kind, state):
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "message"),
     [
         ("half of a torch file", "neither a safetensors file nor a whole one of torch.save"),
         ("half of an old torch file", "not a whole file of torch.save"),
@@ -358,8 +360,8 @@ def damaged(tmp_path, kind, state):
         ("another detector", "neither a Hybrid Task Cascade nor a backbone: its 2 tensors are named like neck.conv"),
     ],
 )
-def test_damaged_and_strange_files_are_said_to_be_so(tmp_path, source, kind, told):
-    with pytest.raises(UserError, match=told):
+def test_damaged_and_foreign_files_are_refused(tmp_path, source, kind, message):
+    with pytest.raises(UserError, match=message):
         import_weights(damaged(tmp_path, kind, state_of(source)))
 
 
@@ -382,7 +384,7 @@ TEXT_0 = """
 
 @pytest.mark.parametrize("key", ["cfg", "config", "ours"])
 def test_weights_for_other_pixels_are_refused_and_the_remedy_named(tmp_path, source, key):
-    said = {"meta": {key: TEXT_3 if key == "cfg" else TEXT_0}}
+    outputs = {"meta": {key: TEXT_3 if key == "cfg" else TEXT_0}}
     backbone = {
         "style": "pytorch",
         "channel_order": "rgb",
@@ -390,17 +392,17 @@ def test_weights_for_other_pixels_are_refused_and_the_remedy_named(tmp_path, sou
         "std": [58.395, 57.12, 57.375],
     }
     if key == "ours":
-        said = {"model": {"backbone": backbone}, "classes": {"ids": list(range(46)), "names": NAMES}}
-    torch.save({"state_dict": state_of(source), **said}, tmp_path / "w.pth")
+        outputs = {"model": {"backbone": backbone}, "classes": {"ids": list(range(46)), "names": NAMES}}
+    torch.save({"state_dict": state_of(source), **outputs}, tmp_path / "w.pth")
     write_weights(tmp_path / "w.safetensors", import_weights(tmp_path / "w.pth"), source="w.pth", sha256="0")
     for file in (tmp_path / "w.pth", tmp_path / "w.safetensors"):
         assert import_weights(file).inputs == backbone
         load_weights(detector_of(46, 2), file, EVERYTHING)
-        told = re.escape(
+        message = re.escape(
             "this model's style=caffe, channel_order=bgr, std=[1.0,1.0,1.0]. Give model.backbone.style=pytorch "
             "model.backbone.channel_order=rgb model.backbone.std=[58.395,57.12,57.375]"
         )
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             load_weights(detector_of(46, 2, *CAFFE), file, EVERYTHING)
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             detector_of(46, 2, *CAFFE, f"model.backbone.weights={file}")
