@@ -12,6 +12,7 @@ import albumentations as A
 
 from fashion_hydra.structures.batch import Size
 from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.imports import import_object
 
 PLACES = ("original", "resized")
 SAMPLINGS = ("centre", "corner")
@@ -25,7 +26,8 @@ class Augment:
         short_edge: range that the short edge is drawn from, in pixels, both ends possible.
         long_edge: the long edge is at most this.
         flip: probability of a horizontal flip.
-        photometric: albumentations transforms that leave pixels where they are, in order: `name` and arguments.
+        photometric: transforms that leave pixels where they are, in order: the `name` of one of albumentations, or
+            `_target_`, the import path of one of your own, and its arguments.
         photometric_on: `original` or `resized` image.
         mask_sampling: `centre` takes the mask's value under each new pixel's centre, in step with the image;
             `corner` under its corner, half a pixel aside, as OpenCV's and with it mmdet's nearest neighbour does.
@@ -83,8 +85,11 @@ class _CoarseDropout(A.CoarseDropout):
 
 def _transform(spec: Mapping[str, Any]) -> A.BasicTransform:
     arguments = dict(spec)
-    name = arguments.pop("name", None)
-    kind = getattr(A, str(name), None)
+    target, name = arguments.pop("_target_", None), arguments.pop("name", None)
+    if target is not None:
+        kind, name = import_object(str(target), "augment.photometric._target_"), target
+    else:
+        kind = getattr(A, str(name), None)
     if not (isinstance(kind, type) and issubclass(kind, (A.ImageOnlyTransform, A.CoarseDropout))):
         raise UserError(
             f"augment.photometric: {name!r} is no albumentations transform that leaves pixels where they are; "

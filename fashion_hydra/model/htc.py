@@ -84,7 +84,8 @@ def build_htc(
     arguments = dict(backbone)
     channels, mean, std = (list(arguments.pop(key)) for key in ("channels", "mean", "std"))
     channel_order, weights = arguments.pop("channel_order"), arguments.pop("weights", None)
-    arguments["with_cp"] = gradient_checkpointing
+    if gradient_checkpointing:
+        arguments["with_cp"] = True
     norm_cfg = _norm_cfg(norm)
     roi_head = _roi_head(
         stage_weights,

@@ -1,4 +1,4 @@
-"""Candidates in the cache and truth -> the board, on all cores, with a progress bar."""
+"""Candidates in the cache and truth -> the score table, on all cores, with a progress bar."""
 
 import multiprocessing
 import os
@@ -39,7 +39,7 @@ def build_score_table(
     workers: int | None = None,
     progress: bool = True,
 ) -> ScoreTable:
-    """Measure images for some rules; stricter ones of the same families can be asked of the board too.
+    """Measure images for some rules; stricter ones of the same families can be asked of the score table too.
 
     Args:
         cache: candidates.

@@ -40,7 +40,7 @@ def cross_fit(
     Args:
         score_table: all images.
         name: of the method.
-        fit: finds a rule on a board.
+        fit: finds a rule on a score table.
         fold_of: (I,), fold of each image.
         pooling: of the score.
     """

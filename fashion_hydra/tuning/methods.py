@@ -1,4 +1,4 @@
-"""Ways to find a rule on a board, from the simplest to the finest. Each sees nothing but the board that it is given."""
+"""Ways to find a rule, from the simplest to the finest. Each sees only the score table that it is given."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -56,7 +56,7 @@ class Search:
     (Bergstra, Bardenet, Bengio, Kégl: Algorithms for Hyper-Parameter Optimization, NeurIPS 2011.)
 
     Args:
-        start: finds the first rule that is tried, so the result is never worse on the board.
+        start: finds the first rule that is tried, so the result is never worse on the score table.
         score_thr: lowest and highest, any value between; a range is widened to hold the first rule's value.
         iou_thrs: to choose from.
         mask_thrs: to choose from, ascending.
@@ -127,7 +127,7 @@ class ClassThresholds:
 
     One class's threshold after another is set to the best of `values` while the others stay, until none changes. It
     is exact but for `max_per_image`, which ties classes together and is left aside meanwhile. Then a class with n
-    true masks on the board keeps n / (n + shrinkage) of its threshold's distance from the common one.
+    true masks on the score table keeps n / (n + shrinkage) of its threshold's distance from the common one.
 
     Args:
         start: finds the rule whose thresholds are refined.
@@ -142,7 +142,7 @@ class ClassThresholds:
     rounds: int = 10
 
     def __call__(self, score_table: ScoreTable) -> Postprocess:
-        """The rule with a threshold for each class that has detections or truth on the board."""
+        """The rule with a threshold for each class that has detections or truth on the score table."""
         rule = self.start(score_table)
         common = rule.score_thr
         found = self.ascend(score_table, rule)

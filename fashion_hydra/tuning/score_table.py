@@ -106,7 +106,7 @@ class ScoreTable:
 
     @classmethod
     def of(cls, tables: Sequence[ImageTable], classes: int, asked: Mapping[Key, Family]) -> "ScoreTable":
-        """The board of images measured one by one.
+        """The score table of images measured one by one.
 
         Args:
             tables: one an image.
@@ -148,7 +148,7 @@ class ScoreTable:
         return len(self.image_ids)
 
     def __getitem__(self, images: npt.NDArray[np.integer]) -> "ScoreTable":
-        """The board of some of the images, given by ascending indices, with nothing left in it of the others."""
+        """The score table of some of the images, given by ascending indices, with nothing left in it of the others."""
         place = np.full(len(self), -1)
         place[images] = np.arange(len(images))
         mine = place[self.truth_image] >= 0

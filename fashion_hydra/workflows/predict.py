@@ -1,4 +1,4 @@
-"""Config -> models -> candidates of every image in the cache -> answers."""
+"""Options -> models -> candidates of every image in the cache -> answers."""
 
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence

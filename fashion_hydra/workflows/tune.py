@@ -1,4 +1,4 @@
-"""Config -> candidates and truth -> the board -> rules, from the simplest to the finest, and what they are worth."""
+"""Options -> candidates and truth -> a score table -> rules, and how good they really are."""
 
 import datetime
 from collections.abc import Mapping, Sequence
@@ -210,7 +210,7 @@ class _Rules:
         return cls(untuned, winners, floor, grid, grid.rules(untuned), *_searched(options, tuning_data, untuned, grid))
 
     def asked(self) -> list[Postprocess]:
-        """All that the board must know."""
+        """All that the score table must know."""
         searched = [
             replace(self.untuned, score_thr=self.floor, iou_thr=iou_thr, mask_thr=mask_thr)
             for iou_thr in self.iou_thrs
