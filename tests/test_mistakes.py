@@ -361,6 +361,26 @@ def test_a_mistake_becomes_one_line(mistake, make_places, tmp_path, monkeypatch,
     check(mistake, line, code)
 
 
+@pytest.mark.parametrize(
+    ("command", "function", "error", "message"),
+    [
+        ("train", "fashion_hydra.model.detector.Detector.loss", torch.OutOfMemoryError(errors.CUDA_FULL), errors.GPU),
+        (
+            "predict ensemble.run=RUN",
+            "fashion_hydra.model.detector.Detector.features",
+            torch.OutOfMemoryError(errors.CUDA_FULL),
+            errors.GPU_PREDICT,
+        ),
+        ("train logger=wandb logger.wandb.offline=false", "wandb.init", errors.NO_KEY, errors.WANDB),
+    ],
+)
+def test_lightning_passes_errors_of_libraries_on(make_places, monkeypatch, command, function, error, message):
+    monkeypatch.setattr(function, errors.fail_with(error))
+    with pytest.raises(type(error)) as caught:
+        call(command, make_places(command))
+    assert matches_message(message, describe_error(caught.value, SCRIPTS[command.split()[0]])[0])
+
+
 def check(mistake: Mistake, line: str, code: int) -> None:
     assert matches_message(mistake.message, line), line
     assert mistake.value.lower() in line.lower()
