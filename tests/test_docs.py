@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from fashion_hydra.cli.main import COMMANDS
 from fashion_hydra.config.resolvers import PROJECT_ROOT
 from fashion_hydra.config.words import readable_words
-from tests.helpers import compose_config, model_options
+from tests.helpers import model_options
 
 PAGES = [PROJECT_ROOT / "README.md", *sorted((PROJECT_ROOT / "docs").glob("*.md"))]
 TEXT = "\n".join(page.read_text() for page in PAGES).replace("\\\n", " ")
@@ -23,14 +23,14 @@ NOT_HERE = ("model/backbone=resnet34", "tta=five", "not_at_the_edge")  # files t
 
 
 @pytest.mark.parametrize("line", [line for line in RUN if not any(name in line for name in NOT_HERE)])
-def test_a_command_that_is_shown_composes(line):
+def test_a_command_that_is_shown_composes(config, line):
     words = shlex.split(line)
     at = next(i for i, word in enumerate(words) if word in SCRIPTS)
     overrides = [word for word in readable_words(words[at + 1 :]) if word != "-m"]
     sweep = "-m" in words
     overrides = [re.sub(r",[^\]}]*$", "", word) if sweep else word for word in overrides]  # the first job of a sweep
     overrides = [word for word in overrides if not word.startswith("hydra")]  # of the launcher
-    compose_config(SCRIPTS[words[at]], *overrides)
+    config(SCRIPTS[words[at]], *overrides)
 
 
 def test_commands_that_are_shown_exist():
@@ -61,9 +61,9 @@ def test_the_backbone_of_the_example_is_built():
     assert detector.net.backbone.depth == 34
 
 
-def test_the_views_of_the_example_are_a_group():
+def test_the_views_of_the_example_are_a_group(config):
     views = OmegaConf.create(EXAMPLES["conf/tta/five.yaml"])
-    assert set(views) == set(compose_config("predict", "tta=multi", "out=x").tta)
+    assert set(views) == set(config("predict", "tta=multi", "out=x").tta)
     assert len(views.factors) * len(views.flips) == 10
 
 

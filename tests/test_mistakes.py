@@ -13,13 +13,11 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from fashion_hydra.cli.main import main as cli
-from fashion_hydra.config.entry_point import _tuned_file
 from fashion_hydra.config.resolvers import PROJECT_ROOT
 from fashion_hydra.utils.error_messages import describe_error
-from tests.helpers import SMALL_PREDICT, SMALL_TRAIN, compose_config, matches_message, run_script
+from tests.helpers import SMALL_PREDICT, SMALL_TRAIN, compose_options, matches_message, run_script
 from tests.utils import test_error_messages as errors
 
 PAGE = PROJECT_ROOT / "docs" / "mistakes.md"
@@ -299,17 +297,13 @@ def insert_places(command: str, places: dict[str, Path]) -> list[str]:
 def call(command: str, places: dict[str, Path]) -> None:
     """Do what a script does with a command line, in this process; its exceptions pass."""
     from fashion_hydra.workflows.predict import predict
-    from fashion_hydra.workflows.train import build_training, train
+    from fashion_hydra.workflows.train import train
     from fashion_hydra.workflows.tune import tune
 
     name, *words = insert_places(command, places)
     common = insert_places(shlex.join(WORDS[name]), places)
-    cfg = compose_config(name, *common, *(part for word in words for part in _tuned_file(word)))
-    if name == "train":
-        train(build_training(cfg))
-        OmegaConf.save(cfg, places["OUT"] / "config.yaml")
-    else:
-        {"predict": predict, "tune": tune}[name](cfg)
+    options = compose_options(name, *common, *readable_words(words))
+    {"train": train, "predict": predict, "tune": tune}[name](options, Command())
 
 
 @pytest.fixture
@@ -359,6 +353,26 @@ def test_a_mistake_becomes_one_line(mistake, make_places, tmp_path, monkeypatch,
             call(mistake.command, places)
         line, code = describe_error(caught.value, SCRIPTS[name])
     check(mistake, line, code)
+
+
+@pytest.mark.parametrize(
+    ("command", "function", "error", "message"),
+    [
+        ("train", "fashion_hydra.model.detector.Detector.loss", torch.OutOfMemoryError(errors.CUDA_FULL), errors.GPU),
+        (
+            "predict ensemble.run=RUN",
+            "fashion_hydra.model.detector.Detector.features",
+            torch.OutOfMemoryError(errors.CUDA_FULL),
+            errors.GPU_PREDICT,
+        ),
+        ("train logger=wandb logger.wandb.offline=false", "wandb.init", errors.NO_KEY, errors.WANDB),
+    ],
+)
+def test_lightning_passes_errors_of_libraries_on(make_places, monkeypatch, command, function, error, message):
+    monkeypatch.setattr(function, errors.fail_with(error))
+    with pytest.raises(type(error)) as caught:
+        call(command, make_places(command))
+    assert matches_message(message, describe_error(caught.value, SCRIPTS[command.split()[0]])[0])
 
 
 def check(mistake: Mistake, line: str, code: int) -> None:

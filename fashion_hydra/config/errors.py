@@ -172,7 +172,7 @@ def _near(key: str, config: DictConfig) -> str:
     group, _, name = key.rpartition(".")
     same = [option for option in options if option.rpartition(".")[2] == name]
     beside = [option for option in options if option.rpartition(".")[0] == group]
-    alike = difflib.get_close_matches(name, [option.rpartition(".")[2] for option in beside], n=2, cutoff=0.7)
+    alike = difflib.get_close_matches(name, [option.rpartition(".")[2] for option in beside], n=2, cutoff=0.75)
     near = same or [f"{group}.{name}".lstrip(".") for name in alike]
     near = near or difflib.get_close_matches(key, options, n=3, cutoff=0.8)
     return f". Perhaps {' or '.join(near[:3])}" if near else ""

@@ -12,7 +12,7 @@ from fashion_hydra.data.dataset import PredictDataset, TrainDataset, collate, re
 from fashion_hydra.data.image_list import list_folder
 from fashion_hydra.data.kaggle import read_annotations
 from tests.faults.kinds import write_kinds
-from tests.helpers import model_options
+from tests.helpers import TINY_BACKBONE, TINY_HEADS, model_options
 
 CLASSES = ClassSet((0, 1), ("a", "b"))
 
@@ -28,7 +28,7 @@ def detector():
     import fashion_hydra.model  # noqa: F401
     from fashion_hydra.model.htc import build_htc
 
-    options = model_options()
+    options = model_options("htc_tiny", *TINY_HEADS, *TINY_BACKBONE, "model.test_proposals=30")
     torch.manual_seed(0)
     return build_htc(num_classes=2, **options)
 

@@ -15,7 +15,7 @@ from fashion_hydra.training.callbacks import LearningCurves, ValidationScore
 from fashion_hydra.training.lightning_module import SegmentationModule
 from fashion_hydra.training.run_folder import LAST, RunFolder
 from fashion_hydra.utils.errors import UserError
-from tests.faults.training import Place, differences, finish, state
+from tests.faults.training import Place, differences, state
 from tests.workflows.test_train import run
 
 OPTIONS = ["schedule.epochs=2", "callbacks.last.minutes=0", "data.num_workers=1", "+callbacks.curves.every=1"]
@@ -153,5 +153,7 @@ def test_signals_to_a_real_process(wardrobe, tmp_path, uninterrupted):
     done = place.command("within a checkpoint:1:SIGKILL")
     assert done.returncode == -signal.SIGKILL
     assert (place.done(), place.saved()) == (4, 3)
-    finish(place, uninterrupted(*EMA))
+    last = place.last()
+    run(last.parents[1], wardrobe, *OPTIONS, *EMA, f"ckpt_path={last}")
+    assert differences(uninterrupted(*EMA), state(last)) == []
     assert not list(tmp_path.glob("runs/*/*/checkpoints/.*"))

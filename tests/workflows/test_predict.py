@@ -274,12 +274,11 @@ def command(run, pictures, out, *more):
     return [*script, f"out={out}", "tta=multi", *more]
 
 
-def finished(words, tmp_path):
-    """Run to the end on one thread and return the output."""
+def finish(words, tmp_path):
+    """Run to the end on one thread."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
 
 
 def killed_after(images, words, tmp_path, out):
@@ -295,20 +294,23 @@ def killed_after(images, words, tmp_path, out):
     process.wait()
 
 
-def test_killed_three_times_and_restarted_gives_the_same_file(run, pictures, tmp_path):
-    finished(command(run, pictures, tmp_path / "uninterrupted"), tmp_path)
+def test_killed_three_times_and_restarted_gives_the_same_file(run, pictures, tmp_path, capsys, caplog):
+    options = [f"ensemble.run={run}", f"data.root={pictures}", "tta=multi"]
+    expected = predict(tmp_path, *options, out="uninterrupted") / "submission.csv"
     out = tmp_path / "killed"
     for images in (1, 4, 7):
         killed_after(images, command(run, pictures, out), tmp_path, out)
     assert not (out / "submission.csv").exists()
-    assert "of them done before" in finished(command(run, pictures, out), tmp_path)
-    assert (out / "submission.csv").read_bytes() == (tmp_path / "uninterrupted" / "submission.csv").read_bytes()
+    capsys.readouterr()
+    caplog.set_level("INFO")
+    predict(tmp_path, *options, out="killed")
+    assert "of them done before" in capsys.readouterr().out + caplog.text
+    assert (out / "submission.csv").read_bytes() == expected.read_bytes()
 
 
 def test_two_processes_share_the_images(run, pictures, tmp_path):
-    finished(command(run, pictures, tmp_path / "one"), tmp_path)
-    two = ["trainer.devices=2", "trainer.strategy=ddp"]
-    finished(command(run, pictures, tmp_path / "two", *two), tmp_path)
+    predict(tmp_path, f"ensemble.run={run}", f"data.root={pictures}", "tta=multi", out="one")
+    finish(command(run, pictures, tmp_path / "two", "trainer.devices=2", "trainer.strategy=ddp"), tmp_path)
     one, two = (tmp_path / name / "submission.csv" for name in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
     assert len(rows_of(one)) > 10

@@ -13,7 +13,7 @@ from fashion_hydra.config.command import Command
 from fashion_hydra.config.resolvers import PROJECT_ROOT, run_dir
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import file_sha256
-from tests.helpers import SMALL_TRAIN, compose_options
+from tests.helpers import SMALL_TRAIN, compose_options, run_script
 
 SMALL = (*SMALL_TRAIN, "data.num_workers=0")
 
@@ -216,10 +216,6 @@ def test_two_processes_score_as_one(wardrobe, tmp_path):
     assert scores[1] == scores[0]
 
 
-def script(tmp_path, *arguments):
-    return python(tmp_path, PROJECT_ROOT / "train.py", *arguments)
-
-
 def started(folder, data, *overrides):
     """The module as training would begin, with its weights loaded."""
     from fashion_hydra.workflows.train import build_training
@@ -274,8 +270,8 @@ def test_weights_that_cannot_be_used(wardrobe, tmp_path, uninterrupted, given, m
         started(tmp_path, wardrobe, *[word.replace("CHECKPOINT", str(uninterrupted[1])) for word in given])
 
 
-def test_help_says_how(tmp_path):
-    done = script(tmp_path, "--help")
-    assert done.returncode == 0
-    assert "python train.py experiment=demo" in done.stdout
-    assert "htc_x101" in done.stdout
+def test_help_says_how(capsys):
+    assert run_script("train.py", "--help") == 0
+    output = capsys.readouterr().out
+    assert "python train.py experiment=demo" in output
+    assert "htc_x101" in output

@@ -3,8 +3,6 @@
 import csv
 import json
 import random
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,13 +11,12 @@ from omegaconf import OmegaConf
 
 from fashion_hydra.cli.main import main as cli
 from fashion_hydra.config.command import Command
-from fashion_hydra.config.resolvers import PROJECT_ROOT
 from fashion_hydra.config.words import readable_words
 from fashion_hydra.formats.submission import read_masks
 from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest
 from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.utils.errors import UserError
-from tests.helpers import compose_config, compose_options
+from tests.helpers import compose_config, compose_options, run_script
 
 IDS, NAMES = (23, 31, 33), ("shoe", "sleeve", "neckline")
 SMALL_GRID = [
@@ -181,25 +178,23 @@ def test_the_same_seed_tunes_the_same(tmp_path, predicted):
     assert files[0] == files[1]
 
 
-def script(tmp_path, predicted, *words):
-    command = [sys.executable, str(PROJECT_ROOT / "tune_thresholds.py"), *words, f"candidates.folder={predicted}"]
-    given = {word.partition("=")[0] for word in words}
-    common = [word for word in SMALL if word.partition("=")[0] not in given]
-    return subprocess.run([*command, "out=out", *common], cwd=tmp_path, capture_output=True, text=True, check=False)
+def test_a_multirun_scores_what_the_grid_does(tmp_path, predicted, monkeypatch, capsys):
+    from fashion_hydra.workflows.tune import tune
 
-
-def test_a_multirun_scores_what_the_grid_in_one_process_does(tmp_path, predicted):
+    monkeypatch.chdir(tmp_path)
     axes = {"score_thr": "0.2,0.4", "iou_thr": "0.3,0.6", "mask_thr": "0.4,0.5"}
-    done = script(tmp_path, predicted, "-m", *(f"postprocess.{axis}={values}" for axis, values in axes.items()))
-    assert done.returncode == 0, done.stderr
+    common = [word for word in SMALL if not word.startswith("postprocess.iou_thr")]
+    jobs = [f"postprocess.{axis}={values}" for axis, values in axes.items()]
+    code = run_script("tune_thresholds.py", "-m", *jobs, f"candidates.folder={predicted}", "out=out", *common)
+    output = capsys.readouterr()
+    assert code == 0, output.err
     [table] = (tmp_path / "out" / "sweeps").glob("*/sweep.csv")
     with table.open() as stream:
         jobs = list(csv.DictReader(stream))
     assert len(jobs) == 8
     assert [float(j["score"]) for j in jobs] == sorted((float(j["score"]) for j in jobs), reverse=True)
-    assert "sweep.csv" in done.stdout
-    done = script(tmp_path, predicted)
-    assert done.returncode == 0, done.stderr
+    assert "sweep.csv" in output.out
+    tune(composed(tmp_path, predicted))
     with (tmp_path / "out" / "grid.csv").open() as stream:
         rows = [row for row in csv.DictReader(stream) if row["min_area"] == "1" and row["drop"] == "all = winner"]
     grid = {tuple(row[axis] for axis in axes): row["score"] for row in rows}
