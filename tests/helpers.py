@@ -53,7 +53,8 @@ def compose_config(name: str, *overrides: object, with_hydra: bool = False) -> D
 
 def compose_options(name: str, *overrides: object) -> Any:
     """Return the options, as objects of the schema, that a script's command line gives."""
-    return OmegaConf.to_object(compose_config(name, *overrides))
+    folder = [] if name == "train" else ["paths.output_dir=${out}"]  # Hydra's, which runs a script there
+    return OmegaConf.to_object(compose_config(name, *folder, *overrides))
 
 
 def model_options(name: str = "htc_tiny", *overrides: object) -> dict[str, Any]:

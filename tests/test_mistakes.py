@@ -15,7 +15,9 @@ import pytest
 import torch
 
 from fashion_hydra.cli.main import main as cli
+from fashion_hydra.config.command import Command
 from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.words import readable_words
 from fashion_hydra.utils.error_messages import describe_error
 from tests.helpers import SMALL_PREDICT, SMALL_TRAIN, compose_options, matches_message, run_script
 from tests.utils import test_error_messages as errors
@@ -70,7 +72,7 @@ COMMAND_LINES = [
     Mistake("predict.py model=htc_tiny", "model: predict.py", "…: … has no such option or group; its groups are …"),
     Mistake("predict.py experiment=demo", "demo", "experiment=…: not made for …, which has no group …"),
     Mistake("train.py model = htc_tiny", "model", "…: not of the form KEY=VALUE. …"),
-    Mistake("train.py logger=null", "logger", "…: a group cannot be null; name one of its choices, which --help lists"),
+    Mistake("train.py logger=null", "logger", "…: the name of a choice expected; --help lists them"),
     Mistake("train.py data.batch_size=two", "data.batch_size=two", WHOLE),
     Mistake("train.py data.batch_size=1.5", "data.batch_size=1.5", WHOLE),
     Mistake("predict.py data.num_workers=many", "data.num_workers=many", WHOLE),
@@ -131,7 +133,7 @@ MISTAKES = [
     Mistake("predict ensemble.run=RUN data.root=EMPTY", "empty",
             "…: no images. Give data.root=FOLDER with pictures in it, or in its folder test/"),
     # Checkpoints
-    Mistake("train ckpt_path=a.ckpt", "a.ckpt", "ckpt_path=…: no such file; leave ckpt_path out to start anew"),
+    Mistake("train ckpt_path=a.ckpt", "a.ckpt", "ckpt_path=…: no such file; leave ckpt_path out to start from scratch"),
     Mistake("train ckpt_path=HALF", "PytorchStreamReader", DAMAGED),
     Mistake("train ckpt_path=DATA/train.csv", "no file of torch.save", DAMAGED),
     Mistake("train model.fc_channels=64 ckpt_path=LAST", "size mismatch for detector.net.roi_head", errors.WEIGHTS),
@@ -463,5 +465,5 @@ def test_a_sweep_needs_no_name_for_its_folder(run, tmp_path, monkeypatch, capsys
     truth.write_text(f"ImageId,EncodedPixels,ClassId\n{image},1 9,23\n")
     words = [*SMALL_PREDICT, f"candidates.folder={used}", f"truth={truth}", "postprocess.score_thr=0.3,0.4", "-m"]
     assert run_script("tune_thresholds.py", *words) == 0, capsys.readouterr().err
-    [table] = tmp_path.glob("tuned/run-single-own/sweeps/*/sweep.csv")
+    [table] = tmp_path.glob("tuned/run-single-single/sweeps/*/sweep.csv")
     assert len(table.read_text().splitlines()) == 3

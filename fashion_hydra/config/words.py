@@ -7,20 +7,21 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 _MULTIRUN = ("-m", "--multirun")
+_WITH_VALUE = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--package", "-p", "--cfg", "-c",
+               "--info", "-i", "--experimental-rerun")  # fmt: skip
 
 
 def readable_words(words: Sequence[str]) -> list[str]:
-    """Return the words with `-m` first, paths quoted that Hydra's grammar cannot read, and `postprocess=FILE.yaml`
+    """Return the words with flags first, paths quoted that Hydra's grammar cannot read, and `postprocess=FILE.yaml`
     written as `postprocess=tuned postprocess.file=FILE.yaml`."""
-    flags = [word for word in words if word in _MULTIRUN]
-    sweeps = bool(flags) or any(word.startswith("hparams_search=") for word in words)
-    rest = [part for word in words if word not in flags for part in _rule_file(word)]
-    after_flag = [False, *(word.startswith("-") and "=" not in word for word in rest)]
+    flags: list[str] = []
+    options: list[str] = []
+    for i, word in enumerate(words):
+        is_flag = word.startswith("-") or (i > 0 and words[i - 1] in _WITH_VALUE)
+        (flags if is_flag else options).append(word)
+    sweeps = any(flag in _MULTIRUN for flag in flags) or any(word.startswith("hparams_search=") for word in options)
     parser = OverridesParser.create()
-    return flags[:1] + [
-        word if is_value or word.startswith("-") else _quoted(word, parser, sweeps=sweeps)
-        for word, is_value in zip(rest, after_flag, strict=False)
-    ]
+    return flags + [_quoted(part, parser, sweeps=sweeps) for word in options for part in _rule_file(word)]
 
 
 def _rule_file(word: str) -> list[str]:

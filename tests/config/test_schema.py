@@ -114,7 +114,7 @@ def test_right_options_reach_the_task(tmp_path):
         ("data.root=[a]", "data.root=[a]: text expected, such as data/imaterialist"),
         ("trainer.profilr=simple", "trainer.profilr: no such option. Perhaps trainer.profiler. --help lists them all"),
         ("dta.root=x", "dta.root: no such option. Perhaps data.root. --help lists them all"),
-        ("model.neck_chanels=3", "model.neck_chanels: no such option. Perhaps model.neck_channels. --help"),
+        ("model.neck_chanels=3", "model.neck_chanels: no such option. Perhaps model.neck_channels"),
         (
             "schedule.optimizer.momentun=1",
             "schedule.optimizer.momentun: no such option. Perhaps schedule.optimizer.mome",
@@ -170,6 +170,7 @@ def test_several_values_need_a_multirun(tmp_path):
         (["data.root=/x,y/z"], ["data.root='/x,y/z'"]),
         (["-m", "seed=1,2"], ["-m", "seed=1,2"]),
         (["seed=1,2", "-m"], ["-m", "seed=1,2"]),
+        (["seed=1", "-cd", "x=(1)", "name=a", "--resolve"], ["-cd", "x=(1)", "--resolve", "seed=1", "name=a"]),
         (["-m", "data.root=/x,/y"], ["-m", "data.root=/x,/y"]),
         (["grid.drop=[all,winner]"], ["grid.drop=[all,winner]"]),
         (["postprocess=x.yaml"], ["postprocess=tuned", "postprocess.file=x.yaml"]),

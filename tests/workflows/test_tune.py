@@ -194,7 +194,7 @@ def test_a_multirun_scores_what_the_grid_does(tmp_path, predicted, monkeypatch, 
     assert len(jobs) == 8
     assert [float(j["score"]) for j in jobs] == sorted((float(j["score"]) for j in jobs), reverse=True)
     assert "sweep.csv" in output.out
-    tune(composed(tmp_path, predicted))
+    tune(composed(tmp_path, predicted), Command())
     with (tmp_path / "out" / "grid.csv").open() as stream:
         rows = [row for row in csv.DictReader(stream) if row["min_area"] == "1" and row["drop"] == "all = winner"]
     grid = {tuple(row[axis] for axis in axes): row["score"] for row in rows}
