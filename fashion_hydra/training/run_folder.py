@@ -143,7 +143,7 @@ class RunFolder:
             if kind.endswith("ModelCheckpoint"):
                 named = ast.literal_eval(brace + options) if brace else {}
                 states.append((named.get("monitor"), named.get("mode", "max"), state["best_k_models"]))
-        states.sort(key=lambda state: (state[0] != wanted, state[0] is None))
+        states.sort(key=lambda state: (state[0] is None, state[0] != wanted))
         for _, mode, kept in states[:1]:
             return {Path(path).name: float(score) for path, score in kept.items()}, mode
         return {}, "max"

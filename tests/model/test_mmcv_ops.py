@@ -510,7 +510,7 @@ def test_compiled_extension_is_left_untouched():
         "        if name.startswith('_'): raise AttributeError(name)\n"
         "        return lambda *a, **k: 'compiled ' + name\n"
         "fake = sys.modules['mmcv._ext'] = Compiled('mmcv._ext')\n"
-        "from fashion_hydra.model import mmcv_ops as ops\n"
+        "from fashion_hydra.model import mmcv_ops\n"
         "assert sys.modules['mmcv._ext'] is fake\n"
         "import mmcv.ops\n"
         "print(mmcv.ops.roi_align is mmcv_ops.roi_align, mmcv.ops.deform_conv2d is mmcv_ops.deform_conv2d,\n"
@@ -523,7 +523,7 @@ def test_compiled_extension_is_left_untouched():
 def test_mmdet_imports_in_silence_and_copies_the_replacements():
     """mmdet's assertions on versions pass, and no warning is there for a user to read."""
     run_python(
-        "from fashion_hydra.model import mmcv_ops as ops\n"
+        "from fashion_hydra.model import mmcv_ops\n"
         "import mmcv.ops, mmdet.models\n"
         "from mmcv.ops import saconv\n"
         "from mmcv.ops.nms import batched_nms\n"
