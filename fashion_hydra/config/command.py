@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hydra.core.hydra_config import HydraConfig
@@ -14,32 +15,36 @@ class Command:
     """The command that started a script.
 
     Args:
-        words: its overrides, without Hydra's own.
+        words: its overrides, without most of Hydra's own.
+        flags: that choose its configs, such as `--config-dir` and its folder.
         is_sweep: whether this is one job of a multirun.
         shares_process: whether the jobs of that multirun run one after the other in this process.
     """
 
     words: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
     is_sweep: bool = False
     shares_process: bool = False
 
     @classmethod
-    def current(cls) -> "Command":
-        """Return the command of the running Hydra job."""
+    def current(cls, flags: Sequence[str] = ()) -> "Command":
+        """Return the command of the running Hydra job, which was started with these flags."""
         hydra = HydraConfig.get()
         is_sweep = hydra.mode == RunMode.MULTIRUN
         basic = hydra.launcher._target_.endswith("BasicLauncher")
-        return cls(tuple(hydra.overrides.task), is_sweep, is_sweep and basic)
+        where = [word for word in hydra.overrides.hydra if word.startswith("hydra.searchpath=")]
+        return cls((*where, *hydra.overrides.task), tuple(flags), is_sweep, is_sweep and basic)
 
     def with_options(self, *changes: str, script: str = "train.py") -> str:
         """Return the command with other values for some options, ready for a shell."""
         changed = tuple(f"{change.partition('=')[0]}=" for change in changes)
         kept = [word for word in self.words if not word.startswith(changed)]
-        return shlex.join(["python", script, *kept, *changes])
+        return shlex.join(["python", script, *self.flags, *kept, *changes])
 
     def only(self, prefixes: tuple[str, ...], *more: str, script: str) -> str:
         """Return a command for another script with those words that begin with one of the prefixes, and more."""
-        return shlex.join(["python", script, *(word for word in self.words if word.startswith(prefixes)), *more])
+        kept = [word for word in self.words if word.startswith(("hydra.searchpath=", *prefixes))]
+        return shlex.join(["python", script, *self.flags, *kept, *more])
 
 
 def join_local_job() -> None:

@@ -13,7 +13,7 @@ from fashion_hydra.config.command import Command, join_local_job
 from fashion_hydra.config.errors import user_error
 from fashion_hydra.config.resolvers import CONF, register_resolvers
 from fashion_hydra.config.schema import register_schemas
-from fashion_hydra.config.words import readable_words
+from fashion_hydra.config.words import config_flags, readable_words
 from fashion_hydra.utils.error_messages import describe_error
 
 T = TypeVar("T")
@@ -39,12 +39,13 @@ def entry_point(config_name: str) -> Callable[[Callable[[Any, Command], T]], Cal
             os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own traceback and exits
             os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # the same bits for any number of threads, at no cost
             script = os.path.basename(sys.argv[0])
+            flags = config_flags(sys.argv[1:])
             prepare_config()
 
             def run(cfg: DictConfig) -> T:
                 join_local_job()
                 # Caught inside Hydra's main too, which prints a line of its own about an error that passes through.
-                return _or_exit(lambda: task(OmegaConf.to_object(cfg), Command.current()), script)
+                return _or_exit(lambda: task(OmegaConf.to_object(cfg), Command.current(flags)), script)
 
             def compose_and_run() -> None:
                 sys.argv[1:] = readable_words(sys.argv[1:])

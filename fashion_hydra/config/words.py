@@ -11,6 +11,16 @@ _WITH_VALUE = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "
                "--info", "-i", "--experimental-rerun")  # fmt: skip
 
 
+def config_flags(words: Sequence[str]) -> list[str]:
+    """Return the flags that choose configs, with their values."""
+    choosing = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
+    flags: list[str] = []
+    for i, word in enumerate(words):
+        if word.partition("=")[0] in choosing or (i > 0 and words[i - 1] in choosing):
+            flags.append(word)
+    return flags
+
+
 def readable_words(words: Sequence[str]) -> list[str]:
     """Return the words with flags first, paths quoted that Hydra's grammar cannot read, and `postprocess=FILE.yaml`
     written as `postprocess=tuned postprocess.file=FILE.yaml`."""

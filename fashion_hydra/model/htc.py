@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from mmdet.models import HybridTaskCascade
+from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from torch import nn
@@ -81,6 +82,11 @@ def build_htc(
         )
     if not 1 <= mask_roi_size <= _LARGEST_MASK_ROI:
         raise UserError(f"model.mask_roi_size={mask_roi_size}: between 1 and {_LARGEST_MASK_ROI} expected")
+    if "." not in str(backbone["type"]) and MODELS.get(backbone["type"]) is None:
+        raise UserError(
+            f"model.backbone.type={backbone['type']}: mmdet has no backbone of that name. Give one by its plain name, "
+            "or your own by its import path"
+        )
     arguments = dict(backbone)
     channels, mean, std = (list(arguments.pop(key)) for key in ("channels", "mean", "std"))
     channel_order, weights = arguments.pop("channel_order"), arguments.pop("weights", None)

@@ -46,6 +46,6 @@ def check_trusted(path: str, trusted: Sequence[str], place: str) -> None:
     if not is_trusted(path, trusted):
         package = path.partition(".")[0]
         raise UserError(
-            f"{place}: code of {path} would be imported, as the file says. If you trust the file and the package, "
-            f"give trust=[{package}]"
+            f"{place}: refused, as code of {path} would be imported. If you trust the file and the package, give "
+            f"trust=[{package}]"
         )

@@ -11,11 +11,12 @@ import pytorch_lightning
 import torch
 from omegaconf import OmegaConf
 
+from fashion_hydra.config.command import Command
 from fashion_hydra.config.errors import user_error
 from fashion_hydra.config.resolvers import PROJECT_ROOT
 from fashion_hydra.config.schema import SCRIPTS, HTCConfig
 from fashion_hydra.config.trainer_schema import OPTIMIZERS, TrainerConfig
-from fashion_hydra.config.words import readable_words
+from fashion_hydra.config.words import config_flags, readable_words
 from fashion_hydra.model.htc import build_htc
 from tests.helpers import compose_config, compose_options
 
@@ -187,3 +188,20 @@ def test_a_folder_with_a_number_for_a_name_stays_text(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("007").mkdir()
     assert compose_config("train", *readable_words(["data.root=007"])).data.root == "007"
+
+
+def test_printed_commands_choose_the_same_configs():
+    words = ["experiment=mine", "--config-dir", "my conf", "-m", "seed=1", "-cn=train"]
+    assert config_flags(words) == ["--config-dir", "my conf", "-cn=train"]
+    command = Command(("experiment=mine", "ckpt_path=last", "tta=flip"), ("--config-dir", "my conf"))
+    resumed = command.with_options("ckpt_path=last")
+    assert resumed == "python train.py --config-dir 'my conf' experiment=mine tta=flip ckpt_path=last"
+    predicting = command.only(("tta",), "postprocess=x.yaml", script="predict.py")
+    assert predicting == "python predict.py --config-dir 'my conf' tta=flip postprocess=x.yaml"
+
+
+def test_a_missing_folder_of_configs_is_named(tmp_path):
+    done = typed(tmp_path, f"--config-dir={tmp_path / 'nowhere'}")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "nowhere" in done.stderr

@@ -296,5 +296,5 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, content, message):
 
 
 def test_an_unknown_backbone_is_refused():
-    with pytest.raises(UserError, match=r"model\.backbone\.type=ResNeet: refused, mmdet has no backbone of that name"):
+    with pytest.raises(UserError, match=r"model\.backbone\.type=ResNeet: mmdet has no backbone of that name"):
         tiny(backbone={**model_options()["backbone"], "type": "ResNeet"})
