@@ -28,7 +28,8 @@ from pytorch_lightning.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
 from benchmarks._measure import tell
-from fashion_hydra.config.resolvers import PROJECT_ROOT, register_resolvers
+from fashion_hydra.config.entry_point import prepare_config
+from fashion_hydra.config.resolvers import PROJECT_ROOT
 from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.class_set import ClassSet, ClassSpec
 from fashion_hydra.data.dataset import TrainDataset, collate
@@ -82,7 +83,7 @@ def make_batches(folder: Path, count: int, images: int, size: int) -> tuple[list
 
 def make_detector(classes: ClassSet, model: str, **changes: Any) -> tuple[Detector, dict[str, Any]]:
     """The same weights each time, and the model's config; `changes` of `build_htc`'s arguments."""
-    register_resolvers()
+    prepare_config()
     with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
         config: Any = OmegaConf.to_container(compose("train", overrides=[f"model={model}"]).model, resolve=True)
     config |= changes

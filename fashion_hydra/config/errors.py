@@ -52,6 +52,8 @@ def user_error(error: BaseException, script: str, words: Sequence[str]) -> BaseE
             )
         case MissingConfigException() if error.missing_cfg_file and error.options:
             return UserError(_no_such_choice(error))
+        case SearchPathException():
+            return UserError(f"{text.rstrip('.')}. Check the folder's name")
         case ConfigCompositionException() if found := re.search(r"Ambiguous value for argument '(.+?)'", text):
             key, _, value = found[1].partition("=")
             return UserError(f"{found[1]}: several values. Give -m to try each, or {key}=[{value}] for a list")
