@@ -61,7 +61,7 @@ bench: $(STAMP) ## run the benchmarks, half an hour on two cores; benchmarks/RES
 	done
 
 test: lint ## run the linters and the tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2
 
 lint: $(STAMP) ## lint and type-check alone
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # as the entry scripts do, before torch is there
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # each process of pytest-xdist has a core
 
 import numpy as np
 import pytest
