@@ -46,6 +46,6 @@ def run(args: argparse.Namespace) -> int:
     print(f"{len(score_table)} images; 95% intervals over images; gain over {first_name}, image by image")
     for name, of_rule in scores.items():
         interval, gain = bootstrap(of_rule, seed=0), bootstrap(of_rule - scores[first_name], seed=0)
-        told = f"{name:{width}}  {mean(of_rule):.6f}  [{interval.low:.4f}, {interval.high:.4f}]"
-        print(told + (f"  {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]" if name != first_name else ""))
+        line = f"{name:{width}}  {mean(of_rule):.6f}  [{interval.low:.4f}, {interval.high:.4f}]"
+        print(line + (f"  {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]" if name != first_name else ""))
     return 0

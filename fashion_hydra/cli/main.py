@@ -24,7 +24,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code (2 for a mistake of the user's, 1 for a bug, either told in one line)."""
+    """Run one command; returns its exit code: 2 for a mistake of the user's, 1 for a bug, each reported in a line."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if debug := "--debug" in arguments:
         arguments.remove("--debug")

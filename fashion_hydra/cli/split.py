@@ -51,7 +51,7 @@ def print_deviations(annotations: "Annotations", table: "np.ndarray", fold_of: "
 
     names = list(annotations.names.values())
 
-    def told(found: "Deviation") -> str:
+    def cells(found: "Deviation") -> str:
         return f"{found.mean:7.1%} {found.worst:7.1%}  {names[found.worst_class].split(',')[0][:20]:20}"
 
     print("Difference of the classes' shares of images, validation against training:")
@@ -59,4 +59,4 @@ def print_deviations(annotations: "Annotations", table: "np.ndarray", fold_of: "
     for fold in range(int(fold_of.max()) + 1):
         validation = fold_of == fold
         found, random = deviation(table, validation), random_deviation(table, validation, seed=seed + fold)
-        print(f"{fold:4d} {validation.sum():7d}   {told(found)}  {random.mean:11.1%} {random.worst:7.1%}")
+        print(f"{fold:4d} {validation.sum():7d}   {cells(found)}  {random.mean:11.1%} {random.worst:7.1%}")

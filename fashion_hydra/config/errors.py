@@ -165,7 +165,7 @@ def _defaults(script: str, words: Sequence[str]) -> DictConfig | None:
         try:
             with initialize_config_dir(str(CONF), version_base="1.3"):
                 return compose(_CONFIGS[script], overrides=overrides, return_hydra_config=True)
-        except Exception:  # a second mistake in the same command: told once the first is mended
+        except Exception:  # a second mistake in the same command: reported once the first is mended
             continue
     return None
 

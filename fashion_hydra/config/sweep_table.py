@@ -32,7 +32,7 @@ class SweepTable(Callback):
                 json.dump({"overrides": list(job_return.overrides or ()), "score": job_return.return_value}, stream)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Collect and tell."""
+        """Collect the jobs' results, write `sweep.csv` and print it."""
         folder = Path(config.hydra.sweep.dir)
         found = [path for path in folder.glob(f"*/{_RESULT}") if path.stat().st_mtime >= self.begin]
         jobs = [(path.parent.name, json.loads(path.read_text())) for path in found]
@@ -48,12 +48,12 @@ class SweepTable(Callback):
         with atomic_write(folder / "sweep.csv") as stream:
             csv.writer(stream, lineterminator="\n").writerows([header, *rows])
         varied = [i for i in range(len(header) - 1) if len(jobs) == 1 or len({row[i] for row in rows}) > 1]
-        told = [[*(header[i] for i in varied), "score"]]
-        told += [
+        lines = [[*(header[i] for i in varied), "score"]]
+        lines += [
             [*(row[i] for i in varied), f"{job['score'] or 0.0:.6f}"] for row, (_, job) in zip(rows, jobs, strict=True)
         ]
-        widths = [max(len(row[i]) for row in told) for i in range(len(told[0]))]
-        print("\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in told))
+        widths = [max(len(row[i]) for row in lines) for i in range(len(lines[0]))]
+        print("\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in lines))
         print(f"table          {folder / 'sweep.csv'}")
 
 

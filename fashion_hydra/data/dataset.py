@@ -32,7 +32,7 @@ def read_image(annotations: Annotations, image: int) -> np.ndarray:
     """Decode an image in the frame of its masks: uint8 (H, W, 3), RGB.
 
     Raises:
-        UserError: the file cannot be decoded, or not to the size that its header told.
+        UserError: the file cannot be decoded, or not to the size that its header gives.
     """
     height, width = (int(edge) for edge in annotations.sizes[image])
     path = annotations.folder / str(annotations.files[image])

@@ -49,7 +49,7 @@ OneMask = tuple[str, CocoRLE]
 
 
 @dataclass(frozen=True)
-class ImageErrors:
+class MaskResult:
     """What became of one mask.
 
     Args:
@@ -65,7 +65,7 @@ class ImageErrors:
 
 def classify_errors(
     predicted: Sequence[OneMask], true: Sequence[OneMask]
-) -> tuple[tuple[ImageErrors, ...], tuple[ImageErrors, ...]]:
+) -> tuple[tuple[MaskResult, ...], tuple[MaskResult, ...]]:
     """Judge all masks of an image, which have one size: those predicted (N), then the true ones (M)."""
     masks, true_masks = [mask for _, mask in predicted], [mask for _, mask in true]
     iou_NM = iou_matrix(masks, true_masks)
@@ -94,9 +94,9 @@ def _hits(iou_NM: FloatArray, ids: npt.NDArray, true_ids: npt.NDArray) -> dict[i
 
 def _judge_prediction(
     row: int, iou_NM: npt.NDArray, inside_NM: npt.NDArray, same_NM: npt.NDArray, hit_of: dict[int, int]
-) -> ImageErrors:
+) -> MaskResult:
     if row in hit_of:
-        return ImageErrors(HIT, float(iou_NM[row, hit_of[row]]), hit_of[row])
+        return MaskResult(HIT, float(iou_NM[row, hit_of[row]]), hit_of[row])
     iou, inside, same = iou_NM[row], inside_NM[row], same_NM[row]
     had = np.isin(np.arange(len(iou)), list(hit_of.values()))
     for kind, able in (
@@ -106,28 +106,28 @@ def _judge_prediction(
     ):
         if able.any():
             return _nearest(kind, iou, able)
-    return ImageErrors(BACKGROUND, float(iou[same].max(initial=0.0)))
+    return MaskResult(BACKGROUND, float(iou[same].max(initial=0.0)))
 
 
 def _judge_truth(
     column: int, iou_NM: npt.NDArray, same_NM: npt.NDArray, kinds: npt.NDArray, true_of: dict[int, int]
-) -> ImageErrors:
+) -> MaskResult:
     iou, same = iou_NM[:, column], same_NM[:, column]
     if column in true_of:
-        return ImageErrors(HIT, float(iou[true_of[column]]), true_of[column])
+        return MaskResult(HIT, float(iou[true_of[column]]), true_of[column])
     for kind, able in (
         (WRONG_CLASS, ~same & (kinds == WRONG_CLASS) & (iou > HIT_IOU)),
         (POOR_MASK, same & (kinds == POOR_MASK) & (iou > NEAR_IOU)),
     ):
         if able.any():
             return _nearest(kind, iou, able)
-    return ImageErrors(MISSED, float(iou[same].max(initial=0.0)))
+    return MaskResult(MISSED, float(iou[same].max(initial=0.0)))
 
 
-def _nearest(kind: str, iou: npt.NDArray, able: npt.NDArray) -> ImageErrors:
+def _nearest(kind: str, iou: npt.NDArray, able: npt.NDArray) -> MaskResult:
     """A judgement because of the mask with the highest IoU among those that are able to make it so."""
     partner = int(np.where(able, iou, -1.0).argmax())
-    return ImageErrors(kind, float(iou[partner]), partner)
+    return MaskResult(kind, float(iou[partner]), partner)
 
 
 @dataclass

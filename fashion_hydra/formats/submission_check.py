@@ -192,7 +192,7 @@ def _class_problems(class_id: str, *, is_empty: bool) -> Iterator[Problem]:
 
 
 def _check_image(rows: Sequence[_Row]) -> Iterator[Breach]:
-    """What can be told of all rows of one image: empty rows beside others, masks twice, shared pixels."""
+    """Faults of all rows of one image: empty rows beside others, masks twice, shared pixels."""
     image = rows[0].image
     if not image:
         return

@@ -42,7 +42,7 @@ class Detector(nn.Module):
     mean: Tensor
     std: Tensor
     origin = "none: from scratch"
-    """Of the weights, as told to people."""
+    """Where the weights came from, in words for messages."""
 
     def __init__(
         self, net: HybridTaskCascade, *, mean: Sequence[float], std: Sequence[float], channel_order: str

@@ -18,7 +18,7 @@ LOOSE_IOU_THR = 0.7
 
 
 def survivors(boxes: Tensor, scores: Tensor, labels: Tensor, rule: Postprocess) -> Tensor:
-    """Indices of what a rule may keep, by descending score, as far as can be told without masks.
+    """Indices of what a rule may keep, by descending score, as far as can be known without masks.
 
     With NMS on boxes this is what the rule keeps. Mask NMS and soft-NMS choose among more: all above their
     thresholds that survive greedy NMS at `LOOSE_IOU_THR`, or at the rule's `iou_thr` if that is looser.

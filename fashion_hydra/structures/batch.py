@@ -19,8 +19,8 @@ PAD_DIVISOR = 32
 def check_lengths(owner: object, **lengths: int) -> None:
     """Raise `ValueError` unless all fields of a container have one length."""
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} {n}" for name, n in lengths.items())
-        raise ValueError(f"{type(owner).__name__}: fields of one length expected, got {told}")
+        given = ", ".join(f"{name} {n}" for name, n in lengths.items())
+        raise ValueError(f"{type(owner).__name__}: fields of one length expected, got {given}")
 
 
 @dataclass(frozen=True)

@@ -100,9 +100,9 @@ class SegmentationModule(LightningModule):
         if self.trainer.world_size > 1:
             gathered = [None] * self.trainer.world_size
             dist.all_gather_object(gathered, (wrong, batch.image_ids))
-        images = [image_id for values, ids in gathered if values for image_id in ids]
-        told = ", ".join(f"{name} {value}" for name, value in next(v for v, _ in gathered if v).items())
-        what = f"step {self.global_step} of epoch {self.current_epoch}: {told} on images {', '.join(images)}"
+        images = [image_id for found, ids in gathered if found for image_id in ids]
+        values = ", ".join(f"{name} {value}" for name, value in next(v for v, _ in gathered if v).items())
+        what = f"step {self.global_step} of epoch {self.current_epoch}: {values} on images {', '.join(images)}"
         if self.skipped >= self.skip_nonfinite:
             raise UserError(
                 f"{what}. Look at these images (fashion-hydra eda); a lower schedule.lr or schedule.gradient_clip, or "

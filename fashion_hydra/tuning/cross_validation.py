@@ -35,7 +35,7 @@ class CrossFit:
 def cross_fit(
     score_table: ScoreTable, name: str, fit: TuningMethod, fold_of: IntArray, *, pooling: str = "class"
 ) -> CrossFit:
-    """Fit to all images, and to all but each fold in turn; the fits get boards without the images they are scored on.
+    """Fit to all images, and to all but each fold in turn; no fit sees the images that it is scored on.
 
     Args:
         score_table: all images.

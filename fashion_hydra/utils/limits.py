@@ -10,7 +10,7 @@ MOST_PIXELS = 2**27
 LONGEST_EDGE = 2**16
 """Of both, in pixels."""
 FRAME = f"at most {MOST_PIXELS} pixels and {LONGEST_EDGE} an edge"
-"""Both, as told to people."""
+"""Both, in words for messages."""
 MOST_RUNS = 2**22
 """Of a mask: 4 million; and pixels along the outline of its polygons."""
 MOST_MASKS = 2**12

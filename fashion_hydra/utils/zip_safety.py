@@ -18,7 +18,7 @@ def check_uncompressed(path: Path) -> None:
     """Refuse an archive whose parts would unpack to more than the file holds; other files pass.
 
     Raises:
-        UserError: a part is packed, or they are told to be larger than the file.
+        UserError: a part is packed, or they claim to be larger than the file.
     """
     if not is_zip(path):
         return

@@ -100,7 +100,7 @@ def _draw(plan: PredictionPlan, folder: Path, names: Mapping[int, str]) -> None:
         try:
             photo = plan.image_list.read(index)
         except UserError:
-            continue  # told already
+            continue  # reported already
         draw_overlay((folder / one.file).with_suffix(".jpg"), photo, one.detections, names)
     log_rank_zero("overlays       %s", folder)
 

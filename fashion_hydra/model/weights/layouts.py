@@ -67,7 +67,7 @@ class Imported:
     """Weights with today's names.
 
     Args:
-        layout: what they came in, as told to people.
+        layout: what they came in, in words for messages.
         tensors: `backbone.`, `neck.`, `rpn_head.` and `roi_head.` of mmdet's detector, float32; of a backbone alone
             the first.
         classes: behind the heads; None for a backbone.

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from fashion_hydra.evaluation.bootstrap import Interval, bootstrap
 from fashion_hydra.evaluation.coco_ap import mask_ap_by_class
 from fashion_hydra.evaluation.competition_score import ClassMasks, Score, combine, count_image
-from fashion_hydra.evaluation.error_kinds import HIT, ErrorCounts, ImageErrors, OneMask, classify_errors
+from fashion_hydra.evaluation.error_kinds import HIT, ErrorCounts, MaskResult, OneMask, classify_errors
 from fashion_hydra.evaluation.score_submission import match_images
 from fashion_hydra.formats.class_id import category_of
 from fashion_hydra.formats.submission import SUBMISSION_GRID, MaskTable
@@ -60,8 +60,8 @@ class AnalysedImage:
     answer: str | None
     frame: Size | None
     score: float
-    predicted: tuple[ImageErrors, ...]
-    true: tuple[ImageErrors, ...]
+    predicted: tuple[MaskResult, ...]
+    true: tuple[MaskResult, ...]
     confidence: tuple[float | None, ...]
 
     @property

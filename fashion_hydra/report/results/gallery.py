@@ -9,7 +9,7 @@ from typing import Any
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from fashion_hydra.evaluation.error_kinds import FALSE_POSITIVES, HIT, MISSED, WRONG_CLASS, ImageErrors, OneMask
+from fashion_hydra.evaluation.error_kinds import FALSE_POSITIVES, HIT, MISSED, WRONG_CLASS, MaskResult, OneMask
 from fashion_hydra.formats.class_id import category_of
 from fashion_hydra.report.html import css_colour
 from fashion_hydra.report.results.analysis import AnalysedImage, Analysis, flatten_masks
@@ -105,7 +105,7 @@ def _classes_by_kind(masks: Iterable[dict[str, Any]]) -> dict[str, list[int]]:
 def _masks(
     side: str,
     masks: Sequence[OneMask],
-    results: Sequence[ImageErrors],
+    results: Sequence[MaskResult],
     confidence: Sequence[float | None],
     others: Sequence[OneMask],
     index: Mapping[int, int],

@@ -25,7 +25,7 @@ class ProcessWatch(Callback):
     from outside, such as torchrun or srun, watches them itself.
 
     Args:
-        remedy: what is told besides.
+        remedy: what to do, appended to the message.
     """
 
     def __init__(self, remedy: str) -> None:
