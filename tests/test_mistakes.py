@@ -151,6 +151,8 @@ MISTAKES = [
             "ensemble.run=…: no checkpoints/last.ckpt there. Give the folder of a training run"),
     Mistake("predict ensemble=top3 ensemble.run=RUN", "1 kept checkpoints, 3 wanted",
             "ensemble.run=…: … kept checkpoints, … wanted. Give ensemble=single, a run of more epochs, …"),
+    Mistake("predict ensemble.run=RUN ensemble.count=0", "=0", "ensemble.count=…: at least 1 expected"),
+    Mistake("train model.neck_channels=24", "=24", "model.mask_channels=… model.neck_channels=…: equal ones expected…"),
     Mistake("predict ensemble.members=[LAST,OTHER_CLASSES]", "99]",
             "ensemble: … has … classes, … …. Members must have been trained on the same classes"),
     # Candidates, thresholds, truth

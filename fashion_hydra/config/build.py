@@ -9,6 +9,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.loggers import Logger
 
 from fashion_hydra.config.errors import user_error
@@ -101,7 +102,7 @@ def make_trainer(
     Args:
         options: any of its arguments; `strategy`, `profiler`, `accelerator` and entries of `plugins` may have a
             `_target_`.
-        callbacks: in their order.
+        callbacks: in their order; what `enable_progress_bar` or `enable_checkpointing` switches off is left out.
         logger: loggers, or False for none.
         plugins: besides those of the options.
 
@@ -119,8 +120,11 @@ def make_trainer(
         for name, value in given.items()
     }
     loggers = logger if isinstance(logger, bool) else list(logger)
+    switches = ((ProgressBar, options.enable_progress_bar), (Checkpoint, options.enable_checkpointing))
+    off = tuple(kind for kind, enabled in switches if enabled is False)
+    used = [callback for callback in callbacks if not isinstance(callback, off)]
     try:
-        return Trainer(**arguments, callbacks=list(callbacks), logger=loggers, plugins=[*plugins, *more] or None)
+        return Trainer(**arguments, callbacks=used, logger=loggers, plugins=[*plugins, *more] or None)
     except (TypeError, ValueError) as error:
         raise UserError(f"trainer: {error}. `--cfg job` shows what is given") from error
 

@@ -114,6 +114,20 @@ def scaled_size(size: Size, *, short_edge: int, long_edge: int) -> Size:
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
+def checked_scales(scales: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
+    """Return `tta.scales` as pairs of short and long edge.
+
+    Raises:
+        UserError: there are none, or one is no such pair.
+    """
+    if not scales or any(len(scale) != 2 or not 16 <= scale[0] <= scale[1] for scale in scales):
+        raise UserError(
+            f"tta.scales={[list(scale) for scale in scales]}: one or more of [SHORT,LONG] expected, in pixels, with "
+            "16 <= short <= long"
+        )
+    return tuple((int(short), int(long)) for short, long in scales)
+
+
 def source_index(old: int, new: int, sampling: str = "centre") -> np.ndarray:
     """For each of `new` pixels the one of `old` under its centre or corner: int64 (new,), nearest neighbour."""
     within = 1 if sampling == "centre" else 0

@@ -16,6 +16,7 @@ from fashion_hydra.inference.merging import Merging
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.structures.batch import ScaledImage
 from fashion_hydra.structures.detections import Candidates
+from fashion_hydra.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ class PredictionData(pl.LightningDataModule):
 
     def __init__(self, image_list: ImageList, scales: Sequence[tuple[int, int]], *, num_workers: int) -> None:
         super().__init__()
+        if num_workers < 0:
+            raise UserError(f"data.num_workers={num_workers}: at least 0 expected")
         self.image_list, self.scales, self.num_workers = image_list, scales, num_workers
 
     def predict_dataloader(self) -> DataLoader:

@@ -15,13 +15,13 @@ from mmengine.logging import MMLogger
 from torch import nn
 
 from fashion_hydra.model.detector import STRIDES, Detector
+from fashion_hydra.model.htc_checks import check_features, check_numbers, check_pixels
 from fashion_hydra.model.roi_align import PreciseRoIExtractor
 from fashion_hydra.model.sampling import ImageSampler
 from fashion_hydra.model.weights.load import load_backbone
 from fashion_hydra.utils.errors import UserError
 
 _MOST_PARAMETERS = 5 * 10**8  # 2 GB; the winner's has 1.4 * 10**8
-_LARGEST_MASK_ROI = 112
 _BOX_STDS = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))
 
 
@@ -75,13 +75,25 @@ def build_htc(
         UserError: a backbone that mmdet does not know, arguments that it refuses, a model larger than any, or weights
             that do not fit.
     """
-    if len(stage_ious) != len(stage_weights) or not 1 <= len(stage_ious) <= len(_BOX_STDS):
-        raise UserError(
-            f"model.stage_ious={list(stage_ious)} model.stage_weights={list(stage_weights)}: "
-            "one to three of each expected"
-        )
-    if not 1 <= mask_roi_size <= _LARGEST_MASK_ROI:
-        raise UserError(f"model.mask_roi_size={mask_roi_size}: between 1 and {_LARGEST_MASK_ROI} expected")
+    check_numbers(
+        {
+            "neck_channels": neck_channels,
+            "fc_channels": fc_channels,
+            "mask_channels": mask_channels,
+            "mask_convs": mask_convs,
+            "rpn_batch": rpn_batch,
+            "train_proposals": train_proposals,
+            "test_proposals": test_proposals,
+            "rois_per_stage": rois_per_stage,
+            "roi_sampling_ratio": roi_sampling_ratio,
+        },
+        mask_roi_size=mask_roi_size,
+        anchor_scale=anchor_scale,
+        anchor_ratios=anchor_ratios,
+        proposal_iou_thr=proposal_iou_thr,
+        stage_ious=stage_ious,
+        stage_weights=stage_weights,
+    )
     if "." not in str(backbone["type"]) and MODELS.get(backbone["type"]) is None:
         raise UserError(
             f"model.backbone.type={backbone['type']}: mmdet has no backbone of that name. Give one by its plain name, "
@@ -89,6 +101,7 @@ def build_htc(
         )
     arguments = dict(backbone)
     channels, mean, std = (list(arguments.pop(key)) for key in ("channels", "mean", "std"))
+    check_pixels(mean, std)
     channel_order, weights = arguments.pop("channel_order"), arguments.pop("weights", None)
     if gradient_checkpointing:
         arguments["with_cp"] = True
@@ -124,6 +137,7 @@ def build_htc(
         if count > _MOST_PARAMETERS:
             raise UserError(f"a model of {count} parameters: refused, at most {_MOST_PARAMETERS} expected")
         net = make()
+        check_features(net.backbone, channels, STRIDES[:4])
     except UserError:
         raise
     except Exception as error:  # mmdet raises whatever wrong arguments lead to

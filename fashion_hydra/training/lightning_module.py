@@ -131,7 +131,10 @@ class SegmentationModule(LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
         """The optimizer at the scaled learning rate, and the schedule step by step."""
         parameters = [p for p in self.detector.parameters() if p.requires_grad]
-        optimizer = self.optimizer_factory(parameters)
+        try:
+            optimizer = self.optimizer_factory(parameters)
+        except (IndexError, TypeError, ValueError) as error:  # PyTorch's, of wrong arguments
+            raise UserError(f"schedule.optimizer: {error}") from error
         for group in optimizer.param_groups:
             group["lr"] = self.schedule.scaled_lr(self.batch)
         assert self.trainer.max_epochs, "the schedule counts in epochs"

@@ -107,10 +107,12 @@ class RunFolder:
         """Return the best checkpoints that the run kept, best first, by the monitor and mode of its ModelCheckpoint.
 
         Raises:
-            UserError: the run has fewer, or no checkpoint at all.
+            UserError: the run has fewer, or no checkpoint at all; or none are wanted.
         """
         from fashion_hydra.model.checkpoint import read_checkpoint
 
+        if count < 1:
+            raise UserError(f"ensemble.count={count}: at least 1 expected")
         if not any(self.checkpoints.glob("*.ckpt")):
             raise UserError(f"ensemble.run={self.path}: no checkpoints/{LAST} there. Give the folder of a training run")
         newest, damaged = self.newest_intact()

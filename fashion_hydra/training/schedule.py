@@ -34,6 +34,11 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.lr <= 0 or self.base_batch < 1:
             raise UserError(f"schedule: epochs={self.epochs} lr={self.lr} base_batch={self.base_batch} must be above 0")
+        if self.warmup_steps < 0 or not 0 <= self.warmup_ratio <= 1 or not 0 < self.gamma <= 1:
+            raise UserError(
+                f"schedule: warmup_steps={self.warmup_steps} must be at least 0, warmup_ratio={self.warmup_ratio} "
+                f"and gamma={self.gamma} between 0 and 1"
+            )
         if self.decay not in ("multistep", "cosine"):
             raise UserError(f"schedule.decay={self.decay}: give multistep or cosine")
 

@@ -9,6 +9,7 @@ import torch
 from fashion_hydra.config.build import make, rule_options
 from fashion_hydra.config.schema import PredictConfig, TTAConfig
 from fashion_hydra.config.stored import StoredRun
+from fashion_hydra.data.augment import checked_scales
 from fashion_hydra.data.class_set import ClassSet, named_categories
 from fashion_hydra.data.datamodule import FashionDataModule
 from fashion_hydra.data.ground_truth import truth_on_grid
@@ -223,8 +224,8 @@ def data_of(run: RunFolder | None, root: str | None, option: str, trusted: Seque
 def scales_of(tta: TTAConfig, members: Sequence[Member]) -> tuple[tuple[int, int], ...]:
     """Return the scales that are looked at, as short and long edge."""
     if tta.factors is None:
-        return tuple((int(short), int(long)) for short, long in tta.scales)
-    if not all(factor > 0 for factor in tta.factors):
+        return checked_scales(tta.scales)
+    if not tta.factors or not all(factor > 0 for factor in tta.factors):
         raise UserError(f"tta.factors={list(tta.factors)}: numbers above 0 expected, such as [0.83,1.0,1.17]")
     trained = {member.scale for member in members}
     if len(trained) > 1:

@@ -24,6 +24,7 @@ from fashion_hydra.config.command import Command
 from fashion_hydra.config.devices import check_devices, device_count
 from fashion_hydra.config.schema import TrainConfig
 from fashion_hydra.data.annotation_cache import cache_folder
+from fashion_hydra.data.augment import checked_scales
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.data.datamodule import FashionDataModule
 from fashion_hydra.model.builder import build_detector
@@ -96,7 +97,7 @@ def build_training(options: TrainConfig, command: Command) -> TrainingSetup:
         options.data,
         options.classes,
         options.augment,
-        eval_scale=options.tta.scales[0],
+        eval_scale=checked_scales(options.tta.scales)[0],
         seed=options.seed,
         report_dir=folder.path,
     )
@@ -219,6 +220,9 @@ def report_training(run: TrainingSetup) -> float:
         log_rank_zero("fast_dev_run   it runs; nothing was kept")
         return float("nan")
     checkpoint = run.trainer.checkpoint_callback
+    if checkpoint is None:
+        log_rank_zero("no checkpoint  trainer.enable_checkpointing=false")
+        return float("nan")
     best = checkpoint.best_model_score if isinstance(checkpoint, ModelCheckpoint) else None
     if isinstance(checkpoint, ModelCheckpoint):
         log_rank_zero("best           %s", checkpoint.best_model_path)

@@ -206,7 +206,7 @@ def test_shared_categories_are_those_of_the_same_id_and_name(tmp_path, source):
             ["model.backbone.depth=34"],
             "in 80 tensors (80 in backbone), such as backbone.layer1.2.bn1.bias (32,), which",
         ),
-        (["model.neck_channels=32"], r" instead of (32"),
+        (["model.neck_channels=32", "model.mask_channels=32"], r" instead of (32"),
         (["model.norm=null"], "which the model does not have"),
         (["model.stage_ious=[0.5]", "model.stage_weights=[1]"], "which the model does not have"),
     ],

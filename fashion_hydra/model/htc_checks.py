@@ -1,0 +1,98 @@
+"""What the arguments of `build_htc` may be: mmdet takes nearly all, and fails steps later or trains nothing."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from fashion_hydra.utils.errors import UserError
+
+LARGEST_MASK_ROI = 112
+MOST_STAGES = 3
+_AT_LEAST = {
+    "neck_channels": 1,
+    "fc_channels": 1,
+    "mask_channels": 1,
+    "mask_convs": 0,
+    "rpn_batch": 1,
+    "train_proposals": 1,
+    "test_proposals": 1,
+    "rois_per_stage": 1,
+    "roi_sampling_ratio": 0,
+}
+_PROBE = 64  # pixels an edge
+
+
+def check_numbers(
+    counts: Mapping[str, int],
+    *,
+    mask_roi_size: int,
+    anchor_scale: float,
+    anchor_ratios: Sequence[float],
+    proposal_iou_thr: float,
+    stage_ious: Sequence[float],
+    stage_weights: Sequence[float],
+) -> None:
+    """Raise `UserError` unless every number is one that a cascade can be built and trained with.
+
+    Args:
+        counts: the options in `_AT_LEAST` by name.
+        mask_roi_size: see `build_htc`, as the others.
+        anchor_scale: see there.
+        anchor_ratios: see there.
+        proposal_iou_thr: see there.
+        stage_ious: see there.
+        stage_weights: see there.
+    """
+    for name, least in _AT_LEAST.items():
+        if counts[name] < least:
+            raise UserError(f"model.{name}={counts[name]}: at least {least} expected")
+    if len(stage_ious) != len(stage_weights) or not 1 <= len(stage_ious) <= MOST_STAGES:
+        raise UserError(
+            f"model.stage_ious={list(stage_ious)} model.stage_weights={list(stage_weights)}: "
+            "one to three of each expected"
+        )
+    mask, neck = counts["mask_channels"], counts["neck_channels"]
+    if mask != neck and len(stage_ious) > 1:
+        raise UserError(
+            f"model.mask_channels={mask} model.neck_channels={neck}: equal ones expected, because a stage's mask "
+            "features are added to the pyramid's"
+        )
+    if not 1 <= mask_roi_size <= LARGEST_MASK_ROI:
+        raise UserError(f"model.mask_roi_size={mask_roi_size}: between 1 and {LARGEST_MASK_ROI} expected")
+    for name, values in (("anchor_scale", [anchor_scale]), ("anchor_ratios", anchor_ratios)):
+        if not values or min(values) <= 0:
+            raise UserError(f"model.{name}={_shown(values)}: above 0 expected")
+    for name, values in (("proposal_iou_thr", [proposal_iou_thr]), ("stage_ious", stage_ious)):
+        if not 0 < min(values) <= max(values) < 1:
+            raise UserError(f"model.{name}={_shown(values)}: between 0 and 1 expected")
+    if min(stage_weights) < 0:
+        raise UserError(f"model.stage_weights={_shown(stage_weights)}: at least 0 expected")
+
+
+def check_pixels(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Raise `UserError` unless there are three of each, and no deviation is zero or less."""
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) != 3 or (name == "std" and min(values) <= 0):
+            raise UserError(f"model.backbone.{name}={_shown(values)}: three numbers expected, those of std above 0")
+
+
+def check_features(backbone: nn.Module, channels: Sequence[int], strides: Sequence[int]) -> None:
+    """Raise `UserError` unless a backbone gives features of these channels at these strides."""
+    was_training = backbone.training
+    backbone.eval()  # mmdet's returns nothing
+    with torch.no_grad():
+        features = backbone(torch.zeros(1, 3, _PROBE, _PROBE))
+    backbone.train(was_training)
+    found = [feature.shape[1] for feature in features]
+    if found != list(channels):
+        raise UserError(f"model.backbone.channels={_shown(channels)}: the backbone has {_shown(found)}")
+    edges = [_PROBE // stride for stride in strides]
+    if any(feature.shape[-2:] != (edge, edge) for feature, edge in zip(features, edges, strict=True)):
+        given = [_PROBE // feature.shape[-1] for feature in features]
+        raise UserError(f"model.backbone: features at strides {_shown(strides)} expected, it gives {_shown(given)}")
+
+
+def _shown(values: Sequence[Any]) -> str:
+    return str(values[0] if len(values) == 1 else list(values)).replace(" ", "")
