@@ -1,12 +1,10 @@
 """Options -> candidates and truth -> a score table -> rules, and how good they really are."""
 
 import datetime
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from fashion_hydra.config.build import rule_options
 from fashion_hydra.config.command import Command
@@ -15,28 +13,17 @@ from fashion_hydra.config.schema import TuneConfig
 from fashion_hydra.config.stored import StoredRun
 from fashion_hydra.data.class_set import ClassSet, named_categories
 from fashion_hydra.data.split import stratified_folds
-from fashion_hydra.evaluation.competition_score import ClassMasks, mean
+from fashion_hydra.evaluation.competition_score import mean
 from fashion_hydra.formats.submission import MaskTable, read_masks, write_truth
 from fashion_hydra.inference.candidate_cache import CandidateCache
 from fashion_hydra.plots.threshold_maps import draw_class_gains, draw_curves, draw_heat_maps
-from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.postprocess.rule_files import NAME, write_tuned
 from fashion_hydra.postprocess.rule_options import build_rule
 from fashion_hydra.training.console import log_rank_zero, silence_library_noise
-from fashion_hydra.training.run_folder import RunFolder
 from fashion_hydra.training.trackers import Cell, close, log_files, log_table
 from fashion_hydra.tuning.build import build_score_table
 from fashion_hydra.tuning.cross_validation import MethodResult, best_method, compare_methods, cross_fit
-from fashion_hydra.tuning.grid import Grid, scores_of
-from fashion_hydra.tuning.methods import (
-    DROPPED,
-    BestOnGrid,
-    ClassThresholds,
-    ExpectedScore,
-    FixedRule,
-    Search,
-    TuningMethod,
-)
+from fashion_hydra.tuning.grid import scores_of
 from fashion_hydra.tuning.summary import (
     describe_rule,
     drop_set_lines,
@@ -49,23 +36,7 @@ from fashion_hydra.tuning.summary import (
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.workflows.predict import predict_missing
 from fashion_hydra.workflows.prediction_plan import plan_prediction, truth_of
-
-
-@dataclass(frozen=True)
-class TuningData:
-    """What is tuned on.
-
-    Args:
-        cache: candidates.
-        classes: behind their labels, with those that the config drops.
-        truth: of the images.
-        run: the training run that the models are of, if that is known.
-    """
-
-    cache: CandidateCache
-    classes: ClassSet
-    truth: Mapping[str, ClassMasks]
-    run: RunFolder | None
+from fashion_hydra.workflows.tuning_rules import TuningData, TuningRules, check_numbers
 
 
 def open_tuning_data(options: TuneConfig, command: Command) -> TuningData:
@@ -121,18 +92,19 @@ def tune(options: TuneConfig, command: Command) -> float:
         UserError: candidates, truth or options that cannot be had.
     """
     silence_library_noise()
+    check_numbers(options)
     tuning_data, folder = open_tuning_data(options, command), Path(options.out)
     images = len(tuning_data.truth)
+    if not 2 <= options.folds <= images:
+        raise UserError(f"folds={options.folds}: between 2 and the number of images ({images}) expected")
     folder.mkdir(parents=True, exist_ok=True)
     write_truth(folder / "truth.csv", tuning_data.truth)
-    rules = _Rules.of(options, tuning_data)
+    rules = TuningRules.of(options, tuning_data)
     masks = sum(len(of_class) for of_image in tuning_data.truth.values() for of_class in of_image.values())
     log_rank_zero("images         %d, %d true masks", images, masks)
     sizes = " x ".join(f"{len(values)} {axis}" for axis, values in vars(rules.grid).items())
     log_rank_zero("grid           %d rules: %s", len(rules.grid), sizes)
     score_table = build_score_table(tuning_data.cache, tuning_data.truth, rules.asked())
-    if not 2 <= options.folds <= images:
-        raise UserError(f"folds={options.folds}: between 2 and the number of images ({images}) expected")
     scores = scores_of(score_table, rules.on_grid, pooling=options.pooling, desc="grid")
     write_grid(folder / "grid.csv", rules.grid, scores)
     fold_of = stratified_folds(score_table.category_table(), folds=options.folds, seed=options.seed)
@@ -165,107 +137,6 @@ def _next_command(command: Command, file: Path) -> str:
     """Return the command that predicts with the rule found, by the same models on the same views."""
     same = ("ensemble", "tta", "checkpoint=", "paths.runs=", "trust=")
     return command.only(same, f"postprocess={file}", script="predict.py")
-
-
-@dataclass(frozen=True)
-class _Rules:
-    """What is tried.
-
-    Args:
-        untuned: the rule of the config.
-        winners: the winner's, with all classes and with its own; none where the candidates are not exact for it.
-        floor: the lowest score threshold that the candidates are exact for.
-        grid: its values.
-        on_grid: its rules.
-        iou_thrs: to search.
-        mask_thrs: to search.
-    """
-
-    untuned: Postprocess
-    winners: Mapping[str, Postprocess]
-    floor: float
-    grid: Grid
-    on_grid: list[Postprocess]
-    iou_thrs: tuple[float, ...]
-    mask_thrs: tuple[float, ...]
-
-    @classmethod
-    def of(cls, options: TuneConfig, tuning_data: TuningData) -> "_Rules":
-        """The rules of a config."""
-        classes = tuning_data.classes
-        untuned = build_rule(rule_options(options.postprocess), classes)
-        removal = {str(name): _removed(chosen["drop"], classes, str(name)) for name, chosen in options.removal.items()}
-        lists = dict(vars(options.grid))
-        if unknown := [name for name in lists["drop"] if name not in removal]:
-            raise UserError(f"grid.drop={unknown[0]}: no such set below removal ({', '.join(removal)})")
-        # Sets that leave out the same of these classes are one.
-        sets: dict[tuple[int, ...], list[str]] = {}
-        for name in lists["drop"]:
-            sets.setdefault(removal[name], []).append(name)
-        grid = Grid(**{**lists, "drop": {" = ".join(names): labels for labels, names in sets.items()}})
-        if untuned.nms == "soft":
-            grid = replace(grid, iou_thr=[untuned.iou_thr])
-        winners = _winners(options, tuning_data, removal.get("winner", ()))
-        floor = tuning_data.cache.manifest.score_floor
-        return cls(untuned, winners, floor, grid, grid.rules(untuned), *_searched(options, tuning_data, untuned, grid))
-
-    def asked(self) -> list[Postprocess]:
-        """All that the score table must know."""
-        searched = [
-            replace(self.untuned, score_thr=self.floor, iou_thr=iou_thr, mask_thr=mask_thr)
-            for iou_thr in self.iou_thrs
-            for mask_thr in self.mask_thrs
-        ]
-        return [self.untuned, *self.winners.values(), *self.on_grid, *searched]
-
-    def methods(self, options: TuneConfig) -> dict[str, TuningMethod]:
-        """The ways to find a rule, the simplest first."""
-        grid = BestOnGrid(self.on_grid, options.pooling)
-        methods: dict[str, TuningMethod] = {"untuned": FixedRule(self.untuned)}
-        methods |= {name: FixedRule(rule) for name, rule in self.winners.items()}
-        methods["grid"] = grid
-        search = options.search
-        if search.trials:
-            ranges = {name: tuple(getattr(search, name)) for name in ("min_area", "max_per_image")}
-            ranges["score_thr"] = (max(self.floor, search.score_thr[0]), search.score_thr[1])
-            methods["search"] = Search(
-                grid, **ranges, iou_thrs=self.iou_thrs, mask_thrs=self.mask_thrs, trials=search.trials,
-                seed=options.seed, pooling=options.pooling,
-            )  # fmt: skip
-        if options.pooling == "class":  # what follows is made for the average over classes
-            values = [*np.round(np.arange(self.floor, 1, options.per_class.step), 4).tolist(), DROPPED]
-            methods["per_class"] = ClassThresholds(grid, values, options.per_class.shrinkage)
-            methods["expected"] = ExpectedScore(grid, self.floor, options.expected.weight)
-        return methods
-
-
-def _winners(options: TuneConfig, tuning_data: TuningData, dropped: tuple[int, ...]) -> dict[str, Postprocess]:
-    """The winner's rule, and that with its classes where it leaves some of these out."""
-    rule = build_rule(rule_options(options.winners), tuning_data.classes)
-    try:
-        tuning_data.cache.manifest.check(rule)
-    except UserError as error:
-        log_rank_zero("left out       the winner's thresholds: %s", error)
-        return {}
-    with_classes = {"winner+classes": replace(rule, dropped_labels=dropped)} if dropped else {}
-    return {"winner": rule, **with_classes}
-
-
-def _removed(drop: Sequence[int | str], classes: ClassSet, name: str) -> tuple[int, ...]:
-    """The labels that a class-removal set leaves out."""
-    return replace(classes, drop=named_categories(drop, classes, f"removal.{name}.drop")).dropped_labels()
-
-
-def _searched(
-    options: TuneConfig, tuning_data: TuningData, untuned: Postprocess, grid: Grid
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """IoU and mask thresholds that the search chooses from; with NMS on masks each costs a run over the images."""
-    if untuned.nms == "mask" or not options.search.trials:
-        return tuple(grid.iou_thr), tuple(sorted(grid.mask_thr))
-    low, high = options.search.mask_thr
-    steps = np.round(np.arange(low, high + options.search.mask_step / 2, options.search.mask_step), 6).tolist()
-    iou_thrs = tuning_data.cache.manifest.iou_grid if untuned.nms == "box" else grid.iou_thr
-    return tuple(iou_thrs), tuple(sorted({*steps, *grid.mask_thr}))
 
 
 def _write_rules(folder: Path, tuning_data: TuningData, results: Sequence[MethodResult]) -> None:

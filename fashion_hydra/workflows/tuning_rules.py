@@ -1,0 +1,166 @@
+"""Options of tune_thresholds.py -> the rules that are scored, and the methods that find more."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fashion_hydra.config.build import rule_options
+from fashion_hydra.config.schema import TuneConfig
+from fashion_hydra.data.class_set import ClassSet, named_categories
+from fashion_hydra.evaluation.competition_score import ClassMasks
+from fashion_hydra.inference.candidate_cache import CandidateCache
+from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.postprocess.rule_options import build_rule
+from fashion_hydra.training.console import log_rank_zero
+from fashion_hydra.training.run_folder import RunFolder
+from fashion_hydra.tuning.grid import Grid
+from fashion_hydra.tuning.methods import (
+    DROPPED,
+    BestOnGrid,
+    ClassThresholds,
+    ExpectedScore,
+    FixedRule,
+    Search,
+    TuningMethod,
+)
+from fashion_hydra.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class TuningData:
+    """What is tuned on.
+
+    Args:
+        cache: candidates.
+        classes: behind their labels, with those that the config drops.
+        truth: of the images.
+        run: the training run that the models are of, if that is known.
+    """
+
+    cache: CandidateCache
+    classes: ClassSet
+    truth: Mapping[str, ClassMasks]
+    run: RunFolder | None
+
+
+@dataclass(frozen=True)
+class TuningRules:
+    """What is tried.
+
+    Args:
+        untuned: the rule of the config.
+        winners: the winner's, with all classes and with its own; none where the candidates are not exact for it.
+        floor: the lowest score threshold that the candidates are exact for.
+        grid: its values.
+        on_grid: its rules.
+        iou_thrs: to search.
+        mask_thrs: to search.
+    """
+
+    untuned: Postprocess
+    winners: Mapping[str, Postprocess]
+    floor: float
+    grid: Grid
+    on_grid: list[Postprocess]
+    iou_thrs: tuple[float, ...]
+    mask_thrs: tuple[float, ...]
+
+    @classmethod
+    def of(cls, options: TuneConfig, tuning_data: TuningData) -> "TuningRules":
+        """The rules of a config."""
+        classes = tuning_data.classes
+        untuned = build_rule(rule_options(options.postprocess), classes)
+        removal = {str(name): _removed(chosen["drop"], classes, str(name)) for name, chosen in options.removal.items()}
+        lists = dict(vars(options.grid))
+        if unknown := [name for name in lists["drop"] if name not in removal]:
+            raise UserError(f"grid.drop={unknown[0]}: no such set below removal ({', '.join(removal)})")
+        # Sets that leave out the same of these classes are one.
+        sets: dict[tuple[int, ...], list[str]] = {}
+        for name in lists["drop"]:
+            sets.setdefault(removal[name], []).append(name)
+        grid = Grid(**{**lists, "drop": {" = ".join(names): labels for labels, names in sets.items()}})
+        if untuned.nms == "soft":
+            grid = replace(grid, iou_thr=[untuned.iou_thr])
+        winners = _winners(options, tuning_data, removal.get("winner", ()))
+        floor = tuning_data.cache.manifest.score_floor
+        return cls(untuned, winners, floor, grid, grid.rules(untuned), *_searched(options, tuning_data, untuned, grid))
+
+    def asked(self) -> list[Postprocess]:
+        """All that the score table must know."""
+        searched = [
+            replace(self.untuned, score_thr=self.floor, iou_thr=iou_thr, mask_thr=mask_thr)
+            for iou_thr in self.iou_thrs
+            for mask_thr in self.mask_thrs
+        ]
+        return [self.untuned, *self.winners.values(), *self.on_grid, *searched]
+
+    def methods(self, options: TuneConfig) -> dict[str, TuningMethod]:
+        """The ways to find a rule, the simplest first."""
+        grid = BestOnGrid(self.on_grid, options.pooling)
+        methods: dict[str, TuningMethod] = {"untuned": FixedRule(self.untuned)}
+        methods |= {name: FixedRule(rule) for name, rule in self.winners.items()}
+        methods["grid"] = grid
+        search = options.search
+        if search.trials:
+            ranges = {name: tuple(getattr(search, name)) for name in ("min_area", "max_per_image")}
+            ranges["score_thr"] = (max(self.floor, search.score_thr[0]), search.score_thr[1])
+            methods["search"] = Search(
+                grid, **ranges, iou_thrs=self.iou_thrs, mask_thrs=self.mask_thrs, trials=search.trials,
+                seed=options.seed, pooling=options.pooling,
+            )  # fmt: skip
+        if options.pooling == "class":  # what follows is made for the average over classes
+            values = [*np.round(np.arange(self.floor, 1, options.per_class.step), 4).tolist(), DROPPED]
+            methods["per_class"] = ClassThresholds(grid, values, options.per_class.shrinkage)
+            methods["expected"] = ExpectedScore(grid, self.floor, options.expected.weight)
+        return methods
+
+
+def check_numbers(options: TuneConfig) -> None:
+    """Refuse numbers that no search can have."""
+    search, step = options.search, options.per_class.step
+    if search.trials < 0 or search.mask_step <= 0:
+        raise UserError(
+            f"search.trials={search.trials} search.mask_step={search.mask_step}: at least 0 and above 0 expected"
+        )
+    ranges = (("score_thr", 0, 1), ("mask_thr", 0, 1), ("min_area", 1, math.inf), ("max_per_image", 1, math.inf))
+    for name, least, most in ranges:
+        bounds = getattr(search, name)
+        if len(bounds) != 2 or not least <= bounds[0] <= bounds[1] <= most:
+            within = "" if most == math.inf else f", the highest {most}"
+            raise UserError(f"search.{name}={bounds}: [LOWEST,HIGHEST] expected, the lowest at least {least}{within}")
+    if step <= 0 or options.per_class.shrinkage < 0 or options.expected.weight < 0:
+        raise UserError(
+            f"per_class.step={step} per_class.shrinkage={options.per_class.shrinkage} "
+            f"expected.weight={options.expected.weight}: above 0, and at least 0 for the others expected"
+        )
+
+
+def _winners(options: TuneConfig, tuning_data: TuningData, dropped: tuple[int, ...]) -> dict[str, Postprocess]:
+    """The winner's rule, and that with its classes where it leaves some of these out."""
+    rule = build_rule(rule_options(options.winners), tuning_data.classes)
+    try:
+        tuning_data.cache.manifest.check(rule)
+    except UserError as error:
+        log_rank_zero("left out       the winner's thresholds: %s", error)
+        return {}
+    with_classes = {"winner+classes": replace(rule, dropped_labels=dropped)} if dropped else {}
+    return {"winner": rule, **with_classes}
+
+
+def _removed(drop: Sequence[int | str], classes: ClassSet, name: str) -> tuple[int, ...]:
+    """The labels that a class-removal set leaves out."""
+    return replace(classes, drop=named_categories(drop, classes, f"removal.{name}.drop")).dropped_labels()
+
+
+def _searched(
+    options: TuneConfig, tuning_data: TuningData, untuned: Postprocess, grid: Grid
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """IoU and mask thresholds that the search chooses from; with NMS on masks each costs a run over the images."""
+    if untuned.nms == "mask" or not options.search.trials:
+        return tuple(grid.iou_thr), tuple(sorted(grid.mask_thr))
+    low, high = options.search.mask_thr
+    steps = np.round(np.arange(low, high + options.search.mask_step / 2, options.search.mask_step), 6).tolist()
+    iou_thrs = tuning_data.cache.manifest.iou_grid if untuned.nms == "box" else grid.iou_thr
+    return tuple(iou_thrs), tuple(sorted({*steps, *grid.mask_thr}))
