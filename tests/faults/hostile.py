@@ -248,7 +248,9 @@ case("checkpoint: a backbone of subprocess.Popen", "checkpoint")(
     lambda root: checkpoint(root, backbone_type="subprocess.Popen")
 )
 case("checkpoint: 10^9 convolutions", "checkpoint")(lambda root: checkpoint(root, mask_convs=10**9))
-case("checkpoint: 10^10 parameters", "checkpoint")(lambda root: checkpoint(root, neck_channels=9999, fc_channels=9999))
+case("checkpoint: 10^10 parameters", "checkpoint")(
+    lambda root: checkpoint(root, neck_channels=9999, mask_channels=9999, fc_channels=9999)
+)
 
 
 @case("checkpoint: one number 10^12 times", "checkpoint")
