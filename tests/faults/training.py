@@ -195,7 +195,7 @@ def stops(place: Place, uninterrupted: dict[str, Any], rng: random.Random) -> li
         for moment in ("forward pass", "validation step"):
             done = place.command(f"{moment}:{rng.randint(1, 4)}:{number.name}")
             assert done.returncode == 128 + number, (done.returncode, done.stderr[-2000:])
-            assert "go on          python train.py" in done.stdout + done.stderr
+            assert "resume         python train.py" in done.stdout + done.stderr
             line.times += 1
             line.survived += 1
             line.lost.append(place.done() - place.saved())
@@ -224,8 +224,8 @@ def damages(place: Place, uninterrupted: dict[str, Any]) -> list[Line]:
         done = place.command("forward pass:4:SIGKILL")
         assert done.returncode == -9, done.stderr[-2000:]
         output = done.stdout + done.stderr
-        assert "goes on from" in output or fault.endswith("removed"), output
-        print(f"  {fault}: {' '.join(line for line in output.splitlines() if 'goes on from' in line)}", flush=True)
+        assert "resumes from" in output or fault.endswith("removed"), output
+        print(f"  {fault}: {' '.join(line for line in output.splitlines() if 'resumes from' in line)}", flush=True)
         lines.append(Line(fault, 1, 1, [before - 7]))
     finish(place, uninterrupted)
     return lines
