@@ -43,15 +43,15 @@ demo: $(STAMP) ## draw the wardrobe, train the tiny model, tune, predict and sco
 	printf '\nwall time\n%s%6d s  in all\n' "$$times" $$SECONDS
 
 # Each data set's model is trained once: with ckpt_path=last a finished run only says so.
-ladder: $(STAMP) ## walk the winner's ladder on wardrobe, and on street photos where they are: an hour on two cores
+ladder: $(STAMP) ## walk the winner's ladder on wardrobe, with CCP=FOLDER on its street photos too: an hour on two cores
 	@walk() { local name=$$1; shift
 	  $(BIN)/python train.py name=$$name "$${training[@]}" ckpt_path=last
 	  $(BIN)/fashion-hydra ladder runs/$$name "$$@"; }
 	$(BIN)/fashion-hydra wardrobe data/ladder --train 900 --test 300 --size 224
 	training=(experiment=demo data.root=data/ladder schedule.epochs=8)
 	walk ladder_wardrobe --truth data/ladder/test_truth.csv --out predictions/ladder-wardrobe --title "wardrobe, 300 test images"
-	if [ -d ../shared/data/ccp ]; then
-	  training=(experiment=ccp_tiny)
+	if [ -n "$(CCP)" ]; then
+	  training=(experiment=ccp_tiny data.root="$(CCP)")
 	  walk ladder_ccp --images test_fold --out predictions/ladder-ccp --title "street photos, 78 of the test fold"
 	fi
 

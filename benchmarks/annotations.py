@@ -1,12 +1,13 @@
 """A CSV of run-lengths -> classes, boxes and areas: from the runs, and by decoding every mask to full size.
 
 The rival is the usual way of competition notebooks: fill an array of the image's size, then look where it is set.
-Rows: those of real photos, if ../shared/data/imat2020_sample is there, else of drawn ones enlarged tenfold.
+Rows: those of real photos, if FASHION_HYDRA_PHOTOS names a folder of them, else of drawn ones enlarged tenfold.
 """
 
 import argparse
 import csv
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from fashion_hydra.data.kaggle import KaggleReader
 from fashion_hydra.structures import rle
 from fashion_hydra.wardrobe import write_wardrobe
 
-PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "imat2020_sample"
+PHOTOS = Path(os.environ.get("FASHION_HYDRA_PHOTOS", "no such folder"))
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:

@@ -3,12 +3,13 @@
 Both draw the same scale and flip, so boxes have to be equal. mmdet resizes masks with OpenCV's nearest neighbour,
 which lays them half a pixel aside of the image (augment.mask_sampling=corner); the masks are compared in that
 sampling and in our own, centre.
-Photos: real ones brought to 6 megapixels, if ../shared/data/imat2020_sample is there, else drawn ones; masks are
+Photos: real ones brought to 6 megapixels, if FASHION_HYDRA_PHOTOS names a folder of them, else drawn ones; masks are
 repeated or left out until each photo has ten.
 """
 
 import argparse
 import csv
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.structures import rle
 from fashion_hydra.wardrobe import write_wardrobe
 
-PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "imat2020_sample"
+PHOTOS = Path(os.environ.get("FASHION_HYDRA_PHOTOS", "no such folder"))
 SHORT_EDGE, LONG_EDGE = 2000, 3000  # of the photos
 MASKS = 10
 

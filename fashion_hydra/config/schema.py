@@ -42,6 +42,7 @@ class DataConfig:
     split_file: str | None = None
     batch_size: int = MISSING
     num_workers: int = MISSING
+    repeat_threshold: float | None = None
     on_fault: str = MISSING
 
 

@@ -16,7 +16,7 @@ from fashion_hydra.data.annotations import Annotations, DataFault, write_faults
 from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.class_set import ClassSet, ClassSpec
 from fashion_hydra.data.dataset import EvalDataset, TrainDataset, collate
-from fashion_hydra.data.sampler import AspectBatchSampler
+from fashion_hydra.data.sampler import AspectBatchSampler, repeat_factors
 from fashion_hydra.data.split import UNUSED, read_split, stratified_folds, write_split
 from fashion_hydra.structures.batch import Batch
 from fashion_hydra.utils.errors import UserError
@@ -40,6 +40,8 @@ class FashionDataModule(LightningDataModule):
         split_file: a CSV with each image's fold, in place of a split of our own.
         batch_size: images a device and step.
         num_workers: loader processes of each device.
+        repeat_threshold: classes in a smaller share of the training images are shown more often, see
+            `repeat_factors`; None: every image once an epoch.
         seed: of order and augmentation.
         on_fault: `drop` images and rows with faults, or stop with an `error`.
         report_dir: where the split and the faults are written.
@@ -61,6 +63,7 @@ class FashionDataModule(LightningDataModule):
         split_file: str | None,
         batch_size: int,
         num_workers: int,
+        repeat_threshold: float | None = None,
         seed: int,
         on_fault: str,
         report_dir: Path | None = None,
@@ -68,6 +71,10 @@ class FashionDataModule(LightningDataModule):
         super().__init__()
         if on_fault not in ("drop", "error"):
             raise UserError(f"data.on_fault={on_fault}: give drop or error")
+        if repeat_threshold is not None and not 0 < repeat_threshold <= 1:
+            raise UserError(
+                f"data.repeat_threshold={repeat_threshold}: null, or a share of the images above 0 expected"
+            )
         if batch_size < 1 or num_workers < 0:
             raise UserError(f"data.batch_size={batch_size} data.num_workers={num_workers}: at least 1 and 0 expected")
         if not 0 <= fold < folds:
@@ -76,6 +83,7 @@ class FashionDataModule(LightningDataModule):
             raise UserError(
                 f"data.test_fold={test_fold}: null, or between 0 and {folds - 1} and not data.fold={fold} expected"
             )
+        self.repeat_threshold = repeat_threshold
         self.root, self.annotation_file, self.make_reader = root, annotations, reader
         self.spec, self.augment, self.eval_scale = classes, augment, eval_scale
         self.folds, self.fold, self.test_fold = folds, fold, test_fold
@@ -194,10 +202,23 @@ class FashionDataModule(LightningDataModule):
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
             done=self._done,
+            repeats=self._repeats(images),
         )
         sampler.set_epoch(self._done[0])  # Lightning tells the epoch only once workers have begun to fetch
         dataset = TrainDataset(self.annotations, images, self.classes, self.augment, seed=self.seed)
         return self._loader(dataset, batch_sampler=sampler)
+
+    def _repeats(self, images: np.ndarray) -> np.ndarray | None:
+        """How often an epoch shows each training image; None where each is shown once."""
+        if self.repeat_threshold is None:
+            return None
+        label_of = self.classes.label_of()
+        has_class = np.zeros((len(images), len(self.classes)), dtype=bool)
+        for row, image in enumerate(images):
+            for mask in self.annotations.instances(image):
+                if (label := label_of.get(int(self.annotations.categories[mask]))) is not None:
+                    has_class[row, label] = True
+        return repeat_factors(has_class, self.repeat_threshold)
 
     def val_dataloader(self) -> DataLoader:
         """Single images, so that no result depends on its neighbours; each process takes every world_size-th."""

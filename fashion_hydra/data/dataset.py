@@ -104,13 +104,13 @@ class TrainDataset(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def drawn(self, key: tuple[int, int]) -> tuple[int, bool, int]:
+    def drawn(self, key: tuple[int, ...]) -> tuple[int, bool, int]:
         """What chance decides of a sample: short edge, whether it is flipped, seed of the photometric transforms."""
         rng = np.random.default_rng((self.seed, *key))
         low, high = self.augment.short_edge
         return int(rng.integers(low, high + 1)), bool(rng.random() < self.augment.flip), int(rng.integers(2**31))
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
+    def __getitem__(self, key: tuple[int, ...]) -> Sample:
         image = int(self.images[key[1]])
         short_edge, flip, photometric_seed = self.drawn(key)
         pixels = read_image(self.annotations, image)

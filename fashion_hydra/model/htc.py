@@ -4,10 +4,9 @@ Chen et al., CVPR 2019, arXiv:1901.07518; the numbers that no argument names are
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from inspect import signature
 from typing import Any
 
-import torch
 from mmdet.models import HybridTaskCascade
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
@@ -16,10 +15,15 @@ from torch import nn
 
 from fashion_hydra.model.detector import STRIDES, Detector
 from fashion_hydra.model.htc_checks import check_features, check_numbers, check_pixels
+from fashion_hydra.model.outline import outline
 from fashion_hydra.model.roi_align import PreciseRoIExtractor
 from fashion_hydra.model.sampling import ImageSampler
+from fashion_hydra.model.timm_backbone import TARGET as TIMM
+from fashion_hydra.model.timm_backbone import describe_network
+from fashion_hydra.model.weights.catalogue import locate_backbone
 from fashion_hydra.model.weights.load import load_backbone
 from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.imports import import_object
 
 _MOST_PARAMETERS = 5 * 10**8  # 2 GB; the winner's has 1.4 * 10**8
 _BOX_STDS = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))
@@ -52,7 +56,8 @@ def build_htc(
     Args:
         num_classes: outputs, background not counted.
         backbone: `type` of mmdet's registry, or an import path, with its arguments; beside them `channels` (of its
-            four outputs), `mean`, `std`, `channel_order`, and `weights` (a file or null).
+            four outputs), `mean`, `std`, `channel_order`, and `weights` (`imagenet`, a name of the catalogue, a file,
+            an address or null).
         neck_channels: of the feature pyramid.
         fc_channels: of the two fully connected layers of a box head.
         mask_channels: of the convolutions of a mask head.
@@ -100,10 +105,12 @@ def build_htc(
             "or your own by its import path"
         )
     arguments = dict(backbone)
-    channels, mean, std = (list(arguments.pop(key)) for key in ("channels", "mean", "std"))
+    channels, mean, std = _inputs(arguments)
     check_pixels(mean, std)
     channel_order, weights = arguments.pop("channel_order"), arguments.pop("weights", None)
     if gradient_checkpointing:
+        if not _takes(backbone["type"], "with_cp"):
+            raise UserError(f"model.gradient_checkpointing=true: {backbone['type']} cannot recompute activations")
         arguments["with_cp"] = True
     norm_cfg = _norm_cfg(norm)
     roi_head = _roi_head(
@@ -132,7 +139,7 @@ def build_htc(
         )
 
     try:
-        with torch.device("meta"):  # an outline without memory
+        with outline():
             count = sum(parameter.numel() for parameter in make().parameters())
         if count > _MOST_PARAMETERS:
             raise UserError(f"a model of {count} parameters: refused, at most {_MOST_PARAMETERS} expected")
@@ -149,8 +156,27 @@ def build_htc(
             nn.init.zeros_(parameter)
     detector = Detector(net, mean=mean, std=std, channel_order=channel_order)
     if weights:
-        detector.origin = f"of the backbone: {load_backbone(detector, Path(weights))}"
+        found = locate_backbone(str(weights), backbone)
+        detector.origin = f"of the backbone: {load_backbone(detector, found.path)}"
     return detector
+
+
+def _inputs(arguments: dict[str, Any]) -> list[list[Any]]:
+    """Take channels, mean and std out of a backbone's arguments; what is null timm knows of its networks."""
+    given = {key: arguments.pop(key, None) for key in ("channels", "mean", "std")}
+    if arguments["type"] == TIMM and None in given.values():
+        network = describe_network(str(arguments["name"]))
+        given = {key: getattr(network, key) if value is None else value for key, value in given.items()}
+    if missing := [key for key, value in given.items() if value is None]:
+        raise UserError(f"model.backbone.{missing[0]}: required for {arguments['type']}, and missing")
+    return [list(value) for value in given.values()]
+
+
+def _takes(backbone: str, argument: str) -> bool:
+    """Whether a backbone's constructor has an argument, or one that it passes others on to."""
+    kind = import_object(backbone, "model.backbone.type") if "." in backbone else MODELS.get(backbone)
+    constructors = [vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)]
+    return any(argument in signature(constructor).parameters for constructor in constructors[:-1])
 
 
 def _norm_cfg(norm: str | None) -> dict[str, Any] | None:

@@ -79,11 +79,19 @@ def check_pixels(mean: Sequence[float], std: Sequence[float]) -> None:
 
 
 def check_features(backbone: nn.Module, channels: Sequence[int], strides: Sequence[int]) -> None:
-    """Raise `UserError` unless a backbone gives features of these channels at these strides."""
+    """Raise `UserError` unless a backbone gives features of these channels at these strides.
+
+    Parameters that no feature depends on stop learning: processes that train together wait for every gradient.
+    """
     was_training = backbone.training
     backbone.eval()  # mmdet's returns nothing
-    with torch.no_grad():
+    with torch.enable_grad():
         features = backbone(torch.zeros(1, 3, _PROBE, _PROBE))
+        if (total := sum(feature.sum() for feature in features)).requires_grad:
+            total.backward()
+    for parameter in backbone.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
     backbone.train(was_training)
     found = [feature.shape[1] for feature in features]
     if found != list(channels):

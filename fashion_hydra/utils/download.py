@@ -51,7 +51,7 @@ def locate(source: str, *, folder: Path, sha256: str | None = None) -> Located:
     """
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise UserError(f"sha256={sha256}: 64 hexadecimal digits expected, as `sha256sum FILE` prints them")
-    if _ADDRESS.match(source):
+    if is_address(source):
         path = fetch(source, folder=folder, sha256=sha256)
     else:
         path = Path(source).expanduser()
@@ -80,8 +80,7 @@ def fetch(url: str, *, folder: Path, sha256: str | None = None) -> Path:
     """
     if urlsplit(url).scheme.lower() not in ("http", "https"):
         raise UserError(f"{url}: only http:// and https:// addresses are downloaded. Give one of those, or a file")
-    name = Path(unquote(urlsplit(url).path)).name
-    target = folder / hashlib.sha256(url.encode()).hexdigest()[:12] / (name if name not in ("", "..") else "file")
+    target = download_path(url, folder)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(target):
@@ -97,6 +96,17 @@ def fetch(url: str, *, folder: Path, sha256: str | None = None) -> Path:
             f"{folder}: cannot be written ({error.strerror}). Name another with FASHION_HYDRA_CACHE"
         ) from error
     return target
+
+
+def is_address(text: str) -> bool:
+    """Return whether a text is an address rather than a path."""
+    return _ADDRESS.match(text) is not None
+
+
+def download_path(url: str, folder: Path) -> Path:
+    """Return where the file of an address is kept below `folder`; one that lies there already is not downloaded."""
+    name = Path(unquote(urlsplit(url).path)).name
+    return folder / hashlib.sha256(url.encode()).hexdigest()[:12] / (name if name not in ("", "..") else "file")
 
 
 def _check(part: Path, url: str, sha256: str | None) -> None:

@@ -23,13 +23,13 @@ from fashion_hydra.config.build import (
 from fashion_hydra.config.command import Command
 from fashion_hydra.config.devices import check_devices, device_count
 from fashion_hydra.config.schema import TrainConfig
-from fashion_hydra.data.annotation_cache import cache_folder
 from fashion_hydra.data.augment import checked_scales
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.data.datamodule import FashionDataModule
 from fashion_hydra.model.builder import build_detector
 from fashion_hydra.model.checkpoint import read_checkpoint
 from fashion_hydra.model.detector import Detector
+from fashion_hydra.model.weights.catalogue import locate_model
 from fashion_hydra.model.weights.load import load_weights
 from fashion_hydra.postprocess.rule_options import build_rule
 from fashion_hydra.training.callbacks import AtomicCheckpointIO, ProcessWatch
@@ -37,7 +37,6 @@ from fashion_hydra.training.console import log_rank_zero, silence_library_noise,
 from fashion_hydra.training.lightning_module import SegmentationModule
 from fashion_hydra.training.run_folder import LAST, RunFolder
 from fashion_hydra.training.schedule import Schedule
-from fashion_hydra.utils.download import locate
 from fashion_hydra.utils.errors import StopRequested, UserError
 
 log = logging.getLogger(__name__)
@@ -180,7 +179,7 @@ def make_detector(options: TrainConfig, classes: ClassSet, ckpt_path: Path | Non
         if options.weights is not None:
             warn_rank_zero("weights=%s is not read: ckpt_path resumes with weights of its own", options.weights)
     elif options.weights is not None:
-        found = locate(options.weights, folder=cache_folder() / "weights", sha256=options.weights_sha256)
+        found = locate_model(options.weights, backbone or {}, sha256=options.weights_sha256)
         detector.origin = load_weights(detector, found.path, classes)
         if found.sha256 and not options.weights_sha256:
             log_rank_zero("downloaded     weights_sha256=%s on the command line refuses any other file", found.sha256)

@@ -122,7 +122,7 @@ def test_right_options_reach_the_task(tmp_path):
         ),
         (
             "model=htc_r51",
-            "model=htc_r51: no such choice. There are htc, htc_r50, htc_tiny, htc_x101; nearest: htc_r50",
+            "model=htc_r51: no such choice. There are htc, htc_lite, htc_r50, htc_tiny, htc_x101; nearest: htc_r50",
         ),
         (
             "experiment=ladder/1_default",

@@ -188,16 +188,14 @@ def test_fewer_validation_images_than_processes_are_refused(wardrobe, tmp_path):
 
 
 def test_the_recipe_for_one_gpu_takes_a_step(wardrobe, tmp_path):
-    """On whatever device there is, at a size that a CPU can bear; the weights are the recipe's, where they are."""
+    """On whatever device there is, at a size that a CPU can bear, and without its ImageNet weights."""
     from fashion_hydra.workflows.train import train
 
-    weights = PROJECT_ROOT / ".." / "shared" / "data" / "weights" / "resnet50_caffe_imagenet.safetensors"
     own = ["experiment=ccp_r50", "name=test", f"paths.output_dir={tmp_path}", f"data.root={wardrobe}"]
     tiny = ["augment.short_edge=[64,96]", "augment.long_edge=128", "tta.scales=[[80,128]]", "data.batch_size=1"]
     short = ["schedule.epochs=1", "+trainer.limit_train_batches=1", "+trainer.limit_val_batches=1", "data.folds=5"]
     quiet = ["data.num_workers=0", "callbacks.progress.refresh_rate=0", "trainer.log_every_n_steps=1"]
-    more = [] if weights.is_file() else ["model.backbone.weights=null"]
-    options = compose_options("train", *own, *tiny, *short, *quiet, *more)
+    options = compose_options("train", *own, *tiny, *short, *quiet, "model.backbone.weights=null")
     assert options.trainer.precision == "bf16-mixed"
     train(options, Command())
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 1

