@@ -139,7 +139,8 @@ def main() -> None:
         dataset = datasets["centre"]
         keys = [(0, image) for image in range(len(annotations))]
         inputs = [mmdet_input(annotations, image) for image in range(len(annotations))]
-        pipelines = [mmdet_pipeline(*dataset.drawn(key)[:2]) for key in keys]
+        frames = [dataset.draw(key, (i["height"], i["width"]))[0] for key, i in zip(keys, inputs, strict=True)]
+        pipelines = [mmdet_pipeline(min(frame.new), frame.flip) for frame in frames]
         theirs = [run_mmdet(pipeline, dict(i)) for pipeline, i in zip(pipelines, inputs, strict=True)]
         print(f"{len(keys)} photos of 6 megapixels with {MASKS} masks each, short edge {args.short_edge}")
         for sampling in SAMPLINGS:

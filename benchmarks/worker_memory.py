@@ -18,7 +18,8 @@ import numpy as np
 from tqdm import tqdm
 
 from fashion_hydra.data.annotations import Annotations, AnnotationsBuilder, open_annotations
-from fashion_hydra.data.dataset import make_targets
+from fashion_hydra.data.frame import Frame
+from fashion_hydra.data.targets import make_targets
 
 SIZE = (1536, 1024)
 
@@ -64,7 +65,8 @@ def read_records(annotations: Annotations, images: np.ndarray) -> None:
     """Ours: crops of the masks of some images."""
     label_of = {i: i for i in range(46)}
     for image in images.tolist():
-        make_targets(annotations, image, label_of, new=(384, 256), flip=bool(image % 2))
+        size = (int(annotations.sizes[image, 0]), int(annotations.sizes[image, 1]))
+        make_targets(annotations, image, label_of, Frame(size, (384, 256), flip=bool(image % 2)))
 
 
 def as_objects(annotations: Annotations) -> list[list[dict[str, Any]]]:

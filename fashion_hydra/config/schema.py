@@ -64,6 +64,8 @@ class AugmentConfig:
     flip: float = MISSING
     photometric_on: str = MISSING
     mask_sampling: str = MISSING
+    crop: list[int] | None = None
+    crop_keeps: float = 0.1
     photometric: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -104,6 +106,9 @@ class ScheduleConfig:
     decay: str = MISSING
     milestones: list[int] = field(default_factory=list)
     gamma: float = 0.1
+    backbone_lr: float = 1.0
+    layer_decay: float = 1.0
+    decay_norms: bool = True
     gradient_clip: float | None = None
     skip_nonfinite: int = MISSING
     optimizer: Any = None

@@ -14,6 +14,9 @@ from fashion_hydra.structures.batch import Size
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.imports import import_object
 
+Window = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in pixels, the right and lower edges outside."""
+
 PLACES = ("original", "resized")
 SAMPLINGS = ("centre", "corner")
 
@@ -26,6 +29,9 @@ class Augment:
         short_edge: range that the short edge is drawn from, in pixels, both ends possible.
         long_edge: the long edge is at most this.
         flip: probability of a horizontal flip.
+        crop: short and long edge of the window that is cut from the resized image at a random place, laid as the image
+            is; None: no window. An edge of the image that is shorter than the window's stays whole.
+        crop_keeps: an object stays if the window has at least this share of its mask.
         photometric: transforms that leave pixels where they are, in order: the `name` of one of albumentations, or
             `_target_`, the import path of one of your own, and its arguments.
         photometric_on: `original` or `resized` image.
@@ -39,6 +45,8 @@ class Augment:
     photometric: Sequence[Mapping[str, Any]] = field(default=())
     photometric_on: str = "original"
     mask_sampling: str = "centre"
+    crop: Sequence[int] | None = None
+    crop_keeps: float = 0.1
 
     def __post_init__(self) -> None:
         if len(self.short_edge) != 2:
@@ -55,6 +63,12 @@ class Augment:
             raise UserError(f"augment.photometric_on={self.photometric_on}: give {' or '.join(PLACES)}")
         if self.mask_sampling not in SAMPLINGS:
             raise UserError(f"augment.mask_sampling={self.mask_sampling}: give {' or '.join(SAMPLINGS)}")
+        if self.crop is not None and (len(self.crop) != 2 or not 16 <= self.crop[0] <= self.crop[1]):
+            raise UserError(
+                f"augment.crop={list(self.crop)}: null, or [SHORT,LONG] in pixels expected, with 16 <= short <= long"
+            )
+        if not 0 <= self.crop_keeps <= 1:
+            raise UserError(f"augment.crop_keeps={self.crop_keeps}: a share between 0 and 1 expected")
 
 
 class Photometric:
@@ -112,6 +126,29 @@ def scaled_size(size: Size, *, short_edge: int, long_edge: int) -> Size:
     height, width = size
     scale = min(short_edge / min(size), long_edge / max(size))
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+
+def draw_window(size: Size, crop: Sequence[int] | None, rng: np.random.Generator) -> Window:
+    """Draw the window that is cut from an image.
+
+    Args:
+        size: height and width of the resized image.
+        crop: short and long edge of the window, the long one along the image's long edge; None: the whole image.
+        rng: is asked for nothing where there is nothing to draw.
+
+    Returns:
+        x0, y0, x1, y1 in pixels of the resized image.
+    """
+    if crop is None:
+        return 0, 0, size[1], size[0]
+    short, long = crop
+    height, width = (short, long) if size[1] > size[0] else (long, short)
+    height, width = min(height, size[0]), min(width, size[1])
+    top, left = (
+        int(rng.integers(whole - part + 1)) if whole > part else 0
+        for whole, part in ((size[0], height), (size[1], width))
+    )
+    return left, top, left + width, top + height
 
 
 def checked_scales(scales: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:

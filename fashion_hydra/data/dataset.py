@@ -9,12 +9,13 @@ import torch
 from torch.utils.data import Dataset
 
 from fashion_hydra.data.annotations import Annotations
-from fashion_hydra.data.augment import Augment, Photometric, scaled_size, source_index
+from fashion_hydra.data.augment import Augment, Photometric, draw_window, scaled_size
 from fashion_hydra.data.class_set import ClassSet
+from fashion_hydra.data.frame import Frame
 from fashion_hydra.data.image_files import read_pixels
 from fashion_hydra.data.image_list import ImageList
-from fashion_hydra.structures import rle
-from fashion_hydra.structures.batch import PAD_DIVISOR, Batch, CropMasks, ScaledImage, Size, Targets
+from fashion_hydra.data.targets import make_targets
+from fashion_hydra.structures.batch import PAD_DIVISOR, Batch, ScaledImage, Size, Targets
 from fashion_hydra.utils.errors import UserError
 
 
@@ -39,58 +40,6 @@ def read_image(annotations: Annotations, image: int) -> np.ndarray:
     return read_pixels(path, size=(height, width), orientation=int(annotations.orientation[image]))
 
 
-def crop_masks(
-    annotations: Annotations, masks: Sequence[int], *, old: Size, new: Size, flip: bool, sampling: str = "centre"
-) -> CropMasks:
-    """The masks of one image on its resized, flipped frame, touching the pixels of their boxes alone.
-
-    Args:
-        annotations: where the masks are.
-        masks: indices into the records' masks.
-        old: height and width of the frame that the masks are drawn in.
-        new: height and width of the resized frame; nearest neighbour.
-        flip: mirror left and right.
-        sampling: see `fashion_hydra.data.augment.Augment`.
-    """
-    rows, columns = (source_index(*edges, sampling) for edges in zip(old, new, strict=True))
-    pixels, windows = [], np.zeros((len(masks), 4), dtype=np.int64)
-    for i, mask in enumerate(masks):
-        x0, y0, x1, y1 = annotations.boxes[mask].tolist()
-        crop = rle.runs_to_crop(annotations.runs_of(mask), height=old[0], box=(x0, y0, x1, y1))
-        top, bottom = np.searchsorted(rows, (y0, y1))
-        left, right = np.searchsorted(columns, (x0, x1))
-        crop = crop[np.ix_(rows[top:bottom] - y0, columns[left:right] - x0)]
-        if flip:
-            crop, left, right = crop[:, ::-1], new[1] - right, new[1] - left
-        windows[i] = left, top, right, bottom
-        pixels.append(crop.ravel())
-    flat = np.concatenate(pixels) if pixels else np.zeros(0, np.uint8)
-    return CropMasks(torch.from_numpy(flat), torch.from_numpy(windows), new)
-
-
-def make_targets(
-    annotations: Annotations, image: int, label_of: dict[int, int], *, new: Size, flip: bool, sampling: str = "centre"
-) -> Targets:
-    """The objects of an image on its resized, flipped frame.
-
-    Objects of categories outside the class set, and those without a pixel left after resizing, are left out:
-    box, label and mask together.
-    """
-    known = [m for m in annotations.instances(image) if int(annotations.categories[m]) in label_of]
-    old = (int(annotations.sizes[image, 0]), int(annotations.sizes[image, 1]))
-    masks = crop_masks(annotations, known, old=old, new=new, flip=flip, sampling=sampling)
-    visible = [i for i, crop in enumerate(masks.crops()) if crop.any()]
-    if len(visible) < len(known):
-        known = [known[i] for i in visible]
-        masks = crop_masks(annotations, known, old=old, new=new, flip=flip, sampling=sampling)
-    scale_y, scale_x = new[0] / old[0], new[1] / old[1]
-    boxes = annotations.boxes[known].astype(np.float32) * np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
-    if flip:
-        boxes[:, [0, 2]] = new[1] - boxes[:, [2, 0]]
-    labels = [label_of[int(annotations.categories[m])] for m in known]
-    return Targets(torch.from_numpy(boxes).reshape(-1, 4), torch.tensor(labels, dtype=torch.int64), masks)
-
-
 class TrainDataset(Dataset):
     """Augmented samples, each decided by (seed, epoch, image): the same in any process, worker or resumed run."""
 
@@ -104,27 +53,34 @@ class TrainDataset(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def drawn(self, key: tuple[int, ...]) -> tuple[int, bool, int]:
-        """What chance decides of a sample: short edge, whether it is flipped, seed of the photometric transforms."""
+    def draw(self, key: tuple[int, ...], old: Size) -> tuple[Frame, int]:
+        """Decide by chance how an image of a size is varied.
+
+        Returns:
+            Its frame, and the seed of the photometric transforms.
+        """
+        augment = self.augment
         rng = np.random.default_rng((self.seed, *key))
-        low, high = self.augment.short_edge
-        return int(rng.integers(low, high + 1)), bool(rng.random() < self.augment.flip), int(rng.integers(2**31))
+        low, high = augment.short_edge
+        short_edge, flip = int(rng.integers(low, high + 1)), bool(rng.random() < augment.flip)
+        photometric_seed = int(rng.integers(2**31))
+        new = scaled_size(old, short_edge=short_edge, long_edge=augment.long_edge)
+        window = None if augment.crop is None else draw_window(new, augment.crop, rng)
+        return Frame(old, new, window, flip, augment.mask_sampling), photometric_seed
 
     def __getitem__(self, key: tuple[int, ...]) -> Sample:
         image = int(self.images[key[1]])
-        short_edge, flip, photometric_seed = self.drawn(key)
         pixels = read_image(self.annotations, image)
         old = (pixels.shape[0], pixels.shape[1])
-        new = scaled_size(old, short_edge=short_edge, long_edge=self.augment.long_edge)
+        frame, photometric_seed = self.draw(key, old)
         if self.augment.photometric_on == "original":
             pixels = self.photometric(pixels, photometric_seed)
-        pixels = cv2.resize(pixels, (new[1], new[0]), interpolation=cv2.INTER_LINEAR)
+        pixels = frame.resize(pixels)
         if self.augment.photometric_on == "resized":
             pixels = self.photometric(pixels, photometric_seed)
-        if flip:
+        if frame.flip:
             pixels = pixels[:, ::-1]
-        sampling = self.augment.mask_sampling
-        targets = make_targets(self.annotations, image, self.label_of, new=new, flip=flip, sampling=sampling)
+        targets = make_targets(self.annotations, image, self.label_of, frame, keeps=self.augment.crop_keeps)
         return Sample(_to_tensor(pixels), old, str(self.annotations.image_ids[image]), targets)
 
 
@@ -147,7 +103,7 @@ class EvalDataset(Dataset):
         old = (pixels.shape[0], pixels.shape[1])
         new = scaled_size(old, short_edge=self.short_edge, long_edge=self.long_edge)
         pixels = cv2.resize(pixels, (new[1], new[0]), interpolation=cv2.INTER_LINEAR)
-        targets = make_targets(self.annotations, image, self.label_of, new=new, flip=False)
+        targets = make_targets(self.annotations, image, self.label_of, Frame(old, new))
         return Sample(_to_tensor(pixels), old, str(self.annotations.image_ids[image]), targets)
 
 

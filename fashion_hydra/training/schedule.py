@@ -20,6 +20,10 @@ class Schedule:
         decay: `multistep` or `cosine` (down to zero at the end).
         milestones: epochs after which `multistep` multiplies by `gamma`.
         gamma: see there.
+        backbone_lr: share of the learning rate that the backbone learns with.
+        layer_decay: share of the next stage's learning rate that each stage of the backbone below the last one has
+            (Bao et al. 2022, BEiT, appendix; there a layer at a time).
+        decay_norms: whether weight decay applies to norms and biases.
     """
 
     epochs: int
@@ -30,6 +34,9 @@ class Schedule:
     decay: str = "multistep"
     milestones: Sequence[int] = ()
     gamma: float = 0.1
+    backbone_lr: float = 1.0
+    layer_decay: float = 1.0
+    decay_norms: bool = True
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.lr <= 0 or self.base_batch < 1:
@@ -39,6 +46,12 @@ class Schedule:
                 f"schedule: warmup_steps={self.warmup_steps} must be at least 0, warmup_ratio={self.warmup_ratio} "
                 f"and gamma={self.gamma} between 0 and 1"
             )
+        for name in ("backbone_lr", "layer_decay"):
+            if not 0 < (value := getattr(self, name)) <= 1:
+                raise UserError(
+                    f"schedule.{name}={value}: a share above 0, at most 1 expected (model.backbone.frozen_stages=4 "
+                    "trains no backbone)"
+                )
         if self.decay not in ("multistep", "cosine"):
             raise UserError(f"schedule.decay={self.decay}: give multistep or cosine")
 

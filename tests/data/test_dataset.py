@@ -1,13 +1,17 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from fashion_hydra.data.augment import SAMPLINGS, Augment, Photometric, scaled_size, source_index
+from fashion_hydra.data.augment import SAMPLINGS, Augment, Photometric, draw_window, scaled_size, source_index
 from fashion_hydra.data.class_set import ClassSpec
-from fashion_hydra.data.dataset import EvalDataset, Sample, TrainDataset, collate, crop_masks, make_targets
+from fashion_hydra.data.dataset import EvalDataset, Sample, TrainDataset, collate
+from fashion_hydra.data.frame import Frame
 from fashion_hydra.data.kaggle import read_annotations
+from fashion_hydra.data.targets import crop_masks, make_targets
 from fashion_hydra.structures.rle import runs_to_bitmap
 from fashion_hydra.utils.errors import UserError
 
@@ -32,31 +36,38 @@ def bitmap(annotations, mask, size):
 
 
 @pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("new", [(90, 70), (200, 131), (128, 97)])
-def test_resized_crops_equal_the_resized_full_frame(annotations, new, flip):
+@pytest.mark.parametrize(
+    ("new", "window"),
+    [((90, 70), None), ((200, 131), None), ((128, 97), None), ((90, 70), (11, 20, 53, 90)), ((200, 131), (0, 7, 90, 140))],
+)
+def test_resized_crops_equal_the_resized_full_frame(annotations, new, window, flip):
     for image in range(3):
         old = tuple(annotations.sizes[image].tolist())
         masks = list(annotations.instances(image))
-        resized = crop_masks(annotations, masks, old=old, new=new, flip=flip).bitmaps().numpy()
+        resized = crop_masks(annotations, masks, Frame(old, new, window, flip)).bitmaps().numpy()
         # The pixel under each target pixel's centre, by exact fractions.
         rows = [(2 * i + 1) * old[0] // (2 * new[0]) for i in range(new[0])]
         columns = [(2 * j + 1) * old[1] // (2 * new[1]) for j in range(new[1])]
         expected = np.stack([bitmap(annotations, m, old)[rows][:, columns] for m in masks])
+        if window is not None:
+            expected = expected[:, window[1] : window[3], window[0] : window[2]]
         assert (resized == (expected[:, :, ::-1] if flip else expected)).all()
 
 
 def test_flipping_twice_gives_the_same_targets(annotations, classes):
     size = tuple(annotations.sizes[0].tolist())
-    plain = make_targets(annotations, 0, classes.label_of(), new=size, flip=False)
-    flipped = make_targets(annotations, 0, classes.label_of(), new=size, flip=True)
+    plain = make_targets(annotations, 0, classes.label_of(), Frame(size, size))
+    flipped = make_targets(annotations, 0, classes.label_of(), Frame(size, size, flip=True))
     assert torch.equal(flipped.masks.bitmaps().flip(2), plain.masks.bitmaps())
     mirrored = flipped.boxes.clone()
     mirrored[:, [0, 2]] = size[1] - flipped.boxes[:, [2, 0]]
     assert torch.equal(mirrored, plain.boxes)
 
 
-def test_boxes_labels_and_masks_stay_in_step(annotations, classes):
-    dataset = TrainDataset(annotations, np.arange(len(annotations)), classes, AUGMENT, seed=3)
+@pytest.mark.parametrize("crop", [None, (48, 64)])
+def test_boxes_labels_and_masks_stay_in_step(annotations, classes, crop):
+    augment = replace(AUGMENT, crop=crop)
+    dataset = TrainDataset(annotations, np.arange(len(annotations)), classes, augment, seed=3)
     for index in range(6):
         sample = dataset[1, index]
         height, width = sample.image.shape[1:]
@@ -68,12 +79,49 @@ def test_boxes_labels_and_masks_stay_in_step(annotations, classes):
             assert (drawn - box).abs().max() <= 1.5
 
 
+def test_a_window_keeps_objects_by_their_share_of_pixels(annotations, classes):
+    """Share and box of each object against the bitmap of the whole image."""
+    size = tuple(annotations.sizes[0].tolist())
+    window = (size[1] // 2, size[0] // 2, size[1], size[0])
+    frame = Frame(size, size, window)
+    masks = list(annotations.instances(0))
+    wholes = np.stack([bitmap(annotations, m, size) for m in masks]).astype(bool)
+    parts = wholes[:, window[1] : window[3], window[0] : window[2]]
+    shares = parts.sum((1, 2)) / wholes.sum((1, 2))
+    assert (shares == 0).any()
+    assert ((shares > 0) & (shares < 1)).any()
+    for keeps in (0.0, 0.3, 0.8):
+        targets = make_targets(annotations, 0, classes.label_of(), frame, keeps=keeps)
+        stays = (shares > 0) & (shares >= keeps)
+        labels = [classes.label_of()[int(annotations.categories[m])] for m in np.array(masks)[stays]]
+        assert targets.labels.tolist() == labels
+        assert (targets.masks.bitmaps().numpy().astype(bool) == parts[stays]).all()
+        for box, part in zip(targets.boxes.tolist(), parts[stays], strict=True):
+            ys, xs = np.nonzero(part)
+            assert box == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+
+
+def test_windows_lie_as_the_image_does_and_reach_its_edges(annotations, classes):
+    augment = replace(AUGMENT, short_edge=[100, 100], crop=(64, 96))
+    rng = np.random.default_rng(0)
+    for size in [(150, 100), (100, 150)]:
+        windows = np.array([draw_window(size, augment.crop, rng) for _ in range(400)])
+        widths, heights = windows[:, 2] - windows[:, 0], windows[:, 3] - windows[:, 1]
+        assert set(zip(heights.tolist(), widths.tolist(), strict=True)) == {(96, 64) if size[0] > size[1] else (64, 96)}
+        assert windows.min() == 0
+        assert windows[:, 2].max(), windows[:, 3].max() == (size[1], size[0])
+    assert draw_window((50, 200), (64, 96), rng)[1::2] == (0, 50)  # the short edge is whole
+    dataset = TrainDataset(annotations, np.arange(len(annotations)), classes, augment, seed=3)
+    assert {tuple(sorted(dataset[0, i].image.shape[1:])) for i in range(6)} == {(64, 96)}
+
+
 def test_instances_of_other_classes_and_vanished_ones_are_left_out_whole(annotations):
     label_of = {int(annotations.categories[0]): 0}
-    targets = make_targets(annotations, 0, label_of, new=(8, 8), flip=False)
+    size = tuple(annotations.sizes[0].tolist())
+    targets = make_targets(annotations, 0, label_of, Frame(size, (8, 8)))
     assert set(targets.labels.tolist()) <= {0}
     assert all(crop.any() for crop in targets.masks.crops())
-    assert len(make_targets(annotations, 0, {}, new=(50, 50), flip=False)) == 0
+    assert len(make_targets(annotations, 0, {}, Frame(size, (50, 50)))) == 0
 
 
 def test_samples_depend_on_seed_epoch_and_image_alone(annotations, classes):

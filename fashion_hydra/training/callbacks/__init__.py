@@ -5,6 +5,7 @@ from fashion_hydra.training.callbacks.process_watch import ProcessWatch
 from fashion_hydra.training.callbacks.resume import AtomicCheckpointIO, ResumePoint
 from fashion_hydra.training.callbacks.validation_pictures import ValidationPictures
 from fashion_hydra.training.callbacks.validation_score import ValidationScore
+from fashion_hydra.training.callbacks.weight_average import WeightAverage
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -13,4 +14,5 @@ __all__ = [
     "ResumePoint",
     "ValidationPictures",
     "ValidationScore",
+    "WeightAverage",
 ]

@@ -1,0 +1,77 @@
+"""Masks of the annotations -> the objects of an image on its frame."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from fashion_hydra.data.annotations import Annotations
+from fashion_hydra.data.augment import source_index
+from fashion_hydra.data.frame import Frame
+from fashion_hydra.structures import rle
+from fashion_hydra.structures.batch import CropMasks, Targets
+
+
+def crop_masks(annotations: Annotations, masks: Sequence[int], frame: Frame) -> CropMasks:
+    """The masks of one image on a frame, touching the pixels of their boxes alone.
+
+    Args:
+        annotations: where the masks are.
+        masks: indices into the records' masks.
+        frame: the image's; a mask outside its window is empty.
+    """
+    x_from, y_from, x_to, y_to = frame.cut
+    rows, columns = (source_index(*edges, frame.sampling) for edges in zip(frame.old, frame.new, strict=True))
+    rows, columns = rows[y_from:y_to], columns[x_from:x_to]
+    pixels, windows = [], np.zeros((len(masks), 4), dtype=np.int64)
+    for i, mask in enumerate(masks):
+        x0, y0, x1, y1 = annotations.boxes[mask].tolist()
+        crop = rle.runs_to_crop(annotations.runs_of(mask), height=frame.old[0], box=(x0, y0, x1, y1))
+        top, bottom = np.searchsorted(rows, (y0, y1))
+        left, right = np.searchsorted(columns, (x0, x1))
+        crop = crop[np.ix_(rows[top:bottom] - y0, columns[left:right] - x0)]
+        if frame.flip:
+            crop, left, right = crop[:, ::-1], frame.size[1] - right, frame.size[1] - left
+        windows[i] = left, top, right, bottom
+        pixels.append(crop.ravel())
+    flat = np.concatenate(pixels) if pixels else np.zeros(0, np.uint8)
+    return CropMasks(torch.from_numpy(flat), torch.from_numpy(windows), frame.size)
+
+
+def make_targets(
+    annotations: Annotations, image: int, label_of: dict[int, int], frame: Frame, *, keeps: float = 0.0
+) -> Targets:
+    """The objects of an image on its frame.
+
+    Objects of categories outside the class set are left out, and those of whose mask too little is left: no pixel, or
+    less than a share of it in the window. Box, label and mask go together. The box of an object that the window cuts
+    is that of the pixels that are left.
+
+    Args:
+        annotations: where they are.
+        image: index of the image.
+        label_of: category to label.
+        frame: where the image lies.
+        keeps: share of an object's mask that must be in the window.
+    """
+    known = [m for m in annotations.instances(image) if int(annotations.categories[m]) in label_of]
+    masks = crop_masks(annotations, known, frame)
+    is_cut = frame.is_cut(annotations.boxes[known].reshape(-1, 4))
+    scale = frame.new[0] * frame.new[1] / (frame.old[0] * frame.old[1])
+    left = np.array([int(np.count_nonzero(crop)) for crop in masks.crops()], dtype=np.int64)
+    enough = left >= np.where(is_cut, keeps * scale * annotations.areas[known], 0)
+    if not (visible := (left > 0) & enough).all():
+        known = [m for m, stays in zip(known, visible, strict=True) if stays]
+        masks, is_cut = crop_masks(annotations, known, frame), is_cut[visible]
+    boxes = frame.boxes(annotations.boxes[known].reshape(-1, 4))
+    for i in np.flatnonzero(is_cut):
+        boxes[i] = _box_of(masks.crops()[i].numpy(), masks.windows[i].tolist())
+    labels = [label_of[int(annotations.categories[m])] for m in known]
+    return Targets(torch.from_numpy(boxes).reshape(-1, 4), torch.tensor(labels, dtype=torch.int64), masks)
+
+
+def _box_of(crop: np.ndarray, window: Sequence[int]) -> tuple[int, int, int, int]:
+    """The box around the pixels of a mask that has some."""
+    columns, rows = np.flatnonzero(crop.any(0)), np.flatnonzero(crop.any(1))
+    x0, y0 = window[0], window[1]
+    return x0 + int(columns[0]), y0 + int(rows[0]), x0 + int(columns[-1]) + 1, y0 + int(rows[-1]) + 1
