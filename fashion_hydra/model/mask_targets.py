@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torchvision.ops import roi_align
 
 from fashion_hydra.structures.batch import CropMasks
@@ -18,15 +19,31 @@ class GroundTruthMasks:
     def __init__(self, masks: CropMasks) -> None:
         self._masks = masks
         self.height, self.width = masks.size
+        # A margin of zeros where the frame goes on; at its border RoIAlign must see the border.
+        x0, y0, x1, y1 = masks.windows.unbind(1)
+        left, top = x0.clamp(max=_MARGIN), y0.clamp(max=_MARGIN)
+        right, bottom = (self.width - x1).clamp(max=_MARGIN), (self.height - y1).clamp(max=_MARGIN)
+        self._margins = torch.stack([left, right, top, bottom], 1).tolist()
+        self._origins = torch.stack([x0 - left, y0 - top], 1).numpy()
+        self._padded: tuple[torch.device, list[Tensor]] | None = None
 
     def __len__(self) -> int:
         return len(self._masks)
+
+    def _padded_on(self, device: torch.device) -> list[Tensor]:
+        """The masks' windows with their margins as uint8 (1, 1, h, w) on a device, sent there once."""
+        if self._padded is None or self._padded[0] != device:
+            pixels = self._masks.pixels.to(device, non_blocking=True)
+            crops = CropMasks(pixels, self._masks.windows, self._masks.size).crops()
+            self._padded = device, [F.pad(c[None, None], m) for c, m in zip(crops, self._margins, strict=True)]
+        return self._padded[1]
 
     def crop_and_resize(
         self,
         bboxes: np.ndarray,
         out_shape: tuple[int, int],
         inds: np.ndarray,
+        device: torch.device | str = "cpu",
         binarize: bool = True,
         **_: Any,
     ) -> "_Resized":
@@ -36,22 +53,25 @@ class GroundTruthMasks:
             bboxes: float32 (K, 4), inside the frame.
             out_shape: height and width of the targets.
             inds: int64 (K,), which mask each box looks at.
+            device: that computes.
             binarize: threshold at one half, else leave the covered share.
         """
-        targets = torch.zeros((len(bboxes), *out_shape))
-        boxes = torch.from_numpy(bboxes)
-        crops, windows = self._masks.crops(), self._masks.windows.tolist()
-        for mask in np.unique(inds):
-            chosen = np.flatnonzero(inds == mask)
-            x0, y0, x1, y1 = windows[mask]
-            # A margin of zeros where the frame goes on; at its border RoIAlign must see the border.
-            left, top = min(_MARGIN, x0), min(_MARGIN, y0)
-            right, bottom = min(_MARGIN, self.width - x1), min(_MARGIN, self.height - y1)
-            crop = F.pad(crops[mask].float(), (left, right, top, bottom))
-            shift = torch.tensor([x0 - left, y0 - top] * 2)
-            rois = [boxes[chosen] - shift]
-            targets[chosen] = roi_align(crop[None, None], rois, out_shape, sampling_ratio=-1, aligned=True)[:, 0]
-        return _Resized((targets >= 0.5).numpy() if binarize else targets.numpy())
+        targets = np.zeros((len(bboxes), *out_shape), dtype=bool if binarize else np.float32)
+        if not len(bboxes):
+            return _Resized(targets)
+        where = torch.device(device)
+        order = np.argsort(inds, kind="stable")
+        masks, counts = np.unique(inds, return_counts=True)
+        boxes = (bboxes - np.tile(self._origins[inds], 2)).astype(np.float32)[order]
+        padded, rois = self._padded_on(where), torch.from_numpy(boxes).to(where).split(counts.tolist())
+        shares = torch.cat(
+            [
+                roi_align(padded[mask].float(), [of_mask], out_shape, sampling_ratio=-1, aligned=True)[:, 0]
+                for mask, of_mask in zip(masks.tolist(), rois, strict=True)
+            ]
+        )
+        targets[order] = (shares >= 0.5 if binarize else shares).cpu().numpy()
+        return _Resized(targets)
 
 
 class _Resized:

@@ -8,6 +8,14 @@ from mmdet.structures.mask import BitmapMasks
 from fashion_hydra.model.mask_targets import GroundTruthMasks
 from fashion_hydra.structures.batch import CropMasks
 
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")],
+    ),
+]
+
 
 def scene(seed, size=(60, 80), objects=5):
     rng = np.random.default_rng(seed)
@@ -25,14 +33,15 @@ def scene(seed, size=(60, 80), objects=5):
     return planes, crops, boxes, rng.integers(0, objects, 20)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("seed", range(4))
-def test_targets_are_mmdets(seed):
+def test_targets_are_mmdets(seed, device):
     planes, crops, boxes, owner = scene(seed)
     assert (crops.bitmaps().numpy() == planes).all()
     size = (28, 28)
     theirs = BitmapMasks(planes, *crops.size).crop_and_resize(boxes, size, owner, device="cpu", binarize=False)
-    mine = GroundTruthMasks(crops).crop_and_resize(boxes, size, owner, binarize=False)
+    mine = GroundTruthMasks(crops).crop_and_resize(boxes, size, owner, device=device, binarize=False)
     assert np.abs(mine.to_ndarray() - theirs.to_ndarray()).max() < 1e-5
-    hard = GroundTruthMasks(crops).crop_and_resize(boxes, size, owner)
+    hard = GroundTruthMasks(crops).crop_and_resize(boxes, size, owner, device=device)
     sure = np.abs(theirs.to_ndarray() - 0.5) > 1e-5
     assert (hard.to_ndarray() == (theirs.to_ndarray() >= 0.5))[sure].all()
