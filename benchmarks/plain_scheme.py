@@ -93,7 +93,7 @@ class View:
         found, last = [], None
         for stage in range(3):
             logits, last = head.mask_head[stage](pooled, last)
-            chosen = torch.stack([logits[i, label] for i, label in enumerate(labels.tolist())]).sigmoid()
+            chosen = logits[torch.arange(len(labels), device=labels.device), labels].sigmoid()
             found.append(chosen.flip(-1) if self.flip else chosen)
         return torch.stack(found)
 

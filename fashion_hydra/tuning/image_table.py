@@ -227,7 +227,7 @@ class _Drawing:
             return np.zeros(self.thresholds, np.int64)
         bins = self.thresholds + 1
         histogram = cv2.calcHist([levels.T], [0], None if where is None else where.T, [bins], [0, bins])
-        return histogram[:0:-1, 0].cumsum(dtype=np.int64)[::-1]
+        return histogram.ravel()[:0:-1].cumsum(dtype=np.int64)[::-1]  # OpenCV 4 gives (bins, 1), 5 gives (bins,)
 
 
 def _measure(candidates: Candidates, drawing: _Drawing, family: Family) -> MeasuredDetections:
