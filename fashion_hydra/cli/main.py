@@ -15,6 +15,7 @@ COMMANDS = {
     "export-coco": "write a data set in COCO's format",
     "eda": "write a page about a data set: classes, sizes, samples with masks, augmented samples",
     "import-checkpoint": "convert weights of mmdet, old or new, of a backbone or of train.py, and say what is in them",
+    "pack": "write a trained model as one small file: float16 weights, classes, scale and thresholds",
     "submit-check": "find everything in a submission that is against the competition's rules",
     "ladder": "predict and score the winner's ladder, rung by rung, with a training run's checkpoints",
     "compare": "score tuned rules on predicted images with known truth",

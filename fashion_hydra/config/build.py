@@ -12,6 +12,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.loggers import Logger
 
+from fashion_hydra.config.devices import GPU_IMAGES
 from fashion_hydra.config.errors import user_error
 from fashion_hydra.config.schema import AugmentConfig, ClassesConfig, DataConfig, PostprocessConfig, TrainerConfig
 from fashion_hydra.data.annotation_cache import AnnotationReader
@@ -150,6 +151,8 @@ def make_datamodule(
     """
     given = {field.name: getattr(data, field.name) for field in fields(DataConfig)}
     name = given.pop("format")
+    given["batch_size"] = GPU_IMAGES if data.batch_size is None else data.batch_size
+    given["num_workers"] = data.num_workers or 0
     reader = READERS.get(name) or (import_object(name, "data.format") if "." in name else None)
     if reader is None:
         raise UserError(f"data.format={name}: give {', '.join(READERS)}, or the import path of a reader")

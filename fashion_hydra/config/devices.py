@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import torch
 
 from fashion_hydra.config.command import Command
-from fashion_hydra.config.schema import TrainerConfig
+from fashion_hydra.config.schema import TrainConfig, TrainerConfig
 from fashion_hydra.utils.errors import UserError
 
+GPU_IMAGES, GPU_WORKERS = 2, 2
+"""Images a device and step, and loader processes of a GPU, where nothing says otherwise."""
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 
 
@@ -24,6 +26,31 @@ def device_count(trainer: TrainerConfig) -> int:
     if isinstance(indices, Sequence) and len(indices) and all(str(index).strip().isdecimal() for index in indices):
         return len(indices)
     raise UserError(f"trainer.devices={devices}: give a number, a list of indices, or auto")
+
+
+def share_images(options: TrainConfig, devices: int) -> None:
+    """Set `data.batch_size` and `data.num_workers` where the command leaves them to the schedule and the devices.
+
+    Args:
+        options: of the run; changed.
+        devices: of all nodes together.
+
+    Raises:
+        UserError: the devices cannot share `schedule.batch` evenly.
+    """
+    data, batch, parts = options.data, options.schedule.batch, devices * options.trainer.accumulate_grad_batches
+    if data.num_workers is None:
+        on_gpu = options.trainer.accelerator != "cpu" and torch.cuda.is_available()
+        data.num_workers = GPU_WORKERS if on_gpu else 0
+    if data.batch_size is None and batch is None:
+        data.batch_size = GPU_IMAGES
+    elif data.batch_size is None:
+        if batch < 1 or batch % parts:
+            raise UserError(
+                f"schedule.batch={batch}: {devices} devices x {options.trainer.accumulate_grad_batches} accumulated "
+                "batches do not share it evenly. Give another trainer.devices, or data.batch_size=N images to each"
+            )
+        data.batch_size = batch // parts
 
 
 def check_devices(trainer: TrainerConfig, command: Command) -> None:

@@ -8,20 +8,34 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from fashion_hydra.config.command import Command
+from fashion_hydra.config.machine import has_gpu, share_batch, usable_cores
 from fashion_hydra.training.run_folder import RunFolder
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 CONF = PROJECT_ROOT / "conf"
+_DEFAULTS = {
+    "model": ("htc_r50", "htc_lite"),
+    "augment": ("winner", "laptop"),
+    "schedule": ("winner", "laptop"),
+    "tta": ("fixed_scale", "laptop"),
+    "trainer": ("default", "cpu"),
+    "callbacks": ("default", "ema"),
+}
+"""Group -> its choice with a GPU and without."""
 _STAMP = "%Y-%m-%d_%H-%M-%S"
 
 
 def register_resolvers() -> None:
     """Make known to the config: `${project_root:}`, `${run_dir:...}`, `${record_id:FOLDER}`, the name of a run's record
-    with a tracker, `${leaf:PATH,WITHOUT}`, a path's last name, and `${choice:GROUP}`, what a group was chosen to be."""
+    with a tracker, `${leaf:PATH,WITHOUT}`, a path's last name, `${choice:GROUP}`, what a group was chosen to be,
+    `${default:GROUP}`, what it is where nothing is chosen, and `${cpu_processes:BATCH}`, how many train on a CPU."""
     OmegaConf.register_new_resolver("project_root", lambda: str(PROJECT_ROOT), replace=True)
     OmegaConf.register_new_resolver("run_dir", run_dir, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("record_id", record_id, replace=True)
     OmegaConf.register_new_resolver("choice", choice, replace=True)
+    OmegaConf.register_new_resolver("default", default_choice, replace=True)
+    OmegaConf.register_new_resolver("cpu_processes", cpu_processes, replace=True)
     OmegaConf.register_new_resolver("leaf", lambda path, without: Path(path).name if path else without, replace=True)
 
 
@@ -29,6 +43,23 @@ def choice(group: str, *, _root_: DictConfig) -> str:
     """What a group was chosen to be; unlike Hydra's own resolver also while a multirun begins."""
     hydra = _root_.hydra if "hydra" in _root_ else HydraConfig.get()
     return str(hydra.runtime.choices[group])
+
+
+def default_choice(group: str) -> str:
+    """What a group is where the command chooses nothing: one recipe for a GPU, another for a computer without one."""
+    with_gpu, without = _DEFAULTS[group]
+    return with_gpu if has_gpu() else without
+
+
+def cpu_processes(batch: int | None) -> int:
+    """How many processes train on this machine's CPU: all cores, but one where a multirun's jobs share the process.
+
+    Args:
+        batch: images a step over all of them; None: any number.
+    """
+    if HydraConfig.initialized() and Command.current().shares_process:
+        return 1
+    return share_batch(batch, usable_cores())
 
 
 def run_dir(runs: str, name: str, ckpt_path: str | None) -> str:

@@ -40,8 +40,8 @@ class DataConfig:
     test_fold: int | None = None
     split_seed: int = MISSING
     split_file: str | None = None
-    batch_size: int = MISSING
-    num_workers: int = MISSING
+    batch_size: int | None = None
+    num_workers: int | None = None
     repeat_threshold: float | None = None
     on_fault: str = MISSING
 
@@ -99,6 +99,7 @@ class ScheduleConfig:
     """Epochs, learning rate, optimizer."""
 
     epochs: int = MISSING
+    batch: int | None = None
     lr: float = MISSING
     base_batch: int = MISSING
     warmup_steps: int = MISSING
@@ -128,6 +129,7 @@ class PostprocessConfig:
     """Thresholds. With `postprocess=tuned` every option but `file` is null until the file has been read."""
 
     file: str | None = None
+    otherwise: dict[str, Any] | None = None
     score_thr: float | None = None
     class_score_thr: Any = None  # entry -> threshold
     drop_classes: list[Entry] | None = None

@@ -12,7 +12,7 @@ from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.model.backbones import check_backbone, check_plain
 from fashion_hydra.model.builder import HTC, build_detector
 from fashion_hydra.model.detector import Detector
-from fashion_hydra.model.weights.files import check_held
+from fashion_hydra.model.weights.files import check_held, read_file
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.imports import check_trusted
 from fashion_hydra.utils.limits import is_frame
@@ -31,12 +31,14 @@ class Member:
         detector: in evaluation mode, on the CPU.
         classes: behind its outputs.
         scale: short and long edge that it was validated at.
+        rule: values of a tuned file that a packed model carries; None: none.
     """
 
     path: Path
     detector: Detector
     classes: ClassSet
     scale: tuple[int, int]
+    rule: Mapping[str, Any] | None = None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -50,20 +52,30 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "is a folder; name a file in it" if path.is_dir() else "no such file. train.py keeps them in checkpoints/"
         )
         raise UserError(f"checkpoint={path}: {what}")
+    content = _read_packed(path) if path.suffix == ".safetensors" else _read_torch(path)
+    if not isinstance(content, dict) or not {"state_dict", "classes", "model"} <= set(content):
+        by = "fashion-hydra pack" if path.suffix == ".safetensors" else "train.py"
+        raise UserError(f"{path}: not written by {by}: state_dict, classes and model expected in it")
+    if reason := _wrong(content):
+        raise UserError(f"{path}: not written by train.py: {reason}")
+    check_held(path, content["state_dict"])
+    return content
+
+
+def _read_packed(path: Path) -> Any:
+    file = read_file(path)
+    return {**file.rest, "state_dict": file.tensors}
+
+
+def _read_torch(path: Path) -> Any:
     check_uncompressed(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many things for a file that is none, and for one with code in it
         reason = "no file of torch.save" if "_use_new_zipfile" in str(error) else one_line(error, 120)
         raise UserError(
             f"{path}: not a whole checkpoint of plain data ({reason}). Give another of the run's"
         ) from error
-    if not isinstance(content, dict) or not {"state_dict", "classes", "model"} <= set(content):
-        raise UserError(f"{path}: not written by train.py: state_dict, classes and model expected in it")
-    if reason := _wrong(content):
-        raise UserError(f"{path}: not written by train.py: {reason}")
-    check_held(path, content["state_dict"])
-    return content
 
 
 def _wrong(content: Mapping[str, Any]) -> str:
@@ -85,6 +97,8 @@ def _wrong(content: Mapping[str, Any]) -> str:
         return "model without a _target_"
     if model["_target_"] == HTC and not isinstance(model.get("backbone"), Mapping):
         return "model without a backbone"
+    if not (content.get("rule") is None or isinstance(content["rule"], Mapping)):
+        return "rule that is no mapping"
     try:
         list(check_plain(model, "model"))
     except UserError as error:
@@ -133,7 +147,8 @@ def member_of(content: Mapping[str, Any], path: Path, trusted: Sequence[str] = (
         reason = one_line(error, 200)
         raise UserError(f"{path}: weights and model description do not fit ({reason})") from error
     short_edge, long_edge = content.get("eval_scale", (0, 0))
-    return Member(path, detector.eval(), ClassSet(tuple(ids), tuple(names)), (short_edge, long_edge))
+    classes, scale = ClassSet(tuple(ids), tuple(names)), (short_edge, long_edge)
+    return Member(path, detector.eval(), classes, scale, content.get("rule"))
 
 
 def check_same_classes(members: list[Member]) -> ClassSet:

@@ -68,6 +68,21 @@ def read_tuned(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
+def plain_rule(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return a tuned file's values as they can lie inside another file.
+
+    Args:
+        values: that `read_tuned` returned.
+        path: of the file, for the message.
+
+    Raises:
+        UserError: they need a calibration, which is a file of its own.
+    """
+    if values.get("calibration") is not None:
+        raise UserError(f"{path}: has a calibration in a file of its own. Give a rule of thresholds alone: methods/*.yaml")
+    return {key: value for key, value in values.items() if key != "about"}
+
+
 def _are_members(members: object) -> bool:
     pairs = members if isinstance(members, list) else [None]
     return all(isinstance(p, list) and len(p) == 2 and all(isinstance(text, str) for text in p) for p in pairs)
@@ -84,21 +99,31 @@ def rule_of(path: Path, classes: ClassSet) -> Postprocess:
     return build_rule(values, classes)
 
 
-def fill_in(options: Mapping[str, Any], members: Sequence[tuple[str, str]], root: Path) -> dict[str, Any]:
-    """Complete the options of `postprocess=tuned` with what a tuned file says; others stay as they are.
+def fill_in(
+    options: Mapping[str, Any],
+    members: Sequence[tuple[str, str]],
+    root: Path,
+    own: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Complete the options of `postprocess=tuned` and `postprocess=own`; others stay as they are.
 
     Args:
-        options: the group `postprocess`; `file` is null, a file, or `newest` for the newest below `root` that was
-            tuned for these checkpoints. An option that is not null overrides the file's.
+        options: the group `postprocess`; `file` is null, a file, `newest` for the newest below `root` that was tuned
+            for these checkpoints, or `own` for what the model carries, `otherwise` where it carries nothing. An option
+            that is not null overrides the file's.
         members: name and SHA-256 of each checkpoint.
         root: where tune_thresholds.py writes.
+        own: values of the tuned file that the model carries.
 
     Raises:
         UserError: no such file, or one beside options that leave nothing to it.
     """
-    given = {key: value for key, value in options.items() if key != "file"}
+    given = {key: value for key, value in options.items() if key not in ("file", "otherwise")}
     if (file := options.get("file")) is None:
         return given
+    if file == "own":
+        values = own if own is not None else options["otherwise"]
+        return {**values, **{key: value for key, value in given.items() if value is not None}}
     if given.get("score_thr") is not None and given.get("iou_thr") is not None and given.get("nms") is not None:
         raise UserError(f"postprocess.file={file}: has no effect beside given thresholds. Give postprocess={file}")
     values = read_tuned(_newest(members, root) if file == "newest" else Path(file))

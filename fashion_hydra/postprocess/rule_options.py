@@ -25,7 +25,7 @@ def build_rule(options: Mapping[str, Any], classes: ClassSet) -> Postprocess:
         UserError: an unknown option, one that is missing, a value out of its range, or a category that the model does
             not know.
     """
-    values = {key: value for key, value in options.items() if key != "file"}
+    values = {key: value for key, value in options.items() if key not in ("file", "otherwise")}
     if options.get("file") is not None:
         raise UserError(
             "postprocess=tuned: only predict.py reads tuned files; give postprocess=winner or mmdet_default"

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from fashion_hydra.config.build import make, rule_options
+from fashion_hydra.config.released import find_released, released_models
 from fashion_hydra.config.schema import PredictConfig, TTAConfig
 from fashion_hydra.config.stored import StoredRun
 from fashion_hydra.data.augment import checked_scales
@@ -91,7 +92,7 @@ def plan_prediction(options: PredictConfig) -> PredictionPlan:
     merging = make(Merging, options.inference, "inference", flips=tuple(options.tta.flips))
     scales = scales_of(options.tta, members)
     digests = tuple((member.path.name, file_sha256(member.path)) for member in members)
-    rule = _rule(options, classes, digests)
+    rule = _rule(options, members, classes, digests)
     manifest = Manifest(
         members=digests,
         class_ids=classes.ids,
@@ -114,9 +115,14 @@ def plan_prediction(options: PredictConfig) -> PredictionPlan:
     return PredictionPlan(members, classes, image_list, data, scales, merging, cache, rule, folder, run)
 
 
-def _rule(options: PredictConfig, classes: ClassSet, digests: Sequence[tuple[str, str]]) -> Postprocess:
+def _rule(
+    options: PredictConfig, members: Sequence[Member], classes: ClassSet, digests: Sequence[tuple[str, str]]
+) -> Postprocess:
     drop = named_categories(options.classes.drop, classes, "classes.drop")
-    filled = fill_in(rule_options(options.postprocess), digests, Path(options.paths.tuned))
+    own = members[0].rule if len(members) == 1 else None  # merged scores need thresholds of their own
+    if options.postprocess.file == "own":
+        log_rank_zero("thresholds     %s", "the checkpoint's own" if own is not None else "the winner's")
+    filled = fill_in(rule_options(options.postprocess), digests, Path(options.paths.tuned), own)
     return build_rule(filled, ClassSet(classes.ids, classes.names, drop))
 
 
@@ -165,11 +171,25 @@ def find_run(options: PredictConfig) -> RunFolder:
 def member_paths(options: PredictConfig, run: RunFolder | None) -> list[Path]:
     """Return the checkpoints that are meant."""
     if options.checkpoint:
-        return [Path(options.checkpoint)]
+        return [_checkpoint(options.checkpoint)]
     if options.ensemble.members:
-        return [Path(path) for path in options.ensemble.members]
+        return [_checkpoint(path) for path in options.ensemble.members]
     assert run is not None
     return run.best(options.ensemble.count)
+
+
+def _checkpoint(given: str) -> Path:
+    """Return the path of a checkpoint, or of a released model by its name.
+
+    Raises:
+        UserError: neither a file nor such a name.
+    """
+    if (released := find_released(given)) is not None:
+        return released
+    if not Path(given).exists() and "/" not in given and not Path(given).suffix:
+        names = ", ".join(released_models()) or "none"
+        raise UserError(f"checkpoint={given}: no such file, and no model of that name in models/ (there: {names})")
+    return Path(given)
 
 
 def list_images(options: PredictConfig, run: RunFolder | None) -> tuple[ImageList, FashionDataModule | None]:

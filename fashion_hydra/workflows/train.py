@@ -21,7 +21,8 @@ from fashion_hydra.config.build import (
     rule_options,
 )
 from fashion_hydra.config.command import Command
-from fashion_hydra.config.devices import check_devices, device_count
+from fashion_hydra.config.devices import check_devices, device_count, share_images
+from fashion_hydra.config.released import find_released
 from fashion_hydra.config.schema import TrainConfig
 from fashion_hydra.data.augment import checked_scales
 from fashion_hydra.data.class_set import ClassSet
@@ -92,6 +93,8 @@ def build_training(options: TrainConfig, command: Command) -> TrainingSetup:
     folder = RunFolder(Path(options.paths.output_dir))
     ckpt_path = resume_from(options, folder)
     pl.seed_everything(options.seed, workers=True, verbose=False)
+    devices = device_count(options.trainer) * options.trainer.num_nodes
+    share_images(options, devices)
     datamodule = make_datamodule(
         options.data,
         options.classes,
@@ -101,13 +104,13 @@ def build_training(options: TrainConfig, command: Command) -> TrainingSetup:
         report_dir=folder.path,
     )
     classes = datamodule.read()
-    devices = device_count(options.trainer) * options.trainer.num_nodes
     if (validated := int(datamodule.is_validation.sum())) < devices:
         raise UserError(
             f"data.folds={options.data.folds}: {validated} validation images for {devices} devices; give fewer folds, "
             "or fewer devices"
         )
     schedule = make(Schedule, options.schedule, "schedule")
+    assert options.data.batch_size is not None
     batch = options.data.batch_size * devices * options.trainer.accumulate_grad_batches
     module = SegmentationModule(
         make_detector(options, classes, ckpt_path),
@@ -179,7 +182,8 @@ def make_detector(options: TrainConfig, classes: ClassSet, ckpt_path: Path | Non
         if options.weights is not None:
             warn_rank_zero("weights=%s is not read: ckpt_path resumes with weights of its own", options.weights)
     elif options.weights is not None:
-        found = locate_model(options.weights, backbone or {}, sha256=options.weights_sha256)
+        released = find_released(options.weights)
+        found = locate_model(str(released or options.weights), backbone or {}, sha256=options.weights_sha256)
         detector.origin = load_weights(detector, found.path, classes)
         if found.sha256 and not options.weights_sha256:
             log_rank_zero("downloaded     weights_sha256=%s on the command line refuses any other file", found.sha256)

@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from fashion_hydra.model.packed import read_description
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.text import one_line
 from fashion_hydra.utils.zip_safety import check_uncompressed, is_zip
@@ -28,7 +29,7 @@ class WeightFile:
 
     Args:
         tensors: by name, as the file has them.
-        rest: what lies beside them; for safetensors its metadata, texts alone.
+        rest: what lies beside them; for safetensors its metadata, texts alone, and what a packed model says of itself.
     """
 
     tensors: dict[str, Tensor]
@@ -81,7 +82,9 @@ def read_file(path: Path) -> WeightFile:
 def _read_safetensors(path: Path) -> WeightFile:
     try:
         with safe_open(path, framework="pt") as file:
-            return WeightFile({name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {})  # noqa: SIM118
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return WeightFile(tensors, metadata | read_description(metadata))
     except Exception as error:  # the reader has no exception of its own that all versions share
         raise UserError(f"{path}: not a readable safetensors file ({error}). Fetch it again") from error
 

@@ -1,0 +1,40 @@
+"""`fashion-hydra pack CHECKPOINT MODEL.safetensors`: a trained model as one small file to hand on."""
+
+import argparse
+from pathlib import Path
+
+from fashion_hydra.utils.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a checkpoint of train.py")
+    parser.add_argument("out", metavar="MODEL.safetensors", type=Path, help="file to write")
+    parser.add_argument(
+        "--thresholds", metavar="tuned.yaml", type=Path, help="of tune_thresholds.py; predictions use them by default"
+    )
+    parser.add_argument("--note", default="", help="text for people: training data, licence, scores")
+    parser.add_argument("--force", action="store_true", help="write over a file that is there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the file, and check that it loads."""
+    from fashion_hydra.model.checkpoint import load_member, read_checkpoint
+    from fashion_hydra.model.packed import write_packed
+    from fashion_hydra.postprocess.rule_files import plain_rule, read_tuned
+    from fashion_hydra.postprocess.rule_options import build_rule
+
+    if args.out.suffix != ".safetensors":
+        raise UserError(f"{args.out}: a name that ends in .safetensors expected")
+    if args.out.exists() and not args.force:
+        raise UserError(f"{args.out} is there already; give another name, or --force to write over it")
+    member, rule = load_member(args.checkpoint), None
+    if args.thresholds is not None:
+        rule = plain_rule(read_tuned(args.thresholds), args.thresholds)
+        build_rule(rule, member.classes)
+    write_packed(args.out, read_checkpoint(args.checkpoint), rule=rule, note=args.note)
+    load_member(args.out)
+    print(f"written      {args.out}, {args.out.stat().st_size / 1e6:.1f} MB, {len(member.classes)} classes")
+    print(f"thresholds   {args.thresholds or 'none: predictions use those of postprocess=winner'}")
+    print(f"next         python predict.py checkpoint={args.out} data.root=PICTURES draw=true")
+    return 0

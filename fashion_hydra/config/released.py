@@ -1,0 +1,19 @@
+"""The models in models/, which `checkpoint=` and `weights=` take by name."""
+
+from pathlib import Path
+
+from fashion_hydra.config.resolvers import PROJECT_ROOT
+
+MODELS = PROJECT_ROOT / "models"
+
+
+def released_models() -> list[str]:
+    """Return the names of the models that come with the project."""
+    return sorted(path.stem for path in MODELS.glob("*.safetensors"))
+
+
+def find_released(given: str) -> Path | None:
+    """Return the file of a released model; None if `given` is no name of one, or names a file in the current folder."""
+    if given not in released_models() or Path(given).exists():
+        return None
+    return MODELS / f"{given}.safetensors"
