@@ -11,7 +11,7 @@ STAMP := $(VENV)/.complete
 DEMO_DATA := data/wardrobe
 DEMO_IMAGES := 900
 
-.PHONY: help setup demo ladder bench test lint format clean
+.PHONY: help setup try demo ladder bench test lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+try: $(STAMP) ## find clothes on the photos in docs/photos with the model in models/: half a minute
+	$(BIN)/python predict.py checkpoint=street data.root=docs/photos draw=true out=predictions/try
 
 demo: $(STAMP) ## draw the wardrobe, train the tiny model, tune, predict and score its test images: ten minutes on two cores
 	@timed() { local begin=$$SECONDS; echo "==> $$*"; "$$@"; times+="$$(printf '%6d s  %s' $$((SECONDS - begin)) "$$*")"$$'\n'; }; times=

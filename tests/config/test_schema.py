@@ -95,7 +95,11 @@ def test_a_mistyped_option_needs_no_torch(tmp_path):
 
 def test_right_options_reach_the_task(tmp_path):
     done = typed(
-        tmp_path, "trainer.profiler=simple", "trainer.limit_train_batches=2", "schedule.optimizer.nesterov=true"
+        tmp_path,
+        "schedule=winner",
+        "trainer.profiler=simple",
+        "trainer.limit_train_batches=2",
+        "schedule.optimizer.nesterov=true",
     )
     assert done.returncode == 0, done.stderr
 
@@ -103,12 +107,12 @@ def test_right_options_reach_the_task(tmp_path):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("data.batch_size=2.5", "data.batch_size=2.5: a whole number expected, such as 2"),
-        ("schedule.lr=fast", "schedule.lr=fast: a number expected, such as 0.03"),
+        ("data.folds=2.5", "data.folds=2.5: a whole number expected, such as 10"),
+        ("schedule=winner schedule.lr=fast", "schedule.lr=fast: a number expected, such as 0.03"),
         ("trainer.detect_anomaly=perhaps", "trainer.detect_anomaly=perhaps: true or false expected, such as false"),
-        ("augment.short_edge=5", "augment.short_edge=5: a list expected, such as [600,1200]"),
+        ("augment=winner augment.short_edge=5", "augment.short_edge=5: a list expected, such as [600,1200]"),
         (
-            "augment.short_edge=[5,x]",
+            "augment=winner augment.short_edge=[5,x]",
             "augment.short_edge=[5,x]: each entry a whole number expected, such as [600,1200]",
         ),
         ("data.root=null", "data.root=null: a value expected, such as data/imaterialist"),
@@ -117,7 +121,7 @@ def test_right_options_reach_the_task(tmp_path):
         ("dta.root=x", "dta.root: no such option. Perhaps data.root. --help lists them all"),
         ("model.neck_chanels=3", "model.neck_chanels: no such option. Perhaps model.neck_channels"),
         (
-            "schedule.optimizer.momentun=1",
+            "schedule=winner schedule.optimizer.momentun=1",
             "schedule.optimizer.momentun: no such option. Perhaps schedule.optimizer.mome",
         ),
         (

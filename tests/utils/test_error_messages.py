@@ -256,7 +256,7 @@ def run_process(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("script", "word", "line"),
     [
-        ("train.py", "data.batch_size=two", "train.py: data.batch_size=two: a whole number expected, such as 2"),
+        ("train.py", "data.folds=two", "train.py: data.folds=two: a whole number expected, such as 10"),
         ("predict.py", "data.root=x", "predict.py: no training run below runs: give checkpoint=FILE, "),
         ("tune_thresholds.py", "pooling=null", "tune_thresholds.py: pooling=null: a value expected, such as class"),
     ],

@@ -227,7 +227,7 @@ def test_images_without_masks_have_a_page(kaggle_folder, tmp_path):
     [
         (["--samples", "-1"], "--samples -1"),
         (["--seed", "-1"], "--seed -1"),
-        (["--augment", "../schedule/demo"], "give one of small, winner"),
+        (["--augment", "../schedule/demo"], "give one of laptop, small, winner"),
     ],
 )
 def test_mistakes_are_told_in_one_line(wardrobe, tmp_path, monkeypatch, capsys, options, told):
