@@ -1,11 +1,12 @@
-"""A training step of the tiny cascade: ours, with Lightning, against mmengine's Runner with mmdet's own modules.
+"""A training step of a cascade: ours, with Lightning, against mmengine's Runner with mmdet's own modules.
 
 Both start from the same weights and see the same batches, boxes sampled with the same seeds, the winner's SGD and
 clipping; each step's loss is compared. The rival has what mmdet's configs have: SingleRoIExtractor and BitmapMasks,
 over the same torchvision operators, as nothing is compiled here. A step is timed from its beginning to the next's.
 
 Rounding sooner or later turns a box's fate, after which two runs differ as two seeds do. So each step's loss is also
-compared at the weights that ours had then.
+compared at the weights that ours had then. With heads that have learnt nothing, proposals score nearly alike, and
+rounding alone picks others; with `--weights` of a trained model they differ clearly.
 """
 
 import argparse
@@ -36,6 +37,8 @@ from fashion_hydra.data.dataset import TrainDataset, collate
 from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.model.htc import build_htc
+from fashion_hydra.model.weights.files import read_file
+from fashion_hydra.model.weights.load import load_backbone, load_weights
 from fashion_hydra.postprocess.rule import COCO_RULE
 from fashion_hydra.structures.batch import Batch
 from fashion_hydra.training.callbacks import LearningCurves
@@ -70,10 +73,13 @@ class Seen:
         return np.diff(self.begins)[skip:].tolist()
 
 
-def make_batches(folder: Path, count: int, images: int, size: int) -> tuple[list[Batch], ClassSet]:
-    """Batches of drawn figures, augmented as in training."""
-    write_wardrobe(folder, train=max(20, count * images), test=2, size=size, seed=0)
-    annotations, _ = read_annotations(folder)
+def make_batches(
+    folder: Path, count: int, images: int, size: int, photos: Path | None = None
+) -> tuple[list[Batch], ClassSet]:
+    """Batches of drawn figures, or of `photos` in Kaggle's layout, augmented as in training."""
+    if photos is None:
+        write_wardrobe(folder, train=max(20, count * images), test=2, size=size, seed=0)
+    annotations, _ = read_annotations(photos or folder)
     classes = ClassSpec("present", "present").resolve(annotations.names, np.unique(annotations.categories).tolist())
     augment = Augment(short_edge=[round(size * 0.6), round(size * 0.7)], long_edge=size, flip=0.5)
     dataset = TrainDataset(annotations, np.arange(len(annotations)), classes, augment, seed=SEED)
@@ -81,19 +87,38 @@ def make_batches(folder: Path, count: int, images: int, size: int) -> tuple[list
     return [collate([dataset[0, int(i)] for i in chosen]) for chosen in order], classes
 
 
-def make_detector(classes: ClassSet, model: str, **changes: Any) -> tuple[Detector, dict[str, Any]]:
-    """The same weights each time, and the model's config; `changes` of `build_htc`'s arguments."""
+def make_detector(
+    classes: ClassSet, model: str, weights: Path | None = None, **changes: Any
+) -> tuple[Detector, dict[str, Any]]:
+    """The same weights each time, and the model's config.
+
+    Args:
+        classes: of the outputs.
+        model: of conf/model.
+        weights: of a model or a backbone; None: from scratch.
+        changes: of `build_htc`'s arguments.
+    """
     prepare_config()
     with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
         config: Any = OmegaConf.to_container(compose("train", overrides=[f"model={model}"]).model, resolve=True)
     config |= changes
     config["backbone"]["weights"] = None
     torch.manual_seed(SEED)
-    return build_htc(num_classes=len(classes), **{k: v for k, v in config.items() if k != "_target_"}), config
+    detector = build_htc(num_classes=len(classes), **{k: v for k, v in config.items() if k != "_target_"})
+    if weights is not None:
+        whole = any("roi_head" in name for name in read_file(weights).tensors)
+        load_weights(detector, weights, classes) if whole else load_backbone(detector, weights)
+    return detector, config
 
 
 def lightning(
-    batches: Sequence[Batch], classes: ClassSet, model: str, folder: Path, *, keep_weights: bool = False
+    batches: Sequence[Batch],
+    classes: ClassSet,
+    model: str,
+    weights: Path | None,
+    folder: Path,
+    *,
+    keep_weights: bool = False,
 ) -> Seen:
     """Ours, with the logger and the callback that every run has."""
     seen = Seen()
@@ -107,7 +132,7 @@ def lightning(
         def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, *_: Any) -> None:
             seen.losses.append(outputs["loss"].detach())
 
-    detector, config = make_detector(classes, model)
+    detector, config = make_detector(classes, model, weights)
     module = SegmentationModule(
         detector,
         classes=classes,
@@ -134,7 +159,7 @@ def lightning(
     return seen
 
 
-def runner(batches: Sequence[Batch], classes: ClassSet, model: str, folder: Path) -> Seen:
+def runner(batches: Sequence[Batch], classes: ClassSet, model: str, weights: Path | None, folder: Path) -> Seen:
     """The rival, with the hooks that every run of mmdet has, but for checkpoints."""
     seen = Seen()
 
@@ -146,7 +171,7 @@ def runner(batches: Sequence[Batch], classes: ClassSet, model: str, folder: Path
         def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
             seen.losses.append(outputs["loss"].detach())
 
-    net = mmdets(make_detector(classes, model)[0])
+    net = mmdets(make_detector(classes, model, weights)[0])
     optimizer = SGD([p for p in net.parameters() if p.requires_grad])
     loop = Runner(
         model=net,
@@ -169,11 +194,13 @@ def seed_step(step: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence((SEED, 0, step, 0)).generate_state(1)[0]))
 
 
-def losses_along(seen: Seen, batches: Sequence[Batch], classes: ClassSet, model: str) -> list[float]:
+def losses_along(
+    seen: Seen, batches: Sequence[Batch], classes: ClassSet, model: str, weights: Path | None
+) -> list[float]:
     """mmdet's loss of each step at the weights that ours had."""
-    net, losses = mmdets(make_detector(classes, model)[0]).train(), []
-    for step, (weights, batch) in enumerate(zip(seen.weights, batches, strict=True)):
-        net.load_state_dict(weights)
+    net, losses = mmdets(make_detector(classes, model, weights)[0]).train(), []
+    for step, (before, batch) in enumerate(zip(seen.weights, batches, strict=True)):
+        net.load_state_dict(before)
         seed_step(step)
         with torch.no_grad():
             given = net.data_preprocessor(as_mmdet(batch), training=True)
@@ -223,6 +250,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4, help="a step")
     parser.add_argument("--size", type=int, default=224, help="of the photos; they are reduced to two thirds of it")
     parser.add_argument("--model", default="htc_tiny", help="of conf/model")
+    parser.add_argument("--weights", type=Path, help="of the model, or of its backbone, that both start from")
+    parser.add_argument("--photos", type=Path, help="a folder in Kaggle's layout, in place of drawn figures")
     args = parser.parse_args()
     silence_library_noise()
     warnings.simplefilter("ignore")
@@ -232,15 +261,16 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in rivals}
     losses: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        batches, classes = make_batches(Path(folder) / "wardrobe", args.steps, args.images, args.size)
+        batches, classes = make_batches(Path(folder) / "wardrobe", args.steps, args.images, args.size, args.photos)
         for turn in range(args.rounds):
             for name in list(rivals) if turn % 2 else reversed(list(rivals)):
                 work = Path(tempfile.mkdtemp(dir=folder))
-                seen = rivals[name](batches, classes, args.model, work)
+                seen = rivals[name](batches, classes, args.model, args.weights, work)
                 seconds[name] += seen.steps(args.skip)
                 losses[name] = [float(loss) for loss in seen.losses]
-        seen = lightning(batches, classes, args.model, Path(tempfile.mkdtemp(dir=folder)), keep_weights=True)
-        along = losses_along(seen, batches, classes, args.model)
+        work = Path(tempfile.mkdtemp(dir=folder))
+        seen = lightning(batches, classes, args.model, args.weights, work, keep_weights=True)
+        along = losses_along(seen, batches, classes, args.model, args.weights)
     ours, theirs = losses["Lightning (ours)"], next(v for k, v in losses.items() if "ours" not in k)
     print(f"losses of {len(ours)} steps, {ours[0]:.4f} to {ours[-1]:.4f}")
     print("relative difference of the two runs, step by step:", *(f"{x:.0e}" for x in apart(ours, theirs)))

@@ -42,9 +42,11 @@ def share_images(options: TrainConfig, devices: int) -> None:
     if data.num_workers is None:
         on_gpu = options.trainer.accelerator != "cpu" and torch.cuda.is_available()
         data.num_workers = GPU_WORKERS if on_gpu else 0
-    if data.batch_size is None and batch is None:
+    if data.batch_size is not None:
+        return
+    if batch is None:
         data.batch_size = GPU_IMAGES
-    elif data.batch_size is None:
+    else:
         if batch < 1 or batch % parts:
             raise UserError(
                 f"schedule.batch={batch}: {devices} devices x {options.trainer.accumulate_grad_batches} accumulated "

@@ -79,7 +79,9 @@ def plain_rule(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
         UserError: they need a calibration, which is a file of its own.
     """
     if values.get("calibration") is not None:
-        raise UserError(f"{path}: has a calibration in a file of its own. Give a rule of thresholds alone: methods/*.yaml")
+        raise UserError(
+            f"{path}: has a calibration in a file of its own. Give a rule of thresholds alone: methods/*.yaml"
+        )
     return {key: value for key, value in values.items() if key != "about"}
 
 

@@ -38,7 +38,13 @@ def bitmap(annotations, mask, size):
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize(
     ("new", "window"),
-    [((90, 70), None), ((200, 131), None), ((128, 97), None), ((90, 70), (11, 20, 53, 90)), ((200, 131), (0, 7, 90, 140))],
+    [
+        ((90, 70), None),
+        ((200, 131), None),
+        ((128, 97), None),
+        ((90, 70), (11, 20, 53, 90)),
+        ((200, 131), (0, 7, 90, 140)),
+    ],
 )
 def test_resized_crops_equal_the_resized_full_frame(annotations, new, window, flip):
     for image in range(3):

@@ -114,7 +114,9 @@ def test_a_checkpoint_without_thresholds_has_the_winners(packed, wardrobe, tmp_p
 def test_an_unknown_name_lists_the_models_that_there_are(packed, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(released, "MODELS", packed.parent)
     assert run_script("predict.py", "checkpoint=tinny", f"data.root={tmp_path}", f"out={tmp_path / 'out'}") == 2
-    assert "checkpoint=tinny: no such file, and no model of that name in models/ (there: tiny" in capsys.readouterr().err
+    assert (
+        "checkpoint=tinny: no such file, and no model of that name in models/ (there: tiny" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from tests.helpers import TINY_BACKBONE, TINY_HEADS, compose_config, model_optio
 
 def detector(*overrides):
     model = compose_config("train", "model=htc_tiny", *TINY_HEADS, *overrides).model
-    return build_detector({**model_options("htc_tiny", *TINY_HEADS, *overrides), "_target_": model._target_}, num_classes=3)
+    return build_detector(
+        {**model_options("htc_tiny", *TINY_HEADS, *overrides), "_target_": model._target_}, num_classes=3
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """An exponential moving average of the weights that is of use from the first step on."""
 
-from collections.abc import Sequence
-
 import torch
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
@@ -32,7 +30,7 @@ class WeightAverage(WeightAveraging):
         """Return the share of the average that the next step leaves, after so many averaged steps."""
         return min(self.decay, (1 + steps) / (10 + steps))
 
-    def _update(self, averaged: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
+    def _update(self, averaged: list[Tensor], current: list[Tensor], steps: Tensor | int) -> None:
         """Move tensors of one type toward the current ones; counters are copied."""
         if averaged[0].is_floating_point():
             torch._foreach_lerp_(averaged, current, 1 - self.decay_after(int(steps)))
