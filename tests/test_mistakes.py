@@ -98,6 +98,7 @@ MISTAKES = [
     Mistake("train trainer.accelerator=auto trainer.devices=88", "=88",
             "trainer.devices=…: this machine has … GPUs. …"),
     Mistake("train trainer.devices=two", "=two", "trainer.devices=…: give a number, a list of indices, or auto"),
+    Mistake("train trainer.precision=64-true", "=64-true", "trainer.precision=…: give 32-true, bf16-mixed, 16-mixed"),
     Mistake("train trainer.accelerator=gpu", "accelerator=gpu",
             "trainer.accelerator=…: PyTorch finds no GPU on this machine. …"),
     # Data

