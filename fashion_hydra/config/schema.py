@@ -92,6 +92,8 @@ class HTCConfig:
     roi_sampling_ratio: int = MISSING
     norm: str | None = None
     gradient_checkpointing: bool = MISSING
+    semantic_convs: int = 0
+    semantic_weight: float = 0.2
 
 
 @dataclass

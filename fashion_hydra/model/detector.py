@@ -11,17 +11,20 @@ from mmdet.models import HybridTaskCascade
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox2roi
 from mmengine.config import ConfigDict
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
 from fashion_hydra.model.fuse import fuse_batch_norms
 from fashion_hydra.model.mask_targets import GroundTruthMasks
 from fashion_hydra.model.sampling import _APART, _shares, _world_size
+from fashion_hydra.model.semantic_targets import IGNORED, paint_classes
 from fashion_hydra.postprocess.nms import top_survivors
 from fashion_hydra.structures.batch import PAD_DIVISOR, Batch, Size
 from fashion_hydra.utils.errors import UserError
 
 STRIDES = (4, 8, 16, 32, 64)
+SEMANTIC_LEVEL = 1
+"""Of the feature pyramid, the one that the semantic branch brings all others to."""
 
 
 ROI_BLOCK = 64
@@ -90,6 +93,9 @@ class Detector(nn.Module):
         fuse_batch_norms(self.net.backbone, lambda: self.net.backbone(image))
         fuse_batch_norms(self.net.neck, lambda: self.net.neck(levels))
         fuse_batch_norms(self.net.roi_head.mask_head, masks)
+        if self.net.roi_head.with_semantic:
+            pyramid = [level.clone() for level in self.net.neck(levels)]
+            fuse_batch_norms(self.net.roi_head.semantic_head, lambda: self.net.roi_head.semantic_head(pyramid))
 
     @property
     def channels(self) -> int:
@@ -115,7 +121,7 @@ class Detector(nn.Module):
             Means over the boxes of the whole step: where processes train together, each process's share, so that the
             mean over the processes is what one process with all images has.
         """
-        features = self.features(batch.images, batch.sizes)
+        features = self._pyramid(batch.images, batch.sizes)
         samples, rpn_truth = _samples(batch.sizes, batch.images), []
         device = batch.images.device
         for sample, targets in zip(samples, batch.targets, strict=True):
@@ -133,16 +139,34 @@ class Detector(nn.Module):
         rpn_losses = self.net.rpn_head.loss_by_feat(logits, deltas, rpn_truth, frames)
         found = self._proposals(logits, deltas, batch.sizes, self.net.train_cfg.rpn_proposal)
         proposals = [InstanceData(bboxes=boxes, scores=scores) for boxes, scores in found]
+        counted = self._paint(batch, samples) if self.net.roi_head.with_semantic else {}
         losses = {**rpn_losses, **self.net.roi_head.loss(features, proposals, samples)}
         summed = {
             name: value.sum() if isinstance(value, Tensor) else torch.stack(list(value)).sum()
             for name, value in losses.items()
             if "loss" in name
         }
-        return summed if _world_size() == 1 else _shares(summed, stages, len(batch), device)
+        return summed if _world_size() == 1 else _shares(summed, stages, len(batch), device, counted)
+
+    def _paint(self, batch: Batch, samples: Sequence[DetDataSample]) -> dict[str, int]:
+        """Hand the samples what the semantic branch learns; how many cells its loss is a mean over."""
+        frame = (int(batch.images.shape[-2]), int(batch.images.shape[-1]))
+        background = self.net.roi_head.semantic_head.num_classes - 1
+        painted = paint_classes(
+            batch.targets, batch.sizes, frame, stride=STRIDES[SEMANTIC_LEVEL], background=background
+        )
+        for sample, classes in zip(samples, painted.to(batch.images.device), strict=True):
+            sample.gt_sem_seg = PixelData(sem_seg=classes)
+        return {"loss_semantic_seg": int((painted != IGNORED).sum())}
 
     def features(self, images: Tensor, sizes: Sequence[Size]) -> tuple[Tensor, ...]:
-        """The feature pyramid of padded images: uint8 (B, 3, H, W) -> five of (B, C, H / stride, W / stride)."""
+        """What the heads look at: uint8 (B, 3, H, W) -> the pyramid's five (B, C, H / stride, W / stride), and after
+        them the semantic branch's, where the model has one."""
+        pyramid = self._pyramid(images, sizes)
+        head = self.net.roi_head
+        return (*pyramid, head.semantic_head(pyramid)[1]) if head.with_semantic else pyramid
+
+    def _pyramid(self, images: Tensor, sizes: Sequence[Size]) -> tuple[Tensor, ...]:
         made = self.net.extract_feat(self.normalise(images, sizes))
         if self.net.roi_head.mask_roi_extractor[-1].reads_channels_last(images.device):
             return tuple(made)
@@ -154,7 +178,7 @@ class Detector(nn.Module):
         What `RPNHead.predict` of mmdet gives (NMS on each level of the pyramid, then the best of all levels), with
         NMS over no more boxes than it takes.
         """
-        logits, deltas = self.net.rpn_head(features)
+        logits, deltas = self.net.rpn_head(tuple(features[: len(STRIDES)]))
         return self._proposals(logits, deltas, sizes, self.net.test_cfg.rpn)
 
     @torch.no_grad()
@@ -200,8 +224,9 @@ class Detector(nn.Module):
         head = self.net.roi_head
         boxes, counts = list(proposals), [len(p) for p in proposals]
         logits: list[Tensor] = []
+        semantic = features[-1] if head.with_semantic else None
         for stage in range(head.num_stages):
-            result = head._bbox_forward(stage, features, bbox2roi(boxes))
+            result = head._bbox_forward(stage, features, bbox2roi(boxes), semantic)
             logits.append(result["cls_score"])
             coder = head.bbox_head[stage].bbox_coder
             deltas = result["bbox_pred"].split(counts)
@@ -227,7 +252,10 @@ class Detector(nn.Module):
         """
         head = self.net.roi_head
         extract = head.mask_roi_extractor[-1]
-        pooled = extract(features[: extract.num_inputs], bbox2roi(list(boxes)))
+        rois = bbox2roi(list(boxes))
+        pooled = extract(features[: extract.num_inputs], rois)
+        if head.with_semantic:
+            pooled = pooled + head.semantic_roi_extractor([features[-1]], rois)
         chosen = torch.cat(list(labels))
         blocks = block_sizes(len(chosen))
         parts = zip(pooled.split(blocks), chosen.split(blocks), strict=True)

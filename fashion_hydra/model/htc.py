@@ -13,11 +13,12 @@ from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from torch import nn
 
-from fashion_hydra.model.detector import STRIDES, Detector
+from fashion_hydra.model.detector import SEMANTIC_LEVEL, STRIDES, Detector
 from fashion_hydra.model.htc_checks import check_features, check_numbers, check_pixels
 from fashion_hydra.model.outline import outline
 from fashion_hydra.model.roi_align import PreciseRoIExtractor
 from fashion_hydra.model.sampling import ImageSampler
+from fashion_hydra.model.semantic_targets import IGNORED
 from fashion_hydra.model.timm_backbone import TARGET as TIMM
 from fashion_hydra.model.timm_backbone import describe_network
 from fashion_hydra.model.weights.catalogue import locate_backbone
@@ -50,8 +51,10 @@ def build_htc(
     roi_sampling_ratio: int,
     norm: str | None,
     gradient_checkpointing: bool,
+    semantic_convs: int = 0,
+    semantic_weight: float = 0.2,
 ) -> Detector:
-    """Hybrid Task Cascade without the semantic branch: interleaved, with mask information flow.
+    """Hybrid Task Cascade: interleaved, with mask information flow and, where asked, the semantic branch.
 
     Args:
         num_classes: outputs, background not counted.
@@ -75,6 +78,9 @@ def build_htc(
         roi_sampling_ratio: samples an edge of a RoIAlign cell; 0: as many as it has feature pixels.
         norm: `BN` or `GN` in pyramid and mask heads, which training from scratch needs; null as in the paper.
         gradient_checkpointing: recompute the backbone's activations in the backward pass to save memory.
+        semantic_convs: convolutions of the semantic branch, which learns the class of every eighth pixel from the
+            instances' masks; 0: a model without it.
+        semantic_weight: of its loss.
 
     Raises:
         UserError: a backbone that mmdet does not know, arguments that it refuses, a model larger than any, or weights
@@ -91,6 +97,7 @@ def build_htc(
             "test_proposals": test_proposals,
             "rois_per_stage": rois_per_stage,
             "roi_sampling_ratio": roi_sampling_ratio,
+            "semantic_convs": semantic_convs,
         },
         mask_roi_size=mask_roi_size,
         anchor_scale=anchor_scale,
@@ -123,6 +130,13 @@ def build_htc(
         box_roi=_roi_extractor(neck_channels, 7, roi_sampling_ratio),
         mask_roi=_roi_extractor(neck_channels, mask_roi_size, roi_sampling_ratio),
     )
+    if semantic_convs:
+        level = SEMANTIC_LEVEL
+        extractor = _roi_extractor(neck_channels, mask_roi_size, roi_sampling_ratio)
+        roi_head["semantic_roi_extractor"] = {**extractor, "featmap_strides": [STRIDES[level]]}
+        roi_head["semantic_head"] = _semantic_head(
+            num_classes, neck_channels, semantic_convs, semantic_weight, norm_cfg
+        )
 
     def make() -> HybridTaskCascade:
         return HybridTaskCascade(
@@ -267,6 +281,28 @@ def _mask_head(
         "norm_cfg": norm_cfg,
         "num_classes": num_classes,
         "loss_mask": {"type": "CrossEntropyLoss", "use_mask": True},
+    }
+
+
+def _semantic_head(
+    num_classes: int, channels: int, convs: int, weight: float, norm_cfg: dict[str, Any] | None
+) -> dict[str, Any]:
+    return {
+        "type": "FusedSemanticHead",
+        "num_ins": len(STRIDES),
+        "fusion_level": SEMANTIC_LEVEL,
+        "seg_scale_factor": 1,  # its truth is painted at the level's stride
+        "num_convs": convs,
+        "in_channels": channels,
+        "conv_out_channels": channels,
+        "norm_cfg": norm_cfg,
+        "num_classes": num_classes + 1,
+        "loss_seg": {
+            "type": "CrossEntropyLoss",
+            "ignore_index": IGNORED,
+            "avg_non_ignore": True,
+            "loss_weight": weight,
+        },
     }
 
 

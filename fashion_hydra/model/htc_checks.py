@@ -20,6 +20,7 @@ _AT_LEAST = {
     "test_proposals": 1,
     "rois_per_stage": 1,
     "roi_sampling_ratio": 0,
+    "semantic_convs": 0,
 }
 _PROBE = 64  # pixels an edge
 

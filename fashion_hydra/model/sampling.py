@@ -1,6 +1,6 @@
 """Boxes to learn from, drawn with a seed an image, and loss shares of processes that train together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -54,17 +54,22 @@ def _world_size() -> int:
 
 
 def _shares(
-    losses: dict[str, Tensor], stages: dict[str, ImageSampler], images: int, device: torch.device
+    losses: dict[str, Tensor],
+    stages: dict[str, ImageSampler],
+    images: int,
+    device: torch.device,
+    counted: Mapping[str, int],
 ) -> dict[str, Tensor]:
-    """Means over this process's boxes -> shares of the mean over all processes' boxes.
+    """Means over this process's boxes or cells -> shares of the mean over those of all processes.
 
     Args:
         losses: by name.
         stages: the sampler behind the losses whose names begin so.
         images: of this process.
         device: to count on.
+        counted: what the losses of these names are means over.
     """
-    counts: dict[str, int] = {}  # what mmdet's heads divide by
+    counts = dict(counted)  # what mmdet's heads divide by
     for stage, sampler in stages.items():
         first, again = sampler.drawn[:images], sampler.drawn[images:]
         of_anchors = stage == "loss_rpn"

@@ -45,10 +45,20 @@ def batch(wardrobe):
     return collate([dataset[0, i] for i in range(3)])
 
 
+def painted(targets, size, frame):
+    """The class of every pixel, smaller masks over larger ones; background elsewhere, padding ignored."""
+    classes = np.full(frame, 255)
+    classes[: size[0], : size[1]] = CLASSES
+    masks = targets.masks.bitmaps().numpy().astype(bool)
+    for index in np.argsort(-masks.sum((1, 2)), kind="stable"):
+        classes[: size[0], : size[1]][masks[index]] = targets.labels[index]
+    return classes
+
+
 def mmdet_samples(batch):
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
-    from mmengine.structures import InstanceData
+    from mmengine.structures import InstanceData, PixelData
 
     shape = tuple(batch.images.shape[-2:])
     samples = []
@@ -57,13 +67,14 @@ def mmdet_samples(batch):
         sample = DetDataSample(metainfo={**meta, "scale_factor": (1.0, 1.0)})
         masks = BitmapMasks(targets.masks.bitmaps().numpy(), *size)
         sample.gt_instances = InstanceData(bboxes=targets.boxes, labels=targets.labels, masks=masks)
+        sample.gt_sem_seg = PixelData(sem_seg=torch.from_numpy(painted(targets, size, shape)[None, 4::8, 4::8]))
         samples.append(sample)
     return samples
 
 
-@pytest.mark.parametrize("all_scores_equal", [False, True])
-def test_losses_are_mmdets(batch, all_scores_equal):
-    detector = tiny().train()
+@pytest.mark.parametrize(("all_scores_equal", "semantic_convs"), [(False, 0), (True, 0), (False, 2)])
+def test_losses_are_mmdets(batch, all_scores_equal, semantic_convs):
+    detector = tiny(semantic_convs=semantic_convs).train()
     if all_scores_equal:  # as those of a fresh network nearly are: which anchors go on is a matter of their order
         torch.nn.init.zeros_(detector.net.rpn_head.rpn_cls.weight)
     torch.manual_seed(1)
@@ -72,13 +83,14 @@ def test_losses_are_mmdets(batch, all_scores_equal):
     theirs = detector.net.loss(detector.normalise(batch.images, batch.sizes), mmdet_samples(batch))
     theirs = {k: sum(t.sum() for t in (v if isinstance(v, list) else [v])) for k, v in theirs.items() if "loss" in k}
     assert mine.keys() == theirs.keys()
-    assert len(mine) == 2 + 3 * 3
+    assert len(mine) == 2 + 3 * 3 + bool(semantic_convs)
     for name, value in mine.items():
         assert value.item() == pytest.approx(theirs[name].item(), rel=1e-5), name
 
 
-def test_a_step_reaches_every_parameter(batch):
-    detector = tiny().train()
+@pytest.mark.parametrize("semantic_convs", [0, 4])
+def test_a_step_reaches_every_parameter(batch, semantic_convs):
+    detector = tiny(semantic_convs=semantic_convs).train()
     torch.stack(list(detector.loss(batch).values())).sum().backward()
     assert [n for n, p in detector.named_parameters() if p.grad is None] == []
 
@@ -95,8 +107,9 @@ def test_images_without_objects_train(batch, wardrobe):
     assert torch.isfinite(total)
 
 
-def test_candidates_are_mmdets_predictions(batch):
-    detector = decided(tiny())
+@pytest.mark.parametrize("semantic_convs", [0, 2])
+def test_candidates_are_mmdets_predictions(batch, semantic_convs):
+    detector = decided(tiny(semantic_convs=semantic_convs))
     batch = replace(batch, original_sizes=batch.sizes)
     with torch.no_grad():
         theirs = detector.net.predict(detector.normalise(batch.images, batch.sizes), mmdet_samples(batch))
@@ -125,10 +138,13 @@ def test_proposals_are_mmdets_to_the_last_bit(batch):
         assert boxes[:, 2].max() <= shape[1]
 
 
-@pytest.mark.parametrize("name", ["htc_tiny", "htc_r50", "htc_x101"])
-def test_preparing_for_inference_keeps_the_outputs(name):
+@pytest.mark.parametrize(
+    ("name", "semantic_convs"), [("htc_tiny", 0), ("htc_tiny", 2), ("htc_r50", 0), ("htc_x101", 0)]
+)
+def test_preparing_for_inference_keeps_the_outputs(name, semantic_convs):
     torch.manual_seed(0)
-    detector = build_htc(num_classes=CLASSES, **model_options(name, "model.backbone.weights=null")).eval()
+    options = model_options(name, "model.backbone.weights=null", f"model.semantic_convs={semantic_convs}")
+    detector = build_htc(num_classes=CLASSES, **options).eval()
     for module in detector.modules():
         if isinstance(module, torch.nn.BatchNorm2d):  # far from the identity
             torch.nn.init.uniform_(module.running_mean, -0.3, 0.3)
@@ -154,8 +170,9 @@ def test_preparing_for_inference_keeps_the_outputs(name):
         assert torch.allclose(was, now, rtol=1e-4, atol=1e-4 * float(was.abs().max()))
 
 
-def test_last_stage_masks_are_mmdets(batch):
-    detector = decided(tiny())
+@pytest.mark.parametrize("semantic_convs", [0, 2])
+def test_last_stage_masks_are_mmdets(batch, semantic_convs):
+    detector = decided(tiny(semantic_convs=semantic_convs))
     normalised = detector.normalise(batch.images, batch.sizes)
     with torch.no_grad():
         theirs = detector.net.predict(normalised, mmdet_samples(batch))
