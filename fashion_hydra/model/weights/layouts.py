@@ -43,7 +43,6 @@ _NO_HEADS = "backbone, pyramid and proposal network"
 _BACKBONE = "a backbone alone, ImageNet's names"
 _OLD_HEADS = ("bbox_head.", "mask_head.", "semantic_head.")
 _DROPPED = {
-    "roi_head.semantic_": "semantic branch, which this model does not have",
     "roi_heads.": "heads of Mask R-CNN, in whose place a cascade has its own",
     "fc.": "ImageNet classifier",
     "head.": "ImageNet classifier",
@@ -191,7 +190,7 @@ def _from_old_mmdet(state: Mapping[str, Tensor], converted: Counter[str]) -> dic
         if layer == "fc_cls":
             value = torch.cat([tensor[1:], tensor[:1]])
             converted["reordered fc_cls: background from first to last"] += 1
-        elif layer == "conv_logits" and len(tensor) == outputs:
+        elif layer == "conv_logits" and "mask_head" in name and len(tensor) == outputs:
             value = tensor[1:].clone()
             converted["cut conv_logits: the background's channel"] += 1
         elif layer == "fc_reg" and len(tensor) == 4 * outputs:

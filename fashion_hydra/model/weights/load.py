@@ -15,7 +15,8 @@ from fashion_hydra.model.weights.layouts import FileClasses, Imported, import_we
 from fashion_hydra.model.weights.normalization import check_inputs
 from fashion_hydra.utils.errors import UserError
 
-_ROW_A_CLASS = re.compile(r"roi_head\..*\.(fc_cls|conv_logits)\.(weight|bias)$")  # fc_cls has one for background too
+_ROW_A_CLASS = re.compile(r"roi_head\..*\.(fc_cls|conv_logits)\.(weight|bias)$")
+_SEMANTIC = "roi_head.semantic_"
 _REGRESSION = re.compile(r"roi_head\..*\.fc_reg\.(weight|bias)$")
 
 
@@ -107,7 +108,9 @@ def _fit(imported: Imported, own: Mapping[str, Tensor], classes: ClassSet | None
     wrong: list[str] = []
     for name, value in imported.tensors.items():
         mine = own.get(name)
-        if mine is None:
+        if mine is None and name.startswith(_SEMANTIC) and not any(n.startswith(_SEMANTIC) for n in own):
+            fit.dropped[name] = "semantic branch, which this model does not have"
+        elif mine is None:
             wrong.append(f"{name} {tuple(value.shape)}, which the model does not have")
         elif _ROW_A_CLASS.search(name) and imported.classes is not None:
             if not _take_rows(fit, name, value, mine, rows, imported.classes):
@@ -118,9 +121,11 @@ def _fit(imported: Imported, own: Mapping[str, Tensor], classes: ClassSet | None
             fit.dropped[name] = "box regression class by class, which this model does not have"
         else:
             wrong.append(_both_shapes(name, value, mine))
+    without_branch = not any(name.startswith(_SEMANTIC) for name in imported.tensors)
     for name in (n for n in own.keys() - imported.tensors.keys() if n.startswith(imported.parts)):
         # Offsets start at zero, see build_htc. Only norms without a momentum read how many batches they have seen.
-        if (imported.backbone_only and ".conv_offset." in name) or _ROW_A_CLASS.search(name):
+        at_rest = imported.backbone_only and ".conv_offset." in name
+        if at_rest or _ROW_A_CLASS.search(name) or (without_branch and name.startswith(_SEMANTIC)):
             fit.fresh.append(name)
         elif not name.endswith("num_batches_tracked"):
             wrong.append(f"{name} {tuple(own[name].shape)}, which the file does not have")
@@ -157,7 +162,7 @@ def _take_rows(
     """Put rows of shared categories, and the background's, into a copy of the model's; False if rows do not fit."""
     if value.shape[1:] != mine.shape[1:]:
         return False
-    background = ".fc_cls." in name
+    background = ".mask_head." not in name  # box heads and the semantic branch have one, last
     shared = [(label, row) for label, row in enumerate(rows) if row is not None]
     if not shared or len(value) != file.count + background:
         theirs, ours = len(value) - background, len(mine) - background

@@ -163,10 +163,27 @@ def test_cocos_heads_are_dropped_and_listed(tmp_path):
     for name, tensor in after.items():
         assert torch.equal(tensor, fresh[name] if name in heads else state[name]), name
     assert message == (
-        f"{tmp_path / 'coco.pth'}: {len(after) - 12} tensors taken, 14 dropped (semantic branch, which this model does "
-        "not have: roi_head.semantic_head.convs.0.conv.weight and 1 more; 46 classes instead of 80: "
-        "roi_head.bbox_head.0.fc_cls.weight and 11 more)"
+        f"{tmp_path / 'coco.pth'}: {len(after) - 12} tensors taken, 14 dropped (46 classes instead of 80: "
+        "roi_head.bbox_head.0.fc_cls.weight and 11 more; semantic branch, which this model does not have: "
+        "roi_head.semantic_head.convs.0.conv.weight and 1 more)"
     )
+
+
+def test_the_semantic_branch_is_taken_where_the_model_has_it(tmp_path):
+    with_branch = "model.semantic_convs=2"
+    source, other = detector_of(46, 1, with_branch), detector_of(len(SOME), 2, with_branch)
+    plain = detector_of(46, 3)
+    write_ours(tmp_path / "with", state_of(source))
+    load_weights(other, tmp_path / "with", SOME)
+    state, found = state_of(source), state_of(other)
+    branch = [name for name in found if "semantic" in name]
+    assert any("conv_logits" in name for name in branch)
+    for name in branch:
+        wanted = state[name][[*SOME.ids, 46]] if "conv_logits" in name else state[name]
+        assert torch.equal(found[name], wanted), name
+
+    write_ours(tmp_path / "without", state_of(plain))
+    assert f"{len(branch)} not in the file" in load_weights(source, tmp_path / "without", EVERYTHING)
 
 
 def test_regression_class_by_class_is_dropped(tmp_path, source):
