@@ -19,7 +19,8 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from fashion_hydra.data.annotation_cache import load_annotations
-    from fashion_hydra.data.coco import write_coco
+    from fashion_hydra.data.annotations import describe_faults
+    from fashion_hydra.data.coco_export import write_coco
     from fashion_hydra.data.split import read_split
     from fashion_hydra.utils.errors import UserError
 
@@ -35,8 +36,9 @@ def run(args: argparse.Namespace) -> int:
         chosen = np.flatnonzero(np.isin(read_split(args.split, annotations.image_ids, left_out=left_out), args.folds))
         if not len(chosen):
             raise UserError(f"--folds {' '.join(map(str, args.folds))}: no image of {args.split} is in these folds")
-    masks = write_coco(annotations, args.out, chosen.tolist())
-    print(f"{args.out}: {len(chosen)} images, {masks} masks, {len(annotations.names)} categories")
-    print(f"{len(faults)} faults left out (fashion-hydra check lists them)" if faults else "no faults")
+    masks, crowds = write_coco(annotations, args.out, chosen.tolist())
+    more = f", {crowds} crowd regions" if crowds else ""
+    print(f"{args.out}: {len(chosen)} images, {masks} masks{more}, {len(annotations.names)} categories")
+    print(describe_faults(faults))
     print(f"next: python train.py data=coco data.root={reader.folder} data.annotations={args.out.absolute()}")
     return 0

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +26,16 @@ from fashion_hydra.data.image_files import IMAGE_SUFFIXES, QUARTER_TURNS, ImageF
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import file_lock
 
-_VERSION = 2  # of what lies in the cache; another one is read anew
+
+class UnusableData(UserError):
+    """No image of a source can be used; `faults` says of each why."""
+
+    def __init__(self, message: str, faults: Sequence[DataFault]) -> None:
+        super().__init__(message)
+        self.faults = faults
+
+
+_VERSION = 3  # of what lies in the cache; another one is read anew
 
 
 class AnnotationReader(Protocol):
@@ -78,7 +88,8 @@ def load_annotations(reader: AnnotationReader, *, decode: bool = False) -> tuple
         What can be used, and the faults of what cannot.
 
     Raises:
-        UserError: nothing can be used, or the source is no such source.
+        UnusableData: nothing can be used.
+        UserError: the source is no such source.
     """
     cache = _usable(cache_folder())
     key = json.dumps({name: value for name, value in sorted(reader.key().items())})
@@ -149,12 +160,15 @@ def _build(
     keep, orientation = _judge(reader, builder, facts, faults)
     used = set(files)
     unused = sorted(f for f in listing if f not in used and Path(f).suffix.lower() in IMAGE_SUFFIXES)
+    faults[:] = [_with_hint(fault, {file.lower(): file for file in unused}) for fault in faults]
     faults += [DataFault("image-without-rows", file, 0, file, "image not used") for file in unused]
     if not keep.any():
-        first = next((fault for fault in faults if fault.action == "image dropped"), faults[0])
-        raise UserError(
-            f"{reader.folder}: none of the {len(files)} images that the annotations name is usable; first: "
-            f"{first.kind} {first.value}. Put the images there; `fashion-hydra check` lists every fault"
+        first = next((fault for fault in faults if fault.action == "image dropped"), None)
+        shown = f"; first: {first.kind} {first.value}" if first else ""
+        raise UnusableData(
+            f"{reader.folder}: none of the {len(files)} images that the annotations name is usable{shown}. Put the "
+            "images there; `fashion-hydra check` lists every fault",
+            faults,
         )
     made = target.with_name(f"{target.name}.new-{os.getpid()}")
     made.mkdir()
@@ -165,6 +179,12 @@ def _build(
         target.rename(target.with_name(f"{target.name}.old-{os.getpid()}"))
     made.rename(target)
     shutil.rmtree(target.with_name(f"{target.name}.old-{os.getpid()}"), ignore_errors=True)
+
+
+def _with_hint(fault: DataFault, unused: Mapping[str, str]) -> DataFault:
+    """A missing image's fault, with the unused file (lower case -> name) that differs from it in case alone."""
+    other = unused.get(fault.value.lower()) if fault.kind == "missing-image" else None
+    return fault if other is None else replace(fault, value=f"{fault.value} (there is {other}, differing in case)")
 
 
 def _judge(

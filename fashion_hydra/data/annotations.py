@@ -39,6 +39,35 @@ class DataFault:
     value: str
     action: str
 
+    @property
+    def is_remark(self) -> bool:
+        """Whether the data can be meant so: worth a line, but no reason to stop for `data.on_fault=error`."""
+        return self.kind in REMARKS
+
+
+REMARKS = frozenset(
+    {
+        "image-without-rows",  # a file that no annotation names
+        "crowd-region",
+        "part-left-out",
+        "outside-picture",
+        "box-disagrees",
+        "image-listed-twice",
+        "annotation-id-twice",
+        "found-by-name",
+    }
+)
+"""Kinds of `DataFault` that are remarks."""
+
+
+def describe_faults(faults: Sequence[DataFault]) -> str:
+    """How many faults and remarks there are of each kind, in one line."""
+    if not faults:
+        return "no faults"
+    kinds = Counter((fault.is_remark, fault.kind) for fault in faults)
+    counted = [f"{count} {kind}" for (_, kind), count in sorted(kinds.items(), key=lambda k: (k[0][0], -k[1]))]
+    return f"left out or noted: {', '.join(counted)} (fashion-hydra check lists them)"
+
 
 def refuse_too_many(faults: Sequence[DataFault], path: Path) -> None:
     """Raise `UserError` where a file has more faults than are worth a list."""
@@ -73,12 +102,22 @@ class Annotations:
         sizes: int32 (I, 2), height and width of the frame that the masks are drawn in.
         orientation: uint8 (I,), EXIF's code of the turn from the file's pixels to that frame; 1 for none.
         first: int64 (I + 1,), masks of image i are `first[i]:first[i + 1]`.
+        coco_ids: (I,) each image's id in COCO's files, as JSON text: `5`, or `"a"`; of other formats 1, 2, ...
+        subsets: (I,) the part that the data set itself puts the image in: train, val, test, or empty.
         class_ids: (M,) ClassId strings with attributes, such as `6_28_77`.
+        annotation_ids: int64 (M,), each mask's id in COCO's files; of other formats 1, 2, ...
         categories: int32 (M,).
         boxes: int32 (M, 4), `(x0, y0, x1, y1)`, half-open.
         areas: int64 (M,), pixels.
         run_first: int64 (M + 1,), runs of mask m are `run_first[m]:run_first[m + 1]`.
         runs: int32 (R, 2), 0-indexed start and length, column-major.
+        crowd_first: int64 (I + 1,), crowd regions of image i are `crowd_first[i]:crowd_first[i + 1]`. They are regions
+            of an unknown number of objects (COCO's `iscrowd`), not among the M masks: nothing is trained on them, and
+            AP ignores detections on them.
+        crowd_categories: int32 (K,).
+        crowd_ids: int64 (K,), each one's id in COCO's file.
+        crowd_run_first: int64 (K + 1,), as `run_first`.
+        crowd_runs: int32 (S, 2), as `runs`.
         names: category id -> name.
         source: the folder that the arrays are mapped from.
     """
@@ -89,12 +128,20 @@ class Annotations:
     sizes: np.ndarray
     orientation: np.ndarray
     first: np.ndarray
+    coco_ids: np.ndarray
+    subsets: np.ndarray
     class_ids: np.ndarray
+    annotation_ids: np.ndarray
     categories: np.ndarray
     boxes: np.ndarray
     areas: np.ndarray
     run_first: np.ndarray
     runs: np.ndarray
+    crowd_first: np.ndarray
+    crowd_categories: np.ndarray
+    crowd_ids: np.ndarray
+    crowd_run_first: np.ndarray
+    crowd_runs: np.ndarray
     names: Mapping[int, str]
     source: Path | None = field(default=None, compare=False)
 
@@ -104,6 +151,14 @@ class Annotations:
     def instances(self, image: int) -> range:
         """Indices of the masks of one image."""
         return range(int(self.first[image]), int(self.first[image + 1]))
+
+    def crowds(self, image: int) -> range:
+        """Indices of the crowd regions of one image."""
+        return range(int(self.crowd_first[image]), int(self.crowd_first[image + 1]))
+
+    def crowd_runs_of(self, crowd: int) -> np.ndarray:
+        """The runs of one crowd region: int64 (K, 2)."""
+        return self.crowd_runs[self.crowd_run_first[crowd] : self.crowd_run_first[crowd + 1]].astype(np.int64)
 
     def runs_of(self, mask: int) -> np.ndarray:
         """The runs of one mask: int64 (K, 2)."""
@@ -142,11 +197,15 @@ def open_annotations(source: Path) -> Annotations:
         arrays = {name: np.load(source / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
     except Exception as error:  # NumPy has many words for a damaged file
         raise UserError(f"{source}: damaged ({error}); remove the folder, and the data are read anew") from error
-    images, masks, runs = (len(arrays[name]) for name in ("image_ids", "class_ids", "runs"))
-    lengths = {"files": images, "sizes": images, "orientation": images, "first": images + 1, "categories": masks}
-    lengths |= {"boxes": masks, "areas": masks, "run_first": masks + 1}
+    images, masks, crowds = (len(arrays[name]) for name in ("image_ids", "class_ids", "crowd_ids"))
+    lengths = dict.fromkeys(("files", "sizes", "orientation", "coco_ids", "subsets"), images)
+    lengths |= dict.fromkeys(("categories", "boxes", "areas", "annotation_ids"), masks)
+    lengths |= {"first": images + 1, "run_first": masks + 1, "crowd_first": images + 1}
+    lengths |= {"crowd_categories": crowds, "crowd_run_first": crowds + 1}
+    ends = {"first": masks, "crowd_first": crowds}
+    ends |= {"run_first": len(arrays["runs"]), "crowd_run_first": len(arrays["crowd_runs"])}
     wrong = [name for name, length in lengths.items() if len(arrays[name]) != length]
-    if wrong or arrays["first"][-1] != masks or arrays["run_first"][-1] != runs:
+    if wrong or any(arrays[name][-1] != end for name, end in ends.items()):
         raise UserError(f"{source}: damaged ({(wrong or ['runs'])[0]}); remove the folder, and the data are read anew")
     return Annotations(folder=folder, names=names, source=source, **arrays)
 
@@ -164,26 +223,45 @@ class AnnotationsBuilder:
         self.image_ids: list[str] = []
         self.sizes: list[tuple[int, int]] = []
         self._index: dict[str, int] = {}
+        self._coco_ids: list[str] = []
+        self._subsets: list[str] = []
         self._class_codes: dict[str, int] = {}
-        self._owners, self._codes, self._counts = array("i"), array("i"), array("q")
+        self._owners, self._codes, self._counts, self._ids = array("i"), array("i"), array("q"), array("q")
         self._masks = Counter[int]()
+        self._crowds: list[tuple[int, int, int, np.ndarray]] = []
         self._spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it goes with the builder
 
-    def image(self, image_id: str, size: tuple[int, int]) -> tuple[int, int]:
-        """Make an image known, and give the size that it was first said to have."""
+    def image(
+        self, image_id: str, size: tuple[int, int], *, coco_id: str | None = None, subset: str = ""
+    ) -> tuple[int, int]:
+        """Make an image known, and give the size that it was first said to have.
+
+        Args:
+            image_id: of the image.
+            size: height and width.
+            coco_id: its id as JSON text; None to number it.
+            subset: train, val or test, where the data set says so.
+        """
         index = self._index.setdefault(image_id, len(self.image_ids))
         if index == len(self.image_ids):
             self.image_ids.append(image_id)
             self.sizes.append(size)
+            self._coco_ids.append(str(index + 1) if coco_id is None else coco_id)
+            self._subsets.append(subset)
         return self.sizes[index]
 
-    def add(self, image_id: str, class_id: str, runs: np.ndarray) -> bool:
+    def add_crowd(self, image_id: str, category: int, runs: np.ndarray, *, annotation_id: int) -> None:
+        """Add a crowd region of a known image, see `Annotations`."""
+        self._crowds.append((self._index[image_id], category, annotation_id, np.asarray(runs, dtype=np.int32)))
+
+    def add(self, image_id: str, class_id: str, runs: np.ndarray, *, annotation_id: int | None = None) -> bool:
         """Add a mask of a known image; False where it has as many as an image may have.
 
         Args:
             image_id: of the image.
             class_id: category, with attributes.
             runs: int (K, 2), K > 0, normalised and inside the image.
+            annotation_id: its id in COCO's file; None to number it.
         """
         owner = self._index[image_id]
         if self._masks[owner] >= MOST_MASKS:
@@ -192,6 +270,7 @@ class AnnotationsBuilder:
         self._owners.append(owner)
         self._codes.append(self._class_codes.setdefault(class_id, len(self._class_codes)))
         self._counts.append(len(runs))
+        self._ids.append(len(self._counts) if annotation_id is None else annotation_id)
         self._spool.write(np.ascontiguousarray(runs, dtype=np.int32).tobytes())
         return True
 
@@ -218,17 +297,34 @@ class AnnotationsBuilder:
             "files": np.array([files[i] for i in kept], dtype=str),
             "sizes": sizes[kept],
             "orientation": np.asarray(orientation, dtype=np.uint8)[kept],
+            "coco_ids": np.array([self._coco_ids[i] for i in kept], dtype=str),
+            "subsets": np.array([self._subsets[i] for i in kept], dtype=str),
             "first": np.cumsum(np.append(0, np.bincount(owners[order], minlength=len(keep))[kept])),
             "class_ids": class_ids,
             "categories": np.array([category_of(c) for c in class_table], np.int32)[codes[order]],
             "boxes": boxes,
             "areas": areas,
             "run_first": run_first,
+            "annotation_ids": np.array(self._ids, dtype=np.int64)[order],
+            **self._crowd_arrays(keep),
         }
         for name, values in arrays.items():
             np.save(target / f"{name}.npy", values)
         about = {"folder": str(self.folder.absolute()), "names": self.names}
         (target / "records.json").write_text(json.dumps(about), encoding="utf-8")
+
+    def _crowd_arrays(self, keep: np.ndarray) -> dict[str, np.ndarray]:
+        """The arrays of crowd regions, grouped by image."""
+        crowds = sorted((c for c in self._crowds if keep[c[0]]), key=lambda c: c[0])
+        per_image = np.bincount([owner for owner, *_ in crowds], minlength=len(keep))[keep]
+        runs = [runs for *_, runs in crowds]
+        return {
+            "crowd_first": np.cumsum(np.append(0, per_image)),
+            "crowd_categories": np.array([category for _, category, *_ in crowds], dtype=np.int32),
+            "crowd_ids": np.array([number for _, _, number, _ in crowds], dtype=np.int64),
+            "crowd_run_first": np.cumsum([0, *map(len, runs)]),
+            "crowd_runs": np.concatenate([np.zeros((0, 2), np.int32), *runs]),
+        }
 
     def _write_runs(
         self, path: Path, order: np.ndarray, counts: np.ndarray, run_first: np.ndarray, heights: np.ndarray

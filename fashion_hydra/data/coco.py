@@ -1,39 +1,57 @@
-"""COCO's JSON, in and out (https://cocodataset.org/#format-data), with Fashionpedia's `attribute_ids` where given."""
+"""COCO's JSON (https://cocodataset.org/#format-data), with Fashionpedia's `attribute_ids` where given."""
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from fashion_hydra.data.annotations import Annotations, AnnotationsBuilder, DataFault, refuse_too_many
-from fashion_hydra.data.image_files import has_file
+from fashion_hydra.data.annotations import AnnotationsBuilder, DataFault, refuse_too_many
+from fashion_hydra.data.coco_images import find_images
+from fashion_hydra.data.coco_masks import MaskReader, image_key, own_id
+from fashion_hydra.data.image_files import QUARTER_TURNS, examine
 from fashion_hydra.data.kaggle import LARGEST_ID
-from fashion_hydra.structures import rle
+from fashion_hydra.formats.loose_values import is_nothing, whole_number
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.utils.files import atomic_write, read_json
-from fashion_hydra.utils.limits import FRAME, LONGEST_EDGE, LONGEST_NAME, MOST_MASKS, MOST_RUNS, is_frame, is_name
+from fashion_hydra.utils.files import read_json
+from fashion_hydra.utils.limits import FRAME, is_frame, is_name
 from fashion_hydra.utils.text import one_line, shorten
 
-_IMAGE_FOLDERS = ("", "train", "images")
+CROWD_CHOICES = ("ignore", "train")
+_PARTS = ("images", "annotations", "categories")
+
+
+@dataclass(frozen=True)
+class _Image:
+    """An entry of `images`: its position, id as JSON text, name and size where it has one."""
+
+    place: int
+    coco_id: str
+    name: str
+    size: tuple[int, int] | None
 
 
 class CocoReader:
-    """A folder of images and a JSON file in COCO's format; crowd regions are left out.
+    """A folder of images and a JSON file in COCO's format.
 
     Args:
-        root: the images are there, or in its folder `train` or `images`.
+        root: the images are below it, or beside the JSON file: see `find_images`.
         annotations: the JSON file, below `root` or anywhere.
+        crowd: what becomes of regions with `iscrowd`: `ignore` keeps them from training and from AP, as COCO does;
+            `train` takes each as one object.
+        subset: the part of a data set that this file is: train, val, or empty.
 
     Raises:
-        UserError: the file is missing or is not in COCO's format.
+        UserError: the file is missing or is not in COCO's format, or where the images are cannot be told.
     """
 
-    def __init__(self, root: str | Path, annotations: str | None) -> None:
-        self.root = Path(root)
+    def __init__(self, root: str | Path, annotations: str | None, *, crowd: str = "ignore", subset: str = "") -> None:
+        self.root, self.crowd, self.subset = Path(root), crowd, subset
+        if crowd not in CROWD_CHOICES:
+            raise UserError(f"data.crowd={crowd}: give {' or '.join(CROWD_CHOICES)}")
         if not annotations:
             raise UserError("data.annotations: give the JSON file in COCO's format")
         self.path = next((p for p in (self.root / annotations, Path(annotations)) if p.is_file()), Path(annotations))
@@ -41,27 +59,23 @@ class CocoReader:
             raise UserError(
                 f"data.annotations={annotations}: no such file, neither here nor below {self.root}. Give the JSON file"
             )
-        try:
-            content = read_json(self.path)
-            self.images = {image["id"]: image for image in content["images"]}
-            self.annotations = content["annotations"]
-            self.names = {int(c["id"]): str(c["name"]) for c in content["categories"]}
-            files = [str(image["file_name"]) for image in self.images.values()]
-            if not all(isinstance(annotation, dict) for annotation in self.annotations):
-                raise TypeError("annotations that are no objects")
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise UserError(
-                f"{self.path}: not in COCO's format ({error!r}). It has images, annotations and "
-                "categories; Kaggle's train.csv is read with data=kaggle"
-            ) from error
-        if wrong := [i for i, name in self.names.items() if not 0 <= i < LARGEST_ID or not is_name(name)]:
-            raise UserError(f"{self.path}: category {wrong[0]}: 0 to {LARGEST_ID - 1} and short names expected")
-        folders = (self.root / name for name in _IMAGE_FOLDERS)
-        self.folder = next((f for f in folders if any(has_file(f, file) for file in files[:10])), self.root)
+        content = read_coco_json(self.path)
+        self._faults: list[DataFault] = []
+        self.annotations: Sequence[Any] = content["annotations"]
+        self.names, self._unusable_categories = _categories(content["categories"], self.path, self._faults)
+        self._images = self._known_images(content["images"])
+        entries = list(self._images.values())
+        found = find_images([entry.name for entry in entries], root=self.root, json_file=self.path)
+        self.folder = found.folder
+        self._file_of = dict(zip(self._images, found.files, strict=True))
+        for number in found.by_name:
+            value = f"{entries[number].name!r} is {found.files[number]}, by the file's name"
+            self._faults.append(DataFault("found-by-name", str(found.files[number]), 0, shorten(value), "image used"))
 
     def key(self) -> Mapping[str, str]:
-        """The file and the images' folder."""
-        return {"coco": str(self.path.absolute()), "images": str(self.folder.absolute())}
+        """The file, the images' folder and what becomes of crowd regions."""
+        place = {"coco": str(self.path.absolute()), "images": str(self.folder.absolute())}
+        return {**place, "crowd": self.crowd, "subset": self.subset}
 
     def files(self) -> Sequence[Path]:
         """The JSON file."""
@@ -81,157 +95,131 @@ class CocoReader:
 
     def scan(self, builder: AnnotationsBuilder, faults: list[DataFault]) -> None:
         """Read images and annotations into the builder."""
-        for image in self.images.values():
-            try:
-                size = int(image["height"]), int(image["width"])
-            except (KeyError, ValueError, TypeError, OverflowError):
-                size = (0, 0)
-            name = str(image["file_name"])
-            if not is_name(name):
-                faults.append(DataFault("bad-row", "", 0, f"file_name {shorten(name, 40)!r}", "image dropped"))
-            elif not is_frame(*size):
-                value = shorten(f"{image.get('height')}x{image.get('width')}", 80)
-                faults.append(DataFault("bad-size", name, 0, f"{value}, {FRAME}", "image dropped"))
-            else:
-                builder.image(name, size)
-        known, seen = set(builder.image_ids), set[int]()
-        for annotation in tqdm(self.annotations, desc=f"reading {self.path.name}", unit=" masks", disable=None):
-            number = annotation.get("image_id")
-            image_id = str(self.images[number]["file_name"]) if _is_key(number) and number in self.images else ""
-            if annotation.get("iscrowd") or (image_id and image_id not in known):
-                continue
+        faults += self._faults
+        image_of = self._add_images(builder, faults)
+        masks = MaskReader(
+            builder,
+            image_of,
+            categories=self.names.keys() - self._unusable_categories,
+            crowd_trains=self.crowd == "train",
+            first_free_id=1 + max((own_id(a) or 0 for a in self.annotations), default=0),
+        )
+        for place, annotation in enumerate(
+            tqdm(self.annotations, desc=f"reading {self.path.name}", unit=" masks", disable=None)
+        ):
             refuse_too_many(faults, self.path)
-            kind, value = self._read(annotation, image_id, builder, seen)
-            if kind:
-                row = annotation.get("id")
-                row = row if isinstance(row, int) and abs(row) < 2**63 else 0
-                faults.append(DataFault(kind, image_id, row, value, "annotation dropped"))
+            faults += masks.add(place, annotation)
 
-    def _read(
-        self, annotation: Mapping[str, Any], image_id: str, builder: AnnotationsBuilder, seen: set[int]
-    ) -> tuple[str, str]:
-        """Add one annotation, or give the kind and value of its fault."""
-        if not image_id:
-            return "unknown-image", shorten(f"image_id {annotation.get('image_id')}")
-        category = annotation.get("category_id")
-        if type(category) is not int or category not in self.names:
-            return "unknown-class", shorten(f"category_id {category}")
-        height, width = builder.image(image_id, (0, 0))
-        try:
-            runs = segmentation_to_runs(annotation["segmentation"], height=height, width=width)
-            attributes = sorted(int(a) for a in annotation.get("attribute_ids", ()))
-            if attributes and not 0 <= attributes[0] <= attributes[-1] < LARGEST_ID:
-                raise ValueError(f"attribute_ids from 0 to {LARGEST_ID - 1} expected")
-        except Exception as error:  # pycocotools raises what its arguments lead to
-            return "bad-segmentation", one_line(error, 120)
-        if len(runs) == 0:
-            return "empty-mask", f"category_id {category}"
-        class_id = "_".join(map(str, [category, *attributes]))
-        if len(class_id) > LONGEST_NAME:
-            return "unknown-class", f"category_id {category} with {len(attributes)} attributes"
-        content = hash((image_id, class_id, runs.tobytes()))
-        if content in seen:
-            return "duplicate-row", f"category_id {category}, the same mask as before"
-        seen.add(content)
-        if not builder.add(image_id, class_id, runs):
-            return "too-many-masks", f"more than {MOST_MASKS} of one image"
-        return "", ""
+    def _known_images(self, entries: Sequence[Any]) -> dict[int | str, _Image]:
+        """Images by id; entries without an id, and ids that several files share, become faults."""
+        by_id = defaultdict[int | str, list[_Image]](list)
+        for place, entry in enumerate(entries):
+            key = image_key(entry.get("id")) if isinstance(entry, dict) else None
+            name = entry.get("file_name") if isinstance(entry, dict) else None
+            if key is None or not isinstance(name, str) or not is_name(name):
+                value = f"images[{place}]: {shorten(json.dumps(entry, default=str), 80)}: id and file_name expected"
+                self._faults.append(DataFault("bad-row", "", 0, value, "image dropped"))
+                continue
+            by_id[key].append(_Image(place, json.dumps(entry["id"]), name, _size(entry)))
+        for key, same in by_id.items():
+            listed = ", ".join(f"images[{image.place}] {image.name}" for image in same[:4])
+            if len({image.name for image in same}) > 1:
+                value = shorten(f"id {key}: {listed}", 200)
+                self._faults += [DataFault("image-id-twice", i.name, 0, value, "image dropped") for i in same]
+            elif len(same) > 1:
+                value = shorten(f"id {key}: {listed}", 200)
+                self._faults.append(DataFault("image-listed-twice", same[0].name, 0, value, "read once"))
+        return {key: same[0] for key, same in by_id.items() if len({image.name for image in same}) == 1}
+
+    def _add_images(self, builder: AnnotationsBuilder, faults: list[DataFault]) -> dict[int | str, str]:
+        """Make images known; the file of each image id that can be used, which is what it is called here."""
+        image_of: dict[int | str, str] = {}
+        first_of: dict[str, _Image] = {}
+        for key, image in self._images.items():
+            name = self._file_of[key]
+            size = image.size or self._size_on_disk(name)
+            if not is_name(name) or size is None or not is_frame(*size):
+                shown = "no height and width" if size is None else f"{size[0]}x{size[1]}, {FRAME}"
+                faults.append(DataFault("bad-size", name, 0, f"images[{image.place}]: {shown}", "image dropped"))
+                continue
+            if (first := first_of.setdefault(name, image)) is not image:
+                value = f"images[{first.place}] id {first.coco_id} and images[{image.place}] id {image.coco_id}"
+                same = builder.image(name, size) == size
+                action = "read as one image" if same else "the second's masks dropped, its size differs"
+                faults.append(DataFault("file-under-two-ids", name, 0, value, action))
+                if not same:
+                    continue
+            builder.image(name, size, coco_id=image.coco_id, subset=self.subset)
+            image_of[key] = name
+        return image_of
+
+    def _size_on_disk(self, name: str) -> tuple[int, int] | None:
+        """Height and width of a file as viewers show it."""
+        facts = examine(self.folder, name, decode=False)
+        if facts.fault:
+            return None
+        return (facts.width, facts.height) if facts.orientation in QUARTER_TURNS else (facts.height, facts.width)
 
 
-def _is_key(value: object) -> bool:
-    """Whether an id of JSON can be looked up."""
-    return isinstance(value, int | float | str)
-
-
-def segmentation_to_runs(segmentation: Any, *, height: int, width: int) -> rle.Runs:
-    """Polygons, or a run-length encoding (compressed or not), of an image of that size.
+def read_coco_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that has COCO's lists of images, annotations and categories.
 
     Raises:
-        ValueError: none of these, or of another size.
+        UserError: it is no such file.
     """
-    if isinstance(segmentation, list):
-        for polygon in segmentation:
-            _check_polygon(polygon)
-        if not segmentation:
-            raise ValueError("no polygon")
-        runs = rle.coco_to_runs(coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width)))
-    else:
-        if list(segmentation["size"]) != [height, width]:
-            raise ValueError(f"run-length encoding of size {segmentation['size']}, image {[height, width]}")
-        counts = segmentation["counts"]
-        runs = _counted(counts, height * width) if isinstance(counts, list) else rle.coco_to_runs(segmentation)
-    rle.check_runs_inside(runs, height=height, width=width)
-    return runs
-
-
-def _check_polygon(polygon: Any) -> None:
-    """Raise ValueError for what pycocotools would draw for hours, or beyond its memory."""
-    points = np.array(polygon, dtype=np.float64)
-    if points.ndim != 1 or len(points) < 6 or len(points) % 2:
-        raise ValueError("a polygon needs three points or more, as x and y in turn")
-    if not (np.abs(points) <= 2 * LONGEST_EDGE).all():
-        raise ValueError(f"a polygon with a point at {points[~(np.abs(points) <= 2 * LONGEST_EDGE)][0]:g}")
-    corners = points.reshape(-1, 2)
-    around = np.abs(np.diff(corners, axis=0, append=corners[:1])).max(axis=1).sum()
-    if max(around, len(corners)) > MOST_RUNS:
-        raise ValueError(
-            f"a polygon of {len(corners)} points, {around:.0f} pixels around: at most {MOST_RUNS} expected"
+    try:
+        content = read_json(path)
+    except ValueError as error:
+        raise UserError(f"{path}: not a JSON file ({one_line(error, 120)}). Export the data set again") from error
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path}: a list, not a data set in COCO's format. Results of a detector are lists; give the "
+            "file that has images, annotations and categories"
         )
+    if wrong := [name for name in _PARTS if not isinstance(content.get(name), list)]:
+        found = ", ".join(shorten(key, 20) for key in list(content)[:6]) or "nothing"
+        raise UserError(
+            f"{path}: not in COCO's format: no list of {wrong[0]} (found: {found}). It has images, annotations and "
+            "categories; Kaggle's train.csv is read with data=kaggle"
+        )
+    return content
 
 
-def _counted(counts: list[Any], pixels: int) -> rle.Runs:
-    """COCO's list of lengths, of background and object in turn, as runs."""
-    lengths = np.array(counts)
-    if lengths.ndim != 1 or lengths.dtype.kind != "i" or not 0 < len(lengths) <= 2 * MOST_RUNS:
-        raise ValueError(f"counts: 1 to {2 * MOST_RUNS} whole numbers expected")
-    if lengths.min() < 0 or lengths.max() > pixels or (ends := np.cumsum(lengths))[-1] > pixels:
-        raise ValueError(f"counts: from 0, and {pixels} together at most")
-    return rle.normalise_runs(np.stack([ends[1::2] - lengths[1::2], lengths[1::2]], axis=1))
+def _categories(entries: Sequence[Any], path: Path, faults: list[DataFault]) -> tuple[dict[int, str], frozenset[int]]:
+    """Names by id, and ids that several names share.
 
-
-def write_coco(records: Annotations, path: Path, chosen: Sequence[int]) -> int:
-    """Write images and their masks as COCO's JSON, mask by mask, and put the file in its place when it is whole.
-
-    Args:
-        records: where they are.
-        path: the file.
-        chosen: which images.
-
-    Returns:
-        How many masks were written.
+    Raises:
+        UserError: an entry without id or name.
     """
-    images = [
-        {"id": i, "file_name": str(records.files[i]), "height": int(h), "width": int(w)}
-        for i in chosen
-        for h, w in [records.sizes[i]]
-    ]
-    categories = [{"id": i, "name": name} for i, name in records.names.items()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count = 0
-    with atomic_write(path) as stream:
-        stream.write(f'{{"images": {json.dumps(images)},\n"categories": {json.dumps(categories)},\n"annotations": [')
-        for i in tqdm(chosen, desc="writing", unit=" images", disable=None):
-            for mask in records.instances(i):
-                stream.write(",\n" if count else "\n")
-                count += 1
-                stream.write(json.dumps(_annotation(records, i, mask, number=count)))
-        stream.write("\n]}\n")
-    return count
+    names = defaultdict[int, list[str]](list)
+    for place, entry in enumerate(entries):
+        number = whole_number(entry.get("id")) if isinstance(entry, dict) else None
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if number is None or not 0 <= number < LARGEST_ID or not isinstance(name, str) or not is_name(name):
+            raise UserError(
+                f"{path}: categories[{place}]: {shorten(json.dumps(entry, default=str), 80)}: an id from 0 to "
+                f"{LARGEST_ID - 1} and a name of one line expected"
+            )
+        if name not in names[number]:
+            names[number].append(name)
+    twice = {number: found for number, found in names.items() if len(found) > 1}
+    for number, found in twice.items():
+        value = shorten(f"id {number}: {', '.join(found)}", 200)
+        faults.append(DataFault("category-id-twice", "", 0, value, "annotations of it dropped"))
+    known = {number: found[0] for number, found in names.items()}
+    ids_of = defaultdict[str, list[int]](list)
+    for number, name in known.items():
+        ids_of[name].append(number)
+    for name, ids in ids_of.items():
+        if len(ids) > 1:
+            value = shorten(f"{name}: ids {', '.join(map(str, ids))}", 200)
+            faults.append(DataFault("category-name-twice", "", 0, value, "kept apart"))
+    return known, frozenset(twice)
 
 
-def _annotation(records: Annotations, image: int, mask: int, *, number: int) -> dict[str, Any]:
-    height, width = (int(edge) for edge in records.sizes[image])
-    x0, y0, x1, y1 = records.boxes[mask].tolist()
-    encoded = rle.runs_to_coco(records.runs_of(mask), height=height, width=width)
-    counts = encoded["counts"]
-    category, *attributes = str(records.class_ids[mask]).split("_")
-    return {
-        "id": number,
-        "image_id": image,
-        "category_id": int(category),
-        "attribute_ids": [int(a) for a in attributes],
-        "bbox": [x0, y0, x1 - x0, y1 - y0],
-        "area": int(records.areas[mask]),
-        "iscrowd": 0,
-        "segmentation": {"size": encoded["size"], "counts": counts.decode() if isinstance(counts, bytes) else counts},
-    }
+def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Height and width of an image's entry; None where they are to be read from its file."""
+    if all(is_nothing(entry.get(name)) for name in ("height", "width")):
+        return None
+    height, width = (whole_number(entry.get(name)) for name in ("height", "width"))
+    return (height or 0, width or 0)

@@ -73,5 +73,7 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{size} bytes, at most {LONGEST_JSON} expected")
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not UTF-8; save the file as UTF-8") from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error

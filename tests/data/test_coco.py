@@ -8,7 +8,8 @@ from pycocotools.coco import COCO
 
 from fashion_hydra.cli.main import main
 from fashion_hydra.data.annotation_cache import load_annotations
-from fashion_hydra.data.coco import CocoReader, write_coco
+from fashion_hydra.data.coco import CocoReader
+from fashion_hydra.data.coco_export import write_coco
 from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.structures.rle import runs_to_bitmap
 from fashion_hydra.utils.errors import UserError

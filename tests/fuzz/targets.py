@@ -21,9 +21,10 @@ from pycocotools import mask as coco_mask
 from fashion_hydra.data.annotation_cache import load_annotations
 from fashion_hydra.data.annotations import Annotations, open_annotations
 from fashion_hydra.data.class_set import ClassSet
-from fashion_hydra.data.coco import CocoReader, segmentation_to_runs
+from fashion_hydra.data.coco import CocoReader
 from fashion_hydra.data.image_files import ImageMemory, examine, read_pixels
 from fashion_hydra.data.kaggle import KaggleReader, read_labels
+from fashion_hydra.data.segmentation import read_segmentation
 from fashion_hydra.data.split import read_split
 from fashion_hydra.formats.csv_files import open_csv
 from fashion_hydra.formats.submission import MaskTable, read_masks, write_submission
@@ -290,7 +291,7 @@ def _segmentation(data: bytes, folder: Path) -> None:
         return
     height, width = SMALL
     try:
-        runs = segmentation_to_runs(value, height=height, width=width)
+        runs = read_segmentation(value, height=height, width=width).runs
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError):
         return  # its caller makes a fault of these
     check_runs(runs, SMALL)

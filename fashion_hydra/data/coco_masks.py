@@ -1,0 +1,172 @@
+"""The annotations of a COCO file: each one's mask, category and attributes, or what is wrong with it."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Any
+
+import numpy as np
+
+from fashion_hydra.data.annotations import AnnotationsBuilder, DataFault
+from fashion_hydra.data.kaggle import LARGEST_ID
+from fashion_hydra.data.segmentation import read_segmentation
+from fashion_hydra.formats.loose_values import is_nothing, whole_number
+from fashion_hydra.structures import rle
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.limits import LONGEST_NAME, MOST_MASKS
+from fashion_hydra.utils.text import one_line, shorten
+
+_SAME_BOX = 0.5
+"""IoU of an annotation's `bbox` with its mask's box, below which they are reported as different."""
+
+
+class MaskReader:
+    """Adds annotations to the builder and tells what is wrong with them.
+
+    Args:
+        builder: takes the masks.
+        image_of: image id, see `image_key` -> what the image is called in the builder.
+        categories: ids that annotations may have.
+        crowd_trains: take crowd regions as masks of one object.
+        first_free_id: number of the first annotation without an id of its own.
+    """
+
+    def __init__(
+        self,
+        builder: AnnotationsBuilder,
+        image_of: Mapping[int | str, str],
+        *,
+        categories: Set[int],
+        crowd_trains: bool,
+        first_free_id: int,
+    ) -> None:
+        self.builder, self.image_of, self.categories = builder, image_of, categories
+        self.crowd_trains, self.next_id = crowd_trains, first_free_id
+        self.seen, self.ids = set[int](), set[int]()
+
+    def add(self, place: int, annotation: Any) -> Iterator[DataFault]:
+        """Add the annotation at a place of the list; yields its faults and remarks."""
+        if not isinstance(annotation, dict):
+            yield DataFault("bad-row", "", 0, f"annotations[{place}]: {shorten(annotation, 80)}", "annotation dropped")
+            return
+        own = own_id(annotation)
+        row = own if own is not None else 0
+        key = image_key(annotation.get("image_id"))
+        image_id = self.image_of.get(key) if key is not None else None
+        if image_id is None:
+            value = shorten(f"annotations[{place}]: image_id {json.dumps(annotation.get('image_id'), default=str)}")
+            yield DataFault("unknown-image", "", row, value, "annotation dropped")
+            return
+        for kind, value, action in self._read(annotation, image_id, own):
+            where = value if row else f"annotations[{place}]: {value}"
+            yield DataFault(kind, image_id, row, where, action)
+
+    def _read(self, annotation: Mapping[str, Any], image_id: str, own: int | None) -> Iterator[tuple[str, str, str]]:
+        """Add one annotation of a known image; yields kind, value and action of each fault and remark."""
+        dropped = "annotation dropped"
+        category = whole_number(annotation.get("category_id"))
+        if category not in self.categories:
+            shown = json.dumps(annotation.get("category_id"), default=str)
+            yield "unknown-class", shorten(f"category_id {shown}"), dropped
+            return
+        assert category is not None
+        height, width = self.builder.image(image_id, (0, 0))
+        segmentation = annotation.get("segmentation")
+        if is_nothing(segmentation) or segmentation == []:
+            has_box = not is_nothing(annotation.get("bbox"))
+            yield "no-segmentation", f"category_id {category}: {'a box alone' if has_box else 'no mask'}", dropped
+            return
+        try:
+            region = read_segmentation(segmentation, height=height, width=width)
+            attributes = _attributes(annotation.get("attribute_ids"))
+        except (ValueError, UserError) as error:
+            yield "bad-segmentation", one_line(error, 120), dropped
+            return
+        except Exception:  # pycocotools raises what its arguments lead to
+            yield "bad-segmentation", shorten(f"not drawable: {json.dumps(segmentation, default=str)}"), dropped
+            return
+        if len(region.runs) == 0:
+            outside = " inside the picture" if region.outside else ""
+            yield "empty-mask", f"category_id {category}: no pixel{outside}", dropped
+            return
+        if region.left_out:
+            yield "part-left-out", region.left_out, "the rest used"
+        if region.outside:
+            yield "outside-picture", f"{region.outside:.0%} of the polygons' boxes, picture {height}x{width}", "cut off"
+        if shown := _other_box(annotation.get("bbox"), region.runs, height):
+            yield "box-disagrees", shown, "mask used"
+        number = self._number(own)
+        if own is not None and number != own:
+            yield "annotation-id-twice", f"id {own}", f"numbered {number}"
+        if _is_crowd(annotation.get("iscrowd")) and not self.crowd_trains:
+            self.builder.add_crowd(image_id, category, region.runs, annotation_id=number)
+            yield "crowd-region", f"category_id {category}", "not trained on, ignored in AP (data.crowd=train takes it)"
+            return
+        yield from self._add_mask(image_id, category, attributes, region.runs, number)
+
+    def _add_mask(
+        self, image_id: str, category: int, attributes: Sequence[int], runs: rle.Runs, number: int
+    ) -> Iterator[tuple[str, str, str]]:
+        class_id = "_".join(map(str, [category, *attributes]))
+        content = hash((image_id, class_id, runs.tobytes()))
+        if len(class_id) > LONGEST_NAME:
+            yield "unknown-class", f"category_id {category} with {len(attributes)} attributes", "annotation dropped"
+        elif content in self.seen:
+            yield "duplicate-row", f"category_id {category}, the same mask as before", "annotation dropped"
+        elif not self.builder.add(image_id, class_id, runs, annotation_id=number):
+            yield "too-many-masks", f"more than {MOST_MASKS} of one image", "annotation dropped"
+        self.seen.add(content)
+
+    def _number(self, own: int | None) -> int:
+        """An annotation's own id where it has one that is not taken, else a new one."""
+        if own is None or own in self.ids:
+            own, self.next_id = self.next_id, self.next_id + 1
+        self.ids.add(own)
+        return own
+
+
+def image_key(value: Any) -> int | str | None:
+    """An id as it is looked up: 5, 5.0 and "5" are the same; None for nothing and for what is no id."""
+    number = whole_number(value)
+    if number is not None:
+        return number
+    return value if isinstance(value, str) and not is_nothing(value) else None
+
+
+def own_id(annotation: Any) -> int | None:
+    """An annotation's id, where it has one that can be kept."""
+    number = whole_number(annotation.get("id")) if isinstance(annotation, dict) else None
+    return number if number is not None and 0 <= number < 2**62 else None
+
+
+def _attributes(values: Any) -> list[int]:
+    """Ids of attributes, ascending, each once."""
+    if is_nothing(values):
+        return []
+    if not isinstance(values, list):
+        raise ValueError(f"attribute_ids {shorten(values, 40)}: a list of ids expected")
+    numbers = [whole_number(value) for value in values]
+    if wrong := [v for v, n in zip(values, numbers, strict=True) if n is None or not 0 <= n < LARGEST_ID]:
+        raise ValueError(f"attribute_ids: {shorten(wrong[0], 40)!r}: ids from 0 to {LARGEST_ID - 1} expected")
+    return sorted({number for number in numbers if number is not None})
+
+
+def _is_crowd(value: Any) -> bool:
+    return not is_nothing(value) and bool(whole_number(value) if not isinstance(value, bool) else value)
+
+
+def _other_box(bbox: Any, runs: rle.Runs, height: int) -> str:
+    """What an annotation's box is and what its mask's, where they have little in common; else nothing."""
+    if not isinstance(bbox, list) or len(bbox) != 4:
+        return ""
+    try:
+        x, y, w, h = (float(value) for value in bbox)
+    except (ValueError, TypeError):
+        return ""
+    if not np.isfinite([x, y, w, h]).all() or min(w, h) <= 0:
+        return ""
+    x0, y0, x1, y1 = rle.runs_to_box(runs, height=height)
+    shared = max(0.0, min(x + w, x1) - max(x, x0)) * max(0.0, min(y + h, y1) - max(y, y0))
+    union = w * h + (x1 - x0) * (y1 - y0) - shared
+    if shared / union >= _SAME_BOX:
+        return ""
+    return f"bbox [{x:g}, {y:g}, {w:g}, {h:g}], the mask's is [{x0}, {y0}, {x1 - x0}, {y1 - y0}]"

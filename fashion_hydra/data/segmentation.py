@@ -1,0 +1,126 @@
+"""COCO's `segmentation` of an annotation -> runs of pixels: polygons, run-length encodings, or lists of either."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from fashion_hydra.structures import rle
+from fashion_hydra.utils.limits import LONGEST_EDGE, MOST_RUNS
+
+_MOSTLY = 0.1
+"""Polygons of whose boxes a larger share lies outside the picture are reported."""
+
+
+class Region(NamedTuple):
+    """What a segmentation describes.
+
+    Args:
+        runs: int64 (K, 2), normalised and inside the picture.
+        left_out: which of its parts were left out and why; empty where none was.
+        outside: share of the polygons' boxes that lies outside the picture, 0 where it is small.
+    """
+
+    runs: rle.Runs
+    left_out: str
+    outside: float
+
+
+def read_segmentation(segmentation: Any, *, height: int, width: int) -> Region:
+    """Read a segmentation of a picture of that size. Pixels outside the picture are cut off.
+
+    Args:
+        segmentation: a list of polygons, each `[x0, y0, x1, y1, ...]`; one polygon; a run-length encoding, compressed
+            or not; or a list of these.
+        height: of the picture.
+        width: of the picture.
+
+    Raises:
+        ValueError: none of these, or of a picture of another size.
+    """
+    if not isinstance(segmentation, list):
+        return Region(_encoded(segmentation, height, width), "", 0.0)
+    parts: list[Any] = [segmentation] if _is_numbers(segmentation) else segmentation
+    if not parts:
+        raise ValueError("no polygon")
+    drawn, short, outside = [], 0, []
+    for part in parts:
+        if isinstance(part, dict):
+            drawn.append(rle.runs_to_coco(_encoded(part, height, width), height=height, width=width))
+        elif len(points := _points(part)) < 3:
+            short += 1
+        else:
+            outside.append(_outside(points, height, width))
+            drawn += coco_mask.frPyObjects([points.ravel().tolist()], height, width)
+    if not drawn:
+        raise ValueError("a polygon needs three points or more, as x and y in turn")
+    runs = rle.coco_to_runs(coco_mask.merge(drawn))
+    rle.check_runs_inside(runs, height=height, width=width)
+    left_out = f"{short} of {len(parts)} parts with fewer than three points" if short else ""
+    total = sum(area for area, _ in outside)
+    share = sum(area * part for area, part in outside) / total if total else 0.0
+    return Region(runs, left_out, share if share > _MOSTLY else 0.0)
+
+
+def _is_numbers(values: Sequence[Any]) -> bool:
+    return bool(values) and all(isinstance(value, int | float) for value in values)
+
+
+def _points(polygon: Any) -> np.ndarray:
+    """The points of a polygon: float64 (P, 2). Raises ValueError for what pycocotools would draw for hours."""
+    try:
+        points = np.array(polygon, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise ValueError("a polygon is a list of numbers, x and y in turn") from error
+    if points.ndim != 1:
+        raise ValueError(f"a polygon is a list of numbers, x and y in turn; got {points.ndim} dimensions")
+    if len(points) % 2:
+        raise ValueError(f"a polygon of {len(points)} numbers: x and y in turn expected")
+    if not (np.abs(points) <= 2 * LONGEST_EDGE).all():
+        raise ValueError(f"a polygon with a point at {points[~(np.abs(points) <= 2 * LONGEST_EDGE)][0]:g}")
+    corners = points.reshape(-1, 2)
+    around = np.abs(np.diff(corners, axis=0, append=corners[:1])).max(axis=1).sum() if len(corners) else 0.0
+    if max(around, len(corners)) > MOST_RUNS:
+        raise ValueError(
+            f"a polygon of {len(corners)} points, {around:.0f} pixels around: at most {MOST_RUNS} expected"
+        )
+    return corners
+
+
+def _outside(points: np.ndarray, height: int, width: int) -> tuple[float, float]:
+    """The area of a polygon's box, and the share of it that lies outside the picture."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    area = float((high - low).prod())
+    inside = np.clip(np.minimum(high, [width, height]) - np.maximum(low, 0), 0, None)
+    return area, 1 - float(inside.prod()) / area if area else 0.0
+
+
+def _encoded(segmentation: Any, height: int, width: int) -> rle.Runs:
+    """The runs of a run-length encoding, compressed or not."""
+    if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
+        raise ValueError("neither polygons nor a run-length encoding with size and counts")
+    size = segmentation["size"]
+    if not isinstance(size, list) or size != [height, width]:
+        raise ValueError(f"run-length encoding of size {size}, image {[height, width]} (height, width)")
+    counts = segmentation["counts"]
+    if isinstance(counts, list):
+        runs = _counted(counts, height * width)
+    elif isinstance(counts, str) and counts.isascii():
+        runs = rle.coco_to_runs({"size": size, "counts": counts})
+    else:
+        raise ValueError("counts: ASCII text or a list of lengths expected")
+    rle.check_runs_inside(runs, height=height, width=width)
+    return runs
+
+
+def _counted(counts: list[Any], pixels: int) -> rle.Runs:
+    """COCO's list of lengths, of background and object in turn, as runs."""
+    lengths = np.array(counts)
+    if lengths.ndim == 1 and lengths.dtype.kind == "f" and (lengths % 1 == 0).all():
+        lengths = lengths.astype(np.int64)
+    if lengths.ndim != 1 or lengths.dtype.kind != "i" or not 0 < len(lengths) <= 2 * MOST_RUNS:
+        raise ValueError(f"counts: 1 to {2 * MOST_RUNS} whole numbers expected")
+    if lengths.min() < 0 or lengths.max() > pixels or (ends := np.cumsum(lengths))[-1] > pixels:
+        raise ValueError(f"counts: from 0, and {pixels} together at most")
+    return rle.normalise_runs(np.stack([ends[1::2] - lengths[1::2], lengths[1::2]], axis=1))
