@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -156,6 +157,9 @@ def make_datamodule(
     reader = READERS.get(name) or (import_object(name, "data.format") if "." in name else None)
     if reader is None:
         raise UserError(f"data.format={name}: give {', '.join(READERS)}, or the import path of a reader")
+    if reader is CocoReader:
+        reader = partial(CocoReader, crowd=given["crowd"])
+    del given["crowd"]
     short_edge, long_edge = eval_scale
     return FashionDataModule(
         **given,

@@ -35,6 +35,8 @@ class DataConfig:
     format: str = MISSING
     root: str = MISSING
     annotations: str | None = None
+    val_annotations: str | None = None
+    crowd: str = "ignore"
     folds: int = MISSING
     fold: int = MISSING
     test_fold: int | None = None

@@ -12,10 +12,11 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from fashion_hydra.data.annotation_cache import AnnotationReader, load_annotations
-from fashion_hydra.data.annotations import Annotations, DataFault, write_faults
+from fashion_hydra.data.annotations import Annotations, DataFault, describe_faults, write_faults
 from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.class_set import ClassSet, ClassSpec
 from fashion_hydra.data.dataset import EvalDataset, TrainDataset, collate
+from fashion_hydra.data.joined_reader import JoinedReader
 from fashion_hydra.data.sampler import AspectBatchSampler, repeat_factors
 from fashion_hydra.data.split import UNUSED, read_split, stratified_folds, write_split
 from fashion_hydra.structures.batch import Batch
@@ -28,7 +29,8 @@ class FashionDataModule(LightningDataModule):
     Args:
         root: the folder.
         annotations: the file with the masks; null for train.csv in `root`.
-        reader: reads both, such as `fashion_hydra.data.kaggle.KaggleReader`.
+        val_annotations: another file, of the images to validate with; null to split the images of the first.
+        reader: reads root and file, such as `fashion_hydra.data.kaggle.KaggleReader`.
         classes: which categories are learnt.
         augment: how training images are varied.
         eval_scale: short and long edge of validation images.
@@ -52,6 +54,7 @@ class FashionDataModule(LightningDataModule):
         root: str,
         *,
         annotations: str | None,
+        val_annotations: str | None = None,
         reader: Callable[[str, str | None], AnnotationReader],
         classes: ClassSpec,
         augment: Augment,
@@ -84,7 +87,8 @@ class FashionDataModule(LightningDataModule):
                 f"data.test_fold={test_fold}: null, or between 0 and {folds - 1} and not data.fold={fold} expected"
             )
         self.repeat_threshold = repeat_threshold
-        self.root, self.annotation_file, self.make_reader = root, annotations, reader
+        self.root, self.make_reader = root, reader
+        self.annotation_file, self.val_annotation_file = annotations, val_annotations
         self.spec, self.augment, self.eval_scale = classes, augment, eval_scale
         self.folds, self.fold, self.test_fold = folds, fold, test_fold
         self.split_seed, self.split_file = split_seed, split_file
@@ -101,14 +105,8 @@ class FashionDataModule(LightningDataModule):
             UserError: the folder is unusable, or has faults and `on_fault` is `error`.
         """
         if self._annotations is None:
-            self._annotations, self.faults = load_annotations(self.make_reader(self.root, self.annotation_file))
-            if self.faults and self.on_fault == "error":
-                first = self.faults[0]
-                raise UserError(
-                    f"{self.root}: {len(self.faults)} faults, the first in row {first.row}: {first.kind}, "
-                    f"{first.image_id}, {first.value}. Mend them or set data.on_fault=drop; "
-                    "`fashion-hydra check` lists them"
-                )
+            self._annotations, self.faults = load_annotations(self._reader())
+            self._refuse_faults()
             present = np.unique(self._annotations.categories).tolist()
             self.classes = self.spec.resolve(self._annotations.names, present)
             self.fold_of = self._split(self._annotations)
@@ -116,18 +114,60 @@ class FashionDataModule(LightningDataModule):
             is_kept = self.test_fold is not None
             self.is_test = self.fold_of == self.test_fold if is_kept else np.zeros(len(self.fold_of), dtype=bool)
             self.is_training = ~self.is_validation & ~self.is_test & (self.fold_of != UNUSED)
-            if not (self.is_validation.any() and self.is_training.any()):
-                raise UserError(
-                    f"data.fold={self.fold}: {self.is_training.sum()} images to train on and "
-                    f"{self.is_validation.sum()} to validate with; at least one of each needed"
-                )
+            self._refuse_nothing(self._annotations)
         return self.classes
 
+    def _reader(self) -> AnnotationReader:
+        train = self.make_reader(self.root, self.annotation_file)
+        if self.val_annotation_file is None:
+            return train
+        return JoinedReader({"val": self.make_reader(self.root, self.val_annotation_file), "train": train})
+
+    def _refuse_faults(self) -> None:
+        """Raise `UserError` for faults, not for remarks, where `on_fault` is `error`."""
+        faults = [fault for fault in self.faults if not fault.is_remark]
+        if faults and self.on_fault == "error":
+            first = faults[0]
+            raise UserError(
+                f"{self.root}: {len(faults)} faults, the first in row {first.row}: {first.kind}, {first.image_id}, "
+                f"{first.value}. Mend them or set data.on_fault=drop; `fashion-hydra check` lists them"
+            )
+
+    def _refuse_nothing(self, annotations: Annotations) -> None:
+        """Raise `UserError` where there is nothing to train on, or nothing to validate with."""
+        if not (self.is_validation.any() and self.is_training.any()):
+            raise UserError(
+                f"data.fold={self.fold}: {self.is_training.sum()} images to train on and "
+                f"{self.is_validation.sum()} to validate with; at least one of each needed"
+            )
+        learnt = np.isin(annotations.categories, self.classes.ids)
+        has_mask = np.bincount(annotations.owners()[learnt], minlength=len(annotations)) > 0
+        about = describe_faults(self.faults)
+        if not (has_mask & self.is_training).any():
+            raise UserError(
+                f"{self.root}: none of the {self.is_training.sum()} training images has a mask of a class that is "
+                f"learnt ({self.spec.name}), so there is nothing to learn; {about}"
+            )
+        if not (has_mask & self.is_validation).any():
+            raise UserError(
+                f"{self.root}: none of the {self.is_validation.sum()} validation images has a mask of a class that is "
+                f"learnt ({self.spec.name}), so no score would mean anything. Give another data.fold, or more images; "
+                f"{about}"
+            )
+
     def _split(self, annotations: Annotations) -> np.ndarray:
+        if self.split_file is None and (annotations.subsets == "val").any():
+            return self._own_split(annotations)
         if self.split_file is None:
             return stratified_folds(annotations.category_table(), folds=self.folds, seed=self.split_seed)
         left_out = frozenset(fault.image_id for fault in self.faults)
         return read_split(Path(self.split_file), annotations.image_ids, left_out=left_out)
+
+    def _own_split(self, annotations: Annotations) -> np.ndarray:
+        """The folds of a data set that says itself what validates, and what tests, used with `test_fold` alone."""
+        trains = next(number for number in range(3) if number not in (self.fold, self.test_fold))
+        tests = UNUSED if self.test_fold is None else self.test_fold
+        return np.select([annotations.subsets == "val", annotations.subsets == "test"], [self.fold, tests], trains)
 
     @property
     def annotations(self) -> Annotations:

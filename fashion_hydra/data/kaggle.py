@@ -14,10 +14,12 @@ from fashion_hydra.formats.kaggle_rows import (
     IMAGE_ID,
     PIXELS,
     TRAIN_COLUMNS,
+    Header,
     KaggleRow,
     parse_row,
     read_header,
 )
+from fashion_hydra.formats.loose_values import is_nothing, whole_number
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import read_json
 from fashion_hydra.utils.limits import MOST_MASKS, is_name
@@ -147,10 +149,30 @@ class KaggleReader:
         columns, scan = len(header.names), _Scan(self, builder, faults)
         for line, values in rows:
             fitted = values if len(values) == columns else [*values, *[""] * columns][:columns]
+            _mend_numbers(fitted, header)
             scan.add(parse_row(line, fitted, header), hash(tuple(fitted)))
             refuse_too_many(faults, self.path)
         if not builder.image_ids:
             raise UserError(f"{self.path}: no row that names an image and its size. Put Kaggle's train.csv there")
+
+
+def _mend_numbers(values: list[str], header: Header) -> None:
+    """Write numbers of a row as whole ones where pandas made floats of them: `48.0`, and `nan` for nothing.
+
+    A column with a missing value becomes one of floats in pandas, and is written so.
+
+    Args:
+        values: of the row; changed.
+        header: of the file.
+    """
+    for place in header.places[1:]:
+        value = values[place] if 0 <= place < len(values) else ""
+        if not value or (value[-1].isdigit() and "." not in value[-6:]):
+            continue
+        if is_nothing(value):
+            values[place] = ""
+        elif (number := whole_number(value)) is not None:
+            values[place] = str(number)
 
 
 class _Scan:

@@ -160,6 +160,11 @@ def _check_numbers(options: TrainConfig) -> None:
     """Refuse what PyTorch and Lightning accept only to fail later."""
     if not 0 <= options.seed < 2**32:
         raise UserError(f"seed={options.seed}: between 0 and {2**32 - 1} expected")
+    if options.data.val_annotations is not None and options.data.split_file is not None:
+        raise UserError(
+            f"data.val_annotations={options.data.val_annotations} data.split_file={options.data.split_file}: each says "
+            "which images validate. Give one of them"
+        )
     for name in ("accumulate_grad_batches", "max_epochs"):
         if (value := getattr(options.trainer, name)) is None or value < 1:
             raise UserError(f"trainer.{name}={value}: at least 1 expected")

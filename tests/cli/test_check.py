@@ -10,10 +10,12 @@ def row(image="a.jpg", pixels="1 3 11 3", height=10, width=20, class_id="6"):
     return {"ImageId": image, "EncodedPixels": pixels, "Height": height, "Width": width, "ClassId": class_id}
 
 
-def test_clean_data_is_one_line_and_exit_code_0(kaggle_folder, capsys):
+def test_clean_data_is_two_lines_and_exit_code_0(kaggle_folder, capsys):
     root = kaggle_folder([row()], {"a.jpg": (10, 20)})
     assert main(["check", str(root)]) == 0
-    assert capsys.readouterr().out == f"{root}: no faults, 1 images with 1 masks of 1 categories\n"
+    summary, folder = capsys.readouterr().out.splitlines()
+    assert summary == f"{root}: no faults; can be used: 1 images with 1 masks of 1 categories"
+    assert folder == f"images: {root / 'train'}"
 
 
 def test_each_fault_is_a_line_then_a_summary_and_exit_code_1(kaggle_folder, capsys, tmp_path):
@@ -30,6 +32,6 @@ def test_each_fault_is_a_line_then_a_summary_and_exit_code_1(kaggle_folder, caps
         ["image-without-rows", "extra.jpg"],
     ]
     assert all(" -> " in line for line in fault_lines.splitlines())
-    assert "6 faults; can be used: 1 images with 1 masks" in summary
+    assert "5 faults, 1 remarks; can be used: 1 images with 1 masks" in summary
     with (tmp_path / "faults.csv").open() as stream:
         assert next(csv.DictReader(stream))["kind"] == "duplicate-row"

@@ -29,10 +29,11 @@ def test_pycocotools_reads_the_same_masks(wardrobe, tmp_path, capsys):
     annotations, _ = read_annotations(wardrobe)
     write_coco(annotations, tmp_path / "some.json", [2, 5])
     coco = COCO(str(tmp_path / "some.json"))
-    assert sorted(coco.imgs) == [2, 5]
-    for image in (2, 5):
+    numbers = [int(annotations.coco_ids[image]) for image in (2, 5)]
+    assert sorted(coco.imgs) == numbers
+    for image, number in zip((2, 5), numbers, strict=True):
         height, width = annotations.sizes[image].tolist()
-        rows = coco.loadAnns(coco.getAnnIds(imgIds=[image]))
+        rows = coco.loadAnns(coco.getAnnIds(imgIds=[number]))
         for annotation, mask in zip(rows, annotations.instances(image), strict=True):
             wanted = runs_to_bitmap(annotations.runs_of(mask), height=height, width=width)
             assert (coco.annToMask(annotation) == wanted).all()
@@ -62,8 +63,12 @@ def test_polygons_and_both_run_lengths_are_read(tmp_path, kaggle_folder):
         {"segmentation": square, "iscrowd": 1},
     ]
     annotations, faults = load_annotations(coco_file(tmp_path, kaggle_folder, annotations))
-    assert faults == []
+    assert [(f.kind, f.row, f.is_remark) for f in faults] == [("crowd-region", 3, True)]
     assert annotations.boxes.tolist() == [[2, 3, 6, 8], [2, 3, 6, 8]]
+    assert annotations.annotation_ids.tolist() == [1, 2]
+    assert annotations.coco_ids.tolist() == ["7"]
+    assert [annotations.crowd_runs_of(c).tolist() for c in annotations.crowds(0)] == [annotations.runs_of(0).tolist()]
+    assert (annotations.crowd_categories.tolist(), annotations.crowd_ids.tolist()) == ([3], [3])
     assert annotations.class_ids.tolist() == ["3", "90_2_5"]
     assert annotations.names == {3: "hat", 90: "shoe"}
 
@@ -72,11 +77,11 @@ def test_polygons_and_both_run_lengths_are_read(tmp_path, kaggle_folder):
     ("annotation", "kind"),
     [
         ({"segmentation": [[1, 2, 3, 4]]}, "bad-segmentation"),
-        ({"segmentation": []}, "bad-segmentation"),
+        ({"segmentation": []}, "no-segmentation"),
         ({"segmentation": {"size": [20, 10], "counts": [200]}}, "bad-segmentation"),
         ({"segmentation": {"size": [10, 20], "counts": "~~~"}}, "bad-segmentation"),
         ({"segmentation": "nonsense"}, "bad-segmentation"),
-        ({}, "bad-segmentation"),
+        ({}, "no-segmentation"),
         ({"segmentation": {"size": [10, 20], "counts": [200]}}, "empty-mask"),
         ({"segmentation": [[2, 3, 6, 3, 6, 8, 2, 8]], "category_id": 4}, "unknown-class"),
         ({"segmentation": [[2, 3, 6, 3, 6, 8, 2, 8]], "image_id": 8}, "unknown-image"),

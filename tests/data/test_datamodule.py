@@ -95,7 +95,7 @@ def test_cocos_format_feeds_the_same_samples(wardrobe, tmp_path, capsys):
 
 
 def test_classes_by_id_and_name(wardrobe):
-    data = datamodule(wardrobe, "classes.train=[shoe,13]", "classes.drop=[shoe]")
+    data = datamodule(wardrobe, "classes.train=[shoe,13]", "classes.drop=[shoe]", "data.folds=2")
     classes = data.read()
     assert classes.ids == (23, 13)
     assert classes.dropped_labels() == (0,)
