@@ -28,12 +28,14 @@ class ImageList:
         image_ids: as the answer names them.
         files: below the folder, one an image.
         orientation: EXIF's code of the turn to apply, `BY_EXIF` where the file itself says; one an image.
+        coco_ids: of each image in COCO's files, as JSON text; empty to number them.
     """
 
     folder: Path
     image_ids: tuple[str, ...]
     files: tuple[str, ...]
     orientation: tuple[int, ...]
+    coco_ids: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -42,7 +44,8 @@ class ImageList:
         def chosen(values: Sequence) -> tuple:
             return tuple(values[i] for i in index)
 
-        return ImageList(self.folder, chosen(self.image_ids), chosen(self.files), chosen(self.orientation))
+        ids = chosen(self.coco_ids) if self.coco_ids else ()
+        return ImageList(self.folder, chosen(self.image_ids), chosen(self.files), chosen(self.orientation), ids)
 
     def read(self, index: int) -> np.ndarray:
         """Decode an image: uint8 (H, W, 3), RGB.
@@ -101,7 +104,8 @@ def list_folder(root: Path) -> ImageList:
 
 def list_annotated(annotations: Annotations, chosen: np.ndarray) -> ImageList:
     """Images of a data set: `chosen` are their indices."""
-    names, files, turns = (
-        values[chosen].tolist() for values in (annotations.image_ids, annotations.files, annotations.orientation)
+    names, files, turns, ids = (
+        tuple(values[chosen].tolist())
+        for values in (annotations.image_ids, annotations.files, annotations.orientation, annotations.coco_ids)
     )
-    return ImageList(annotations.folder, tuple(names), tuple(files), tuple(turns))
+    return ImageList(annotations.folder, names, files, turns, ids)

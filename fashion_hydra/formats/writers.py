@@ -38,6 +38,7 @@ class ImageAnswer:
         size: height and width of the image.
         detections: on the grid that the writer wants.
         ids: category id of each label.
+        coco_id: the image's id in COCO's files, as JSON text; None for its place among the answers, from 1.
     """
 
     image_id: str
@@ -45,6 +46,7 @@ class ImageAnswer:
     size: Size
     detections: Detections
     ids: Sequence[int]
+    coco_id: str | None = None
 
 
 def write_submission_csv(path: Path, answers: Iterable[ImageAnswer]) -> int:
@@ -73,8 +75,9 @@ def write_submission_csv(path: Path, answers: Iterable[ImageAnswer]) -> int:
 def write_coco_results(path: Path, answers: Iterable[ImageAnswer], names: Mapping[int, str] | None = None) -> int:
     """Write COCO's results (https://cocodataset.org/#format-results), which `COCO.loadRes` of pycocotools loads.
 
-    Beside `path` goes `NAME_images.json`, a COCO data set without annotations: file and size of each `image_id`
-    (1, 2, ... in the order given) and the categories. `COCO(NAME_images.json).loadRes(NAME.json)` loads both.
+    Image ids are those of the COCO file that the images were read from, else 1, 2, ... in the order given. Beside
+    `path` goes `NAME_images.json`, a COCO data set without annotations: id, file and size of each image, and the
+    categories. `COCO(NAME_images.json).loadRes(NAME.json)` loads both, and so does the file that the images are of.
 
     Args:
         path: the file, `.json`.
@@ -97,9 +100,10 @@ def write_coco_results(path: Path, answers: Iterable[ImageAnswer], names: Mappin
         for number, answer in enumerate(answers, start=1):
             _check_size(answer)
             height, width = answer.size
-            image = {"id": number, "file_name": answer.file, "height": height, "width": width}
+            coco_id = number if answer.coco_id is None else json.loads(answer.coco_id)
+            image = {"id": coco_id, "file_name": answer.file, "height": height, "width": width}
             images.write(",\n" * (number > 1) + json.dumps({**image, "image_id": answer.image_id}))
-            for result in _coco_results(answer, number):
+            for result in _coco_results(answer, coco_id):
                 results.write(",\n" * (count > 0) + json.dumps(result))
                 count += 1
             categories |= {category: str(category) for category in answer.ids if category not in categories}
@@ -109,12 +113,12 @@ def write_coco_results(path: Path, answers: Iterable[ImageAnswer], names: Mappin
     return count
 
 
-def _coco_results(answer: ImageAnswer, number: int) -> Iterator[dict[str, object]]:
+def _coco_results(answer: ImageAnswer, coco_id: int | str) -> Iterator[dict[str, object]]:
     found = answer.detections
     for label, score, mask in zip(found.labels, found.scores, found.masks, strict=True):
         counts = mask["counts"]
         yield {
-            "image_id": number,
+            "image_id": coco_id,
             "category_id": answer.ids[label],
             "score": score,
             "bbox": coco_mask.toBbox(mask).tolist(),

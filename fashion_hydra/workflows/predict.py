@@ -116,8 +116,9 @@ def _write_faults(plan: PredictionPlan) -> int:
 def _answers(plan: PredictionPlan, what: str, grid_of: Callable[[Size], Size]) -> Iterator[writers.ImageAnswer]:
     """Each image's detections, on the grid that is wanted for its size."""
     image_list = plan.image_list
-    pairs = zip(image_list.image_ids, image_list.files, strict=True)
-    for image_id, file in tqdm(pairs, total=len(image_list), desc=what, unit=" images", disable=None):
+    numbered = image_list.coco_ids or (None,) * len(image_list)
+    listed = zip(image_list.image_ids, image_list.files, numbered, strict=True)
+    for image_id, file, coco_id in tqdm(listed, total=len(image_list), desc=what, unit=" images", disable=None):
         candidates = plan.cache.read(image_id)
         detections = apply(candidates, plan.rule, size=grid_of(candidates.size))
-        yield writers.ImageAnswer(image_id, file, candidates.size, detections, plan.classes.ids)
+        yield writers.ImageAnswer(image_id, file, candidates.size, detections, plan.classes.ids, coco_id)
