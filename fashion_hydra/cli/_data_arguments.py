@@ -9,14 +9,18 @@ if TYPE_CHECKING:
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the folder and its annotation file."""
-    parser.add_argument("folder", metavar="DIR", help="folder in Kaggle's layout, or of images with --coco")
+    parser.add_argument("folder", metavar="DIR", help="folder in Kaggle's layout, or as --coco or --yolo say")
     parser.add_argument("--csv", metavar="NAME", help="annotation file in DIR, when it is not train.csv")
     parser.add_argument("--coco", metavar="FILE", help="annotations in COCO's JSON format, in DIR or anywhere")
+    parser.add_argument("--yolo", action="store_true", help="DIR is in YOLO's segmentation layout, with data.yaml")
 
 
 def reader_of(args: argparse.Namespace) -> "AnnotationReader":
     """What the arguments name."""
     from fashion_hydra.data.coco import CocoReader
     from fashion_hydra.data.kaggle import KaggleReader
+    from fashion_hydra.data.yolo import YoloReader
 
+    if args.yolo:
+        return YoloReader(args.folder)
     return CocoReader(args.folder, args.coco) if args.coco else KaggleReader(args.folder, args.csv)

@@ -22,11 +22,16 @@ from fashion_hydra.data.class_set import ClassSpec
 from fashion_hydra.data.coco import CocoReader
 from fashion_hydra.data.datamodule import FashionDataModule
 from fashion_hydra.data.kaggle import KaggleReader
+from fashion_hydra.data.yolo import YoloReader
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.imports import import_object
 
 T = TypeVar("T")
-READERS: Mapping[str, Callable[[str, str | None], AnnotationReader]] = {"kaggle": KaggleReader, "coco": CocoReader}
+READERS: Mapping[str, Callable[[str, str | None], AnnotationReader]] = {
+    "kaggle": KaggleReader,
+    "coco": CocoReader,
+    "yolo": YoloReader,
+}
 """`data.format` -> reader of annotations."""
 
 

@@ -64,9 +64,7 @@ class JoinedReader:
             reader.scan(part, own)  # type: ignore[arg-type] # the methods that readers use
             self._rows |= {part.name(image_id): reader.row_of(image_id) for image_id in part.image_ids}
             faults += [_renamed(fault, part) for fault in own]
-            faults += [
-                DataFault("in-two-parts", name, 0, f"{name}: in {subset} too", "not used there") for name in part.twice
-            ]
+            faults += [DataFault("in-two-parts", name, 0, f"in {subset} too", "not used there") for name in part.twice]
 
 
 class _Part:
