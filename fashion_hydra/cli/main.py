@@ -21,6 +21,7 @@ COMMANDS = {
     "ladder": "predict and score the winner's ladder, rung by rung, with a training run's checkpoints",
     "compare": "score tuned rules on predicted images with known truth",
     "report": "write one page about runs, thresholds and predictions, with a gallery of errors",
+    "evaluate": "print COCO's average precision of results, as pycocotools computes it, and of each class",
     "score": "print the competition score of a submission",
 }
 

@@ -35,7 +35,7 @@ class UnusableData(UserError):
         self.faults = faults
 
 
-_VERSION = 3  # of what lies in the cache; another one is read anew
+_VERSION = 4  # of what lies in the cache; another one is read anew
 
 
 class AnnotationReader(Protocol):

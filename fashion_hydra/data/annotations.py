@@ -109,6 +109,7 @@ class Annotations:
         categories: int32 (M,).
         boxes: int32 (M, 4), `(x0, y0, x1, y1)`, half-open.
         areas: int64 (M,), pixels.
+        listed_areas: float64 (M,), what COCO's file says of them, by which its AP tells sizes apart; else the pixels.
         run_first: int64 (M + 1,), runs of mask m are `run_first[m]:run_first[m + 1]`.
         runs: int32 (R, 2), 0-indexed start and length, column-major.
         crowd_first: int64 (I + 1,), crowd regions of image i are `crowd_first[i]:crowd_first[i + 1]`. They are regions
@@ -135,6 +136,7 @@ class Annotations:
     categories: np.ndarray
     boxes: np.ndarray
     areas: np.ndarray
+    listed_areas: np.ndarray
     run_first: np.ndarray
     runs: np.ndarray
     crowd_first: np.ndarray
@@ -199,7 +201,7 @@ def open_annotations(source: Path) -> Annotations:
         raise UserError(f"{source}: damaged ({error}); remove the folder, and the data are read anew") from error
     images, masks, crowds = (len(arrays[name]) for name in ("image_ids", "class_ids", "crowd_ids"))
     lengths = dict.fromkeys(("files", "sizes", "orientation", "coco_ids", "subsets"), images)
-    lengths |= dict.fromkeys(("categories", "boxes", "areas", "annotation_ids"), masks)
+    lengths |= dict.fromkeys(("categories", "boxes", "areas", "listed_areas", "annotation_ids"), masks)
     lengths |= {"first": images + 1, "run_first": masks + 1, "crowd_first": images + 1}
     lengths |= {"crowd_categories": crowds, "crowd_run_first": crowds + 1}
     ends = {"first": masks, "crowd_first": crowds}
@@ -227,6 +229,7 @@ class AnnotationsBuilder:
         self._subsets: list[str] = []
         self._class_codes: dict[str, int] = {}
         self._owners, self._codes, self._counts, self._ids = array("i"), array("i"), array("q"), array("q")
+        self._areas = array("d")
         self._masks = Counter[int]()
         self._crowds: list[tuple[int, int, int, np.ndarray]] = []
         self._spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it goes with the builder
@@ -254,7 +257,15 @@ class AnnotationsBuilder:
         """Add a crowd region of a known image, see `Annotations`."""
         self._crowds.append((self._index[image_id], category, annotation_id, np.asarray(runs, dtype=np.int32)))
 
-    def add(self, image_id: str, class_id: str, runs: np.ndarray, *, annotation_id: int | None = None) -> bool:
+    def add(
+        self,
+        image_id: str,
+        class_id: str,
+        runs: np.ndarray,
+        *,
+        annotation_id: int | None = None,
+        area: float | None = None,
+    ) -> bool:
         """Add a mask of a known image; False where it has as many as an image may have.
 
         Args:
@@ -262,6 +273,7 @@ class AnnotationsBuilder:
             class_id: category, with attributes.
             runs: int (K, 2), K > 0, normalised and inside the image.
             annotation_id: its id in COCO's file; None to number it.
+            area: that the file lists; None for the number of its pixels.
         """
         owner = self._index[image_id]
         if self._masks[owner] >= MOST_MASKS:
@@ -271,6 +283,7 @@ class AnnotationsBuilder:
         self._codes.append(self._class_codes.setdefault(class_id, len(self._class_codes)))
         self._counts.append(len(runs))
         self._ids.append(len(self._counts) if annotation_id is None else annotation_id)
+        self._areas.append(np.nan if area is None else area)
         self._spool.write(np.ascontiguousarray(runs, dtype=np.int32).tobytes())
         return True
 
@@ -291,6 +304,7 @@ class AnnotationsBuilder:
         class_table = np.array(list(self._class_codes), dtype=str)
         class_ids = class_table[codes[order]] if len(order) else np.zeros(0, "U1")
         run_first = np.cumsum(np.append(0, counts[order]))
+        listed = np.array(self._areas, dtype=np.float64)[order]
         boxes, areas = self._write_runs(target / "runs.npy", order, counts, run_first, sizes[owners[order], 0])
         arrays = {
             "image_ids": np.array([self.image_ids[i] for i in kept], dtype=str),
@@ -304,6 +318,7 @@ class AnnotationsBuilder:
             "categories": np.array([category_of(c) for c in class_table], np.int32)[codes[order]],
             "boxes": boxes,
             "areas": areas,
+            "listed_areas": np.where(np.isnan(listed), areas, listed),
             "run_first": run_first,
             "annotation_ids": np.array(self._ids, dtype=np.int64)[order],
             **self._crowd_arrays(keep),

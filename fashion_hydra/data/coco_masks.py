@@ -97,14 +97,22 @@ class MaskReader:
         number = self._number(own)
         if own is not None and number != own:
             yield "annotation-id-twice", f"id {own}", f"numbered {number}"
-        if _is_crowd(annotation.get("iscrowd")) and not self.crowd_trains:
+        if is_crowd(annotation.get("iscrowd")) and not self.crowd_trains:
             self.builder.add_crowd(image_id, category, region.runs, annotation_id=number)
             yield "crowd-region", f"category_id {category}", "not trained on, ignored in AP (data.crowd=train takes it)"
             return
-        yield from self._add_mask(image_id, category, attributes, region.runs, number)
+        area = listed_area(annotation.get("area"))
+        yield from self._add_mask(image_id, category, attributes, region.runs, number=number, area=area)
 
     def _add_mask(
-        self, image_id: str, category: int, attributes: Sequence[int], runs: rle.Runs, number: int
+        self,
+        image_id: str,
+        category: int,
+        attributes: Sequence[int],
+        runs: rle.Runs,
+        *,
+        number: int,
+        area: float | None,
     ) -> Iterator[tuple[str, str, str]]:
         class_id = "_".join(map(str, [category, *attributes]))
         content = hash((image_id, class_id, runs.tobytes()))
@@ -112,7 +120,7 @@ class MaskReader:
             yield "unknown-class", f"category_id {category} with {len(attributes)} attributes", "annotation dropped"
         elif content in self.seen:
             yield "duplicate-row", f"category_id {category}, the same mask as before", "annotation dropped"
-        elif not self.builder.add(image_id, class_id, runs, annotation_id=number):
+        elif not self.builder.add(image_id, class_id, runs, annotation_id=number, area=area):
             yield "too-many-masks", f"more than {MOST_MASKS} of one image", "annotation dropped"
         self.seen.add(content)
 
@@ -138,6 +146,15 @@ def own_id(annotation: Any) -> int | None:
     return number if number is not None and 0 <= number < 2**62 else None
 
 
+def listed_area(value: Any) -> float | None:
+    """An annotation's area, where it is a number above 0."""
+    try:
+        area = float(value) if not isinstance(value, bool) else 0.0
+    except (TypeError, ValueError):
+        return None
+    return area if 0 < area < 1e12 else None
+
+
 def _attributes(values: Any) -> list[int]:
     """Ids of attributes, ascending, each once."""
     if is_nothing(values):
@@ -150,7 +167,8 @@ def _attributes(values: Any) -> list[int]:
     return sorted({number for number in numbers if number is not None})
 
 
-def _is_crowd(value: Any) -> bool:
+def is_crowd(value: Any) -> bool:
+    """Whether an annotation's `iscrowd` says so, in whatever type it is written."""
     return not is_nothing(value) and bool(whole_number(value) if not isinstance(value, bool) else value)
 
 

@@ -1,61 +1,135 @@
-"""COCO's average precision of masks, over all sizes of objects.
+"""COCO's average precision and recall of masks: over all objects, by size, and class by class, with crowd regions.
 
-As pycocotools computes it (COCO 2014, 101 recalls interpolated, IoU 0.50 to 0.95, the best 100 detections of an image
+As pycocotools computes them (COCO 2014, 101 recalls interpolated, IoU 0.50 to 0.95, the best 100 detections of an image
 and class), but with IoU only where an image has both truth and detections of a class: that is a small part of all
 detections, and the rest are false positives whatever they look like.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
-from fashion_hydra.evaluation.competition_score import iou_matrix
 from fashion_hydra.structures.detections import Detections
 from fashion_hydra.structures.rle import CocoRLE
-from fashion_hydra.utils.types import BoolArray, FloatArray
+from fashion_hydra.utils.types import BoolArray, FloatArray, IntArray
+
+SIZES = {"": (0.0, 1e10), "_small": (0.0, 32.0**2), "_medium": (32.0**2, 96.0**2), "_large": (96.0**2, 1e10)}
+"""End of a number's name -> least and largest area in pixels, both inside."""
+NAMES = (
+    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
+    *("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
+)
+"""Of the numbers, in the order in which pycocotools prints them."""
+
+Overlap = Callable[[Sequence[CocoRLE], Sequence[CocoRLE], Sequence[bool]], FloatArray]
+"""Detections, true masks, which of those are crowd regions -> overlaps (N, M)."""
 
 _RECALLS = np.linspace(0, 1, 101)
 _THRESHOLDS = np.linspace(0.5, 0.95, 10)  # not those of the competition to the last bit, and with >=
 _MOST = 100  # detections of an image and class
+_RANGES = np.array(list(SIZES.values()))
+
+
+@dataclass(frozen=True)
+class TrueMask:
+    """A true object, or a crowd region: any number of objects that nobody told apart.
+
+    Args:
+        label: of its class.
+        mask: on the frame of the image's detections.
+        area: in pixels, what the sizes go by.
+        crowd: a detection that finds nothing better, and lies on this, counts neither for nor against.
+    """
+
+    label: int
+    mask: CocoRLE
+    area: float
+    crowd: bool = False
+
+
+@dataclass(frozen=True)
+class AveragePrecision:
+    """The numbers of `NAMES`.
+
+    Args:
+        overall: name -> mean over the classes that the truth has. Without any object of the size NaN, but AP, AP50 and
+            AP75 are 0, so that something can be logged.
+        of_class: name -> (labels,), NaN for classes that the truth does not have in that size.
+    """
+
+    overall: Mapping[str, float]
+    of_class: Mapping[str, FloatArray]
+
+
+@dataclass
+class _ClassMatches:
+    """What became of the detections of a class, image after image; R sizes, T thresholds.
+
+    Args:
+        objects: (R,), true ones.
+        scores: (N,) of each image.
+        ranks: (N,) of each image, the place in it.
+        hits: (N, R, T) of each image.
+        ignored: likewise; neither hits nor false positives.
+    """
+
+    objects: IntArray = field(default_factory=lambda: np.zeros(len(SIZES), np.int64))
+    scores: list[FloatArray] = field(default_factory=list)
+    ranks: list[IntArray] = field(default_factory=list)
+    hits: list[BoolArray] = field(default_factory=list)
+    ignored: list[BoolArray] = field(default_factory=list)
+
+
+def mask_iou(predicted: Sequence[CocoRLE], true: Sequence[CocoRLE], crowd: Sequence[bool]) -> FloatArray:
+    """IoU of every detection with every true mask, (N, M); with a crowd region, the share of the detection on it."""
+    if not predicted or not true:
+        return np.zeros((len(predicted), len(true)))
+    return np.asarray(coco_mask.iou(list(predicted), list(true), [int(c) for c in crowd]))
 
 
 def mask_ap(
-    truth: Mapping[str, Sequence[tuple[int, CocoRLE]]], found: Mapping[str, Detections], *, labels: int
-) -> dict[str, float]:
-    """AP, AP50 and AP75, averaged over the classes that the truth has; 0 where it has none.
+    truth: Mapping[str, Sequence[TrueMask]],
+    found: Mapping[str, Detections],
+    *,
+    labels: int,
+    pixel_areas: Mapping[str, float] | None = None,
+    overlap: Overlap = mask_iou,
+) -> AveragePrecision:
+    """Average precision and recall of detections.
 
     Args:
-        truth: image id -> label and run-length encoding of each object.
+        truth: image id -> its objects and crowd regions.
         found: image id -> detections on the same frame as the image's truth.
         labels: number of classes.
+        pixel_areas: image id -> what a pixel of a detection's mask counts where sizes are told apart; 1 without.
+        overlap: of detections with true masks.
     """
-    return mask_ap_by_class(truth, found, labels=labels)[0]
-
-
-def mask_ap_by_class(
-    truth: Mapping[str, Sequence[tuple[int, CocoRLE]]], found: Mapping[str, Detections], *, labels: int
-) -> tuple[dict[str, float], FloatArray]:
-    """What `mask_ap` gives, and AP of each class: (labels,), NaN for classes that the truth does not have."""
-    objects = np.zeros(labels, np.int64)
-    scores: list[list[FloatArray]] = [[] for _ in range(labels)]
-    hits: list[list[BoolArray]] = [[] for _ in range(labels)]
-    for image_id, true in truth.items():
-        by_label: dict[int, list[CocoRLE]] = {}
-        for label, mask in true:
-            by_label.setdefault(label, []).append(mask)
-            objects[label] += 1
+    classes = [_ClassMatches() for _ in range(labels)]
+    for image_id, objects in truth.items():
+        by_label: dict[int, list[TrueMask]] = {}
+        for true in objects:
+            by_label.setdefault(true.label, []).append(true)
+            if not true.crowd:
+                classes[true.label].objects += _inside(np.array([true.area]))[0]
         if (detections := found.get(image_id)) is None:
             continue
+        pixel = (pixel_areas or {}).get(image_id, 1.0)
+        areas = pixel * np.asarray(coco_mask.area(list(detections.masks)), np.float64).reshape(-1)
         for label, members in _by_label(detections).items():
-            scores[label].append(np.array([detections.scores[i] for i in members]))
-            hits[label].append(_hits([detections.masks[i] for i in members], by_label.get(label, [])))
-    of_threshold = np.full((labels, len(_THRESHOLDS)), np.nan)
-    for label in np.flatnonzero(objects).tolist():
-        of_threshold[label] = _average_precision(scores[label], hits[label], int(objects[label]))
-    if not objects.any():
-        return dict.fromkeys(("AP", "AP50", "AP75"), 0.0), of_threshold.mean(axis=1)
-    mean = np.nanmean(of_threshold, axis=0)
-    return {"AP": float(mean.mean()), "AP50": float(mean[0]), "AP75": float(mean[5])}, of_threshold.mean(axis=1)
+            into, masks = classes[label], [detections.masks[i] for i in members]
+            hits, ignored = _match(masks, by_label.get(label, []), areas[members], overlap)
+            into.scores.append(np.array([detections.scores[i] for i in members]))
+            into.ranks.append(np.arange(len(members)))
+            into.hits.append(hits)
+            into.ignored.append(ignored)
+    return _summarise([_rates(one) for one in classes])
+
+
+def _inside(areas: FloatArray) -> BoolArray:
+    """Whether each area is of each size: (N, R)."""
+    return (areas[:, None] >= _RANGES[:, 0]) & (areas[:, None] <= _RANGES[:, 1])
 
 
 def _by_label(detections: Detections) -> dict[int, list[int]]:
@@ -66,39 +140,79 @@ def _by_label(detections: Detections) -> dict[int, list[int]]:
     return {label: members[:_MOST] for label, members in groups.items()}
 
 
-def _hits(predicted: Sequence[CocoRLE], true: Sequence[CocoRLE]) -> BoolArray:
-    """Whether each detection, the best first, takes an object that no better one took: (N, 10).
+def _match(
+    predicted: Sequence[CocoRLE], true: Sequence[TrueMask], areas: FloatArray, overlap: Overlap
+) -> tuple[BoolArray, BoolArray]:
+    """Which detections of an image and class, the best first, are hits, and which are ignored: (N, R, T) each.
 
-    It takes the one of those left with which its IoU is highest, the last of equal ones, if that is at the threshold.
+    A detection takes the object of the size with which it overlaps most, the last of equal ones, among those at the
+    threshold that no better one took; failing that, likewise an object of another size or a crowd region, which leaves
+    it ignored. Crowd regions can be taken again. Detections of another size that take nothing are ignored too.
     """
-    hits = np.zeros((len(predicted), len(_THRESHOLDS)), bool)
-    if not true:
-        return hits
-    rows = np.arange(len(_THRESHOLDS))
-    left = np.ones((len(_THRESHOLDS), len(true)), bool)
-    for n, overlaps in enumerate(iou_matrix(predicted, true)):
-        backwards = np.where(left, overlaps, -1.0)[:, ::-1]
-        best = len(true) - 1 - backwards.argmax(axis=1)
-        hits[n] = backwards.max(axis=1) >= _THRESHOLDS
-        left[rows[hits[n]], best[hits[n]]] = False
-    return hits
+    sizes, levels = len(_RANGES), len(_THRESHOLDS)
+    matched, ignored = np.zeros((2, len(predicted), sizes, levels), bool)
+    if true:
+        crowd = np.array([one.crowd for one in true])
+        aside_RM = crowd | ~_inside(np.array([one.area for one in true])).T
+        left_RTM = np.ones((sizes, levels, len(true)), bool)
+        overlaps = overlap(predicted, [one.mask for one in true], crowd.tolist())
+        for n in np.flatnonzero(overlaps.max(axis=1, initial=0.0) >= _THRESHOLDS[0]).tolist():
+            able = left_RTM & (overlaps[n] >= _THRESHOLDS[:, None])
+            wanted = able & ~aside_RM[:, None]
+            chosen = np.where(wanted.any(axis=-1, keepdims=True), wanted, able)
+            best = len(true) - 1 - np.where(chosen, overlaps[n], -1.0)[..., ::-1].argmax(axis=-1)
+            matched[n] = chosen.any(axis=-1)
+            ignored[n] = matched[n] & np.take_along_axis(aside_RM, best, axis=1)
+            r, t = np.nonzero(matched[n] & ~crowd[best])
+            left_RTM[r, t, best[r, t]] = False
+    return matched & ~ignored, ignored | (~matched & ~_inside(areas)[..., None])
 
 
-def _average_precision(scores: Sequence[FloatArray], hits: Sequence[BoolArray], objects: int) -> FloatArray:
-    """AP of a class at each threshold: (10,).
+@dataclass(frozen=True)
+class _Rates:
+    """Of a class: precision averaged over recalls (R, T), recall (R, T), and recall of the best 1 and 10 (2, T)."""
 
-    Args:
-        scores: of each image's detections.
-        hits: (N, 10) of the same.
-        objects: true ones.
-    """
-    if not scores:
-        return np.zeros(len(_THRESHOLDS))
-    hit = np.concatenate(hits)[np.argsort(-np.concatenate(scores), kind="stable")]
-    found = hit.cumsum(axis=0)
-    precision = found / np.arange(1, len(hit) + 1)[:, None]
-    precision = np.maximum.accumulate(precision[::-1])[::-1]  # what any higher recall still has
-    precision = np.concatenate([precision, np.zeros((1, len(_THRESHOLDS)))])
-    recall = found / objects
-    at = [np.searchsorted(recall[:, t], _RECALLS, side="left") for t in range(len(_THRESHOLDS))]
-    return np.array([precision[index, t].mean() for t, index in enumerate(at)])
+    precision: FloatArray
+    recall: FloatArray
+    recall_of_few: FloatArray
+
+
+def _rates(matches: _ClassMatches) -> _Rates:
+    """From what became of the detections; NaN where there is no object of the size."""
+    sizes, levels = len(_RANGES), len(_THRESHOLDS)
+    none = np.where(matches.objects > 0, 0.0, np.nan)[:, None].repeat(levels, axis=1)
+    if not matches.scores or not matches.objects.any():
+        return _Rates(none, none, none[[0, 0]])
+    objects = np.maximum(matches.objects, 1)
+    order = np.argsort(-np.concatenate(matches.scores), kind="stable")
+    ranks = np.concatenate(matches.ranks)[order]
+    hits, ignored = (np.concatenate(values)[order] for values in (matches.hits, matches.ignored))
+    found, judged = hits.cumsum(axis=0), (~ignored).cumsum(axis=0)
+    envelope = np.maximum.accumulate((found / np.maximum(judged, 1))[::-1])[::-1]  # what any higher recall still has
+    envelope = np.concatenate([envelope, np.zeros((1, sizes, levels))])
+    precision = none.copy()
+    for size in np.flatnonzero(matches.objects).tolist():
+        recall = found[:, size] / objects[size]
+        for level in range(levels):
+            at = np.searchsorted(recall[:, level], _RECALLS, side="left")
+            precision[size, level] = envelope[at, size, level].mean()
+    few = np.stack([hits[ranks < most, 0].sum(axis=0) for most in (1, 10)])
+    return _Rates(precision, none + found[-1] / objects[:, None], none[0] + few / objects[0])
+
+
+def _summarise(classes: Sequence[_Rates]) -> AveragePrecision:
+    shape = (len(classes), len(_RANGES), len(_THRESHOLDS))
+    precision = np.array([one.precision for one in classes]).reshape(shape)
+    recall = np.array([one.recall for one in classes]).reshape(shape)
+    few = np.array([one.recall_of_few for one in classes]).reshape(len(classes), 2, len(_THRESHOLDS))
+    of_class = {f"AP{size}": precision[:, r].mean(axis=-1) for r, size in enumerate(SIZES)}
+    of_class |= {"AP50": precision[:, 0, 0], "AP75": precision[:, 0, 5]}
+    of_class |= {f"AR{size or '_100'}": recall[:, r].mean(axis=-1) for r, size in enumerate(SIZES)}
+    of_class |= {"AR_1": few[:, 0].mean(axis=-1), "AR_10": few[:, 1].mean(axis=-1)}
+    overall = {
+        name: float(known.mean()) if len(known := of_class[name][~np.isnan(of_class[name])]) else np.nan
+        for name in NAMES
+    }
+    if np.isnan(overall["AP"]):
+        overall |= dict.fromkeys(("AP", "AP50", "AP75"), 0.0)
+    return AveragePrecision(overall, {name: of_class[name] for name in NAMES})

@@ -103,10 +103,31 @@ def test_the_classes_are_those_of_the_score_command(made, capsys):
     for class_id, score, images, n_true, n_predicted in plain:
         got = rows[names[int(class_id)]]
         assert float(got[0]) == pytest.approx(float(score), abs=5.1e-4)
-        assert (got[2], got[3], got[5]) == (n_true, n_predicted, images)
+        assert (got[4], got[5], got[7]) == (n_true, n_predicted, images)
     third = names[made.classes.ids[2]]
     assert rows[third][6] == "0.4"
     assert {row[6] for name, row in rows.items() if name != third} == {"0.3"}
+
+
+def test_classes_taken_for_others_and_average_precision(made, capsys):
+    page, _ = report(capsys, made.folder)
+    assert main(["score", str(made.folder / "truth.csv"), str(made.folder / "submission.csv"), "--per-class"]) == 0
+    counted = [line.split()[3:5] for line in capsys.readouterr().out.splitlines()[1:-1]]
+    table = page.partition('<table class="heat confusion">')[2].partition("</table>")[0]
+    rows = [
+        [int(cell or 0) for cell in re.findall(r"<td[^>]*>(\d*)</td>", row)]
+        for row in table.partition("<tbody>")[2].split("</tr>")[:-1]
+    ]
+    assert all(len(row) == len(rows) for row in rows)
+    assert sum(map(sum, rows[:-1])) == sum(int(true) for true, _ in counted)
+    assert sum(sum(row[:-1]) for row in rows) == sum(int(predicted) for _, predicted in counted)
+    assert rows[-1][-1] == 0
+    assert sum(rows[i][i] for i in range(len(rows))) > 10
+    ap = page.partition('aria-label="Average precision"')[2].partition("</table>")[0]
+    names = re.findall(r'<th scope="col"[^>]*>(.*?)</th>', ap)
+    assert names == ["prediction", "AP", "AP50", "AP75", "small", "medium", "large", "boundary", "recall"]
+    values = dict(zip(names[1:], re.findall(r'<td class="n">(.*?)</td>', ap), strict=True))
+    assert 0 < float(values["boundary"]) <= float(values["AP"]) < float(values["AP50"]) <= 1
 
 
 def test_everything_in_one_page(made, tmp_path, capsys):

@@ -5,11 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from fashion_hydra.evaluation.bootstrap import Interval, bootstrap
-from fashion_hydra.evaluation.coco_ap import mask_ap_by_class
+from fashion_hydra.evaluation.boundary import boundary_iou
+from fashion_hydra.evaluation.coco_ap import TrueMask, mask_ap
 from fashion_hydra.evaluation.competition_score import ClassMasks, Score, combine, count_image
+from fashion_hydra.evaluation.confusion import Confusions, confusions
 from fashion_hydra.evaluation.error_kinds import HIT, ErrorCounts, MaskResult, OneMask, classify_errors
 from fashion_hydra.evaluation.score_submission import match_images
 from fashion_hydra.formats.class_id import category_of
@@ -21,6 +24,8 @@ from fashion_hydra.structures.batch import Size
 from fashion_hydra.structures.detections import Candidates, Detections
 from fashion_hydra.structures.rle import CocoRLE
 from fashion_hydra.utils.errors import UserError
+
+BOUNDARY_AP = "boundary AP"
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,9 @@ class Analysis:
         pooling: of the score, `class` or `image`.
         score: as `fashion-hydra score` gives it.
         interval: bootstrap interval of the mean over images.
-        average_precision: COCO's AP, AP50, AP75 of the candidates; None without candidates.
-        class_ap: category id -> COCO's AP.
+        average_precision: COCO's numbers of the candidates, and `boundary AP`; None without candidates.
+        class_ap: category id -> COCO's AP, AP50, AP75, and `boundary AP`.
+        confusions: of the predicted masks.
         error_counts: ClassId -> numbers of its masks by kind of error.
         images: in the order of the truth.
     """
@@ -90,7 +96,8 @@ class Analysis:
     score: Score
     interval: Interval
     average_precision: Mapping[str, float] | None
-    class_ap: Mapping[int, float]
+    class_ap: Mapping[int, Mapping[str, float]]
+    confusions: Confusions
     error_counts: Mapping[str, ErrorCounts]
     images: Sequence[AnalysedImage]
 
@@ -129,12 +136,14 @@ def analyse(answers: PredictionFiles, *, pooling: str) -> Analysis:
     counts, images = {}, []
     error_counts: dict[str, ErrorCounts] = {}
     ap_detections: dict[str, Detections] = {}
+    confused = Confusions()
     for name, answer in tqdm(names.items(), desc=f"analysing {answers.folder.name}", unit=" images", disable=None):
         truth = answers.truth[name]
         predicted = answers.predicted[answer] if answer is not None else {}
         counts[name] = count_image(truth, predicted)
         masks, true_masks = flatten_masks(predicted), flatten_masks(truth)
         results, true_results = classify_errors(masks, true_masks)
+        confused.update(confusions(masks, true_masks))
         for (class_id, _), result in zip(masks, results, strict=True):
             error_counts.setdefault(class_id, ErrorCounts.empty()).predicted[result.kind] += 1
         for (class_id, _), result in zip(true_masks, true_results, strict=True):
@@ -148,8 +157,9 @@ def analyse(answers: PredictionFiles, *, pooling: str) -> Analysis:
     score = combine(counts, pooling=pooling)
     images = [replace(image, score=score.per_image[image.name]) for image in images]
     interval = bootstrap(np.array([image.score for image in images]), seed=0)
-    average_precision, class_ap = _average_precision(answers, ap_detections)
-    return Analysis(answers, pooling, score, interval, average_precision, class_ap, error_counts, images)
+    frames = {image.name: image.frame for image in images if image.frame is not None}
+    average_precision, class_ap = _average_precision(answers, ap_detections, frames)
+    return Analysis(answers, pooling, score, interval, average_precision, class_ap, confused, error_counts, images)
 
 
 def _candidates(cache: CandidateCache | None, answer: str | None) -> Candidates | None:
@@ -185,23 +195,36 @@ def _key(mask: CocoRLE) -> bytes:
 
 
 def _average_precision(
-    answers: PredictionFiles, ap_detections: Mapping[str, Detections]
-) -> tuple[dict[str, float] | None, dict[int, float]]:
-    """Return COCO's AP of the candidates on the submission's grid, of all classes and by category."""
+    answers: PredictionFiles, ap_detections: Mapping[str, Detections], frames: Mapping[str, Size]
+) -> tuple[dict[str, float] | None, dict[int, dict[str, float]]]:
+    """Return COCO's AP of the candidates on the submission's grid, of all classes and by category.
+
+    Sizes are those on the photos, where their frames are known; then a pixel of the grid counts as many of theirs.
+    """
     if answers.cache is None or len(ap_detections) < len(answers.predicted):
         return None, {}
     ids = answers.cache.manifest.class_ids
-    truth = {name: list(_by_label(answers.truth[name], ids)) for name in answers.truth}
-    overall, by_label = mask_ap_by_class(truth, ap_detections, labels=len(ids))
-    return overall, {category: float(ap) for category, ap in zip(ids, by_label, strict=True) if not np.isnan(ap)}
+    cells = SUBMISSION_GRID[0] * SUBMISSION_GRID[1]
+    pixel_areas = {name: height * width / cells for name, (height, width) in frames.items()}
+    truth = {name: list(_objects(answers.truth[name], ids, pixel_areas.get(name, 1.0))) for name in answers.truth}
+    plain = mask_ap(truth, ap_detections, labels=len(ids), pixel_areas=pixel_areas)
+    edges = mask_ap(truth, ap_detections, labels=len(ids), overlap=boundary_iou)
+    overall = {**plain.overall, BOUNDARY_AP: edges.overall["AP"]}
+    columns = {**{name: plain.of_class[name] for name in ("AP", "AP50", "AP75")}, BOUNDARY_AP: edges.of_class["AP"]}
+    of_class = {
+        category: {name: float(values[label]) for name, values in columns.items()}
+        for label, category in enumerate(ids)
+        if not np.isnan(plain.of_class["AP"][label])
+    }
+    return overall, of_class
 
 
-def _by_label(truth: ClassMasks, ids: Sequence[int]) -> Iterator[tuple[int, CocoRLE]]:
-    """Yield label and mask of true masks without their attributes; categories that are not learnt are left out."""
+def _objects(truth: ClassMasks, ids: Sequence[int], pixel_area: float) -> Iterator[TrueMask]:
+    """Yield true masks without their attributes; categories that are not learnt are left out."""
     label_of = {category: label for label, category in enumerate(ids)}
     for class_id, mask in flatten_masks(truth):
         if (label := label_of.get(category_of(class_id))) is not None:
-            yield label, mask
+            yield TrueMask(label, mask, pixel_area * float(coco_mask.area(mask)))
 
 
 def paired_difference(first: Analysis, other: Analysis) -> Interval | None:

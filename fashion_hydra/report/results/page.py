@@ -13,11 +13,24 @@ from fashion_hydra.formats.class_id import category_of
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.report import html
 from fashion_hydra.report.results import charts
-from fashion_hydra.report.results.analysis import Analysis, paired_difference
+from fashion_hydra.report.results.analysis import BOUNDARY_AP, Analysis, paired_difference
+from fashion_hydra.report.results.confusion_table import confusion_table
 from fashion_hydra.report.results.gallery import Category, GalleryImage, categories_of, gallery_images
 from fashion_hydra.report.results.photos import Photos
 from fashion_hydra.report.results.read_folders import TrainingRun, Tuning
 from fashion_hydra.tuning.summary import describe_rule
+
+AP_COLUMNS = {
+    "AP": "AP",
+    "AP50": "AP50",
+    "AP75": "AP75",
+    "AP_small": "small",
+    "AP_medium": "medium",
+    "AP_large": "large",
+    BOUNDARY_AP: "boundary",
+    "AR_100": "recall",
+}
+"""Number of an analysis -> its name in the table of average precision."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,7 @@ class ClassRow:
         with_attributes: whether the row is about the ClassIds with attributes.
         score: mean over all pairs of an image and a ClassId in its truth or prediction.
         images: number of these pairs.
-        ap: COCO's AP; None for ClassIds with attributes and without candidates.
+        ap: COCO's numbers; empty for ClassIds with attributes and without candidates.
         error_counts: numbers of masks by kind of error.
         threshold: lowest score that is predicted, or words if there is no such number.
     """
@@ -80,7 +93,7 @@ class ClassRow:
     with_attributes: bool
     score: float
     images: int
-    ap: float | None
+    ap: Mapping[str, float]
     error_counts: ErrorCounts
     threshold: str
 
@@ -104,10 +117,13 @@ def _values(page: ResultsPage) -> dict[str, Any]:
         "page": page,
         "sections": _sections(page),
         "charts": charts,
+        "AP_COLUMNS": AP_COLUMNS,
+        "CLASS_AP": ("AP", "AP50", BOUNDARY_AP),
         "error_kinds": error_kinds,
         "first": first,
         "compared": [_compare(first, analysis) for analysis in page.predictions] if first else [],
         "rows": _class_rows(first, categories) if first else [],
+        "confusion": confusion_table(first.confusions, page.names) if first else None,
         "total": ErrorCounts.total(first.error_counts.values()) if first else ErrorCounts.empty(),
         "categories": categories,
         "position": {category.id: i for i, category in enumerate(categories)},
@@ -164,7 +180,7 @@ def _class_rows(analysis: Analysis, categories: Sequence[Category]) -> list[Clas
             with_attributes=with_attributes,
             score=sum(summary.score * summary.n_images for summary in summaries) / images,
             images=images,
-            ap=None if with_attributes else analysis.class_ap.get(category),
+            ap={} if with_attributes else analysis.class_ap.get(category, {}),
             error_counts=ErrorCounts.total(analysis.error_counts[class_id] for class_id in class_ids),
             threshold=_threshold(analysis.rule, label) if manifest else "not known",
         )

@@ -1,5 +1,6 @@
 """The competition score and COCO's mask AP of the validation images."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from fashion_hydra.data.annotations import Annotations
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.data.ground_truth import truth_on_grid
 from fashion_hydra.evaluation import coco_ap, competition_score
+from fashion_hydra.evaluation.coco_ap import TrueMask
 from fashion_hydra.formats.submission import SUBMISSION_GRID, SUBMISSION_SIZE, MaskTable
 from fashion_hydra.postprocess.apply import apply
 from fashion_hydra.postprocess.rule import COCO_RULE
@@ -18,9 +20,13 @@ from fashion_hydra.structures.batch import Batch
 from fashion_hydra.structures.detections import Candidates, Detections
 from fashion_hydra.training.callbacks._context import datamodule_of, module_of
 
+_LOGGED = ("AP", "AP75", "AP_small", "AP_medium", "AP_large")
+
 
 class ValidationScore(Callback):
-    """Logs `val/score`, `val/AP`, `val/AP50` and `val/AP75` after each validation.
+    """Logs `val/score` and COCO's `val/AP`, AP50, AP75, AP_small, AP_medium, AP_large after each validation.
+
+    A size that no object has is not logged.
 
     Args:
         pooling: how classes are pooled inside an image, see `fashion_hydra.evaluation.competition_score`.
@@ -30,7 +36,7 @@ class ValidationScore(Callback):
         self.pooling = pooling
         self._on_grid: dict[str, Detections] = {}
         self._on_image: dict[str, Detections] = {}
-        self._truth: tuple[dict[str, Any], dict[str, Any]] | None = None
+        self._truth: tuple[MaskTable, dict[str, list[TrueMask]]] | None = None
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the last epoch's."""
@@ -67,22 +73,33 @@ class ValidationScore(Callback):
         by_class_id, by_label = self._truth
         predicted = {name: d.by_class_id(classes.ids) for name, d in on_grid.items()}
         score = competition_score.score_images(by_class_id, predicted, pooling=self.pooling)
-        ap = coco_ap.mask_ap(by_label, on_image, labels=len(classes))
+        ap = coco_ap.mask_ap(by_label, on_image, labels=len(classes)).overall
         # Every process has the same detections, so the mean over processes is the number itself.
         pl_module.log("val/score", score.value, prog_bar=True, sync_dist=True)
         pl_module.log("val/AP50", ap["AP50"], prog_bar=True, sync_dist=True)
-        pl_module.log_dict({"val/AP": ap["AP"], "val/AP75": ap["AP75"]}, sync_dist=True)
+        others = {f"val/{name}": ap[name] for name in _LOGGED if not np.isnan(ap[name])}
+        pl_module.log_dict(others, sync_dist=True)
 
 
-def _truth(annotations: Annotations, chosen: np.ndarray, classes: ClassSet) -> tuple[MaskTable, dict[str, Any]]:
+def _truth(
+    annotations: Annotations, chosen: np.ndarray, classes: ClassSet
+) -> tuple[MaskTable, dict[str, list[TrueMask]]]:
     """The truth of the chosen images: on the submission's grid by ClassId, and on their own by label."""
-    label_of, images = classes.label_of(), np.flatnonzero(chosen).tolist()
-    on_image: dict[str, Any] = {}
-    for image in images:
-        height, width = (int(edge) for edge in annotations.sizes[image])
-        on_image[str(annotations.image_ids[image])] = [
-            (label_of[category], rle.runs_to_coco(annotations.runs_of(mask), height=height, width=width))
-            for mask in annotations.instances(image)
-            if (category := int(annotations.categories[mask])) in label_of
-        ]
+    images = np.flatnonzero(chosen).tolist()
+    on_image = {str(annotations.image_ids[image]): list(_objects(annotations, image, classes)) for image in images}
     return truth_on_grid(annotations, images, size=SUBMISSION_SIZE), on_image
+
+
+def _objects(annotations: Annotations, image: int, classes: ClassSet) -> Iterator[TrueMask]:
+    """An image's objects and crowd regions of the classes that are learnt."""
+    label_of = classes.label_of()
+    height, width = (int(edge) for edge in annotations.sizes[image])
+    for mask in annotations.instances(image):
+        if (category := int(annotations.categories[mask])) in label_of:
+            encoded = rle.runs_to_coco(annotations.runs_of(mask), height=height, width=width)
+            yield TrueMask(label_of[category], encoded, float(annotations.listed_areas[mask]))
+    for crowd in annotations.crowds(image):
+        if (category := int(annotations.crowd_categories[crowd])) in label_of:
+            runs = annotations.crowd_runs_of(crowd)
+            encoded = rle.runs_to_coco(runs, height=height, width=width)
+            yield TrueMask(label_of[category], encoded, float(rle.runs_area(runs)), crowd=True)

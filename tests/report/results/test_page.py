@@ -140,7 +140,7 @@ def test_one_image_by_keyboard(open_page):
 
 def test_tables_are_sorted_and_lead_to_the_gallery(open_page):
     page = open_page()
-    table = page.locator("#classes table")
+    table = page.locator("#classes table.sortable")
     heading = table.locator("th", has_text="score").first
     scores = lambda: [float(text) for text in table.locator("tbody td:nth-child(2)").all_text_contents()]  # noqa: E731
     for order, reverse in (("descending", True), ("ascending", False)):

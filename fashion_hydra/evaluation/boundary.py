@@ -1,0 +1,44 @@
+"""Boundary IoU (Cheng et al.: Boundary IoU, CVPR 2021): how well masks agree along their outlines.
+
+In place of IoU it gives boundary AP, which large objects with ragged edges do not pass.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from fashion_hydra.evaluation.coco_ap import mask_iou
+from fashion_hydra.structures.rle import CocoRLE
+from fashion_hydra.utils.types import FloatArray
+
+WIDTH = 0.02
+"""Of the boundary, as a share of the frame's diagonal; that of the paper, and of its results."""
+
+
+def boundary_iou(predicted: Sequence[CocoRLE], true: Sequence[CocoRLE], crowd: Sequence[bool]) -> FloatArray:
+    """The smaller of IoU and IoU of the boundaries, of every detection with every true mask: (N, M).
+
+    See `fashion_hydra.evaluation.coco_ap.Overlap`. The smaller, because a detection inside an object is near none of
+    its boundary, yet two thin objects are all boundary.
+    """
+    iou = mask_iou(predicted, true, crowd)
+    if not iou.size:
+        return iou
+    return np.minimum(iou, mask_iou([boundary(m) for m in predicted], [boundary(m) for m in true], crowd))
+
+
+def boundary(mask: CocoRLE) -> CocoRLE:
+    """The pixels of a mask from which one outside it, or outside the frame, is at most so many steps of eight away."""
+    height, width = mask["size"]
+    steps = max(1, round(WIDTH * float(np.hypot(height, width))))
+    frame = coco_mask.decode(mask)
+    x, y, w, h = (int(edge) for edge in coco_mask.toBbox(mask))
+    if w == 0 or h == 0:
+        return mask
+    window = frame[y : y + h, x : x + w]
+    padded = cv2.copyMakeBorder(window, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    inner = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=steps)
+    window -= inner[1:-1, 1:-1]
+    return coco_mask.encode(frame)
