@@ -105,7 +105,7 @@ def test_the_classes_are_those_of_the_score_command(made, capsys):
         assert float(got[0]) == pytest.approx(float(score), abs=5.1e-4)
         assert (got[4], got[5], got[7]) == (n_true, n_predicted, images)
     third = names[made.classes.ids[2]]
-    assert rows[third][6] == "0.4"
+    assert rows[third][8] == "0.4"
     assert {row[6] for name, row in rows.items() if name != third} == {"0.3"}
 
 
