@@ -187,6 +187,7 @@ class ImagesConfig:
     """Images to predict."""
 
     root: str | None = None
+    recursive: bool = False
     images: str = MISSING
     limit: int | None = None
     num_workers: int = MISSING

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -19,9 +21,17 @@ from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.limits import FRAME, MOST_PIXELS, is_frame, is_name
 from fashion_hydra.utils.text import one_line
 
-_TIFF_SUFFIXES = (".tif", ".tiff")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".ppm")
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "JPEG2000", "PPM")  # of Pillow; others run programs
+HEIF_SUFFIXES = (".heic", ".heif")
+HEIF_PLUGIN = "pillow-heif"
+_HAS_HEIF = find_spec("pillow_heif") is not None
+_PILLOW_ALONE = (".tif", ".tiff", ".avif", *HEIF_SUFFIXES)
+"""OpenCV turns some of these and multiplies others with their transparency, whatever the flags say."""
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".ppm", ".jfif", ".jpe", ".avif"),
+    *(HEIF_SUFFIXES if _HAS_HEIF else ()),
+)
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "JPEG2000", "PPM", "AVIF", "HEIF")
+"""Of Pillow; others run programs."""
 _EXIF_ORIENTATION = 0x0112
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 _UNTURNED = {6: 8, 8: 6}  # the turn that undoes another; the others undo themselves
@@ -105,6 +115,8 @@ def has_file(folder: Path, file: str) -> bool:
 @contextmanager
 def open_picture(path: Path) -> Iterator[Image.Image]:
     """A picture of a known format, its header read; one that is too large raises `Image.DecompressionBombError`."""
+    if _HAS_HEIF and path.suffix.lower() in HEIF_SUFFIXES:
+        import_module("pillow_heif").register_heif_opener()
     with (
         warnings.catch_warnings(),
         path.open("rb") as stream,
@@ -234,8 +246,7 @@ def read_pixels(path: Path, *, size: tuple[int, int], orientation: int) -> np.nd
         UserError: the file cannot be decoded, or not to that size.
     """
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    # Of TIFFs OpenCV turns some and multiplies others with their transparency, whatever the flags say.
-    stored = None if path.suffix.lower() in _TIFF_SUFFIXES else cv2.imread(str(path), flags)
+    stored = None if path.suffix.lower() in _PILLOW_ALONE else cv2.imread(str(path), flags)
     if stored is not None:
         pixels = cv2.cvtColor(stored, cv2.COLOR_BGR2RGB)
     else:

@@ -1,14 +1,23 @@
 """Which images are to be predicted: a test set, a fold of a data set, or any folder of pictures."""
 
 import csv
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from fashion_hydra.data.annotations import Annotations
-from fashion_hydra.data.image_files import IMAGE_SUFFIXES, QUARTER_TURNS, examine, has_file, read_pixels
+from fashion_hydra.data.image_files import (
+    HEIF_PLUGIN,
+    HEIF_SUFFIXES,
+    IMAGE_SUFFIXES,
+    QUARTER_TURNS,
+    examine,
+    has_file,
+    read_pixels,
+)
 from fashion_hydra.data.kaggle import file_of
 from fashion_hydra.formats.csv_files import open_csv
 from fashion_hydra.utils.errors import UserError
@@ -29,6 +38,7 @@ class ImageList:
         files: below the folder, one an image.
         orientation: EXIF's code of the turn to apply, `BY_EXIF` where the file itself says; one an image.
         coco_ids: of each image in COCO's files, as JSON text; empty to number them.
+        left_out: what of a folder is not in the list, in words; empty where that is nothing.
     """
 
     folder: Path
@@ -36,6 +46,7 @@ class ImageList:
     files: tuple[str, ...]
     orientation: tuple[int, ...]
     coco_ids: tuple[str, ...] = ()
+    left_out: str = ""
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -45,7 +56,9 @@ class ImageList:
             return tuple(values[i] for i in index)
 
         ids = chosen(self.coco_ids) if self.coco_ids else ()
-        return ImageList(self.folder, chosen(self.image_ids), chosen(self.files), chosen(self.orientation), ids)
+        return ImageList(
+            self.folder, chosen(self.image_ids), chosen(self.files), chosen(self.orientation), ids, self.left_out
+        )
 
     def read(self, index: int) -> np.ndarray:
         """Decode an image: uint8 (H, W, 3), RGB.
@@ -70,18 +83,26 @@ class ImageList:
         ]
 
 
-def list_folder(root: Path) -> ImageList:
+def list_folder(root: Path, *, recursive: bool = False) -> ImageList:
     """The images that a folder asks to be predicted.
 
     In a folder with sample_submission.csv those that it names, in its order, from `test/`; with a folder `test`
-    alone, all in it; else all images in the folder itself.
+    alone, all in it; else all images in the folder itself. Hidden files are left out; what is left out is counted.
+
+    Args:
+        root: a folder, or one picture.
+        recursive: take pictures of folders below too, by their names from `root` or `test` on.
 
     Raises:
         UserError: there are none.
     """
+    if root.is_file() and (root.suffix.lower() in IMAGE_SUFFIXES or _needs_plugin(root)):
+        _refuse_without_plugin([root], root)
+        return ImageList(root.parent, (root.name,), (root.name,), (BY_EXIF,))
     if not root.is_dir():
-        what = "is a file" if root.is_file() else "no such folder"
-        raise UserError(f"data.root={root}: {what}. Give a folder of pictures, or one with test/")
+        what = "is a file, but no picture" if root.is_file() else "no such folder"
+        raise UserError(f"data.root={root}: {what}. Give a picture, a folder of pictures, or one with test/")
+    left_out = ""
     folder = root / "test" if (root / "test").is_dir() else root
     sample = root / "sample_submission.csv"
     if folder != root and sample.is_file():
@@ -92,14 +113,89 @@ def list_folder(root: Path) -> ImageList:
             ids = tuple(dict.fromkeys(row["ImageId"] for row in reader if row["ImageId"]))
         files = tuple(file_of(folder, image_id) for image_id in ids)
     else:
-        ids = files = tuple(sorted(p.name for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES))
+        found = _look_through(folder, recursive=recursive)
+        ids = files = tuple(sorted(found.pictures))
+        left_out = found.describe_rest(recursive=recursive)
+        if not ids:
+            _refuse_without_plugin(found.unreadable, folder)
+            more = f". There: {left_out}" if left_out else ""
+            raise UserError(
+                f"{folder}: no images. Give data.root=FOLDER with pictures in it, or in its folder test/{more}"
+            )
     if wrong := next((name for name in ids if not is_name(name)), None):
         raise UserError(
             f"{sample if sample.is_file() else folder}: {shorten(wrong, 80)!r} cannot name an image. Rename it"
         )
     if not ids:
-        raise UserError(f"{folder}: no images. Give data.root=FOLDER with pictures in it, or in its folder test/")
-    return ImageList(folder, ids, files, (BY_EXIF,) * len(ids))
+        raise UserError(f"{sample}: names no image. Remove it to predict all pictures in {folder}")
+    return ImageList(folder, ids, files, (BY_EXIF,) * len(ids), left_out=left_out)
+
+
+@dataclass(frozen=True)
+class _FolderContent:
+    """What is in a folder.
+
+    Args:
+        pictures: names below the folder.
+        below: how many pictures are in folders below, where these are not wanted.
+        hidden: how many files and folders begin with a dot.
+        unreadable: pictures of formats that a plugin reads which is not installed.
+        others: how many other files there are.
+        folders: names of folders that end like pictures.
+    """
+
+    pictures: list[str]
+    below: int
+    hidden: int
+    unreadable: list[Path]
+    others: int
+    folders: list[str]
+
+    def describe_rest(self, *, recursive: bool) -> str:
+        """What is left out, in words."""
+        suffixes = "/".join(HEIF_SUFFIXES)
+        parts = [
+            (self.below, "in folders below (data.recursive=true takes them)"),
+            (len(self.unreadable), f"{suffixes} (pip install {HEIF_PLUGIN} takes them)"),
+            (self.hidden, "hidden"),
+            (len(self.folders), "folders named like pictures" if not recursive else ""),
+            (self.others, "other files"),
+        ]
+        return ", ".join(f"{count} {what}" for count, what in parts if count and what)
+
+
+def _look_through(folder: Path, *, recursive: bool) -> _FolderContent:
+    content = _FolderContent([], 0, 0, [], 0, [])
+    below = hidden = others = 0
+    for place, folders, files in os.walk(folder):
+        at_top = Path(place) == folder
+        hidden += sum(name.startswith(".") for name in [*folders, *files]) if at_top or recursive else 0
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        content.folders.extend(n for n in folders if at_top and Path(n).suffix.lower() in IMAGE_SUFFIXES)
+        for path in (Path(place) / name for name in files if not name.startswith(".")):
+            is_picture = path.suffix.lower() in IMAGE_SUFFIXES
+            if not (at_top or recursive):
+                below += is_picture
+            elif is_picture:
+                content.pictures.append(path.relative_to(folder).as_posix())
+            elif _needs_plugin(path):
+                content.unreadable.append(path)
+            else:
+                others += 1
+    return replace(content, below=below, hidden=hidden, others=others)
+
+
+def _needs_plugin(path: Path) -> bool:
+    return path.suffix.lower() in HEIF_SUFFIXES and HEIF_SUFFIXES[0] not in IMAGE_SUFFIXES
+
+
+def _refuse_without_plugin(paths: Sequence[Path], where: Path) -> None:
+    """Raise `UserError` where all that there is needs a plugin of Pillow's that is not installed."""
+    if paths and all(map(_needs_plugin, paths)):
+        raise UserError(
+            f"{where}: {len(paths)} {'/'.join(HEIF_SUFFIXES)} pictures, which need Pillow's plugin: "
+            f"pip install {HEIF_PLUGIN}, or save them as JPEG"
+        )
 
 
 def list_annotated(annotations: Annotations, chosen: np.ndarray) -> ImageList:

@@ -5,18 +5,18 @@ whole, or not at all.
 """
 
 import csv
+import itertools
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from fashion_hydra.formats.class_id import image_stem
 from fashion_hydra.formats.submission import write_submission
 from fashion_hydra.structures.batch import Size
 from fashion_hydra.structures.detections import Detections
@@ -154,7 +154,7 @@ def write_mask_pngs(folder: Path, answers: Iterable[ImageAnswer], names: Mapping
             writer.writerow(_INDEX_COLUMNS)
             for answer in answers:
                 _check_size(answer)
-                rows = list(_draw_masks(part, _free_name(answer.image_id, taken), answer, names))
+                rows = list(_draw_masks(part, _free_name(answer.image_id, answer.file, taken), answer, names))
                 writer.writerows(rows)
                 count += len(rows)
         if folder.exists():
@@ -183,14 +183,15 @@ def _draw_masks(
         yield (answer.image_id, file, category, names[category], round(score, 6), *box, runs_area(runs))
 
 
-def _free_name(image_id: str, taken: dict[str, int]) -> str:
+def _free_name(image_id: str, file: str, taken: dict[str, int]) -> str:
     """A folder's name for an image: its id without suffix, or with it or a number where that is taken.
 
     Args:
         image_id: of the image.
+        file: the image's, whose suffix is left away.
         taken: names in small letters, as some file systems do not tell case -> the number to try next.
     """
-    stem, full = _file_name(image_stem(image_id)), _file_name(image_id)
+    stem, full = _file_name(image_id.removesuffix(PurePosixPath(file).suffix)), _file_name(image_id)
     name = next((n for n in (stem, full) if n.lower() not in taken and n != INDEX), None)
     while name is None:
         number = taken.setdefault(full.lower(), 2)
@@ -198,6 +199,23 @@ def _free_name(image_id: str, taken: dict[str, int]) -> str:
         if (numbered := f"{full}-{number}").lower() not in taken:
             name = numbered
     taken[name.lower()] = 2
+    return name
+
+
+def free_path(file: str, suffix: str, taken: set[str]) -> str:
+    """Return a path for what is made of a file: of its name with another suffix, with both, or with a number.
+
+    Args:
+        file: relative path.
+        suffix: of the new path, such as `.jpg`.
+        taken: paths that were given before, in small letters, as some file systems do not tell case; changed.
+    """
+    stem = file[: len(file) - len(PurePosixPath(file).suffix)]
+    names = itertools.chain(
+        [f"{stem}{suffix}", f"{file}{suffix}"], (f"{file}-{number}{suffix}" for number in itertools.count(2))
+    )
+    name = next(name for name in names if name.lower() not in taken)
+    taken.add(name.lower())
     return name
 
 

@@ -47,16 +47,14 @@ class Merging:
         return [flips] if self.in_flight >= len(flips) else [(flip,) for flip in flips]
 
 
-def feature_bytes(
-    channels: Sequence[int], scales: Sequence[tuple[int, int]], views: int, strides: Sequence[int]
-) -> int:
+def feature_bytes(levels: Sequence[tuple[int, Sequence[int]]], scales: Sequence[tuple[int, int]], views: int) -> int:
     """Memory that the features of one image take at most while they are kept, in float32.
 
     Args:
-        channels: of each model's pyramid.
+        levels: channels of each model's features, and the strides that it has them at.
         scales: short edge and bound of the long edge.
         views: mirrorings of each scale.
-        strides: of the pyramid's levels.
     """
     areas = sum(math.prod(-(-edge // PAD_DIVISOR) * PAD_DIVISOR for edge in scale) for scale in scales)
-    return int(4 * sum(channels) * views * areas * sum(stride**-2 for stride in strides))
+    values_a_pixel = sum(channels * sum(stride**-2 for stride in strides) for channels, strides in levels)
+    return int(4 * values_a_pixel * views * areas)

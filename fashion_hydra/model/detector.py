@@ -102,6 +102,11 @@ class Detector(nn.Module):
         """Of each level of the feature pyramid."""
         return int(self.net.neck.out_channels)
 
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of what `features` gives: the pyramid's, and that of the semantic branch."""
+        return (*STRIDES, STRIDES[SEMANTIC_LEVEL]) if self.net.roi_head.with_semantic else STRIDES
+
     def normalise(self, images: Tensor, sizes: Sequence[Size]) -> Tensor:
         """uint8 RGB (B, 3, H, W) -> what the backbone expects, float32, padding at zero."""
         pixels = (images.flip(1) if self.bgr else images).float().sub_(self.mean).div_(self.std)

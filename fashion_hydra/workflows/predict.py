@@ -51,6 +51,8 @@ def predict_missing(plan: PredictionPlan, options: PredictConfig) -> pl.Trainer:
         "images         %s: %d%s",
         *(plan.image_list.folder, len(plan.image_list), f", {done} of them done before" if done else ""),
     )
+    if plan.image_list.left_out:
+        log_rank_zero("left out       %s", plan.image_list.left_out)
     watch = ProcessWatch("What is predicted is kept: the same command resumes")
     trainer = make_trainer(options.trainer, callbacks=[watch, *make_callbacks(options.callbacks)], logger=False)
     if todo:
@@ -96,12 +98,13 @@ def _about(plan: PredictionPlan) -> dict[str, object]:
 
 
 def _draw(plan: PredictionPlan, folder: Path, names: Mapping[int, str]) -> None:
+    taken: set[str] = set()
     for index, one in enumerate(_answers(plan, "overlays", overlay_size)):
         try:
             photo = plan.image_list.read(index)
         except UserError:
             continue  # reported already
-        draw_overlay((folder / one.file).with_suffix(".jpg"), photo, one.detections, names)
+        draw_overlay(folder / writers.free_path(one.file, ".jpg", taken), photo, one.detections, names)
     log_rank_zero("overlays       %s", folder)
 
 

@@ -19,7 +19,6 @@ from fashion_hydra.formats.submission import SUBMISSION_SIZE, MaskTable
 from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest, fingerprint
 from fashion_hydra.inference.merging import Merging, feature_bytes
 from fashion_hydra.model.checkpoint import Member, check_same_classes, load_member
-from fashion_hydra.model.detector import STRIDES
 from fashion_hydra.model.soup import make_soup
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.postprocess.rule_files import fill_in
@@ -130,7 +129,7 @@ def _log_views(members: Sequence[Member], scales: Sequence[tuple[int, int]], mer
     mirrored = ", each mirrored too" if len(merging.flips) == 2 else ""
     edges = " ".join(f"{short}x{long}" for short, long in scales)
     log_rank_zero("views          %d: %s%s", len(scales) * len(merging.flips), edges, mirrored)
-    kept = feature_bytes([m.detector.channels for m in members], scales, len(merging.flips), STRIDES)
+    kept = feature_bytes([(m.detector.channels, m.detector.strides) for m in members], scales, len(merging.flips))
     place = {"recompute": "computed three times, not kept"}.get(
         merging.feature_cache, f"on the {merging.feature_cache}"
     )
@@ -207,9 +206,9 @@ def list_images(options: PredictConfig, run: RunFolder | None) -> tuple[ImageLis
     if root is None and run is not None and (stored := StoredRun.read(run)) is not None:
         root = stored.root
     if root is None:
-        raise UserError("data.root: give a folder of pictures, or one with test/")
+        raise UserError("data.root: give a picture, a folder of pictures, or one with test/")
     if chosen == "test":
-        return list_folder(Path(root)), None
+        return list_folder(Path(root), recursive=options.data.recursive), None
     data = data_of(run, root, f"data.images={chosen}", options.trust)
     is_chosen = data.is_validation if chosen == "val" else data.is_test
     if not is_chosen.any():

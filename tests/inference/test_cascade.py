@@ -7,7 +7,6 @@ import torch
 import fashion_hydra.model  # noqa: F401 - before mmdet
 from fashion_hydra.inference.cascade import _padded, merge_sources
 from fashion_hydra.inference.merging import FEATURE_CACHES, Merging, feature_bytes
-from fashion_hydra.model.detector import STRIDES
 from fashion_hydra.model.htc import build_htc
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.structures.batch import ScaledImage
@@ -144,4 +143,4 @@ def test_kept_features_take_what_is_stated(two):
         for level in detector.features(_padded(picture, BOTH), [tuple(picture.shape[1:])] * 2)
     )
     scales = [(picture.shape[2], picture.shape[1]) for picture in scaled.images]
-    assert feature_bytes([d.channels for d in two], scales, 2, STRIDES) == pytest.approx(wanted, rel=0.02)
+    assert feature_bytes([(d.channels, d.strides) for d in two], scales, 2) == pytest.approx(wanted, rel=0.02)
