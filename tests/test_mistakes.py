@@ -132,7 +132,17 @@ MISTAKES = [
     Mistake("train data.on_fault=error", "size-mismatch",
             "…: … faults, the first in row …. Mend them or set data.on_fault=drop; …"),
     Mistake("predict ensemble.run=RUN data.root=EMPTY", "empty",
-            "…: no images. Give data.root=FOLDER with pictures in it, or in its folder test/"),
+            "…: no images. Give data.root=FOLDER with pictures in it, or in its folder test/…"),
+    Mistake("predict ensemble.run=RUN data.root=DATA/train.csv", "train.csv",
+            "data.root=…: is a file, but no picture. Give a picture, a folder of pictures, or one with test/"),
+    Mistake("predict ensemble.run=RUN data.root=PHONE", "1 .heic",
+            "…: … .heic/.heif pictures, which need Pillow's plugin: pip install pillow-heif, or save them as JPEG"),
+    Mistake("train data=coco data.annotations=a.json data.crowd=keep", "=keep",
+            "data.crowd=…: give ignore or train"),
+    Mistake("train classes.train=[45]", "14 train",
+            "…: none of the … training images has a mask of a class that is learnt (…), so there is …"),
+    Mistake("train classes.train=[2] data.fold=0", "validation",
+            "…: none of the … validation images has a mask of a class that is learnt (…), so no score …"),
     # Checkpoints
     Mistake("train ckpt_path=a.ckpt", "a.ckpt", "ckpt_path=…: no such file; leave ckpt_path out to start from scratch"),
     Mistake("train ckpt_path=HALF", "PytorchStreamReader", DAMAGED),
@@ -208,6 +218,10 @@ MISTAKES = [
             "…: no candidates of … of … images with truth, the first …. Predict them, or give the truth of …"),
     Mistake("fashion-hydra score DATA/train.csv USED/submission.csv", "1 of 1",
             "… of … predicted images are not in the truth, the first …. Check that both files are of the same …"),
+    Mistake("fashion-hydra evaluate DATA/train.csv USED/submission.csv", "1 of 1",
+            "…: … of … images are not in …, the first …. Give the truth of these images"),
+    Mistake("fashion-hydra evaluate OTHER_RESULTS OTHER_RESULTS", "other_results",
+            "…: a list of results expected, each with image_id, category_id, segmentation and score. …"),
     Mistake("fashion-hydra report USED", "truth.csv",
             "…: no such file, so what is true is not known. Give --truth TRUTH.csv, …"),
     Mistake("fashion-hydra compare EMPTY USED", "empty",
@@ -238,7 +252,8 @@ MISTAKES = [
 MOUNTED = {"READ_ONLY": "64k", "SMALL_DISK": "100k", "FULL": "16k"}
 PLACES = (
     "DATA", "TRUTH", "RUN", "LAST", "OUT", "EMPTY", "NO_LABELS", "NO_IMAGES", "OTHER_COLUMNS", "SEMICOLONS", "LATIN",
-    "SEMICOLON_TRUTH", "OTHER_SPLIT", "OTHER_TUNED", "HALF", "OTHER_CLASSES", "USED", "USED_DAMAGED", *MOUNTED,
+    "SEMICOLON_TRUTH", "PHONE", "OTHER_RESULTS", "OTHER_SPLIT",
+    "OTHER_TUNED", "HALF", "OTHER_CLASSES", "USED", "USED_DAMAGED", *MOUNTED,
 )  # fmt: skip
 RULE = "score_thr: 0.5\niou_thr: 0.5\nmask_thr: 0.5\nmax_per_image: 9\ndrop_classes: [99]\n"
 
@@ -263,6 +278,12 @@ def make_place(name: str, path: Path, data: Path, run: Path) -> Path:
             copy_with(data, path, "train.csv", f"{rows}Mäntel.jpg,1 1,9,9,6\n".encode("latin-1"))
         case "SEMICOLON_TRUTH":
             path.write_text((data / "test_truth.csv").read_text().replace(",", ";"))
+        case "PHONE":
+            path.mkdir()
+            (path / "IMG_0001.HEIC").touch()
+        case "OTHER_RESULTS":
+            path = path.with_suffix(".json")
+            path.write_text('{"images": [], "annotations": [], "categories": []}')
         case "OTHER_SPLIT":
             path.write_text("ImageId,fold\nstrange.jpg,0\n")
         case "OTHER_TUNED":

@@ -1,6 +1,7 @@
 """The arguments that name a folder of images with masks, the same for every command."""
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,13 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", metavar="NAME", help="annotation file in DIR, when it is not train.csv")
     parser.add_argument("--coco", metavar="FILE", help="annotations in COCO's JSON format, in DIR or anywhere")
     parser.add_argument("--yolo", action="store_true", help="DIR is in YOLO's segmentation layout, with data.yaml")
+
+
+def train_command(args: argparse.Namespace, *options: str) -> str:
+    """The `train.py` that reads the same data, as one types it."""
+    words = ["data=yolo"] if args.yolo else ["data=coco", f"data.annotations={args.coco}"] if args.coco else []
+    words += [f"data.annotations={args.csv}"] if args.csv else []
+    return shlex.join(["python", "train.py", *words, f"data.root={args.folder}", *options])
 
 
 def reader_of(args: argparse.Namespace) -> "AnnotationReader":

@@ -1,6 +1,7 @@
 """`fashion-hydra export-coco DIR OUT.json`: the data set in COCO's format."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from fashion_hydra.cli._data_arguments import add_data_arguments, reader_of
@@ -40,5 +41,6 @@ def run(args: argparse.Namespace) -> int:
     more = f", {crowds} crowd regions" if crowds else ""
     print(f"{args.out}: {len(chosen)} images, {masks} masks{more}, {len(annotations.names)} categories")
     print(describe_faults(faults))
-    print(f"next: python train.py data=coco data.root={reader.folder} data.annotations={args.out.absolute()}")
+    words = ["python", "train.py", "data=coco", f"data.root={reader.folder}", f"data.annotations={args.out.absolute()}"]
+    print(f"next: {shlex.join(words)}")
     return 0

@@ -4,13 +4,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fashion_hydra.cli._data_arguments import add_data_arguments, reader_of
+from fashion_hydra.cli._data_arguments import add_data_arguments, reader_of, train_command
 
 if TYPE_CHECKING:
     import numpy as np
 
     from fashion_hydra.data.annotations import Annotations
     from fashion_hydra.data.split import Deviation
+
+_LISTED = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,11 +39,12 @@ def run(args: argparse.Namespace) -> int:
     annotations, _ = load_annotations(reader_of(args))
     table = annotations.category_table()
     fold_of = stratified_folds(table, folds=args.folds, seed=args.seed)
+    print_deviations(annotations, table, fold_of, seed=args.seed)
+    print_unbalanced(annotations, table, fold_of)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_split(args.out, annotations.image_ids, fold_of)
-    print_deviations(annotations, table, fold_of, seed=args.seed)
     print(f"\nwritten: {args.out}. An image without a fold, or without a row, is not used.")
-    print(f"next: python train.py data.root={args.folder} data.split_file={args.out} data.fold=0")
+    print(f"next: {train_command(args, f'data.split_file={args.out}', 'data.fold=0')}")
     return 0
 
 
@@ -51,7 +54,9 @@ def print_deviations(annotations: "Annotations", table: "np.ndarray", fold_of: "
 
     names = list(annotations.names.values())
 
-    def cells(found: "Deviation") -> str:
+    def cells(found: "Deviation | None") -> str:
+        if found is None:
+            return f"{'-':>7} {'-':>7}  {'':20}"
         return f"{found.mean:7.1%} {found.worst:7.1%}  {names[found.worst_class].split(',')[0][:20]:20}"
 
     print("Difference of the classes' shares of images, validation against training:")
@@ -59,4 +64,21 @@ def print_deviations(annotations: "Annotations", table: "np.ndarray", fold_of: "
     for fold in range(int(fold_of.max()) + 1):
         validation = fold_of == fold
         found, random = deviation(table, validation), random_deviation(table, validation, seed=seed + fold)
-        print(f"{fold:4d} {validation.sum():7d}   {cells(found)}  {random.mean:11.1%} {random.worst:7.1%}")
+        drawn = f"{'-':>11} {'-':>7}" if random is None else f"{random.mean:11.1%} {random.worst:7.1%}"
+        print(f"{fold:4d} {validation.sum():7d}   {cells(found)}  {drawn}")
+
+
+def print_unbalanced(annotations: "Annotations", table: "np.ndarray", fold_of: "np.ndarray") -> None:
+    """What could not be made even: rare classes, and folds without any mask."""
+    from fashion_hydra.data.split import unbalanced
+
+    rare, empty = unbalanced(table, fold_of)
+    names = list(annotations.names.values())
+    if rare:
+        counted = [f"{names[column].split(',')[0]} ({int(table[:, column].sum())})" for column in rare]
+        listed = ", ".join(counted[:_LISTED]) + (f" and {len(rare) - _LISTED} more" if len(rare) > _LISTED else "")
+        print(f"\nin fewer images than there are folds, so that some folds lack them: {listed}")
+    if empty:
+        print(
+            f"\nwithout any mask: fold {', '.join(map(str, empty))}. Such a fold cannot validate; ask for fewer folds"
+        )

@@ -35,8 +35,9 @@ def stratified_folds(category_table: np.ndarray, *, folds: int, seed: int) -> np
     images = len(category_table)
     if not 2 <= folds <= images:
         raise UserError(f"data.folds={folds}: between 2 and the number of images ({images}) expected")
-    if category_table.shape[1] == 1:  # a single column would not be taken for a table of categories
-        category_table = np.hstack([category_table, 1 - category_table])
+    if category_table.shape[1] < 2:  # a single column would not be taken for a table of categories
+        has_any = category_table.any(axis=1, keepdims=True).astype(np.uint8)
+        category_table = np.hstack([has_any, 1 - has_any])
     fold_of = np.empty(images, dtype=np.int64)
     if not 0 <= seed < 2**32:
         raise UserError(f"data.split_seed={seed}: between 0 and {2**32 - 1} expected")
@@ -120,13 +121,15 @@ class Deviation:
     mean: float
 
 
-def deviation(category_table: np.ndarray, validation: np.ndarray) -> Deviation:
-    """Measure a split.
+def deviation(category_table: np.ndarray, validation: np.ndarray) -> Deviation | None:
+    """Measure a split; None where no training image has any class, or there is nothing to validate with.
 
     Args:
         category_table: (I, C), 1 where the image has the category.
         validation: bool (I,).
     """
+    if not category_table[~validation].any() or not validation.any():
+        return None
     train, val = (category_table[chosen].mean(axis=0) for chosen in (~validation, validation))
     able = np.flatnonzero(train > 0)
     relative = np.abs(val[able] / train[able] - 1)
@@ -134,9 +137,30 @@ def deviation(category_table: np.ndarray, validation: np.ndarray) -> Deviation:
     return Deviation(float(relative[worst]), int(able[worst]), float(relative.mean()))
 
 
-def random_deviation(category_table: np.ndarray, validation: np.ndarray, *, seed: int, draws: int = 50) -> Deviation:
-    """The same measures of random splits of that size: the medians over some draws."""
+def unbalanced(category_table: np.ndarray, fold_of: np.ndarray) -> tuple[list[int], list[int]]:
+    """What no split into so many folds could make even.
+
+    Args:
+        category_table: (I, C), 1 where the image has the category.
+        fold_of: (I,), see `stratified_folds`.
+
+    Returns:
+        Columns of the categories that some image has, but fewer images than there are folds; folds without any object.
+    """
+    folds = int(fold_of.max(initial=UNUSED)) + 1
+    images = category_table[fold_of != UNUSED].sum(axis=0)
+    empty = [fold for fold in range(folds) if not category_table[fold_of == fold].any()]
+    return np.flatnonzero((images > 0) & (images < folds)).tolist(), empty
+
+
+def random_deviation(
+    category_table: np.ndarray, validation: np.ndarray, *, seed: int, draws: int = 50
+) -> Deviation | None:
+    """The same measures of random splits of that size: the medians over those draws that can be measured."""
     rng = np.random.default_rng(seed)
-    drawn = [deviation(category_table, rng.permutation(validation)) for _ in range(draws)]
-    typical = sorted(drawn, key=lambda d: d.worst)[draws // 2]
+    every = [deviation(category_table, rng.permutation(validation)) for _ in range(draws)]
+    drawn = [found for found in every if found is not None]
+    if not drawn:
+        return None
+    typical = sorted(drawn, key=lambda d: d.worst)[len(drawn) // 2]
     return Deviation(typical.worst, typical.worst_class, float(np.median([d.mean for d in drawn])))

@@ -239,8 +239,17 @@ def report_training(run: TrainingSetup) -> float:
     log_rank_zero("pictures       %s  %s", folder / "predictions.png", folder / "curves.png")
     more = f"schedule.epochs={2 * (run.trainer.max_epochs or 1)}"
     log_rank_zero("more epochs    %s", run.command.with_options(more, "ckpt_path=last"))
-    log_rank_zero("next           python predict.py ensemble.run=%s", shlex.quote(str(folder)))
+    log_rank_zero(
+        "next           python predict.py ensemble.run=%s%s", shlex.quote(str(folder)), _images_to_predict(run)
+    )
     return float(best) if best is not None else float("nan")
+
+
+def _images_to_predict(run: TrainingSetup) -> str:
+    """Return the option of predict.py without which it would find no image of this data."""
+    if (Path(run.datamodule.root) / "test").is_dir():
+        return ""
+    return " data.images=test_fold" if run.datamodule.is_test.any() else " data.images=val"
 
 
 def resume_from(options: TrainConfig, folder: RunFolder) -> Path | None:

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from fashion_hydra.data.split import UNUSED, deviation, random_deviation, read_split, stratified_folds, write_split
+from fashion_hydra.data.split import (
+    UNUSED,
+    deviation,
+    random_deviation,
+    read_split,
+    stratified_folds,
+    unbalanced,
+    write_split,
+)
 from fashion_hydra.utils.errors import UserError
 
 
@@ -98,3 +106,27 @@ def test_a_single_category_is_shared_out():
     fold_of = stratified_folds(table, folds=5, seed=1)
     assert [int(table[fold_of == fold].sum()) for fold in range(5)] == [2] * 5
     assert np.bincount(fold_of).tolist() == [8] * 5
+
+
+@pytest.mark.parametrize("classes", [0, 1, 3])
+@pytest.mark.parametrize("with_masks", [0, 1, 2])
+def test_photos_nearly_all_without_masks_are_shared_out(classes, with_masks):
+    categories = np.zeros((6, classes), np.uint8)
+    categories[:with_masks, :1] = 1
+    fold_of = stratified_folds(categories, folds=3, seed=1)
+    assert np.bincount(fold_of).tolist() == [2, 2, 2]
+    some = int(min(with_masks, categories.sum()))
+    rare, empty = unbalanced(categories, fold_of)
+    assert rare == ([0] if some else [])
+    assert len(empty) == 3 - some
+    for fold in range(3):
+        validation = fold_of == fold
+        found = deviation(categories, validation)
+        assert (found is None) == (not categories[~validation].any())
+        assert (random_deviation(categories, validation, seed=fold) is None) == (some == 0)
+
+
+def test_unbalanced_classes_are_those_in_fewer_images_than_folds():
+    categories = np.array([[1, 0, 1]] * 4 + [[1, 1, 0]] * 2, np.uint8)
+    assert unbalanced(categories, np.array([0, 1, 2, 0, 1, 2])) == ([1], [])
+    assert unbalanced(categories, np.array([0, 1, 0, 1, UNUSED, 0])) == ([1], [])
