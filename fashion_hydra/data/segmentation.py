@@ -31,8 +31,8 @@ def read_segmentation(segmentation: Any, *, height: int, width: int) -> Region:
     """Read a segmentation of a picture of that size. Pixels outside the picture are cut off.
 
     Args:
-        segmentation: a list of polygons, each `[x0, y0, x1, y1, ...]`; one polygon; a run-length encoding, compressed
-            or not; or a list of these.
+        segmentation: a list of polygons, each `[x0, y0, x1, y1, ...]` or `[[x0, y0], [x1, y1], ...]`; one polygon; a
+            run-length encoding, compressed or not; or a list of these.
         height: of the picture.
         width: of the picture.
 
@@ -41,7 +41,7 @@ def read_segmentation(segmentation: Any, *, height: int, width: int) -> Region:
     """
     if not isinstance(segmentation, list):
         return Region(_encoded(segmentation, height, width), "", 0.0)
-    parts: list[Any] = [segmentation] if _is_numbers(segmentation) else segmentation
+    parts: list[Any] = [segmentation] if _is_numbers(segmentation) or _is_pairs(segmentation) else segmentation
     if not parts:
         raise ValueError("no polygon")
     drawn, short, outside = [], 0, []
@@ -67,12 +67,19 @@ def _is_numbers(values: Sequence[Any]) -> bool:
     return bool(values) and all(isinstance(value, int | float) for value in values)
 
 
+def _is_pairs(values: Sequence[Any]) -> bool:
+    """Whether these are a polygon's points, each a pair: as a list of polygons none would have three points."""
+    return len(values) >= 3 and all(isinstance(v, list) and len(v) == 2 and _is_numbers(v) for v in values)
+
+
 def _points(polygon: Any) -> np.ndarray:
     """The points of a polygon: float64 (P, 2). Raises ValueError for what pycocotools would draw for hours."""
     try:
         points = np.array(polygon, dtype=np.float64)
     except (ValueError, TypeError) as error:
         raise ValueError("a polygon is a list of numbers, x and y in turn") from error
+    if points.ndim == 2 and points.shape[1] == 2:
+        points = points.ravel()
     if points.ndim != 1:
         raise ValueError(f"a polygon is a list of numbers, x and y in turn; got {points.ndim} dimensions")
     if len(points) % 2:

@@ -13,7 +13,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fashion_hydra.cli.main import main
+from fashion_hydra.config.resolvers import PROJECT_ROOT
 from fashion_hydra.evaluation.coco_ap import NAMES
+
+CASES = PROJECT_ROOT.parent / "shared" / "cases" / "e2e-coco"
 
 
 def pycocotools(truth, results, image_ids=None):
@@ -158,3 +161,33 @@ def test_results_without_a_list(tmp_path, capsys):
     made(tmp_path)
     assert main(["evaluate", str(tmp_path / "truth.json"), str(tmp_path / "truth.json")]) == 2
     assert "a list of results expected" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not at hand")
+@pytest.mark.parametrize("name", ["poly", "poly_attributes", "poly_crowd", "poly_ids_from_1", "poly_nocrowd"])
+def test_files_of_real_photos(tmp_path, capsys, name):
+    """Results made from the truth: every third mask missing, the others a little off, some of another class."""
+    content = json.loads((CASES / f"{name}.json").read_text())
+    sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
+    categories = [category["id"] for category in content["categories"]]
+    rng, results = np.random.default_rng(0), []
+    for place, annotation in enumerate(content["annotations"]):
+        if place % 3 == 2:
+            continue
+        drawn, size = annotation["segmentation"], sizes[annotation["image_id"]]
+        encoded = coco_mask.frPyObjects(drawn, *size)
+        bitmap = coco_mask.decode(coco_mask.merge(encoded) if isinstance(drawn, list) else encoded)
+        moved = coco_mask.encode(np.asfortranarray(np.roll(bitmap, rng.integers(0, 3), 0)))
+        other = rng.random() < 0.2
+        results.append(
+            {
+                "image_id": annotation["image_id"],
+                "category_id": int(rng.choice(categories)) if other else annotation["category_id"],
+                "segmentation": {"size": moved["size"], "counts": moved["counts"].decode()},
+                "score": float(rng.random()),
+            }
+        )
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    assert main(["evaluate", str(CASES / f"{name}.json"), str(tmp_path / "results.json")]) == 0
+    wanted = pycocotools(CASES / f"{name}.json", tmp_path / "results.json")
+    assert numbers(capsys.readouterr().out) == pytest.approx(wanted, abs=1.01e-4, nan_ok=True)

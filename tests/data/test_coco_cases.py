@@ -182,6 +182,8 @@ def test_a_stray_part_leaves_the_rest(tmp_path, stray):
         ({"iscrowd": "0"}, "1"),
         ({"segmentation": SQUARE[0]}, "1"),
         ({"segmentation": [[str(v) for v in SQUARE[0]]]}, "1"),
+        ({"segmentation": [np.reshape(SQUARE[0], (-1, 2)).tolist()]}, "1"),
+        ({"segmentation": np.reshape(SQUARE[0], (-1, 2)).tolist()}, "1"),
     ],
 )
 def test_loose_types_are_taken(tmp_path, more, class_id):
