@@ -1,7 +1,6 @@
 """The LightningDataModule: annotations -> records -> split -> loaders."""
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -222,13 +221,14 @@ class FashionDataModule(LightningDataModule):
         """Images, masks, classes and faults in one line for a person."""
         tested = int(self.is_test.sum())
         unused = len(self.annotations) - int(self.is_training.sum()) - int(self.is_validation.sum()) - tested
-        kinds = Counter(fault.kind for fault in self.faults)
+        folder, root = self.annotations.folder, Path(self.root).absolute()
+        elsewhere = "" if folder in (root, root / "train") else f" (images in {folder})"
         return (
-            f"{self.root}: {self.is_training.sum()} training and {self.is_validation.sum()} validation images, "
-            f"{len(self.annotations.class_ids)} masks, {len(self.classes)} classes ({self.spec.name})"
+            f"{self.root}{elsewhere}: {self.is_training.sum()} training and {self.is_validation.sum()} validation "
+            f"images, {len(self.annotations.class_ids)} masks, {len(self.classes)} classes ({self.spec.name})"
             + (f"; {tested} images kept to test (data.test_fold)" if tested else "")
             + (f"; {unused} images not used (data.split_file)" if unused else "")
-            + (f"; left out: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}" if kinds else "")
+            + (f"; {describe_faults(self.faults)}" if self.faults else "")
         )
 
     def train_dataloader(self) -> DataLoader:

@@ -75,8 +75,9 @@ class Statistics:
         class_ids: distinct ClassIds, attributes included or not.
         together_ids: categories of `together`, by id; the most frequent ones where there are very many.
         together: int64 (C, C), images that have both the row's and the column's category.
-        faults: kind -> number, the most frequent first.
+        faults: kind of fault or remark -> number, the most frequent first.
         examples: kind -> its first fault.
+        crowds: number of crowd regions.
     """
 
     sizes: np.ndarray
@@ -92,6 +93,11 @@ class Statistics:
     together: np.ndarray
     faults: Mapping[str, int]
     examples: Mapping[str, DataFault]
+    crowds: int
+
+    def count_faults(self, *, remarks: bool) -> int:
+        """How many faults there are, or how many remarks."""
+        return sum(count for kind, count in self.faults.items() if self.examples[kind].is_remark == remarks)
 
     def training_scale(self, augment: Augment, short_edge: float) -> np.ndarray:
         """Factor by which each photo is enlarged when its short edge is drawn as given: float64 (I,)."""
@@ -130,6 +136,7 @@ def count(annotations: Annotations, faults: Sequence[DataFault]) -> Statistics:
         together=_together(annotations, table, together_ids),
         faults=dict(sorted(kinds.items(), key=lambda item: (-item[1], item[0]))),
         examples={fault.kind: fault for fault in reversed(faults)},
+        crowds=len(annotations.crowd_ids),
     )
 
 
