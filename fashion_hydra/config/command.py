@@ -3,11 +3,15 @@
 import hashlib
 import os
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+
+SCRIPTS = ("train.py", "predict.py", "tune_thresholds.py")
 
 
 @dataclass(frozen=True)
@@ -17,12 +21,14 @@ class Command:
     Args:
         words: its overrides, without most of Hydra's own.
         flags: that choose its configs, such as `--config-dir` and its folder.
+        place: folder of the script as it was typed; empty for the current one.
         is_sweep: whether this is one job of a multirun.
         shares_process: whether the jobs of that multirun run one after the other in this process.
     """
 
     words: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    place: str = ""
     is_sweep: bool = False
     shares_process: bool = False
 
@@ -32,19 +38,31 @@ class Command:
         hydra = HydraConfig.get()
         is_sweep = hydra.mode == RunMode.MULTIRUN
         basic = hydra.launcher._target_.endswith("BasicLauncher")
-        where = [word for word in hydra.overrides.hydra if word.startswith("hydra.searchpath=")]
-        return cls((*where, *hydra.overrides.task), tuple(flags), is_sweep, is_sweep and basic)
+        where = [word for word in hydra.overrides.hydra if word.startswith(("hydra.searchpath=", "hydra.run.dir="))]
+        script = Path(sys.argv[0])
+        place = str(script.parent) if script.name in SCRIPTS and script.parent != Path() else ""
+        return cls((*where, *hydra.overrides.task), tuple(flags), place, is_sweep, is_sweep and basic)
 
-    def with_options(self, *changes: str, script: str = "train.py") -> str:
-        """Return the command with other values for some options, ready for a shell."""
-        changed = tuple(f"{change.partition('=')[0]}=" for change in changes)
-        kept = [word for word in self.words if not word.startswith(changed)]
-        return shlex.join(["python", script, *self.flags, *kept, *changes])
+    def script(self, name: str) -> str:
+        """Return how another script beside this one is called."""
+        return str(Path(self.place) / name)
+
+    def with_options(self, *changes: str, without: Sequence[str] = (), script: str = "train.py") -> str:
+        """Return the command with other values for some options, ready for a shell.
+
+        Args:
+            changes: words.
+            without: options that are left out.
+            script: its name.
+        """
+        gone = {*without, *(change.partition("=")[0] for change in changes)}
+        kept = [word for word in self.words if word.lstrip("+~").partition("=")[0] not in gone]
+        return shlex.join(["python", self.script(script), *self.flags, *kept, *changes])
 
     def only(self, prefixes: tuple[str, ...], *more: str, script: str) -> str:
         """Return a command for another script with those words that begin with one of the prefixes, and more."""
         kept = [word for word in self.words if word.startswith(("hydra.searchpath=", *prefixes))]
-        return shlex.join(["python", script, *self.flags, *kept, *more])
+        return shlex.join(["python", self.script(script), *self.flags, *kept, *more])
 
 
 def join_local_job() -> None:

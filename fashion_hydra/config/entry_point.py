@@ -13,6 +13,7 @@ from fashion_hydra.config.command import Command, join_local_job
 from fashion_hydra.config.errors import user_error
 from fashion_hydra.config.resolvers import CONF, register_resolvers
 from fashion_hydra.config.schema import register_schemas
+from fashion_hydra.config.sweep_table import JobFailed, SweepTable
 from fashion_hydra.config.words import config_flags, readable_words
 from fashion_hydra.utils.error_messages import describe_error
 
@@ -44,14 +45,19 @@ def entry_point(config_name: str) -> Callable[[Callable[[Any, Command], T]], Cal
 
             def run(cfg: DictConfig) -> T:
                 join_local_job()
+                command = Command.current(flags)
                 # Caught inside Hydra's main too, which prints a line of its own about an error that passes through.
-                return _or_exit(lambda: task(OmegaConf.to_object(cfg), Command.current(flags)), script)
+                end = _or_fail if command.is_sweep else _or_exit
+                return end(lambda: task(OmegaConf.to_object(cfg), command), script)
 
             def compose_and_run() -> None:
                 sys.argv[1:] = readable_words(sys.argv[1:])
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
 
-            _or_exit(compose_and_run, script)
+            try:
+                _or_exit(compose_and_run, script)
+            finally:
+                SweepTable.write_open()
 
         return main
 
@@ -62,6 +68,18 @@ def prepare_config() -> None:
     """Make schemas and resolvers known to Hydra; must come before any config is composed."""
     register_schemas()
     register_resolvers()
+
+
+def _or_fail(task: Callable[[], T], script: str) -> T:
+    """Do the task; print an error as one line and let a multirun's other jobs go on."""
+    try:
+        return task()
+    except Exception as error:
+        if os.environ.get(_TRACEBACKS) == "1":
+            raise
+        line, _ = describe_error(user_error(error, script, sys.argv[1:]), script)
+        print(f"{script}: {line}", file=sys.stderr)
+        raise JobFailed(f"a job failed, whose reason stands above and in sweep.csv: {line}") from None
 
 
 def _or_exit(task: Callable[[], T], script: str) -> T:

@@ -10,6 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from fashion_hydra.config.command import Command
 from fashion_hydra.config.machine import has_gpu, share_batch, usable_cores
+from fashion_hydra.config.run_folders import STAMP, newest_sweep
+from fashion_hydra.config.sweep_table import SWEEP
 from fashion_hydra.training.run_folder import RunFolder
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -23,15 +25,18 @@ _DEFAULTS = {
     "callbacks": ("default", "ema"),
 }
 """Group -> its choice with a GPU and without."""
-_STAMP = "%Y-%m-%d_%H-%M-%S"
 
 
 def register_resolvers() -> None:
-    """Make known to the config: `${project_root:}`, `${run_dir:...}`, `${record_id:FOLDER}`, the name of a run's record
-    with a tracker, `${leaf:PATH,WITHOUT}`, a path's last name, `${choice:GROUP}`, what a group was chosen to be,
-    `${default:GROUP}`, what it is where nothing is chosen, and `${cpu_processes:BATCH}`, how many train on a CPU."""
+    """Make resolvers known to the config.
+
+    `${project_root:}`; `${run_dir:RUNS,NAME,CKPT_PATH}` and `${sweep_dir:RUNS,NAME,CKPT_PATH}`; `${record_id:FOLDER}`, the
+    name of a run's record with a tracker; `${leaf:PATH,WITHOUT}`, a path's last name; `${choice:GROUP}`, what a group was
+    chosen to be; `${default:GROUP}`, what it is where nothing is chosen; `${cpu_processes:BATCH}`, how many train on a CPU.
+    """
     OmegaConf.register_new_resolver("project_root", lambda: str(PROJECT_ROOT), replace=True)
     OmegaConf.register_new_resolver("run_dir", run_dir, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("sweep_dir", sweep_dir, replace=True)
     OmegaConf.register_new_resolver("record_id", record_id, replace=True)
     OmegaConf.register_new_resolver("choice", choice, replace=True)
     OmegaConf.register_new_resolver("default", default_choice, replace=True)
@@ -67,9 +72,21 @@ def run_dir(runs: str, name: str, ckpt_path: str | None) -> str:
 
     Processes that torchrun or srun started name it by their job, or each might read another second from its clock.
     """
-    if ckpt_path == "last" and (found := RunFolder.newest(Path(runs) / name)) is not None:
+    if ckpt_path == "last" and (found := RunFolder.newest(Path(str(runs)) / str(name))) is not None:
         return str(found.path)
-    return str(Path(runs) / name / (_job_name() or datetime.datetime.now().strftime(_STAMP)))
+    return str(Path(str(runs)) / str(name) / (_job_name() or datetime.datetime.now().strftime(STAMP)))
+
+
+def sweep_dir(runs: str, name: str, ckpt_path: str | None, *, _root_: DictConfig) -> str:
+    """The folder of a multirun: a new one by date, or with `ckpt_path=last` the newest of the same words, if any.
+
+    Its jobs, whose name may be another, lie below a folder of the same date.
+    """
+    if (running := os.environ.get(SWEEP)) is not None:
+        return str(Path(runs) / name / Path(running).name)
+    if ckpt_path == "last" and (found := newest_sweep(Path(runs) / name, _root_.hydra.overrides.task)) is not None:
+        return str(found)
+    return str(Path(runs) / name / datetime.datetime.now().strftime(STAMP))
 
 
 def _job_name() -> str | None:

@@ -243,6 +243,7 @@ class FashionDataModule(LightningDataModule):
             world_size=self.trainer.world_size if self.trainer else 1,
             done=self._done,
             repeats=self._repeats(images),
+            is_fixed=bool(self.trainer and self.trainer.overfit_batches),  # type: ignore[attr-defined]
         )
         sampler.set_epoch(self._done[0])  # Lightning tells the epoch only once workers have begun to fetch
         dataset = TrainDataset(self.annotations, images, self.classes, self.augment, seed=self.seed)

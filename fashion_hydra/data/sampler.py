@@ -23,6 +23,7 @@ class AspectBatchSampler:
         world_size: number of processes.
         done: epoch, and how many of its batches are left out because they were done before.
         repeats: float (I,), how often an epoch shows each image on average, see `repeat_factors`; None: once.
+        is_fixed: whether every epoch is the first one again, to see whether a model can learn a few batches by heart.
     """
 
     lying: np.ndarray
@@ -32,6 +33,7 @@ class AspectBatchSampler:
     world_size: int = 1
     done: tuple[int, int] = (0, 0)
     repeats: np.ndarray | None = None
+    is_fixed: bool = False
     epoch: int = field(default=0, init=False)
 
     @property
@@ -41,7 +43,7 @@ class AspectBatchSampler:
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
-        self.epoch = epoch
+        self.epoch = 0 if self.is_fixed else epoch
 
     def __len__(self) -> int:
         shown = len(self.lying) if self.repeats is None else _total(self.repeats)

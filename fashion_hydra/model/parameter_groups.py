@@ -20,7 +20,7 @@ def stage_of_parameters(backbone: nn.Module) -> dict[str, int]:
     for parameter in parameters.values():
         parameter.requires_grad_(True)
     with torch.enable_grad():
-        outputs = backbone(torch.zeros(1, 3, 64, 64))
+        outputs = backbone(torch.zeros(1, 3, 64, 64, device=next(iter(parameters.values())).device))
     stages = dict.fromkeys(parameters, len(outputs) - 1)
     for stage in reversed(range(len(outputs))):
         gradients = torch.autograd.grad(
@@ -39,7 +39,7 @@ def parameter_groups(
     """Sort the parameters that learn into an optimizer's groups.
 
     Args:
-        detector: on the CPU.
+        detector: on any device.
         backbone_lr: the last stage's share of the learning rate.
         layer_decay: each stage's share of the next one's.
         decay_norms: whether norms and biases, the parameters of one dimension, are decayed.

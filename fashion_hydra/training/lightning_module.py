@@ -1,5 +1,6 @@
 """The LightningModule: training steps, optimizer, and candidates in validation. No metric, no paths."""
 
+import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from fashion_hydra.model.parameter_groups import parameter_groups
 from fashion_hydra.postprocess.rule import COCO_RULE, Postprocess
 from fashion_hydra.structures.batch import Batch
 from fashion_hydra.structures.detections import Candidates
+from fashion_hydra.training.console import log_rank_zero
 from fashion_hydra.training.schedule import Schedule
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.text import id_list
@@ -63,6 +65,9 @@ class SegmentationModule(LightningModule):
         self.eval_scale, self.postprocess, self.seed = eval_scale, postprocess, seed
         self.skip_nonfinite, self.skipped = skip_nonfinite, 0
         self._is_spoilt = False
+        self._steps_per_epoch = 1
+        self._wanted: list[dict[str, Any]] = []  # the optimizer's options as this run has them, a group each
+        self._resumed: dict[str, Any] | None = None
         detector.train()  # which Lightning does not do, and which makes mmdet's backbones fix their norms (`norm_eval`)
 
     def on_fit_start(self) -> None:
@@ -134,15 +139,18 @@ class SegmentationModule(LightningModule):
         """Candidates for the competition's rule and for COCO's."""
         return {"candidates": find_candidates(self.detector, batch, [self.postprocess, COCO_RULE])}
 
-    def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
-        """The optimizer at the scaled learning rate, and the schedule step by step."""
+    def _parameter_groups(self) -> list[dict[str, Any]]:
         schedule = self.schedule
-        groups = parameter_groups(
+        return parameter_groups(
             self.detector,
             backbone_lr=schedule.backbone_lr,
             layer_decay=schedule.layer_decay,
             decay_norms=schedule.decay_norms,
         )
+
+    def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
+        """The optimizer at the scaled learning rate, and the schedule step by step."""
+        schedule, groups = self.schedule, self._parameter_groups()
         shares = [group.pop("share") for group in groups]
         try:
             optimizer = self.optimizer_factory(groups)
@@ -150,10 +158,36 @@ class SegmentationModule(LightningModule):
             raise UserError(f"schedule.optimizer: {error}") from error
         for group, share in zip(optimizer.param_groups, shares, strict=True):
             group["lr"] = schedule.scaled_lr(self.batch) * share
-        assert self.trainer.max_epochs, "the schedule counts in epochs"
-        steps_per_epoch = max(1, int(self.trainer.estimated_stepping_batches) // self.trainer.max_epochs)
-        scheduler = LambdaLR(optimizer, lambda step: schedule.factor(step, steps_per_epoch))
+        self._wanted = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+        _ = self.trainer.estimated_stepping_batches  # makes Lightning count the batches
+        batches = int(self.trainer.num_training_batches)
+        self._steps_per_epoch = steps = max(1, math.ceil(batches / self.trainer.accumulate_grad_batches))
+        scheduler = LambdaLR(optimizer, lambda step: schedule.factor(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Train at this run's rates: a checkpoint's optimizer comes back with those that it was saved with."""
+        if self._resumed is None:
+            return
+        optimizer, scheduler = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
+        changed: dict[str, tuple[Any, Any]] = {}
+        for group, wanted in zip(optimizer.param_groups, self._wanted, strict=True):
+            before = {**group, "lr": group.get("initial_lr", group["lr"])}
+            for key in (key for key, value in wanted.items() if before.get(key) != value):
+                changed.setdefault(key, (before.get(key), wanted[key]))
+            group |= {**wanted, "initial_lr": wanted["lr"]}
+        steps = int(self._resumed.get("steps_per_epoch", self._steps_per_epoch))
+        if steps != self._steps_per_epoch:  # other batches: the schedule goes on from the same share of its epochs
+            scheduler.last_epoch = round(scheduler.last_epoch * self._steps_per_epoch / steps)
+            changed["steps an epoch"] = (steps, self._steps_per_epoch)
+        scheduler.base_lrs = [wanted["lr"] for wanted in self._wanted]
+        factor = self.schedule.factor(scheduler.last_epoch, self._steps_per_epoch)
+        for group, rate in zip(optimizer.param_groups, scheduler.base_lrs, strict=True):
+            group["lr"] = rate * factor
+        scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
+        if changed:
+            told = ", ".join(f"{key} {before} -> {value}" for key, (before, value) in changed.items())
+            log_rank_zero("changed        %s, from here on", told)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is needed to build the model again, as plain containers."""
@@ -161,11 +195,34 @@ class SegmentationModule(LightningModule):
         checkpoint["model"] = self.model
         checkpoint["skipped"] = self.skipped
         checkpoint["eval_scale"] = [int(edge) for edge in self.eval_scale]
+        checkpoint["steps_per_epoch"] = self._steps_per_epoch
+        checkpoint["optimizer"] = type(self.trainer.optimizers[0]).__name__
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another label space."""
+        """Refuse a checkpoint of another label space, or whose optimizer cannot go on as this run's."""
         check_classes(checkpoint, self.classes.ids)
+        self._check_optimizer(checkpoint)
+        self._resumed = {"steps_per_epoch": checkpoint["steps_per_epoch"]} if "steps_per_epoch" in checkpoint else {}
         self.skipped = checkpoint.get("skipped", 0)
+
+    def _check_optimizer(self, checkpoint: Mapping[str, Any]) -> None:
+        if not (states := checkpoint.get("optimizer_states")):
+            return
+        groups = self._parameter_groups()
+        mine = getattr(getattr(self.optimizer_factory, "func", None), "__name__", None)
+        theirs = checkpoint.get("optimizer", mine)
+        if mine is not None and theirs != mine:
+            raise UserError(
+                f"schedule/optimizer: the checkpoint's is {theirs}, this run's {mine}. Go on with the same, or "
+                "start anew from its weights: weights=FILE"
+            )
+        saved, wanted = ([len(group["params"]) for group in of] for of in (states[0]["param_groups"], groups))
+        if saved != wanted:
+            raise UserError(
+                f"schedule.backbone_lr, layer_decay, decay_norms or model.backbone.frozen_stages: the checkpoint's "
+                f"optimizer has parameters in groups of {saved}, this run's of {wanted}. Go on with the same options, "
+                "or start anew from its weights: weights=FILE"
+            )
 
 
 def check_classes(checkpoint: dict[str, Any], ids: Sequence[int]) -> None:

@@ -40,14 +40,14 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def newest(cls, runs: Path, *, depth: int = 1) -> "RunFolder | None":
+    def newest(cls, runs: Path, *, at_any_depth: bool = False) -> "RunFolder | None":
         """Return the run with the newest checkpoint below a folder; None where no run has one.
 
         Args:
             runs: the folder.
-            depth: levels of folders between it and the checkpoints of a run.
+            at_any_depth: look in all folders below, where sweeps have their jobs, not in those of the folder alone.
         """
-        found = list(runs.glob("*/" * depth + "checkpoints/*.ckpt"))
+        found = list(runs.rglob("checkpoints/*.ckpt") if at_any_depth else runs.glob("*/checkpoints/*.ckpt"))
         return cls(max(found, key=lambda path: path.stat().st_mtime).parents[1]) if found else None
 
     @classmethod
@@ -126,6 +126,9 @@ class RunFolder:
         sign = -1 if mode == "max" else 1
         ranked = sorted(scores, key=lambda name: (sign * scores[name], name))
         found = [path for name in ranked if (path := self.checkpoints / name).is_file()]
+        if not found and count == 1:
+            log.warning("%s: no checkpoint was scored; %s predicts", self.path, newest.name)
+            return [newest]
         if len(found) < count:
             raise UserError(
                 f"ensemble.run={self.path}: {len(found)} kept checkpoints, {count} wanted. Give ensemble=single, a run "
@@ -136,7 +139,8 @@ class RunFolder:
     def _kept(self, callbacks: Mapping[str, Any]) -> tuple[dict[str, float], str]:
         """The scores of the kept checkpoints by file name, and whether `max` or `min` is best.
 
-        Of several ModelCheckpoints that of the config's `callbacks.checkpoint` counts, else the first with a monitor.
+        Of several ModelCheckpoints one counts whose files are in the run's folder of checkpoints, of these that of the
+        config's `callbacks.checkpoint`, else the first with a monitor.
         """
         wanted = value_at(self.config(), "callbacks.checkpoint.monitor")
         states = []
@@ -145,7 +149,14 @@ class RunFolder:
             if kind.endswith("ModelCheckpoint"):
                 named = ast.literal_eval(brace + options) if brace else {}
                 states.append((named.get("monitor"), named.get("mode", "max"), state["best_k_models"]))
-        states.sort(key=lambda state: (state[0] is None, state[0] != wanted))
+        here = {path.name for path in self.checkpoints.glob("*.ckpt")}
+        states.sort(
+            key=lambda state: (
+                not here.intersection(Path(path).name for path in state[2]),
+                state[0] is None,
+                state[0] != wanted,
+            )
+        )
         for _, mode, kept in states[:1]:
             return {Path(path).name: float(score) for path, score in kept.items()}, mode
         return {}, "max"

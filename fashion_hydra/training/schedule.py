@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from fashion_hydra.utils.errors import UserError
 
+DECAYS = ("multistep", "cosine", "linear", "constant", "onecycle")
+_PEAK, _RISE, _FALL = 0.3, 25.0, 1e4  # of onecycle: where the highest rate is, and how far it rises and falls
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -17,7 +20,8 @@ class Schedule:
         base_batch: the batch that `lr` was chosen for; other batches scale it linearly (Goyal et al. 2017).
         warmup_steps: steps of linear warm-up.
         warmup_ratio: share of the learning rate that the warm-up starts from.
-        decay: `multistep` or `cosine` (down to zero at the end).
+        decay: `multistep`; `cosine` or `linear`, down to zero at the end; `constant`; or `onecycle` (Smith and Topin
+            2018), which rises to the learning rate over the first three tenths and has no other warm-up.
         milestones: epochs after which `multistep` multiplies by `gamma`.
         gamma: see there.
         backbone_lr: share of the learning rate that the backbone learns with.
@@ -52,8 +56,8 @@ class Schedule:
                     f"schedule.{name}={value}: a share above 0, at most 1 expected (model.backbone.frozen_stages=4 "
                     "trains no backbone)"
                 )
-        if self.decay not in ("multistep", "cosine"):
-            raise UserError(f"schedule.decay={self.decay}: give multistep or cosine")
+        if self.decay not in DECAYS:
+            raise UserError(f"schedule.decay={self.decay}: give {', '.join(DECAYS[:-1])} or {DECAYS[-1]}")
 
     def scaled_lr(self, batch: int) -> float:
         """The learning rate for so many images a step, over all devices and accumulated batches."""
@@ -61,10 +65,32 @@ class Schedule:
 
     def factor(self, step: int, steps_per_epoch: int) -> float:
         """What the learning rate is multiplied by at a step (from 0)."""
+        total = self.epochs * steps_per_epoch
+        if self.decay == "onecycle":
+            return _one_cycle(step, total)
         warmup = 1.0
         if step < self.warmup_steps:
             warmup = self.warmup_ratio + (1 - self.warmup_ratio) * step / self.warmup_steps
+        done = min(1.0, step / total)
         if self.decay == "cosine":
-            done = min(1.0, step / (self.epochs * steps_per_epoch))
             return warmup * (1 + math.cos(math.pi * done)) / 2
+        if self.decay == "linear":
+            return warmup * (1 - done)
+        if self.decay == "constant":
+            return warmup
         return warmup * self.gamma ** sum(step >= m * steps_per_epoch for m in self.milestones)
+
+
+def _one_cycle(step: int, total: int) -> float:
+    """The factor of torch.optim.lr_scheduler.OneCycleLR with its own defaults, the highest rate being 1."""
+    lowest, end = 1 / _RISE, 1 / _RISE / _FALL
+    peak, last = _PEAK * total - 1, total - 1
+    step = min(step, last)
+    if step <= peak:
+        return _between(lowest, 1.0, step / peak)
+    return _between(1.0, end, (step - peak) / (last - peak)) if last > peak else 1.0
+
+
+def _between(start: float, stop: float, share: float) -> float:
+    """From one value to another along half a cosine."""
+    return stop + (start - stop) * (1 + math.cos(math.pi * share)) / 2

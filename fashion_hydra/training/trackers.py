@@ -55,12 +55,12 @@ def log_files(loggers: Sequence[Logger], pictures: Mapping[str, Path]) -> None:
                 logger.experiment.add_image(key, pixels, dataformats="HWC")
 
 
-def close(loggers: Sequence[Logger]) -> None:
-    """Write what is still waiting."""
+def end_records(loggers: Sequence[Logger], *, failed: bool = False) -> None:
+    """Write what is still waiting and end each record, so that the next job of a process begins one of its own."""
     for logger in loggers:
-        logger.finalize("success")
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
+        logger.finalize("failed" if failed else "success")
+        if isinstance(logger, WandbLogger) and logger._experiment is not None:
+            logger._experiment.finish(exit_code=int(failed))
 
 
 def _wandb_image(row: PaintedImage, names: Mapping[int, str]) -> Any:

@@ -157,7 +157,7 @@ def find_run(options: PredictConfig) -> RunFolder:
     """
     if options.ensemble.run is not None:
         return RunFolder(Path(options.ensemble.run))
-    run = RunFolder.newest(Path(options.paths.runs), depth=2)
+    run = RunFolder.newest(Path(options.paths.runs), at_any_depth=True)
     if run is None:
         raise UserError(
             f"no training run below {options.paths.runs}: give checkpoint=FILE, ensemble.members=[FILES] or "

@@ -38,6 +38,7 @@ from fashion_hydra.training.console import log_rank_zero, silence_library_noise,
 from fashion_hydra.training.lightning_module import SegmentationModule
 from fashion_hydra.training.run_folder import LAST, RunFolder
 from fashion_hydra.training.schedule import Schedule
+from fashion_hydra.training.trackers import end_records
 from fashion_hydra.utils.errors import StopRequested, UserError
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,14 @@ class TrainingSetup:
     @property
     def resume_command(self) -> str:
         """The command that resumes this run."""
-        return self.command.with_options("ckpt_path=last")
+        return again(self.command, self.folder)
+
+
+def again(command: Command, folder: RunFolder, *changes: str) -> str:
+    """Return the command that resumes a run, with other options; a job of a sweep is named by its folder."""
+    where = [f"hydra.run.dir={folder.path}"] if command.is_sweep else []
+    limits = ("trainer.max_time", "trainer.max_steps", "trainer.fast_dev_run")
+    return command.with_options(*where, *changes, "ckpt_path=last", without=limits)
 
 
 def train(options: TrainConfig, command: Command) -> float:
@@ -78,7 +86,14 @@ def train(options: TrainConfig, command: Command) -> float:
         UserError: options, devices, data, weights or a checkpoint that cannot be had.
         SystemExit: the run was asked to stop; 128 + the signal's number, as shells have it.
     """
-    return fit(build_training(options, command))
+    run = build_training(options, command)
+    is_done = False
+    try:
+        score = fit(run)
+        is_done = True
+    finally:
+        end_records(run.trainer.loggers, failed=not is_done)
+    return score
 
 
 def build_training(options: TrainConfig, command: Command) -> TrainingSetup:
@@ -124,8 +139,7 @@ def build_training(options: TrainConfig, command: Command) -> TrainingSetup:
         seed=options.seed,
         skip_nonfinite=options.schedule.skip_nonfinite,
     )
-    resume = command.with_options("ckpt_path=last")
-    watch = ProcessWatch(f"What is saved is intact. Resume with: {resume}")
+    watch = ProcessWatch(f"What is saved is intact. Resume with: {again(command, folder)}")
     trainer = make_trainer(
         options.trainer,
         callbacks=[watch, *make_callbacks(options.callbacks)],
@@ -164,6 +178,11 @@ def _check_numbers(options: TrainConfig) -> None:
         raise UserError(
             f"data.val_annotations={options.data.val_annotations} data.split_file={options.data.split_file}: each says "
             "which images validate. Give one of them"
+        )
+    if options.trainer.max_epochs not in (None, options.schedule.epochs):
+        raise UserError(
+            f"trainer.max_epochs={options.trainer.max_epochs} schedule.epochs={options.schedule.epochs}: the learning "
+            "rate follows schedule.epochs. Give that alone"
         )
     for name in ("accumulate_grad_batches", "max_epochs"):
         if (value := getattr(options.trainer, name)) is None or value < 1:
@@ -238,10 +257,9 @@ def report_training(run: TrainingSetup) -> float:
     log_rank_zero("last           %s", run.folder.checkpoints / LAST)
     log_rank_zero("pictures       %s  %s", folder / "predictions.png", folder / "curves.png")
     more = f"schedule.epochs={2 * (run.trainer.max_epochs or 1)}"
-    log_rank_zero("more epochs    %s", run.command.with_options(more, "ckpt_path=last"))
-    log_rank_zero(
-        "next           python predict.py ensemble.run=%s%s", shlex.quote(str(folder)), _images_to_predict(run)
-    )
+    log_rank_zero("more epochs    %s", again(run.command, run.folder, more))
+    script, images = shlex.quote(run.command.script("predict.py")), _images_to_predict(run)
+    log_rank_zero("next           python %s ensemble.run=%s%s", script, shlex.quote(str(folder)), images)
     return float(best) if best is not None else float("nan")
 
 

@@ -20,7 +20,7 @@ from fashion_hydra.plots.threshold_maps import draw_class_gains, draw_curves, dr
 from fashion_hydra.postprocess.rule_files import NAME, write_tuned
 from fashion_hydra.postprocess.rule_options import build_rule
 from fashion_hydra.training.console import log_rank_zero, silence_library_noise
-from fashion_hydra.training.trackers import Cell, close, log_files, log_table
+from fashion_hydra.training.trackers import Cell, end_records, log_files, log_table
 from fashion_hydra.tuning.build import build_score_table
 from fashion_hydra.tuning.cross_validation import MethodResult, best_method, compare_methods, cross_fit
 from fashion_hydra.tuning.grid import scores_of
@@ -158,7 +158,7 @@ def _track(tuning_data: TuningData, results: Sequence[MethodResult], folder: Pat
     log_table(trackers, "thresholds", columns, rows)
     pictures = {f"thresholds/{name}": folder / f"{name}.png" for name in ("grid", "curves", "classes")}
     log_files(trackers, {key: path for key, path in pictures.items() if path.is_file()})
-    close(trackers)
+    end_records(trackers)
 
 
 def _about(tuning_data: TuningData, result: MethodResult) -> dict[str, Any]:

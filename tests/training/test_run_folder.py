@@ -67,7 +67,7 @@ def test_the_newest_run_is_that_of_the_newest_checkpoint(tmp_path):
         path.write_bytes(b"")
         os.utime(path, (1e9 - age, 1e9 - age))
     assert RunFolder.newest(tmp_path / "model").path.name == "second"
-    assert RunFolder.newest(tmp_path, depth=2).path.name == "second"
+    assert RunFolder.newest(tmp_path, at_any_depth=True).path.name == "second"
     assert RunFolder.find(tmp_path / "model").path.name == "second"
     assert RunFolder.find(tmp_path / "model" / "first").path.name == "first"
     with pytest.raises(UserError, match=r"Give the folder of a training run, or of several"):

@@ -69,14 +69,16 @@ class ResumePoint(Checkpoint):
         self._saved_at_step = -1
         self._next = 0.0
         self._before: dict[signal.Signals, Any] = {}
+        self._metrics: dict[str, float] = {}
 
-    def state_dict(self) -> dict[str, bool]:
-        """Whether a validation has to come first."""
-        return {"validation_due": self._validation_due}
+    def state_dict(self) -> dict[str, Any]:
+        """Whether a validation has to come first, and the metrics that other callbacks look at."""
+        return {"validation_due": self._validation_due, "metrics": self._metrics}
 
-    def load_state_dict(self, state_dict: dict[str, bool]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self._validation_due = state_dict["validation_due"]
+        self._metrics = state_dict.get("metrics", {})
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tidy up after a run that was killed, and look whether there is room."""
@@ -97,6 +99,9 @@ class ResumePoint(Checkpoint):
             self._before[number] = signal.signal(number, lambda n, frame: self._ask(trainer, signal.Signals(n), frame))
         self._next = time.monotonic() + 60 * self.minutes
         self._saved_at_step = trainer.global_step
+        # Lightning goes on at an epoch's end, where EarlyStopping wants the metrics of before.
+        known = {name: torch.tensor(value) for name, value in self._metrics.items()}
+        trainer._logger_connector._callback_metrics.update(known)
         if self._validation_due:
             loop = trainer.fit_loop.epoch_loop.val_loop
             loop.restarting = False
@@ -179,6 +184,9 @@ class ResumePoint(Checkpoint):
         raise StopRequested(self.asked or signal.SIGTERM, trainer.global_step)
 
     def _save(self, trainer: Trainer) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        self._metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         for logger in trainer.loggers:
             logger.save()
         trainer.save_checkpoint(self.path, weights_only=False)

@@ -70,7 +70,9 @@ class ValidationScore(Callback):
         classes, data = module_of(pl_module).classes, datamodule_of(trainer)
         if self._truth is None:
             self._truth = _truth(data.annotations, data.is_validation, classes)
-        by_class_id, by_label = self._truth
+        # Those that were looked at: `limit_val_batches` and its like leave some out.
+        by_class_id = {name: masks for name, masks in self._truth[0].items() if name in on_image}
+        by_label = {name: masks for name, masks in self._truth[1].items() if name in on_image}
         predicted = {name: d.by_class_id(classes.ids) for name, d in on_grid.items()}
         score = competition_score.score_images(by_class_id, predicted, pooling=self.pooling)
         ap = coco_ap.mask_ap(by_label, on_image, labels=len(classes)).overall
