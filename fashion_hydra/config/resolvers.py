@@ -30,9 +30,10 @@ _DEFAULTS = {
 def register_resolvers() -> None:
     """Make resolvers known to the config.
 
-    `${project_root:}`; `${run_dir:RUNS,NAME,CKPT_PATH}` and `${sweep_dir:RUNS,NAME,CKPT_PATH}`; `${record_id:FOLDER}`, the
-    name of a run's record with a tracker; `${leaf:PATH,WITHOUT}`, a path's last name; `${choice:GROUP}`, what a group was
-    chosen to be; `${default:GROUP}`, what it is where nothing is chosen; `${cpu_processes:BATCH}`, how many train on a CPU.
+    `${project_root:}`; `${run_dir:RUNS,NAME,CKPT_PATH}` and `${sweep_dir:RUNS,NAME,CKPT_PATH}`; `${record_id:FOLDER}`,
+    the name of a run's record with a tracker; `${leaf:PATH,WITHOUT}`, a path's last name; `${choice:GROUP}`, what a
+    group was chosen to be; `${default:GROUP}`, what it is where nothing is chosen; `${cpu_processes:BATCH}`, how many
+    train on a CPU.
     """
     OmegaConf.register_new_resolver("project_root", lambda: str(PROJECT_ROOT), replace=True)
     OmegaConf.register_new_resolver("run_dir", run_dir, replace=True, use_cache=True)

@@ -14,9 +14,10 @@ from fashion_hydra.model.checkpoint import read_checkpoint
 from fashion_hydra.training.callbacks import LearningCurves, ValidationScore
 from fashion_hydra.training.lightning_module import SegmentationModule
 from fashion_hydra.training.run_folder import LAST, RunFolder
+from fashion_hydra.training.schedule import Schedule
 from fashion_hydra.utils.errors import UserError
 from tests.faults.training import Place, differences, state
-from tests.workflows.test_train import run
+from tests.workflows.test_train import noted_rates, run
 
 OPTIONS = ["schedule.epochs=2", "callbacks.last.minutes=0", "data.num_workers=1", "+callbacks.curves.every=1"]
 
@@ -157,3 +158,73 @@ def test_signals_to_a_real_process(wardrobe, tmp_path, uninterrupted):
     run(last.parents[1], wardrobe, *OPTIONS, *EMA, f"ckpt_path={last}")
     assert differences(uninterrupted(*EMA), state(last)) == []
     assert not list(tmp_path.glob("runs/*/*/checkpoints/.*"))
+
+
+WITHOUT_WARMUP = ("schedule.warmup_steps=0", "schedule.lr=0.001", "schedule.base_batch=4")
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        ([], lambda step: 0.001 * 0.5 ** (step >= 8)),
+        (["schedule.lr=0.0001", "schedule.optimizer.weight_decay=0.5"], lambda step: 0.0001 * 0.5 ** (step >= 8)),
+        # Two batches a step: half as many steps, twice the rate; the same epochs between the decays.
+        (["trainer.accumulate_grad_batches=2"], lambda step: 0.002 * 0.5 ** (step >= 6)),
+    ],
+    ids=["unchanged", "another rate", "accumulated"],
+)
+def test_a_resumed_run_has_the_rates_that_it_asks_for(wardrobe, tmp_path, monkeypatch, caplog, more, wanted):
+    rates = noted_rates(monkeypatch)
+    words = [*WITHOUT_WARMUP, "schedule.decay=multistep", "schedule.milestones=[2]", "schedule.gamma=0.5"]
+    run(tmp_path, wardrobe, *words, "schedule.epochs=1")
+    assert rates == pytest.approx([0.001] * 4)
+    rates.clear()
+    last = tmp_path / "checkpoints" / LAST
+    with caplog.at_level("INFO"):
+        run(tmp_path, wardrobe, *words, *more, "schedule.epochs=3", f"ckpt_path={last}")
+    assert rates == pytest.approx([wanted(4 + i) for i in range(len(rates))])
+    assert len(rates) == (4 if "trainer.accumulate_grad_batches=2" in more else 8)
+    assert ("changed        " in caplog.text) == bool(more)
+    if "schedule.lr=0.0001" in more:
+        assert "lr 0.001 -> 0.0001" in caplog.text
+        assert "weight_decay 0.01 -> 0.5" in caplog.text
+        assert read_checkpoint(last)["optimizer_states"][0]["param_groups"][0]["weight_decay"] == 0.5
+
+
+def test_more_epochs_of_a_cosine_go_on_where_the_longer_one_is(wardrobe, tmp_path, monkeypatch):
+    rates = noted_rates(monkeypatch)
+    words = [*WITHOUT_WARMUP, "schedule.decay=cosine"]
+    run(tmp_path, wardrobe, *words, "schedule.epochs=1")
+    rates.clear()
+    run(tmp_path, wardrobe, *words, "schedule.epochs=3", f"ckpt_path={tmp_path / 'checkpoints' / LAST}")
+    longer = Schedule(3, 0.001, 4, 0, decay="cosine")
+    assert rates == pytest.approx([0.001 * longer.factor(step, 4) for step in range(4, 12)])
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("schedule/optimizer=sgd", "schedule/optimizer: the checkpoint's is AdamW, this run's SGD"),
+        ("schedule.decay_norms=false", "the checkpoint's optimizer has parameters in groups of"),
+    ],
+)
+def test_an_optimizer_that_cannot_go_on_is_refused(wardrobe, tmp_path, more, message):
+    run(tmp_path, wardrobe, "schedule.epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1")
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, wardrobe, more, "schedule.epochs=2", f"ckpt_path={tmp_path / 'checkpoints' / LAST}")
+
+
+def test_a_run_with_early_stopping_resumes(wardrobe, tmp_path):
+    words = ["callbacks=early_stopping", "callbacks.early_stopping.patience=50"]
+    one = ["trainer.limit_train_batches=1", "trainer.limit_val_batches=1"]
+    last = tmp_path / "checkpoints" / LAST
+    for epochs, checked in ((1, "false"), (2, "true")):
+        at = f"callbacks.early_stopping.check_on_train_epoch_end={checked}"
+        go_on = [f"ckpt_path={last}"] if last.is_file() else []
+        run(tmp_path, wardrobe, *words, *one, at, f"schedule.epochs={epochs}", *go_on)
+    assert read_checkpoint(last)["epoch"] == 1
+
+
+def test_a_quick_try_keeps_nothing(wardrobe, tmp_path):
+    run(tmp_path, wardrobe, "trainer.fast_dev_run=true", "schedule.epochs=1")
+    assert not list(tmp_path.rglob("*.ckpt"))

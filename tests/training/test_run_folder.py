@@ -48,6 +48,22 @@ def test_of_two_checkpoint_callbacks_that_of_the_config_counts(tmp_path, tiny_ch
     assert run.best(1)[0].stem == "b"
 
 
+def test_files_elsewhere_are_not_the_runs(tmp_path, tiny_checkpoint):
+    """A second ModelCheckpoint that keeps every epoch in another folder."""
+    every = {f"/elsewhere/every/{i}.ckpt": 0.9 for i in range(9)}
+    two = callback("val/score", "max", SCORES) | callback(None, "max", every)
+    run = run_with(tmp_path / "run", tiny_checkpoint, dict(reversed(two.items())))
+    assert [path.stem for path in run.best(3)] == ["b", "c", "a"]
+
+
+def test_without_a_scored_checkpoint_the_last_one_predicts(tmp_path, tiny_checkpoint, caplog):
+    run = run_with(tmp_path / "run", tiny_checkpoint, callback("val/score", "max", {}))
+    assert [path.name for path in run.best(1)] == ["last.ckpt"]
+    assert "no checkpoint was scored; last.ckpt predicts" in caplog.text
+    with pytest.raises(UserError, match="0 kept checkpoints, 3 wanted"):
+        run.best(3)
+
+
 def test_too_few_or_none_is_said(tmp_path, tiny_checkpoint):
     run = run_with(tmp_path / "run", tiny_checkpoint, callback("val/score", "max", SCORES))
     (run.checkpoints / "b.ckpt").unlink()

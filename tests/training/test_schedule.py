@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, OneCycleLR
 
 from fashion_hydra.training.schedule import Schedule
 from fashion_hydra.utils.errors import UserError
@@ -31,6 +31,35 @@ def test_cosine_is_torchs():
     schedule = Schedule(epochs=3, lr=1, warmup_steps=0, decay="cosine")
     mine = [schedule.factor(step, steps_per_epoch=10) for step in range(30)]
     assert mine == pytest.approx(torch_factors(lambda o: [CosineAnnealingLR(o, 30)], 30), abs=1e-9)
+
+
+def test_linear_is_torchs():
+    schedule = Schedule(epochs=3, lr=1, warmup_steps=0, decay="linear")
+    mine = [schedule.factor(step, steps_per_epoch=10) for step in range(30)]
+    theirs = torch_factors(lambda o: [LinearLR(o, start_factor=1, end_factor=0, total_iters=30)], 30)
+    assert mine == pytest.approx(theirs, abs=1e-9)
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(3, 10), (1, 7), (2, 50)])
+def test_one_cycle_is_torchs(epochs, steps):
+    schedule = Schedule(epochs=epochs, lr=1, warmup_steps=5, decay="onecycle")
+    total = epochs * steps
+    mine = [schedule.factor(step, steps_per_epoch=steps) for step in range(total)]
+    theirs = torch_factors(lambda o: [OneCycleLR(o, max_lr=1.0, total_steps=total)], total)
+    assert mine == pytest.approx(theirs, abs=1e-9)
+    assert schedule.factor(total + 5, steps) == mine[-1]
+
+
+@pytest.mark.parametrize("decay", ["onecycle", "linear", "constant", "cosine"])
+def test_a_schedule_of_one_step_is_finite(decay):
+    schedule = Schedule(epochs=1, lr=1, warmup_steps=0, decay=decay)
+    assert 0 <= schedule.factor(0, 1) <= 1
+    assert 0 <= schedule.factor(1, 1) <= 1
+
+
+def test_a_constant_rate_warms_up_and_stays():
+    schedule = Schedule(epochs=3, lr=1, warmup_steps=4, warmup_ratio=0.5, decay="constant")
+    assert [schedule.factor(step, 10) for step in (0, 2, 4, 29)] == [0.5, 0.75, 1, 1]
 
 
 def test_the_winners_recipe():

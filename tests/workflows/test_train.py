@@ -12,6 +12,9 @@ import torch
 from fashion_hydra.config.command import Command
 from fashion_hydra.config.resolvers import PROJECT_ROOT, run_dir
 from fashion_hydra.model.detector import Detector
+from fashion_hydra.structures.detections import Candidates
+from fashion_hydra.training.lightning_module import SegmentationModule
+from fashion_hydra.training.schedule import Schedule
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import file_sha256
 from tests.helpers import SMALL_TRAIN, compose_options, run_script
@@ -37,6 +40,19 @@ def logged(folder):
     return losses
 
 
+def noted_rates(monkeypatch):
+    """The learning rates that are in effect, step by step, as training goes on."""
+    rates = []
+    plain = SegmentationModule.on_before_optimizer_step
+
+    def note(self, optimizer):
+        rates.append(optimizer.param_groups[0]["lr"])
+        plain(self, optimizer)
+
+    monkeypatch.setattr(SegmentationModule, "on_before_optimizer_step", note)
+    return rates
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(wardrobe, tmp_path_factory):
     """Two epochs without a stop."""
@@ -52,7 +68,7 @@ def test_the_same_seed_gives_the_same_losses_and_weights(wardrobe, tmp_path, uni
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(wardrobe, tmp_path, uninterrupted):
-    _, half = run(tmp_path, wardrobe, "schedule.epochs=2", "+trainer.limit_val_batches=1", "trainer.max_epochs=1")
+    _, half = run(tmp_path, wardrobe, "schedule.epochs=2", "trainer.limit_val_batches=1", "trainer.max_steps=4")
     saved = torch.load(half, weights_only=True)
     assert saved["epoch"] == 0
     losses, checkpoint = run(tmp_path, wardrobe, "schedule.epochs=2", f"ckpt_path={half}")
@@ -282,6 +298,60 @@ def test_weights_take_the_place_of_the_backbones_own(wardrobe, tmp_path, uninter
 def test_weights_that_cannot_be_used(wardrobe, tmp_path, uninterrupted, given, message):
     with pytest.raises(UserError, match=message):
         started(tmp_path, wardrobe, *[word.replace("CHECKPOINT", str(uninterrupted[1])) for word in given])
+
+
+def test_epochs_are_the_schedules(wardrobe, tmp_path):
+    with pytest.raises(UserError, match=r"trainer\.max_epochs=5 schedule\.epochs=2: the learning rate follows"):
+        run(tmp_path, wardrobe, "schedule.epochs=2", "trainer.max_epochs=5")
+
+
+@pytest.mark.parametrize("limit", ["trainer.limit_val_batches=2", "trainer.overfit_batches=2"])
+def test_a_score_is_of_the_images_that_were_looked_at(wardrobe, tmp_path, monkeypatch, limit):
+    from fashion_hydra.evaluation.competition_score import score_images
+    from fashion_hydra.training import lightning_module
+    from fashion_hydra.training.callbacks import ValidationScore
+    from fashion_hydra.workflows.train import build_training
+
+    def boxes_of_the_truth(detector, batch, rules):
+        [targets], [(height, width)], [size] = batch.targets, batch.sizes, batch.original_sizes
+        boxes = targets.boxes * torch.tensor([size[1] / width, size[0] / height] * 2)
+        scores = torch.linspace(0.9, 0.6, len(boxes))
+        return [Candidates(batch.image_ids[0], size, boxes, scores, targets.labels, torch.ones(len(boxes), 14, 14))]
+
+    monkeypatch.setattr(lightning_module, "find_candidates", boxes_of_the_truth)
+    options = compose_options("train", *SMALL, f"data.root={wardrobe}", f"paths.output_dir={tmp_path}", limit)
+    setup = build_training(options, Command())
+    [logged] = setup.trainer.validate(setup.module, setup.datamodule, verbose=False)
+    [callback] = [c for c in setup.trainer.callbacks if isinstance(c, ValidationScore)]
+    found = {name: d.by_class_id(setup.module.classes.ids) for name, d in callback._on_grid.items()}
+    truth = {name: callback._truth[0][name] for name in found}
+    assert len(found) == 2 < setup.datamodule.is_validation.sum()
+    assert logged["val/score"] == pytest.approx(score_images(truth, found).value)
+    assert logged["val/score"] > 0.1
+
+
+def test_a_few_batches_can_be_learnt_by_heart(wardrobe, tmp_path, monkeypatch):
+    """The same images, turned and coloured the same way, epoch after epoch."""
+    seen = []
+    plain = SegmentationModule.training_step
+
+    def noted(self, batch, batch_idx):
+        seen.append((batch.image_ids, float(batch.images.float().sum())))
+        return plain(self, batch, batch_idx)
+
+    monkeypatch.setattr(SegmentationModule, "training_step", noted)
+    run(tmp_path, wardrobe, "schedule.epochs=3", "trainer.overfit_batches=1")
+    assert len(seen) == 3
+    assert len(set(seen)) == 1
+
+
+@pytest.mark.parametrize("decay", ["cosine", "onecycle"])
+def test_a_limit_of_steps_does_not_bend_the_schedule(wardrobe, tmp_path, monkeypatch, decay):
+    rates = noted_rates(monkeypatch)
+    words = ["schedule.epochs=4", "schedule.warmup_steps=0", f"schedule.decay={decay}"]
+    run(tmp_path, wardrobe, *words, "trainer.max_steps=9", "trainer.limit_val_batches=1")
+    whole = Schedule(4, 0.0015, 4, 0, decay=decay)
+    assert rates == pytest.approx([0.0015 * whole.factor(step, 4) for step in range(9)])
 
 
 def test_help_says_how(capsys):
