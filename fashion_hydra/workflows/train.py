@@ -3,6 +3,7 @@
 import logging
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from fashion_hydra.training.trackers import end_records
 from fashion_hydra.utils.errors import StopRequested, UserError
 
 log = logging.getLogger(__name__)
+_TOLD = 8  # options named in a warning
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,8 @@ def build_training(options: TrainConfig, command: Command) -> TrainingSetup:
         plugins=[AtomicCheckpointIO()],
     )
     config: dict[str, Any] = plain(options)
+    if ckpt_path is not None:
+        _tell_changes(RunFolder(ckpt_path.parents[1]).config(), config, ckpt_path)
     if trainer.is_global_zero and not options.trainer.fast_dev_run:
         folder.save_config(config)
     for logger in trainer.loggers:
@@ -161,6 +165,30 @@ def build_training(options: TrainConfig, command: Command) -> TrainingSetup:
         *(batch, options.data.batch_size, devices, options.trainer.accumulate_grad_batches),
     )
     return TrainingSetup(datamodule, module, trainer, watch, folder, ckpt_path, command)
+
+
+def _tell_changes(before: dict[str, Any], now: dict[str, Any], ckpt_path: Path) -> None:
+    """Say which options a resumed run has otherwise than when it was begun, if that is known."""
+    known, wanted = flat(before), flat(now)
+    places = ("paths.", "ckpt_path", "traceback", "logger.", "callbacks.", "name")
+    changed = [
+        f"{key}={wanted[key]} (was {known[key]})"
+        for key in wanted
+        if key in known and known[key] != wanted[key] and not key.startswith(places)
+    ]
+    if changed:
+        more = f" and {len(changed) - _TOLD} more" if len(changed) > _TOLD else ""
+        warn_rank_zero("%s resumes with other options: %s%s", ckpt_path, ", ".join(changed[:_TOLD]), more)
+
+
+def flat(values: Any, place: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, keys joined by dots; lists count as values."""
+    if not isinstance(values, Mapping):
+        return {place: values}
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{place}.{key}" if place else str(key))
+    return found
 
 
 def _model_name(model: dict[str, Any]) -> str:

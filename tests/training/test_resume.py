@@ -185,6 +185,10 @@ def test_a_resumed_run_has_the_rates_that_it_asks_for(wardrobe, tmp_path, monkey
     assert rates == pytest.approx([wanted(4 + i) for i in range(len(rates))])
     assert len(rates) == (4 if "trainer.accumulate_grad_batches=2" in more else 8)
     assert ("changed        " in caplog.text) == bool(more)
+    told = [record.getMessage() for record in caplog.records if "resumes with other options" in record.getMessage()]
+    assert len(told) == 1
+    assert f"{last} resumes with other options: " in told[0]
+    assert all(f"{word} (was" in told[0] for word in ["schedule.epochs=3", *more])
     if "schedule.lr=0.0001" in more:
         assert "lr 0.001 -> 0.0001" in caplog.text
         assert "weight_decay 0.01 -> 0.5" in caplog.text
