@@ -1,4 +1,4 @@
-"""Augmentation: photometric by albumentations, then resize and flip of image and masks together."""
+"""Augmentation: photometric and geometric by albumentations; resize, window and flip of image and masks together."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ import albumentations as A
 from fashion_hydra.structures.batch import Size
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.imports import import_object
+from fashion_hydra.utils.text import one_line
 
 Window = tuple[int, int, int, int]
 """x0, y0, x1, y1 in pixels, the right and lower edges outside."""
@@ -35,6 +36,8 @@ class Augment:
         photometric: transforms that leave pixels where they are, in order: the `name` of one of albumentations, or
             `_target_`, the import path of one of your own, and its arguments.
         photometric_on: `original` or `resized` image.
+        geometric: transforms that move image and masks together, such as albumentations' `Affine` or `Perspective`,
+            named likewise; they come last. An object stays if a pixel of its mask does, and its box is drawn anew.
         mask_sampling: `centre` takes the mask's value under each new pixel's centre, in step with the image;
             `corner` under its corner, half a pixel aside, as OpenCV's and with it mmdet's nearest neighbour does.
     """
@@ -47,6 +50,7 @@ class Augment:
     mask_sampling: str = "centre"
     crop: Sequence[int] | None = None
     crop_keeps: float = 0.1
+    geometric: Sequence[Mapping[str, Any]] = field(default=())
 
     def __post_init__(self) -> None:
         if len(self.short_edge) != 2:
@@ -75,7 +79,9 @@ class Photometric:
     """The photometric transforms of an `Augment`, seeded anew for every image."""
 
     def __init__(self, transforms: Sequence[Mapping[str, Any]]) -> None:
-        self._compose = A.Compose([_transform(spec) for spec in transforms]) if transforms else None
+        kinds, what = (A.ImageOnlyTransform, A.CoarseDropout), "that leaves pixels where they are"
+        made = [_transform(spec, "photometric", kinds, what) for spec in transforms]
+        self._compose = A.Compose(made) if made else None
 
     def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
         """Vary an image (uint8 (H, W, 3), RGB): the same seed, the same result."""
@@ -83,6 +89,32 @@ class Photometric:
             return image
         self._compose.set_random_seed(seed)
         return self._compose(image=image)["image"]
+
+
+class Geometric:
+    """The geometric transforms of an `Augment`, seeded anew for every image."""
+
+    def __init__(self, transforms: Sequence[Mapping[str, Any]]) -> None:
+        what = "that moves image and masks together"
+        made = [_transform(spec, "geometric", (A.DualTransform,), what) for spec in transforms]
+        self._compose = A.Compose(made) if made else None
+
+    def __bool__(self) -> bool:
+        return self._compose is not None
+
+    def __call__(self, image: np.ndarray, masks: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Move an image, uint8 (H, W, 3), and its masks, uint8 (N, H, W): the same seed, the same result.
+
+        Raises:
+            UserError: a transform refuses them, such as one that cuts more than there is.
+        """
+        assert self._compose is not None
+        self._compose.set_random_seed(seed)
+        try:
+            moved = self._compose(image=np.ascontiguousarray(image), masks=list(masks))
+        except Exception as error:  # whatever a transform, perhaps the user's own, refuses them with
+            raise UserError(f"augment.geometric: {one_line(error, 200)}") from error
+        return moved["image"], np.array(moved["masks"], np.uint8).reshape(-1, *moved["image"].shape[:2])
 
 
 class _CoarseDropout(A.CoarseDropout):
@@ -97,22 +129,22 @@ class _CoarseDropout(A.CoarseDropout):
         return super().calculate_hole_dimensions(image_shape, height_range, width_range, size)
 
 
-def _transform(spec: Mapping[str, Any]) -> A.BasicTransform:
+def _transform(spec: Mapping[str, Any], group: str, kinds: tuple[type, ...], what: str) -> A.BasicTransform:
     arguments = dict(spec)
     target, name = arguments.pop("_target_", None), arguments.pop("name", None)
     if target is not None:
-        kind, name = import_object(str(target), "augment.photometric._target_"), target
+        kind, name = import_object(str(target), f"augment.{group}._target_"), target
     else:
         kind = getattr(A, str(name), None)
-    if not (isinstance(kind, type) and issubclass(kind, (A.ImageOnlyTransform, A.CoarseDropout))):
+    if not (isinstance(kind, type) and issubclass(kind, kinds)):
         raise UserError(
-            f"augment.photometric: {name!r} is no albumentations transform that leaves pixels where they are; "
-            "resize and flip are options of augment itself"
+            f"augment.{group}: {name!r} is no albumentations transform {what}; resize, crop and flip are options of "
+            "augment itself"
         )
     try:
         return (_CoarseDropout if kind is A.CoarseDropout else kind)(**arguments)
     except (TypeError, ValueError) as error:
-        raise UserError(f"augment.photometric: {name}: {error}") from error
+        raise UserError(f"augment.{group}: {name}: {error}") from error
 
 
 def scaled_size(size: Size, *, short_edge: int, long_edge: int) -> Size:

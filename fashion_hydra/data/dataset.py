@@ -9,14 +9,16 @@ import torch
 from torch.utils.data import Dataset
 
 from fashion_hydra.data.annotations import Annotations
-from fashion_hydra.data.augment import Augment, Photometric, draw_window, scaled_size
+from fashion_hydra.data.augment import Augment, Geometric, Photometric, draw_window, scaled_size
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.data.frame import Frame
 from fashion_hydra.data.image_files import read_pixels
 from fashion_hydra.data.image_list import ImageList
-from fashion_hydra.data.targets import make_targets
+from fashion_hydra.data.targets import make_targets, targets_of_bitmaps
 from fashion_hydra.structures.batch import PAD_DIVISOR, Batch, ScaledImage, Size, Targets
 from fashion_hydra.utils.errors import UserError
+
+_GEOMETRIC = 1  # makes of the seed of the photometric transforms that of the geometric ones
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class TrainDataset(Dataset):
         self.annotations, self.images, self.augment, self.seed = annotations, images, augment, seed
         self.label_of = classes.label_of()
         self.photometric = Photometric(augment.photometric)
+        self.geometric = Geometric(augment.geometric)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -81,6 +84,10 @@ class TrainDataset(Dataset):
         if frame.flip:
             pixels = pixels[:, ::-1]
         targets = make_targets(self.annotations, image, self.label_of, frame, keeps=self.augment.crop_keeps)
+        if self.geometric:
+            # Another seed than the photometric one, of which the frame's random numbers know nothing.
+            pixels, masks = self.geometric(pixels, targets.masks.bitmaps().numpy(), photometric_seed ^ _GEOMETRIC)
+            targets = targets_of_bitmaps(masks, targets.labels)
         return Sample(_to_tensor(pixels), old, str(self.annotations.image_ids[image]), targets)
 
 

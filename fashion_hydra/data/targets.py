@@ -70,6 +70,17 @@ def make_targets(
     return Targets(torch.from_numpy(boxes).reshape(-1, 4), torch.tensor(labels, dtype=torch.int64), masks)
 
 
+def targets_of_bitmaps(masks: np.ndarray, labels: torch.Tensor) -> Targets:
+    """Objects from masks on the whole frame, uint8 (N, H, W); those without a pixel are left out."""
+    seen = np.flatnonzero(masks.any(axis=(1, 2)))
+    size = (masks.shape[1], masks.shape[2])
+    windows = np.array([_box_of(mask, (0, 0, size[1], size[0])) for mask in masks[seen]], np.int64).reshape(-1, 4)
+    crops = [m[y0:y1, x0:x1].ravel() for m, (x0, y0, x1, y1) in zip(masks[seen], windows.tolist(), strict=True)]
+    flat = torch.from_numpy(np.concatenate(crops) if crops else np.zeros(0, np.uint8))
+    boxes = torch.from_numpy(windows.astype(np.float32))
+    return Targets(boxes, labels[torch.from_numpy(seen)], CropMasks(flat, torch.from_numpy(windows), size))
+
+
 def _box_of(crop: np.ndarray, window: Sequence[int]) -> tuple[int, int, int, int]:
     """The box around the pixels of a mask that has some."""
     columns, rows = np.flatnonzero(crop.any(0)), np.flatnonzero(crop.any(1))
