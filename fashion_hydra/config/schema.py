@@ -124,7 +124,7 @@ class ScheduleConfig:
 class TTAConfig:
     """Views of an image: scales and mirrorings."""
 
-    scales: list[list[int]] = MISSING
+    scales: list[list[int]] | None = MISSING
     factors: list[float] | None = None
     flips: list[bool] = MISSING
 

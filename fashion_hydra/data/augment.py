@@ -183,7 +183,7 @@ def draw_window(size: Size, crop: Sequence[int] | None, rng: np.random.Generator
     return left, top, left + width, top + height
 
 
-def checked_scales(scales: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
+def checked_scales(scales: Sequence[Sequence[int]] | None) -> tuple[tuple[int, int], ...]:
     """Return `tta.scales` as pairs of short and long edge.
 
     Raises:
@@ -191,7 +191,7 @@ def checked_scales(scales: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ..
     """
     if not scales or any(len(scale) != 2 or not 16 <= scale[0] <= scale[1] for scale in scales):
         raise UserError(
-            f"tta.scales={[list(scale) for scale in scales]}: one or more of [SHORT,LONG] expected, in pixels, with "
+            f"tta.scales={[list(scale) for scale in scales or ()]}: one or more of [SHORT,LONG] expected, in pixels, with "
             "16 <= short <= long"
         )
     return tuple((int(short), int(long)) for short, long in scales)

@@ -244,13 +244,18 @@ def scales_of(tta: TTAConfig, members: Sequence[Member]) -> tuple[tuple[int, int
     """Return the scales that are looked at, as short and long edge."""
     if tta.factors is None:
         return checked_scales(tta.scales)
+    if tta.scales is not None:
+        raise UserError(
+            f"tta.scales={[list(scale) for scale in tta.scales]} tta.factors={list(tta.factors)}: both say which scales. "
+            "Give tta.factors=null beside tta.scales, or tta.factors alone"
+        )
     if not tta.factors or not all(factor > 0 for factor in tta.factors):
         raise UserError(f"tta.factors={list(tta.factors)}: numbers above 0 expected, such as [0.83,1.0,1.17]")
     trained = {member.scale for member in members}
     if len(trained) > 1:
         raise UserError(
-            f"tta.factors: the members were validated at different scales {sorted(trained)}; give tta.factors=null "
-            "and tta.scales=[[SHORT,LONG],...]"
+            f"tta.factors: the members were validated at different scales {sorted(trained)}; give "
+            "tta.factors=null and tta.scales=[[SHORT,LONG],...]"
         )
     [(short_edge, long_edge)] = trained
     if min(short_edge, long_edge) < 1:
