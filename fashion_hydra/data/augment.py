@@ -191,8 +191,8 @@ def checked_scales(scales: Sequence[Sequence[int]] | None) -> tuple[tuple[int, i
     """
     if not scales or any(len(scale) != 2 or not 16 <= scale[0] <= scale[1] for scale in scales):
         raise UserError(
-            f"tta.scales={[list(scale) for scale in scales or ()]}: one or more of [SHORT,LONG] expected, in pixels, with "
-            "16 <= short <= long"
+            f"tta.scales={[list(scale) for scale in scales or ()]}: one or more of [SHORT,LONG] expected, in pixels, "
+            "with 16 <= short <= long"
         )
     return tuple((int(short), int(long)) for short, long in scales)
 

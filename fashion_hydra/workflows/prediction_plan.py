@@ -246,8 +246,8 @@ def scales_of(tta: TTAConfig, members: Sequence[Member]) -> tuple[tuple[int, int
         return checked_scales(tta.scales)
     if tta.scales is not None:
         raise UserError(
-            f"tta.scales={[list(scale) for scale in tta.scales]} tta.factors={list(tta.factors)}: both say which scales. "
-            "Give tta.factors=null beside tta.scales, or tta.factors alone"
+            f"tta.scales={[list(scale) for scale in tta.scales]} tta.factors={list(tta.factors)}: both say which "
+            "scales. Give tta.factors=null beside tta.scales, or tta.factors alone"
         )
     if not tta.factors or not all(factor > 0 for factor in tta.factors):
         raise UserError(f"tta.factors={list(tta.factors)}: numbers above 0 expected, such as [0.83,1.0,1.17]")
