@@ -79,7 +79,7 @@ def _or_fail(task: Callable[[], T], script: str) -> T:
             raise
         line, _ = describe_error(user_error(error, script, sys.argv[1:]), script)
         print(f"{script}: {line}", file=sys.stderr)
-        raise JobFailed(f"a job failed, whose reason stands above and in sweep.csv: {line}") from None
+        raise JobFailed(line) from None
 
 
 def _or_exit(task: Callable[[], T], script: str) -> T:

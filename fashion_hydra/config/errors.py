@@ -81,6 +81,10 @@ def _no_such_choice(error: MissingConfigException) -> str:
     hint = f"; nearest: {near[0]}" if near else ""
     if name.startswith("submitit"):
         hint = '. For clusters: pip install ".[slurm]"'
+    if name == "joblib":
+        hint = '. For several jobs at a time on this machine: pip install ".[joblib]"'
+    if name == "optuna":
+        hint = ". Hydra's plugin for Optuna needs an Optuna that threshold search does not run with"
     return f"{group}={name}: no such choice. There are {', '.join(options)}{hint}"
 
 

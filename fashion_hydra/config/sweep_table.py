@@ -22,7 +22,19 @@ _JOBS = ".jobs"
 
 
 class JobFailed(UserError):
-    """One job of a multirun failed, and said why; the others go on."""
+    """One job of a multirun failed, and said why; the others go on.
+
+    Args:
+        reason: in one line.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"a job failed, see above and sweep.csv: {reason}")
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["JobFailed"], tuple[str]]:
+        # From the process of a job the launcher gets it pickled.
+        return JobFailed, (self.reason,)
 
 
 class SweepTable(Callback):
@@ -54,7 +66,7 @@ class SweepTable(Callback):
             "overrides": list(job_return.overrides or ()),
             "folder": str(config.hydra.runtime.output_dir),
             "score": None if failed else score,
-            "error": str(value) if failed else "",
+            "error": getattr(value, "reason", str(value)) if failed else "",
         }
         path = Path(sweep) / _JOBS / f"{config.hydra.job.num}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
