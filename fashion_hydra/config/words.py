@@ -51,6 +51,8 @@ def _quoted(word: str, parser: OverridesParser, *, sweeps: bool) -> str:
     except HydraException:
         if not key.replace(".", "").replace("_", "").lstrip("+").isalnum():
             return word  # Hydra says what is wrong with it
+        if value.startswith("[") and value.endswith("]"):  # a list of names, such as epoch=6.ckpt
+            return f"{key}=[{','.join(_text(name) for name in value[1:-1].split(','))}]"
         return _in_quotes(key, value)
     is_path = "/" in value or _exists(value)
     if override.is_sweep_override():
@@ -59,8 +61,15 @@ def _quoted(word: str, parser: OverridesParser, *, sweeps: bool) -> str:
 
 
 def _in_quotes(key: str, value: str) -> str:
+    return f"{key}={_text(value)}"
+
+
+def _text(value: str) -> str:
+    """Return a value as text in quotes; what is in quotes stays as it is."""
+    if value[:1] in ("'", '"') and value[-1:] == value[:1]:
+        return value
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
+    return f"'{escaped}'"
 
 
 def _exists(value: str) -> bool:

@@ -114,6 +114,12 @@ KNOWN_ERRORS = (
         "augment.short_edge, or lower model.anchor_scale",
     ),
     KnownError(
+        "Exception",
+        r"(?:early stopping conditioned on metric |monitor=)['`](.+?)['`]",
+        "the metric {0}, which a callback monitors, is not logged. There are val/score, val/AP, val/AP50 and val/AP75 "
+        "after each validation, and train/loss",
+    ),
+    KnownError(
         "Error",
         r"(api.key not configured|no api key configured|not logged in|permission denied|unauthorized|"
         r"error communicating with wandb|network error|timed out|run initialization has timed out)",

@@ -174,6 +174,8 @@ def test_several_values_need_a_multirun(tmp_path):
         (["data.root=/x/it's"], [r"data.root='/x/it\'s'"]),
         (["data.root=/x,y/z"], ["data.root='/x,y/z'"]),
         (["-m", "seed=1,2"], ["-m", "seed=1,2"]),
+        (["ensemble.members=[e=1.ckpt,b.ckpt]"], ["ensemble.members=['e=1.ckpt','b.ckpt']"]),
+        (['ensemble.members=[a b (1).ckpt,"c=2.ckpt"]'], ["ensemble.members=['a b (1).ckpt',\"c=2.ckpt\"]"]),
         (["seed=1,2", "-m"], ["-m", "seed=1,2"]),
         (["seed=1", "-cd", "x=(1)", "name=a", "--resolve"], ["-cd", "x=(1)", "--resolve", "seed=1", "name=a"]),
         (["-m", "data.root=/x,/y"], ["-m", "data.root=/x,/y"]),

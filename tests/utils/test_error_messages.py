@@ -15,6 +15,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import wandb
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from submitit.core.utils import UncompletedJobError
 from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
@@ -105,6 +106,9 @@ DRIVER = "PyTorch cannot use this GPU (…). Update the driver, or set trainer.a
 WEIGHTS = "the checkpoint is of another model (…). Choose the model=… …"
 STATE = "the checkpoint holds no training state to resume from (…). …"
 ANCHORS = "an image is too small or too narrow for the model's anchors (…). …"
+STOPPING = "Early stopping conditioned on metric `val/map` which is not available. Pass in or modify ..."
+CHECKPOINT = "`ModelCheckpoint(monitor='val/map')` could not find the monitored key in the returned metrics: ..."
+METRIC = "the metric …, which a callback monitors, is not logged. There are …"
 WANDB = "Weights & Biases cannot be reached (…). Run `wandb login`, or set logger.wandb.offline=true …"
 PACKAGE = "the package … is not installed. Run `make setup`; for clusters …"
 LAUNCHER = "… (a job of the launcher; its full log is in …)"
@@ -137,6 +141,8 @@ CASES: list[tuple[str, str, str, Raises]] = [  # program, docs/mistakes.md's mes
     ("train.py", DRIVER, "driver on your system is too old", RuntimeError(OLD_DRIVER)),
     ("train.py", WEIGHTS, "size mismatch for weight", load_weights_of_another_shape),
     ("train.py", STATE, "lightning", resume_from_plain_weights),
+    ("train.py", METRIC, "val/map", RuntimeError(STOPPING)),
+    ("train.py", METRIC, "val/map", MisconfigurationException(CHECKPOINT)),
     ("train.py", ANCHORS, "no valid", ValueError("There is no valid anchor inside the image boundary.")),
     ("train.py", WANDB, "api key", NO_KEY),
     ("train.py", LAUNCHER, "nowhere: no such folder", UncompletedJobError(JOB_WITH_LINE)),
