@@ -175,7 +175,7 @@ def test_a_checkpoint_that_names_code_imports_none_of_it(run, tmp_path, monkeypa
         (["model._target_=mypackage.parts.Grey"], r"model: mypackage\.parts\.Grey refuses its arguments"),
         (["+callbacks.x._target_=mypackage.parts.Nothing"], r"callbacks\.x: .*Nothing"),
         (["+callbacks.x.file=a"], r"callbacks\.x=.*_target_ expected"),
-        (["data.format=yaml"], r"data\.format=yaml: give kaggle, coco, or the import path of a reader"),
+        (["data.format=yaml"], r"data\.format=yaml: give kaggle, coco, yolo, or the import path of a reader"),
     ],
 )
 def test_code_that_is_not_there_is_named(package, wardrobe, tmp_path, words, message):

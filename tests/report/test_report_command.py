@@ -106,7 +106,7 @@ def test_the_classes_are_those_of_the_score_command(made, capsys):
         assert (got[4], got[5], got[7]) == (n_true, n_predicted, images)
     third = names[made.classes.ids[2]]
     assert rows[third][8] == "0.4"
-    assert {row[6] for name, row in rows.items() if name != third} == {"0.3"}
+    assert {row[8] for name, row in rows.items() if name != third} == {"0.3"}
 
 
 def test_classes_taken_for_others_and_average_precision(made, capsys):

@@ -14,24 +14,21 @@ from tests.helpers import SMALL_TRAIN, compose_options
 @pytest.fixture(scope="module")
 def resumed(wardrobe, tmp_path_factory):
     """A run of two epochs, stopped after the first and resumed; then its record gets thresholds."""
-    import wandb
-
     from fashion_hydra.config.command import Command
     from fashion_hydra.config.stored import StoredRun
     from fashion_hydra.training.run_folder import RunFolder
-    from fashion_hydra.training.trackers import close, log_files, log_table
+    from fashion_hydra.training.trackers import end_records, log_files, log_table
     from fashion_hydra.workflows.train import train
 
     folder = tmp_path_factory.mktemp("tracked") / "date"
     words = [*SMALL_TRAIN, "logger=all", "name=tracked", "schedule.epochs=2"]
     words += [f"data.root={wardrobe}", f"paths.output_dir={folder}"]
-    for more in (["trainer.max_epochs=1"], [f"ckpt_path={folder}/checkpoints/last.ckpt"]):
+    for more in (["trainer.max_steps=4"], [f"ckpt_path={folder}/checkpoints/last.ckpt"]):
         train(compose_options("train", *words, *more), Command())
-        wandb.finish()
     trackers = StoredRun.read(RunFolder(folder)).trackers()
     log_table(trackers, "thresholds", ["method", "score"], [["grid", 0.25], ["none", None]])
     log_files(trackers, {"thresholds/grid": folder / "curves.png"})
-    close(trackers)
+    end_records(trackers)
     return folder
 
 
