@@ -39,7 +39,7 @@ def test_processes_share_a_batch_evenly(batch, cores, processes):
 
 
 @pytest.mark.parametrize(
-    ("gpu", "backbone", "accelerator", "short_edge"), [(True, "ResNet", "auto", 600), (False, "Timm", "cpu", 224)]
+    ("gpu", "backbone", "accelerator", "short_edge"), [(True, "ResNet", "auto", 600), (False, "Timm", "cpu", 256)]
 )
 def test_the_default_recipe_depends_on_the_machine(monkeypatch, gpu, backbone, accelerator, short_edge):
     monkeypatch.setattr(resolvers, "has_gpu", lambda: gpu)
