@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from fashion_hydra.structures.detections import Detections
 from fashion_hydra.structures.rle import CocoRLE
-from fashion_hydra.utils.types import BoolArray, FloatArray, IntArray
+from fashion_hydra.utils.types import BoolArray, FloatArray
 
 SIZES = {"": (0.0, 1e10), "_small": (0.0, 32.0**2), "_medium": (32.0**2, 96.0**2), "_large": (96.0**2, 1e10)}
 """End of a number's name -> least and largest area in pixels, both inside."""
@@ -65,21 +65,22 @@ class AveragePrecision:
 
 @dataclass
 class _ClassMatches:
-    """What became of the detections of a class, image after image; R sizes, T thresholds.
+    """What became of the detections of a class, of all images; R sizes, T thresholds.
 
     Args:
-        objects: (R,), true ones.
-        scores: (N,) of each image.
-        ranks: (N,) of each image, the place in it.
-        hits: (N, R, T) of each image.
-        ignored: likewise; neither hits nor false positives.
+        true_areas: of the objects.
+        scores: of each detection.
+        ranks: of each, the place in its image.
+        areas: of each.
+        matched: detection -> where it takes an object or crowd region (R, T), where that is not of the size (R, T);
+            of the few that take any.
     """
 
-    objects: IntArray = field(default_factory=lambda: np.zeros(len(SIZES), np.int64))
-    scores: list[FloatArray] = field(default_factory=list)
-    ranks: list[IntArray] = field(default_factory=list)
-    hits: list[BoolArray] = field(default_factory=list)
-    ignored: list[BoolArray] = field(default_factory=list)
+    true_areas: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    ranks: list[int] = field(default_factory=list)
+    areas: list[float] = field(default_factory=list)
+    matched: dict[int, tuple[BoolArray, BoolArray]] = field(default_factory=dict)
 
 
 def mask_iou(predicted: Sequence[CocoRLE], true: Sequence[CocoRLE], crowd: Sequence[bool]) -> FloatArray:
@@ -112,18 +113,19 @@ def mask_ap(
         for true in objects:
             by_label.setdefault(true.label, []).append(true)
             if not true.crowd:
-                classes[true.label].objects += _inside(np.array([true.area]))[0]
+                classes[true.label].true_areas.append(true.area)
         if (detections := found.get(image_id)) is None:
             continue
         pixel = (pixel_areas or {}).get(image_id, 1.0)
-        areas = pixel * np.asarray(coco_mask.area(list(detections.masks)), np.float64).reshape(-1)
+        areas = (pixel * np.asarray(coco_mask.area(list(detections.masks)), np.float64).reshape(-1)).tolist()
         for label, members in _by_label(detections).items():
-            into, masks = classes[label], [detections.masks[i] for i in members]
-            hits, ignored = _match(masks, by_label.get(label, []), areas[members], overlap)
-            into.scores.append(np.array([detections.scores[i] for i in members]))
-            into.ranks.append(np.arange(len(members)))
-            into.hits.append(hits)
-            into.ignored.append(ignored)
+            into, first = classes[label], len(classes[label].scores)
+            into.scores += [detections.scores[i] for i in members]
+            into.ranks += range(len(members))
+            into.areas += [areas[i] for i in members]
+            if label in by_label:
+                found_here = _match([detections.masks[i] for i in members], by_label[label], overlap)
+                into.matched |= {first + place: where for place, where in found_here.items()}
     return _summarise([_rates(one) for one in classes])
 
 
@@ -141,31 +143,29 @@ def _by_label(detections: Detections) -> dict[int, list[int]]:
 
 
 def _match(
-    predicted: Sequence[CocoRLE], true: Sequence[TrueMask], areas: FloatArray, overlap: Overlap
-) -> tuple[BoolArray, BoolArray]:
-    """Which detections of an image and class, the best first, are hits, and which are ignored: (N, R, T) each.
+    predicted: Sequence[CocoRLE], true: Sequence[TrueMask], overlap: Overlap
+) -> dict[int, tuple[BoolArray, BoolArray]]:
+    """Match the detections of an image and class, the best first; see `_ClassMatches.matched`.
 
     A detection takes the object of the size with which it overlaps most, the last of equal ones, among those at the
     threshold that no better one took; failing that, likewise an object of another size or a crowd region, which leaves
-    it ignored. Crowd regions can be taken again. Detections of another size that take nothing are ignored too.
+    it ignored. Crowd regions can be taken again.
     """
-    sizes, levels = len(_RANGES), len(_THRESHOLDS)
-    matched, ignored = np.zeros((2, len(predicted), sizes, levels), bool)
-    if true:
-        crowd = np.array([one.crowd for one in true])
-        aside_RM = crowd | ~_inside(np.array([one.area for one in true])).T
-        left_RTM = np.ones((sizes, levels, len(true)), bool)
-        overlaps = overlap(predicted, [one.mask for one in true], crowd.tolist())
-        for n in np.flatnonzero(overlaps.max(axis=1, initial=0.0) >= _THRESHOLDS[0]).tolist():
-            able = left_RTM & (overlaps[n] >= _THRESHOLDS[:, None])
-            wanted = able & ~aside_RM[:, None]
-            chosen = np.where(wanted.any(axis=-1, keepdims=True), wanted, able)
-            best = len(true) - 1 - np.where(chosen, overlaps[n], -1.0)[..., ::-1].argmax(axis=-1)
-            matched[n] = chosen.any(axis=-1)
-            ignored[n] = matched[n] & np.take_along_axis(aside_RM, best, axis=1)
-            r, t = np.nonzero(matched[n] & ~crowd[best])
-            left_RTM[r, t, best[r, t]] = False
-    return matched & ~ignored, ignored | (~matched & ~_inside(areas)[..., None])
+    crowd = np.array([one.crowd for one in true])
+    aside_RM = crowd | ~_inside(np.array([one.area for one in true])).T
+    left_RTM = np.ones((len(_RANGES), len(_THRESHOLDS), len(true)), bool)
+    overlaps = overlap(predicted, [one.mask for one in true], crowd.tolist())
+    matches = {}
+    for n in np.flatnonzero(overlaps.max(axis=1, initial=0.0) >= _THRESHOLDS[0]).tolist():
+        able = left_RTM & (overlaps[n] >= _THRESHOLDS[:, None])
+        wanted = able & ~aside_RM[:, None]
+        chosen = np.where(wanted.any(axis=-1, keepdims=True), wanted, able)
+        best = len(true) - 1 - np.where(chosen, overlaps[n], -1.0)[..., ::-1].argmax(axis=-1)
+        matched = chosen.any(axis=-1)
+        matches[n] = matched, matched & np.take_along_axis(aside_RM, best, axis=1)
+        r, t = np.nonzero(matched & ~crowd[best])
+        left_RTM[r, t, best[r, t]] = False
+    return matches
 
 
 @dataclass(frozen=True)
@@ -180,24 +180,28 @@ class _Rates:
 def _rates(matches: _ClassMatches) -> _Rates:
     """From what became of the detections; NaN where there is no object of the size."""
     sizes, levels = len(_RANGES), len(_THRESHOLDS)
-    none = np.where(matches.objects > 0, 0.0, np.nan)[:, None].repeat(levels, axis=1)
-    if not matches.scores or not matches.objects.any():
+    objects = _inside(np.array(matches.true_areas)).sum(axis=0)
+    none = np.where(objects > 0, 0.0, np.nan)[:, None].repeat(levels, axis=1)
+    if not matches.scores or not objects.any():
         return _Rates(none, none, none[[0, 0]])
-    objects = np.maximum(matches.objects, 1)
-    order = np.argsort(-np.concatenate(matches.scores), kind="stable")
-    ranks = np.concatenate(matches.ranks)[order]
-    hits, ignored = (np.concatenate(values)[order] for values in (matches.hits, matches.ignored))
+    # Detections of another size that take nothing are neither hits nor false positives.
+    ignored = (~_inside(np.array(matches.areas)))[..., None].repeat(levels, axis=2)
+    hits = np.zeros_like(ignored)
+    for n, (matched, aside) in matches.matched.items():
+        hits[n], ignored[n] = matched & ~aside, aside | (ignored[n] & ~matched)
+    order = np.argsort(-np.array(matches.scores), kind="stable")
+    ranks, hits, ignored = np.array(matches.ranks)[order], hits[order], ignored[order]
     found, judged = hits.cumsum(axis=0), (~ignored).cumsum(axis=0)
     envelope = np.maximum.accumulate((found / np.maximum(judged, 1))[::-1])[::-1]  # what any higher recall still has
     envelope = np.concatenate([envelope, np.zeros((1, sizes, levels))])
-    precision = none.copy()
-    for size in np.flatnonzero(matches.objects).tolist():
-        recall = found[:, size] / objects[size]
+    precision, known = none.copy(), np.maximum(objects, 1)
+    for size in np.flatnonzero(objects).tolist():
+        recall = found[:, size] / known[size]
         for level in range(levels):
             at = np.searchsorted(recall[:, level], _RECALLS, side="left")
             precision[size, level] = envelope[at, size, level].mean()
     few = np.stack([hits[ranks < most, 0].sum(axis=0) for most in (1, 10)])
-    return _Rates(precision, none + found[-1] / objects[:, None], none[0] + few / objects[0])
+    return _Rates(precision, none + found[-1] / known[:, None], none[0] + few / known[0])
 
 
 def _summarise(classes: Sequence[_Rates]) -> AveragePrecision:
