@@ -73,9 +73,15 @@ def run_dir(runs: str, name: str, ckpt_path: str | None) -> str:
 
     Processes that torchrun or srun started name it by their job, or each might read another second from its clock.
     """
-    if ckpt_path == "last" and (found := RunFolder.newest(Path(str(runs)) / str(name))) is not None:
+    folder = _folder(runs, name)
+    if ckpt_path == "last" and (found := RunFolder.newest(folder)) is not None:
         return str(found.path)
-    return str(Path(str(runs)) / str(name) / (_job_name() or datetime.datetime.now().strftime(STAMP)))
+    return str(folder / (_job_name() or datetime.datetime.now().strftime(STAMP)))
+
+
+def _folder(runs: str, name: str) -> Path:
+    """Where runs of a name are; a name such as 1 or true comes from the config as no text."""
+    return Path(str(runs)) / str(name)
 
 
 def sweep_dir(runs: str, name: str, ckpt_path: str | None, *, _root_: DictConfig) -> str:
@@ -83,11 +89,12 @@ def sweep_dir(runs: str, name: str, ckpt_path: str | None, *, _root_: DictConfig
 
     Its jobs, whose name may be another, lie below a folder of the same date.
     """
+    folder = _folder(runs, name)
     if (running := os.environ.get(SWEEP)) is not None:
-        return str(Path(runs) / name / Path(running).name)
-    if ckpt_path == "last" and (found := newest_sweep(Path(runs) / name, _root_.hydra.overrides.task)) is not None:
+        return str(folder / Path(running).name)
+    if ckpt_path == "last" and (found := newest_sweep(folder, _root_.hydra.overrides.task)) is not None:
         return str(found)
-    return str(Path(runs) / name / datetime.datetime.now().strftime(STAMP))
+    return str(folder / datetime.datetime.now().strftime(STAMP))
 
 
 def _job_name() -> str | None:

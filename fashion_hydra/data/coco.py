@@ -12,7 +12,7 @@ from tqdm import tqdm
 from fashion_hydra.data.annotations import AnnotationsBuilder, DataFault, refuse_too_many
 from fashion_hydra.data.coco_images import find_images
 from fashion_hydra.data.coco_masks import MaskReader, image_key, own_id
-from fashion_hydra.data.image_files import QUARTER_TURNS, examine
+from fashion_hydra.data.image_files import examine
 from fashion_hydra.data.kaggle import LARGEST_ID
 from fashion_hydra.formats.loose_values import is_nothing, whole_number
 from fashion_hydra.utils.errors import UserError
@@ -156,9 +156,7 @@ class CocoReader:
     def _size_on_disk(self, name: str) -> tuple[int, int] | None:
         """Height and width of a file as viewers show it."""
         facts = examine(self.folder, name, decode=False)
-        if facts.fault:
-            return None
-        return (facts.width, facts.height) if facts.orientation in QUARTER_TURNS else (facts.height, facts.width)
+        return None if facts.fault else facts.shown_size
 
 
 def read_coco_json(path: Path) -> dict[str, Any]:

@@ -64,6 +64,11 @@ class ImageFacts:
     value: str = ""
     decoded: bool = False
 
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """Height and width as viewers show the image, turned as its orientation says."""
+        return (self.width, self.height) if self.orientation in QUARTER_TURNS else (self.height, self.width)
+
 
 def examine(folder: Path, file: str, *, decode: bool) -> ImageFacts:
     """Read an image's header and see whether the file is whole.

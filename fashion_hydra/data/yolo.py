@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fashion_hydra.data.annotations import AnnotationsBuilder, DataFault, refuse_too_many
-from fashion_hydra.data.image_files import IMAGE_SUFFIXES, QUARTER_TURNS, examine
+from fashion_hydra.data.image_files import IMAGE_SUFFIXES, examine
 from fashion_hydra.data.segmentation import read_segmentation
 from fashion_hydra.formats.loose_values import whole_number
 from fashion_hydra.utils.errors import UserError
@@ -79,10 +79,8 @@ class YoloReader:
             if facts.fault:
                 faults.append(DataFault(facts.fault, image, 0, facts.value, "image dropped"))
                 continue
-            turned = facts.orientation in QUARTER_TURNS
-            size = (facts.width, facts.height) if turned else (facts.height, facts.width)
-            builder.image(image, size, subset=subset)
-            faults += self._read_labels(image, size, builder)
+            builder.image(image, facts.shown_size, subset=subset)
+            faults += self._read_labels(image, facts.shown_size, builder)
             refuse_too_many(faults, self.path)
         faults += self._labels_without_image()
 

@@ -131,9 +131,8 @@ def build_htc(
         mask_roi=_roi_extractor(neck_channels, mask_roi_size, roi_sampling_ratio),
     )
     if semantic_convs:
-        level = SEMANTIC_LEVEL
         extractor = _roi_extractor(neck_channels, mask_roi_size, roi_sampling_ratio)
-        roi_head["semantic_roi_extractor"] = {**extractor, "featmap_strides": [STRIDES[level]]}
+        roi_head["semantic_roi_extractor"] = {**extractor, "featmap_strides": [STRIDES[SEMANTIC_LEVEL]]}
         roi_head["semantic_head"] = _semantic_head(
             num_classes, neck_channels, semantic_convs, semantic_weight, norm_cfg
         )
