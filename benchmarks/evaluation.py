@@ -1,7 +1,8 @@
 """The competition score and COCO's mask AP of many images with many detections; AP against pycocotools.
 
 Images, truth and detections are made up. Both sides get run-lengths on the images' own frames (1600x1200) and have to
-give the same twelve numbers. The score is measured on the submission's grid, as always.
+give the same twelve numbers. Validation knows the areas of the masks that it has drawn; those of a file's have to be
+counted, as pycocotools does, which is measured too. The score is measured on the submission's grid, as always.
 """
 
 import argparse
@@ -85,8 +86,10 @@ def main() -> None:
     apart = max(abs(ours[name] - theirs[name]) for name in theirs if theirs[name] != -1)
     score = competition_score.score_images(on_grid, submitted).value
     print(f"{count} detections; AP {ours['AP']:.6f}, from pycocotools' by {apart:.1e}; score {score:.6f}")
+    of_file = {name: replace(one, known_areas=None) for name, one in found.items()}
     rivals = {
         "AP (ours)": lambda: coco_ap.mask_ap(on_image, found, labels=CLASSES),
+        "AP (ours), masks of a file": lambda: coco_ap.mask_ap(on_image, of_file, labels=CLASSES),
         "AP, pycocotools": lambda: pycocotools_ap(on_image, found),
         "competition score": lambda: competition_score.score_images(on_grid, submitted),
     }

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from fashion_hydra.evaluation.coco_ap import mask_iou
+from fashion_hydra.evaluation.coco_ap import LEAST_IOU, mask_iou
 from fashion_hydra.structures.rle import CocoRLE
 from fashion_hydra.utils.types import FloatArray
 
@@ -21,12 +21,16 @@ def boundary_iou(predicted: Sequence[CocoRLE], true: Sequence[CocoRLE], crowd: S
     """The smaller of IoU and IoU of the boundaries, of every detection with every true mask: (N, M).
 
     See `fashion_hydra.evaluation.coco_ap.Overlap`. The smaller, because a detection inside an object is near none of
-    its boundary, yet two thin objects are all boundary.
+    its boundary, yet two thin objects are all boundary. Where IoU is too low to match, boundaries are not drawn and it
+    stands for both.
     """
     iou = mask_iou(predicted, true, crowd)
-    if not iou.size:
-        return iou
-    return np.minimum(iou, mask_iou([boundary(m) for m in predicted], [boundary(m) for m in true], crowd))
+    rows, columns = (np.flatnonzero((iou >= LEAST_IOU).any(axis=axis)).tolist() for axis in (1, 0))
+    edges = mask_iou(
+        [boundary(predicted[n]) for n in rows], [boundary(true[m]) for m in columns], [crowd[m] for m in columns]
+    )
+    iou[np.ix_(rows, columns)] = np.minimum(iou[np.ix_(rows, columns)], edges)
+    return iou
 
 
 def boundary(mask: CocoRLE) -> CocoRLE:

@@ -26,8 +26,11 @@ NAMES = (
 Overlap = Callable[[Sequence[CocoRLE], Sequence[CocoRLE], Sequence[bool]], FloatArray]
 """Detections, true masks, which of those are crowd regions -> overlaps (N, M)."""
 
+LEAST_IOU = 0.5
+"""Below it a detection matches nothing."""
+
 _RECALLS = np.linspace(0, 1, 101)
-_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # not those of the competition to the last bit, and with >=
+_THRESHOLDS = np.linspace(LEAST_IOU, 0.95, 10)  # not those of the competition to the last bit, and with >=
 _MOST = 100  # detections of an image and class
 _RANGES = np.array(list(SIZES.values()))
 
@@ -117,12 +120,12 @@ def mask_ap(
         if (detections := found.get(image_id)) is None:
             continue
         pixel = (pixel_areas or {}).get(image_id, 1.0)
-        areas = (pixel * np.asarray(coco_mask.area(list(detections.masks)), np.float64).reshape(-1)).tolist()
+        areas = detections.areas
         for label, members in _by_label(detections).items():
             into, first = classes[label], len(classes[label].scores)
             into.scores += [detections.scores[i] for i in members]
             into.ranks += range(len(members))
-            into.areas += [areas[i] for i in members]
+            into.areas += [pixel * areas[i] for i in members]
             if label in by_label:
                 found_here = _match([detections.masks[i] for i in members], by_label[label], overlap)
                 into.matched |= {first + place: where for place, where in found_here.items()}
@@ -156,7 +159,7 @@ def _match(
     left_RTM = np.ones((len(_RANGES), len(_THRESHOLDS), len(true)), bool)
     overlaps = overlap(predicted, [one.mask for one in true], crowd.tolist())
     matches = {}
-    for n in np.flatnonzero(overlaps.max(axis=1, initial=0.0) >= _THRESHOLDS[0]).tolist():
+    for n in np.flatnonzero(overlaps.max(axis=1, initial=0.0) >= LEAST_IOU).tolist():
         able = left_RTM & (overlaps[n] >= _THRESHOLDS[:, None])
         wanted = able & ~aside_RM[:, None]
         chosen = np.where(wanted.any(axis=-1, keepdims=True), wanted, able)
@@ -182,15 +185,19 @@ def _rates(matches: _ClassMatches) -> _Rates:
     sizes, levels = len(_RANGES), len(_THRESHOLDS)
     objects = _inside(np.array(matches.true_areas)).sum(axis=0)
     none = np.where(objects > 0, 0.0, np.nan)[:, None].repeat(levels, axis=1)
-    if not matches.scores or not objects.any():
+    if not matches.matched or not objects.any():
         return _Rates(none, none, none[[0, 0]])
+    # False positives behind the last detection that takes something lower no precision that counts.
+    order = np.argsort(-np.array(matches.scores), kind="stable")
+    place = np.argsort(order)
+    order = order[: place[list(matches.matched)].max() + 1]
     # Detections of another size that take nothing are neither hits nor false positives.
-    ignored = (~_inside(np.array(matches.areas)))[..., None].repeat(levels, axis=2)
+    ignored = (~_inside(np.array(matches.areas)[order]))[..., None].repeat(levels, axis=2)
     hits = np.zeros_like(ignored)
     for n, (matched, aside) in matches.matched.items():
-        hits[n], ignored[n] = matched & ~aside, aside | (ignored[n] & ~matched)
-    order = np.argsort(-np.array(matches.scores), kind="stable")
-    ranks, hits, ignored = np.array(matches.ranks)[order], hits[order], ignored[order]
+        at = place[n]
+        hits[at], ignored[at] = matched & ~aside, aside | (ignored[at] & ~matched)
+    ranks = np.array(matches.ranks)[order]
     found, judged = hits.cumsum(axis=0), (~ignored).cumsum(axis=0)
     envelope = np.maximum.accumulate((found / np.maximum(judged, 1))[::-1])[::-1]  # what any higher recall still has
     envelope = np.concatenate([envelope, np.zeros((1, sizes, levels))])

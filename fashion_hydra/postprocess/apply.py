@@ -103,7 +103,7 @@ def mask_nms(found: Iterable[ScoredMask], rule: Postprocess) -> list[ScoredMask]
 def _answer(image_id: str, found: Iterable[ScoredMask], rule: Postprocess, size: Size) -> Detections:
     """Overlaps suppressed, small masks left out, the rest chosen from and encoded; `found` is by descending score."""
     taken: dict[int, list[MaskWindow]] = {}
-    left: list[ScoredMask] = []
+    left: list[tuple[MaskWindow, int, float, int]] = []
     for mask, label, score in found:
         if rule.suppress_overlaps:
             better = taken.setdefault(label, [])
@@ -111,10 +111,15 @@ def _answer(image_id: str, found: Iterable[ScoredMask], rule: Postprocess, size:
                 if (views := mask.windows_shared_with(other)) is not None:
                     np.greater(*views, out=views[0])  # set here and not there
             better.append(mask)
-        if np.count_nonzero(mask.pixels) >= rule.min_area:
-            left.append((mask, label, score))
+        if (area := np.count_nonzero(mask.pixels)) >= rule.min_area:
+            left.append((mask, label, score, area))
     if rule.calibration is not None:
-        scores, labels = np.array([score for *_, score in left]), np.array([label for _, label, _ in left], np.int64)
+        scores, labels = np.array([one[2] for one in left]), np.array([one[1] for one in left], np.int64)
         left = [left[i] for i in np.flatnonzero(choose(scores, labels, rule.calibration))]
-    masks = [mask.encoded(size) for mask, *_ in left]
-    return Detections(image_id, [label for _, label, _ in left], [score for *_, score in left], masks)
+    return Detections(
+        image_id,
+        labels=[label for _, label, _, _ in left],
+        scores=[score for _, _, score, _ in left],
+        masks=[mask.encoded(size) for mask, *_ in left],
+        known_areas=[int(area) for *_, area in left],
+    )

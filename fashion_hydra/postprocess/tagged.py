@@ -50,6 +50,7 @@ def choose_tagged(
         candidates.labels[index].tolist(),
         candidates.scores[index].tolist(),
         [mask.encoded(candidates.size) for _, mask, _ in kept],
+        [area for *_, area in kept],
     )
 
 

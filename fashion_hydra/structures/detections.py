@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from fashion_hydra.structures.batch import Size, check_lengths
@@ -56,15 +57,25 @@ class Detections:
         labels: indices into the class set.
         scores: confidence in [0, 1].
         masks: COCO run-length encodings on one grid, as pycocotools has them.
+        known_areas: pixels of each mask, where they were counted already.
     """
 
     image_id: str
     labels: Sequence[int]
     scores: Sequence[float]
     masks: Sequence[CocoRLE]
+    known_areas: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        check_lengths(self, labels=len(self.labels), scores=len(self.scores), masks=len(self.masks))
+        known = len(self) if self.known_areas is None else len(self.known_areas)
+        check_lengths(self, labels=len(self.labels), scores=len(self.scores), masks=len(self.masks), known_areas=known)
+
+    @property
+    def areas(self) -> list[int]:
+        """Of the masks, in pixels of their grid."""
+        if self.known_areas is not None:
+            return list(self.known_areas)
+        return [int(area) for area in coco_mask.area(list(self.masks))] if self.masks else []
 
     def by_class_id(self, ids: Sequence[int]) -> dict[str, list[CocoRLE]]:
         """ClassId -> masks, as scoring takes them; `ids` are the category ids of the labels."""
