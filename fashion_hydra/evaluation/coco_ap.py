@@ -33,6 +33,7 @@ _RECALLS = np.linspace(0, 1, 101)
 _THRESHOLDS = np.linspace(LEAST_IOU, 0.95, 10)  # not those of the competition to the last bit, and with >=
 _MOST = 100  # detections of an image and class
 _RANGES = np.array(list(SIZES.values()))
+_R, _T = np.ogrid[: len(_RANGES), : len(_THRESHOLDS)]
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ def mask_ap(
             into.ranks += range(len(members))
             into.areas += [pixel * areas[i] for i in members]
             if label in by_label:
-                found_here = _match([detections.masks[i] for i in members], by_label[label], overlap)
+                here = [(detections.masks[i], areas[i]) for i in members]
+                found_here = _match(here, by_label[label], overlap)
                 into.matched |= {first + place: where for place, where in found_here.items()}
     return _summarise([_rates(one) for one in classes])
 
@@ -146,28 +148,33 @@ def _by_label(detections: Detections) -> dict[int, list[int]]:
 
 
 def _match(
-    predicted: Sequence[CocoRLE], true: Sequence[TrueMask], overlap: Overlap
+    predicted: Sequence[tuple[CocoRLE, int]], true: Sequence[TrueMask], overlap: Overlap
 ) -> dict[int, tuple[BoolArray, BoolArray]]:
     """Match the detections of an image and class, the best first; see `_ClassMatches.matched`.
 
     A detection takes the object of the size with which it overlaps most, the last of equal ones, among those at the
     threshold that no better one took; failing that, likewise an object of another size or a crowd region, which leaves
-    it ignored. Crowd regions can be taken again.
+    it ignored. Crowd regions can be taken again. Overlaps are computed where areas are near enough to let any match.
     """
-    crowd = np.array([one.crowd for one in true])
-    aside_RM = crowd | ~_inside(np.array([one.area for one in true])).T
+    crowd, masks = [one.crowd for one in true], [one.mask for one in true]
+    areas = coco_mask.area(masks)
+    least, most = LEAST_IOU * areas.min(), areas.max() / LEAST_IOU
+    able_N = [n for n, (_, area) in enumerate(predicted) if any(crowd) or least <= area <= most]
+    overlaps = overlap([predicted[n][0] for n in able_N], masks, crowd)
+    if not (matching := np.flatnonzero(overlaps.max(axis=1, initial=0.0) >= LEAST_IOU).tolist()):
+        return {}
+    again_M = np.array(crowd)  # what can be taken again
+    aside_RM = again_M | ~_inside(np.array([one.area for one in true])).T
+    preferred_RM = len(true) * ~aside_RM
     left_RTM = np.ones((len(_RANGES), len(_THRESHOLDS), len(true)), bool)
-    overlaps = overlap(predicted, [one.mask for one in true], crowd.tolist())
     matches = {}
-    for n in np.flatnonzero(overlaps.max(axis=1, initial=0.0) >= LEAST_IOU).tolist():
+    for n in matching:
         able = left_RTM & (overlaps[n] >= _THRESHOLDS[:, None])
-        wanted = able & ~aside_RM[:, None]
-        chosen = np.where(wanted.any(axis=-1, keepdims=True), wanted, able)
-        best = len(true) - 1 - np.where(chosen, overlaps[n], -1.0)[..., ::-1].argmax(axis=-1)
-        matched = chosen.any(axis=-1)
-        matches[n] = matched, matched & np.take_along_axis(aside_RM, best, axis=1)
-        r, t = np.nonzero(matched & ~crowd[best])
-        left_RTM[r, t, best[r, t]] = False
+        rank_M = overlaps[n].argsort(kind="stable").argsort()
+        best = np.where(able, (preferred_RM + rank_M)[:, None], -1).argmax(axis=-1)
+        matched = able.any(axis=-1)
+        matches[able_N[n]] = matched, matched & aside_RM[_R, best]
+        left_RTM[_R, _T, best] &= ~matched | again_M[best]
     return matches
 
 
@@ -198,7 +205,7 @@ def _rates(matches: _ClassMatches) -> _Rates:
         at = place[n]
         hits[at], ignored[at] = matched & ~aside, aside | (ignored[at] & ~matched)
     ranks = np.array(matches.ranks)[order]
-    found, judged = hits.cumsum(axis=0), (~ignored).cumsum(axis=0)
+    found, judged = hits.cumsum(axis=0, dtype=np.int32), (~ignored).cumsum(axis=0, dtype=np.int32)
     envelope = np.maximum.accumulate((found / np.maximum(judged, 1))[::-1])[::-1]  # what any higher recall still has
     envelope = np.concatenate([envelope, np.zeros((1, sizes, levels))])
     precision, known = none.copy(), np.maximum(objects, 1)
