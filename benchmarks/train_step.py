@@ -3,6 +3,8 @@
 Both start from the same weights and see the same batches, boxes sampled with the same seeds, the winner's SGD and
 clipping; each step's loss is compared. The rival has what mmdet's configs have: SingleRoIExtractor and BitmapMasks,
 over the same torchvision operators, as nothing is compiled here. A step is timed from its beginning to the next's.
+Ours runs as `trainer=cpu` does, a process of one thread on each core, and as one process of as many threads as the
+rival has; losses are compared with the latter.
 
 Rounding sooner or later turns a box's fate, after which two runs differ as two seeds do. So each step's loss is also
 compared at the weights that ours had then. With heads that have learnt nothing, proposals score nearly alike, and
@@ -12,11 +14,13 @@ rounding alone picks others; with `--weights` of a trained model they differ cle
 import argparse
 import functools
 import logging
+import os
+import socket
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pytorch_lightning.loggers import CSVLogger
+from torch.multiprocessing.spawn import spawn
 from torch.utils.data import DataLoader
 
 from benchmarks._measure import tell
@@ -119,8 +124,23 @@ def lightning(
     folder: Path,
     *,
     keep_weights: bool = False,
+    processes: int = 1,
+    precision: Any = "32-true",
+    compiled: bool = False,
 ) -> Seen:
-    """Ours, with the logger and the callback that every run has."""
+    """Ours, with the logger and the callback that every run has.
+
+    Args:
+        batches: of this process.
+        classes: of the outputs.
+        model: of conf/model.
+        weights: to start from.
+        folder: to write to.
+        keep_weights: before each step.
+        processes: that train together, this one among them.
+        precision: as Lightning has it.
+        compiled: the backbone, by torch.compile.
+    """
     seen = Seen()
 
     class Watch(pl.Callback):
@@ -133,6 +153,8 @@ def lightning(
             seen.losses.append(outputs["loss"].detach())
 
     detector, config = make_detector(classes, model, weights)
+    if compiled:
+        detector.net.backbone.compile(dynamic=True)
     module = SegmentationModule(
         detector,
         classes=classes,
@@ -146,6 +168,10 @@ def lightning(
     )
     trainer = pl.Trainer(
         accelerator="cpu",
+        devices=processes,
+        strategy="ddp" if processes > 1 else "auto",
+        use_distributed_sampler=False,
+        precision=precision,
         max_epochs=1,
         gradient_clip_val=CLIP,
         logger=CSVLogger(folder),
@@ -157,6 +183,33 @@ def lightning(
     )
     trainer.fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
     return seen
+
+
+def in_processes(batches: Sequence[Batch], classes: ClassSet, model: str, weights: Path | None, folder: Path) -> Seen:
+    """Ours on all cores, a process of one thread on each; each step's loss is the mean of theirs."""
+    count = min(os.cpu_count() or 1, len(batches[0]))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    spawn(_one_process, (count, port, batches, classes, model, weights, folder), nprocs=count)
+    seen = [Seen(**torch.load(folder / f"{rank}.pt")) for rank in range(count)]
+    return Seen(seen[0].begins, torch.tensor([one.losses for one in seen]).mean(0).tolist())
+
+
+def _one_process(rank: int, count: int, port: int, batches: Sequence[Batch], *args: Any) -> None:
+    torch.set_num_threads(1)
+    silence()
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "NODE_RANK": "0"}
+    os.environ["LOCAL_RANK"] = str(rank)
+    seen = lightning([_share(batch, rank, count) for batch in batches], *args, processes=count)
+    torch.save({"begins": seen.begins, "losses": [float(loss) for loss in seen.losses]}, args[-1] / f"{rank}.pt")
+
+
+def _share(batch: Batch, rank: int, count: int) -> Batch:
+    """Every so manieth image of a batch."""
+    of = slice(rank, None, count)
+    parts = {field.name: getattr(batch, field.name)[of] for field in fields(batch)}
+    return Batch(**parts)
 
 
 def runner(batches: Sequence[Batch], classes: ClassSet, model: str, weights: Path | None, folder: Path) -> Seen:
@@ -241,6 +294,14 @@ def apart(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     return [abs(a - b) / abs(b) for a, b in zip(ours, theirs, strict=True)]
 
 
+def silence() -> None:
+    """Leave the libraries' remarks out."""
+    silence_library_noise()
+    warnings.simplefilter("ignore")
+    for name in ("pytorch_lightning.utilities.rank_zero", "mmengine"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 def main() -> None:
     """Compare the losses, then time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -252,12 +313,18 @@ def main() -> None:
     parser.add_argument("--model", default="htc_tiny", help="of conf/model")
     parser.add_argument("--weights", type=Path, help="of the model, or of its backbone, that both start from")
     parser.add_argument("--photos", type=Path, help="a folder in Kaggle's layout, in place of drawn figures")
+    parser.add_argument("--more", action="store_true", help="bf16 and a compiled backbone too")
     args = parser.parse_args()
-    silence_library_noise()
-    warnings.simplefilter("ignore")
-    for name in ("pytorch_lightning.utilities.rank_zero", "mmengine"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    rivals = {"Lightning (ours)": lightning, "mmengine's Runner, mmdet's modules": runner}
+    silence()
+    ours = "ours, Lightning, one process"
+    rivals: dict[str, Callable[..., Seen]] = {
+        "ours, Lightning, a process a core": in_processes,
+        ours: lightning,
+        "mmengine's Runner, mmdet's modules": runner,
+    }
+    if args.more:
+        rivals["ours, one process, bf16-mixed"] = functools.partial(lightning, precision="bf16-mixed")
+        rivals["ours, one process, torch.compile"] = functools.partial(lightning, compiled=True)
     seconds: dict[str, list[float]] = {name: [] for name in rivals}
     losses: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -271,11 +338,14 @@ def main() -> None:
         work = Path(tempfile.mkdtemp(dir=folder))
         seen = lightning(batches, classes, args.model, args.weights, work, keep_weights=True)
         along = losses_along(seen, batches, classes, args.model, args.weights)
-    ours, theirs = losses["Lightning (ours)"], next(v for k, v in losses.items() if "ours" not in k)
-    print(f"losses of {len(ours)} steps, {ours[0]:.4f} to {ours[-1]:.4f}")
-    print("relative difference of the two runs, step by step:", *(f"{x:.0e}" for x in apart(ours, theirs)))
-    print(f"relative difference at the same weights: {max(apart([float(x) for x in seen.losses], along)):.1e} at most")
-    tell(f"a step of {args.images} images, {args.model}", seconds, ours="Lightning (ours)")
+    print(f"relative difference of the losses of each step from those of {ours!r}:")
+    for name in losses.keys() - {ours}:
+        print(f"  {name}:", *(f"{x:.0e}" for x in apart(losses[name], losses[ours])))
+    print(f"mmdet's at the same weights: {max(apart([float(x) for x in seen.losses], along)):.1e} at most")
+    print(
+        "mean loss of the last half:", *(f"\n  {name}: {np.mean(x[len(x) // 2 :]):.4f}" for name, x in losses.items())
+    )
+    tell(f"a step of {args.images} images, {args.model}", seconds, ours=next(iter(rivals)))
 
 
 if __name__ == "__main__":

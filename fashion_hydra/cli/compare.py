@@ -19,6 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pooling", choices=("class", "image"), default="class", help="see `fashion-hydra score --help`"
     )
+    parser.add_argument(
+        "--match",
+        choices=("class_id", "category"),
+        help="what has to be equal, see `fashion-hydra score --help` (default: what the rules were tuned for)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,9 +31,10 @@ def run(args: argparse.Namespace) -> int:
     from fashion_hydra.data.class_set import ClassSet
     from fashion_hydra.evaluation.bootstrap import bootstrap
     from fashion_hydra.evaluation.competition_score import mean
+    from fashion_hydra.evaluation.matching import CLASS_ID, masks_to_match
     from fashion_hydra.formats.submission import read_masks
     from fashion_hydra.inference.candidate_cache import CandidateCache
-    from fashion_hydra.postprocess.rule_files import method_files, rule_of
+    from fashion_hydra.postprocess.rule_files import NAME, method_files, read_tuned, rule_of
     from fashion_hydra.tuning.build import build_score_table
 
     files = method_files(args.tuned)
@@ -38,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     cache = CandidateCache(args.predicted / "candidates")
     classes = ClassSet(cache.manifest.class_ids, cache.manifest.class_names)
     rules = {file.stem: rule_of(file, classes) for file in files}
-    truth = read_masks(truth_file)
+    tuned_for = (read_tuned(args.tuned / NAME).get("about") or {}).get("match", CLASS_ID)
+    truth = masks_to_match(read_masks(truth_file), args.match or tuned_for)
     score_table = build_score_table(cache, truth, list(rules.values()))
     scores = {name: score_table.image_scores(rule, pooling=args.pooling) for name, rule in rules.items()}
     first_name = next(iter(scores))

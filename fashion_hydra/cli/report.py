@@ -39,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pooling", choices=("class", "image"), default="class", help="see `fashion-hydra score --help`"
     )
+    parser.add_argument(
+        "--match",
+        choices=("class_id", "category"),
+        help="what has to be equal, see `fashion-hydra score --help` (default: class_id, but category where no ClassId "
+        "of the truth can be reached)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--images {args.images}: no such folder. Give the folder with the photos")
     notes: list[str] = []
     predicted = [folder for folder in folders if "prediction" in kinds[folder]]
-    analyses = _judge(predicted, args.truth, args.pooling, notes)
+    analyses = _judge(predicted, args, notes)
     photos = Photos([args.images]) if args.images else photos_of(predicted[0]) if predicted else Photos([])
     if analyses:
         notes += _about(analyses[0], photos)
@@ -82,15 +88,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _judge(folders: Sequence[Path], truth: Path | None, pooling: str, notes: list[str]) -> "list[Analysis]":
+def _judge(folders: Sequence[Path], args: argparse.Namespace, notes: list[str]) -> "list[Analysis]":
     """Judge the predictions; a truth that several share is read once."""
+    from fashion_hydra.evaluation.matching import choose_match, describe_match
+    from fashion_hydra.evaluation.score_submission import reach_of
     from fashion_hydra.formats.submission import read_masks
     from fashion_hydra.report.results.analysis import analyse, check_images
 
     tables: dict[Path, MaskTable] = {}
     analyses = []
     for folder in folders:
-        file = truth or folder / "truth.csv"
+        file = args.truth or folder / "truth.csv"
         if not file.is_file():
             raise UserError(
                 f"{file}: no such file, so what is true is not known. Give --truth TRUTH.csv, the true masks of the "
@@ -98,7 +106,11 @@ def _judge(folders: Sequence[Path], truth: Path | None, pooling: str, notes: lis
             )
         if file not in tables:
             tables[file] = read_masks(file)
-        analysis = analyse(_answers(folder, tables[file], notes), pooling=pooling)
+        answers = _answers(folder, tables[file], notes)
+        found = reach_of(answers.truth, answers.predicted, pooling=args.pooling)
+        if remark := describe_match(args.match, found):
+            notes.append(f"{folder}: scored {remark}")
+        analysis = analyse(answers.to_match(choose_match(args.match, found)), pooling=args.pooling)
         check_images(analysis)
         analyses.append(analysis)
     return analyses

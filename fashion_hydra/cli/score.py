@@ -24,6 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="class",
         help="average the precision over an image's classes, or pool their masks first (default: class)",
     )
+    parser.add_argument(
+        "--match",
+        choices=("class_id", "category"),
+        default="class_id",
+        help="what has to be equal: the whole ClassId, attributes included, or the category (default: class_id)",
+    )
     parser.add_argument("--per-class", action="store_true", help="print a table of classes, best first")
     parser.add_argument(
         "--labels",
@@ -35,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score the two files: table and score on stdout, what is missing or against the rules on stderr."""
-    from fashion_hydra.evaluation.score_submission import find_overlaps, score_masks
+    from fashion_hydra.evaluation.matching import masks_to_match
+    from fashion_hydra.evaluation.score_submission import find_overlaps, reach_of, score_masks
     from fashion_hydra.formats.submission import read_masks
 
     if args.labels and not args.per_class:
@@ -43,6 +50,10 @@ def run(args: argparse.Namespace) -> int:
     names = _read_names(args.labels) if args.labels else {}
     truth, predicted = read_masks(args.truth), read_masks(args.submission)
     overlaps = find_overlaps(predicted)
+    found = reach_of(truth, predicted, pooling=args.pooling)
+    if args.match == "class_id" and found.with_attributes:
+        print(f"note: {found}; --match category leaves attributes out of account", file=sys.stderr)
+    truth, predicted = (masks_to_match(masks, args.match) for masks in (truth, predicted))
     score, missing = score_masks(truth, predicted, pooling=args.pooling)
     if overlaps:
         image, class_id = overlaps[0]

@@ -151,6 +151,14 @@ class PostprocessConfig:
 
 
 @dataclass
+class ScoreConfig:
+    """What is counted as a hit, and how the classes of an image are pooled."""
+
+    match: str | None = None
+    pooling: str = "class"
+
+
+@dataclass
 class TrainConfig:
     """All options of train.py."""
 
@@ -168,6 +176,7 @@ class TrainConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     tta: TTAConfig = field(default_factory=TTAConfig)
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: dict[str, Any] = field(default_factory=dict)
     callbacks: dict[str, Any] = field(default_factory=dict)
@@ -288,7 +297,7 @@ class TuneConfig(PredictConfig):
     """All options of tune_thresholds.py."""
 
     truth: str | None = None
-    pooling: str = MISSING
+    score: ScoreConfig = field(default_factory=ScoreConfig)
     folds: int = MISSING
     seed: int = MISSING
     winners: PostprocessConfig = field(default_factory=PostprocessConfig)

@@ -35,6 +35,11 @@ class ClassSet:
         """Category id -> output index."""
         return {category: label for label, category in enumerate(self.ids)}
 
+    def can_answer(self, class_id: str) -> bool:
+        """Whether a submission may have this ClassId, attributes included."""
+        category, _, attributes = class_id.partition("_")
+        return not attributes and int(category) in self.ids and int(category) not in self.drop
+
     def dropped_labels(self) -> tuple[int, ...]:
         """Output indices of the categories that a submission leaves out."""
         labels = self.label_of()

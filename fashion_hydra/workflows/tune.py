@@ -14,6 +14,7 @@ from fashion_hydra.config.stored import StoredRun
 from fashion_hydra.data.class_set import ClassSet, named_categories
 from fashion_hydra.data.split import stratified_folds
 from fashion_hydra.evaluation.competition_score import mean
+from fashion_hydra.evaluation.matching import choose_match, describe_match, reach
 from fashion_hydra.formats.submission import MaskTable, read_masks, write_truth
 from fashion_hydra.inference.candidate_cache import CandidateCache
 from fashion_hydra.plots.threshold_maps import draw_class_gains, draw_curves, draw_heat_maps
@@ -64,7 +65,12 @@ def open_tuning_data(options: TuneConfig, command: Command) -> TuningData:
     manifest = cache.manifest
     known = ClassSet(manifest.class_ids, manifest.class_names)
     drop = named_categories(options.classes.drop, known, "classes.drop")
-    return TuningData(cache, replace(known, drop=drop), truth, run)
+    classes = replace(known, drop=drop)
+    listed = ([class_id for class_id, masks in of_image.items() for _ in masks] for of_image in truth.values())
+    found = reach(listed, classes.can_answer, pooling=options.score.pooling)
+    if remark := describe_match(options.score.match, found):
+        log_rank_zero("score          %s", remark)
+    return TuningData(cache, classes, truth, choose_match(options.score.match, found), run)
 
 
 def _read_truth(file: Path) -> MaskTable:
@@ -78,8 +84,8 @@ def score_rule(options: TuneConfig, command: Command) -> float:
     silence_library_noise()
     tuning_data = open_tuning_data(options, command)
     rule = build_rule(rule_options(options.postprocess), tuning_data.classes)
-    table = build_score_table(tuning_data.cache, tuning_data.truth, [rule])
-    score = table.score(rule, pooling=options.pooling)
+    table = build_score_table(tuning_data.cache, tuning_data.truth_to_match(), [rule])
+    score = table.score(rule, pooling=options.score.pooling)
     log_rank_zero("rule           %s", describe_rule(rule))
     log_rank_zero("score          %.6f", score)
     return score
@@ -102,16 +108,16 @@ def tune(options: TuneConfig, command: Command) -> float:
     log_rank_zero("images         %d, %d true masks", images, masks)
     sizes = " x ".join(f"{len(values)} {axis}" for axis, values in vars(rules.grid).items())
     log_rank_zero("grid           %d rules: %s", len(rules.grid), sizes)
-    score_table = build_score_table(tuning_data.cache, tuning_data.truth, rules.asked())
+    score_table = build_score_table(tuning_data.cache, tuning_data.truth_to_match(), rules.asked())
     if not 2 <= options.folds <= images:
         raise UserError(f"folds={options.folds}: between 2 and the number of images ({images}) expected")
-    scores = scores_of(score_table, rules.on_grid, pooling=options.pooling, desc="grid")
+    scores = scores_of(score_table, rules.on_grid, pooling=options.score.pooling, desc="grid")
     write_grid(folder / "grid.csv", rules.grid, scores)
     fold_of = stratified_folds(score_table.category_table(), folds=options.folds, seed=options.seed)
     methods = []
     for name, fit in rules.methods(options).items():
         log_rank_zero("fitting        %s", name)
-        methods.append(cross_fit(score_table, name, fit, fold_of, pooling=options.pooling))
+        methods.append(cross_fit(score_table, name, fit, fold_of, pooling=options.score.pooling))
     results = compare_methods(methods, seed=options.seed)
     _write_rules(folder, tuning_data, results)
     write_results(folder / "methods.csv", results)
@@ -169,6 +175,7 @@ def _about(tuning_data: TuningData, result: MethodResult) -> dict[str, Any]:
         "cross_fitted_score": round(result.score.value, 6),
         "interval": [round(result.score.low, 6), round(result.score.high, 6)],
         "images": len(tuning_data.truth),
+        "match": tuning_data.match,
         "members": [list(member) for member in manifest.members],
         "scales": [list(scale) for scale in manifest.scales],
         "flips": list(manifest.flips),

@@ -10,6 +10,7 @@ from fashion_hydra.config.build import rule_options
 from fashion_hydra.config.schema import TuneConfig
 from fashion_hydra.data.class_set import ClassSet, named_categories
 from fashion_hydra.evaluation.competition_score import ClassMasks
+from fashion_hydra.evaluation.matching import masks_to_match
 from fashion_hydra.inference.candidate_cache import CandidateCache
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.postprocess.rule_options import build_rule
@@ -35,14 +36,20 @@ class TuningData:
     Args:
         cache: candidates.
         classes: behind their labels, with those that the config drops.
-        truth: of the images.
+        truth: of the images, by ClassId.
+        match: what has to match, `class_id` or `category`.
         run: the training run that the models are of, if that is known.
     """
 
     cache: CandidateCache
     classes: ClassSet
     truth: Mapping[str, ClassMasks]
+    match: str
     run: RunFolder | None
+
+    def truth_to_match(self) -> Mapping[str, ClassMasks]:
+        """The truth by what has to match."""
+        return masks_to_match(self.truth, self.match)
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,7 @@ class TuningRules:
 
     def methods(self, options: TuneConfig) -> dict[str, TuningMethod]:
         """The ways to find a rule, the simplest first."""
-        grid = BestOnGrid(self.on_grid, options.pooling)
+        grid = BestOnGrid(self.on_grid, options.score.pooling)
         methods: dict[str, TuningMethod] = {"untuned": FixedRule(self.untuned)}
         methods |= {name: FixedRule(rule) for name, rule in self.winners.items()}
         methods["grid"] = grid
@@ -108,9 +115,9 @@ class TuningRules:
             ranges["score_thr"] = (max(self.floor, search.score_thr[0]), search.score_thr[1])
             methods["search"] = Search(
                 grid, **ranges, iou_thrs=self.iou_thrs, mask_thrs=self.mask_thrs, trials=search.trials,
-                seed=options.seed, pooling=options.pooling,
+                seed=options.seed, pooling=options.score.pooling,
             )  # fmt: skip
-        if options.pooling == "class":  # what follows is made for the average over classes
+        if options.score.pooling == "class":  # what follows is made for the average over classes
             values = [*np.round(np.arange(self.floor, 1, options.per_class.step), 4).tolist(), DROPPED]
             methods["per_class"] = ClassThresholds(grid, values, options.per_class.shrinkage)
             methods["expected"] = ExpectedScore(grid, self.floor, options.expected.weight)

@@ -14,9 +14,10 @@ from fashion_hydra.evaluation.coco_ap import TrueMask, mask_ap
 from fashion_hydra.evaluation.competition_score import ClassMasks, Score, combine, count_image
 from fashion_hydra.evaluation.confusion import Confusions, confusions
 from fashion_hydra.evaluation.error_kinds import HIT, ErrorCounts, MaskResult, OneMask, classify_errors
+from fashion_hydra.evaluation.matching import masks_to_match
 from fashion_hydra.evaluation.score_submission import match_images
 from fashion_hydra.formats.class_id import category_of
-from fashion_hydra.formats.submission import SUBMISSION_GRID, MaskTable
+from fashion_hydra.formats.submission import SUBMISSION_GRID
 from fashion_hydra.inference.candidate_cache import CandidateCache
 from fashion_hydra.postprocess.apply import apply
 from fashion_hydra.postprocess.rule import COCO_RULE, Postprocess
@@ -34,17 +35,22 @@ class PredictionFiles:
 
     Args:
         folder: written by predict.py.
-        truth: ImageId -> ClassId -> masks on the submission's grid.
-        predicted: ImageId -> ClassId -> masks on the same grid.
+        truth: ImageId -> ClassId, or what has to match of it -> masks on the submission's grid.
+        predicted: likewise, on the same grid.
         cache: candidates; None without any.
         rule: turned the candidates into the predicted masks; None if unknown.
     """
 
     folder: Path
-    truth: MaskTable
-    predicted: MaskTable
+    truth: Mapping[str, ClassMasks]
+    predicted: Mapping[str, ClassMasks]
     cache: CandidateCache | None
     rule: Postprocess | None
+
+    def to_match(self, match: str) -> "PredictionFiles":
+        """The same by what has to match, see `fashion_hydra.evaluation.matching`."""
+        truth, predicted = (dict(masks_to_match(masks, match)) for masks in (self.truth, self.predicted))
+        return replace(self, truth=truth, predicted=predicted)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The competition score and COCO's mask AP of the validation images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.data.ground_truth import truth_on_grid
 from fashion_hydra.evaluation import coco_ap, competition_score
 from fashion_hydra.evaluation.coco_ap import TrueMask
+from fashion_hydra.evaluation.competition_score import ClassMasks
+from fashion_hydra.evaluation.matching import CLASS_ID, choose_match, describe_match, masks_to_match, reach
 from fashion_hydra.formats.submission import SUBMISSION_GRID, SUBMISSION_SIZE, MaskTable
 from fashion_hydra.postprocess.apply import apply
 from fashion_hydra.postprocess.rule import COCO_RULE
@@ -19,6 +21,7 @@ from fashion_hydra.structures import rle
 from fashion_hydra.structures.batch import Batch
 from fashion_hydra.structures.detections import Candidates, Detections
 from fashion_hydra.training.callbacks._context import datamodule_of, module_of
+from fashion_hydra.training.console import log_rank_zero
 
 _LOGGED = ("AP", "AP75", "AP_small", "AP_medium", "AP_large")
 
@@ -30,13 +33,23 @@ class ValidationScore(Callback):
 
     Args:
         pooling: how classes are pooled inside an image, see `fashion_hydra.evaluation.competition_score`.
+        match: `class_id` or `category`, what a detection has to get right; None: `category` where no ClassId of the
+            truth can be answered, else `class_id`. See `fashion_hydra.evaluation.matching`.
     """
 
-    def __init__(self, pooling: str = "class") -> None:
-        self.pooling = pooling
+    def __init__(self, pooling: str = "class", match: str | None = None) -> None:
+        self.pooling, self.match = pooling, match
         self._on_grid: dict[str, Detections] = {}
         self._on_image: dict[str, Detections] = {}
-        self._truth: tuple[MaskTable, dict[str, list[TrueMask]]] | None = None
+        self._truth: tuple[Mapping[str, ClassMasks], dict[str, list[TrueMask]]] | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Decide what has to match, and say so."""
+        data = datamodule_of(trainer)
+        found = reach(_class_ids(data.annotations, data.is_validation), data.classes.can_answer, pooling=self.pooling)
+        if remark := describe_match(self.match, found):
+            log_rank_zero("val/score      %s", remark)
+        self.match = choose_match(self.match, found)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the last epoch's."""
@@ -67,13 +80,14 @@ class ValidationScore(Callback):
             dist.all_gather_object(parts, (self._on_grid, self._on_image))
         on_grid = {name: d for grid, _ in parts for name, d in grid.items()}
         on_image = {name: d for _, image in parts for name, d in image.items()}
-        classes, data = module_of(pl_module).classes, datamodule_of(trainer)
+        classes, data, match = module_of(pl_module).classes, datamodule_of(trainer), self.match or CLASS_ID
         if self._truth is None:
-            self._truth = _truth(data.annotations, data.is_validation, classes)
+            on_grid_truth, on_image_truth = _truth(data.annotations, data.is_validation, classes)
+            self._truth = masks_to_match(on_grid_truth, match), on_image_truth
         # Those that were looked at: `limit_val_batches` and its like leave some out.
         by_class_id = {name: masks for name, masks in self._truth[0].items() if name in on_image}
         by_label = {name: masks for name, masks in self._truth[1].items() if name in on_image}
-        predicted = {name: d.by_class_id(classes.ids) for name, d in on_grid.items()}
+        predicted = masks_to_match({name: d.by_class_id(classes.ids) for name, d in on_grid.items()}, match)
         score = competition_score.score_images(by_class_id, predicted, pooling=self.pooling)
         ap = coco_ap.mask_ap(by_label, on_image, labels=len(classes)).overall
         # Every process has the same detections, so the mean over processes is the number itself.
@@ -81,6 +95,12 @@ class ValidationScore(Callback):
         pl_module.log("val/AP50", ap["AP50"], prog_bar=True, sync_dist=True)
         others = {f"val/{name}": ap[name] for name in _LOGGED if not np.isnan(ap[name])}
         pl_module.log_dict(others, sync_dist=True)
+
+
+def _class_ids(annotations: Annotations, chosen: np.ndarray) -> Iterator[list[str]]:
+    """ClassIds of the true masks of each chosen image."""
+    for image in np.flatnonzero(chosen).tolist():
+        yield [str(annotations.class_ids[mask]) for mask in annotations.instances(image)]
 
 
 def _truth(

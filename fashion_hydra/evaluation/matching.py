@@ -1,0 +1,93 @@
+"""What a prediction has to get right to match a true mask: the whole ClassId, attributes included, or the category."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fashion_hydra.evaluation.competition_score import POOLINGS, ClassMasks, mean
+from fashion_hydra.formats.class_id import category_of
+from fashion_hydra.structures.rle import CocoRLE
+from fashion_hydra.utils.errors import UserError
+
+CLASS_ID, CATEGORY = MATCHES = ("class_id", "category")
+"""`class_id`, as the competition has it, and `category`, whatever the attributes."""
+
+
+def by_category(masks: ClassMasks) -> dict[str, list[CocoRLE]]:
+    """The masks of an image by category: those of `6`, `6_28` and `6_28_77` are all of `6`."""
+    merged: dict[str, list[CocoRLE]] = {}
+    for class_id, of_class in masks.items():
+        merged.setdefault(str(category_of(class_id)), []).extend(of_class)
+    return merged
+
+
+def masks_to_match(table: Mapping[str, ClassMasks], match: str) -> Mapping[str, ClassMasks]:
+    """Masks of several images, true or predicted, by what has to be equal: ImageId -> class -> masks.
+
+    Raises:
+        UserError: `match` is none of `MATCHES`.
+    """
+    if match not in MATCHES:
+        raise UserError(f"score.match={match}: choose one of {', '.join(MATCHES)}")
+    return table if match == CLASS_ID else {image: by_category(masks) for image, masks in table.items()}
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far answers without all attributes can get.
+
+    Args:
+        masks: true masks.
+        with_attributes: how many of them have attributes that no answer has.
+        highest: score by ClassId of an answer that has every other mask perfectly and nothing else.
+    """
+
+    masks: int
+    with_attributes: int
+    highest: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.with_attributes} of {self.masks} true masks have attributes that no answer has, so by ClassId at "
+            f"most {self.highest:.4f} can be reached"
+        )
+
+
+def reach(images: Iterable[Sequence[str]], can_answer: Callable[[str], bool], *, pooling: str = "class") -> Reach:
+    """Measure how far answers can get.
+
+    Args:
+        images: ClassIds of each image's true masks.
+        can_answer: whether an answer may have a ClassId.
+        pooling: of the score, see `fashion_hydra.evaluation.competition_score`.
+    """
+    if pooling not in POOLINGS:
+        raise UserError(f"pooling={pooling}: choose one of {', '.join(POOLINGS)}")
+    count, lost, shares = 0, 0, []
+    for class_ids in images:
+        pooled = class_ids if pooling == "image" else set(class_ids)
+        shares.append(sum(map(can_answer, pooled)) / len(pooled) if pooled else 1.0)
+        count += len(class_ids)
+        lost += sum("_" in class_id and not can_answer(class_id) for class_id in class_ids)
+    return Reach(count, lost, mean(shares) if shares else 1.0)
+
+
+def choose_match(asked: str | None, found: Reach) -> str:
+    """What has to be equal: what was asked for, else the ClassId, unless nothing by it could be reached.
+
+    Raises:
+        UserError: `asked` is none of `MATCHES`.
+    """
+    if asked is not None and asked not in MATCHES:
+        raise UserError(f"score.match={asked}: null, or one of {', '.join(MATCHES)} expected")
+    nothing = found.with_attributes > 0 and found.highest == 0
+    return asked or (CATEGORY if nothing else CLASS_ID)
+
+
+def describe_match(asked: str | None, found: Reach) -> str:
+    """What has to be equal and why, in a line for a person; nothing where it goes without saying."""
+    match = choose_match(asked, found)
+    if not found.with_attributes:
+        return "by category" if asked == CATEGORY else ""
+    other = CLASS_ID if match == CATEGORY else CATEGORY
+    what = "category" if match == CATEGORY else "ClassId"
+    return f"by {what}: {found} (score.match={other} scores otherwise)"
