@@ -53,8 +53,9 @@ def run(args: argparse.Namespace) -> int:
     found = reach_of(truth, predicted, pooling=args.pooling)
     if args.match == "class_id" and found.with_attributes:
         print(f"note: {found}; --match category leaves attributes out of account", file=sys.stderr)
-    truth, predicted = (masks_to_match(masks, args.match) for masks in (truth, predicted))
-    score, missing = score_masks(truth, predicted, pooling=args.pooling)
+    score, missing = score_masks(
+        masks_to_match(truth, args.match), masks_to_match(predicted, args.match), pooling=args.pooling
+    )
     if overlaps:
         image, class_id = overlaps[0]
         print(

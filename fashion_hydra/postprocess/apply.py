@@ -111,7 +111,7 @@ def _answer(image_id: str, found: Iterable[ScoredMask], rule: Postprocess, size:
                 if (views := mask.windows_shared_with(other)) is not None:
                     np.greater(*views, out=views[0])  # set here and not there
             better.append(mask)
-        if (area := np.count_nonzero(mask.pixels)) >= rule.min_area:
+        if (area := int(np.count_nonzero(mask.pixels))) >= rule.min_area:
             left.append((mask, label, score, area))
     if rule.calibration is not None:
         scores, labels = np.array([one[2] for one in left]), np.array([one[1] for one in left], np.int64)
@@ -121,5 +121,5 @@ def _answer(image_id: str, found: Iterable[ScoredMask], rule: Postprocess, size:
         labels=[label for _, label, _, _ in left],
         scores=[score for _, _, score, _ in left],
         masks=[mask.encoded(size) for mask, *_ in left],
-        known_areas=[int(area) for *_, area in left],
+        known_areas=[area for *_, area in left],
     )
