@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fashion_hydra.data.annotations import Annotations, AnnotationsBuilder, open_annotations
+from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.data.frame import Frame
 from fashion_hydra.data.targets import make_targets
 
@@ -63,10 +64,10 @@ def memory() -> dict[str, float]:
 
 def read_records(annotations: Annotations, images: np.ndarray) -> None:
     """Ours: crops of the masks of some images."""
-    label_of = {i: i for i in range(46)}
+    classes = ClassSet(tuple(range(46)), tuple(map(str, range(46))))
     for image in images.tolist():
         size = (int(annotations.sizes[image, 0]), int(annotations.sizes[image, 1]))
-        make_targets(annotations, image, label_of, Frame(size, (384, 256), flip=bool(image % 2)))
+        make_targets(annotations, image, classes, Frame(size, (384, 256), flip=bool(image % 2)))
 
 
 def as_objects(annotations: Annotations) -> list[list[dict[str, Any]]]:

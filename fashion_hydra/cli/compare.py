@@ -28,7 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score each method's rule on the predicted images' candidates, and print the table, the simplest method first."""
-    from fashion_hydra.data.class_set import ClassSet
     from fashion_hydra.evaluation.bootstrap import bootstrap
     from fashion_hydra.evaluation.competition_score import mean
     from fashion_hydra.evaluation.matching import CLASS_ID, masks_to_match
@@ -42,11 +41,12 @@ def run(args: argparse.Namespace) -> int:
     if not truth_file.is_file():
         raise UserError(f"{truth_file}: no such file. Give --truth TRUTH.csv, the true masks of the predicted images")
     cache = CandidateCache(args.predicted / "candidates")
-    classes = ClassSet(cache.manifest.class_ids, cache.manifest.class_names)
+    classes = cache.manifest.classes
     rules = {file.stem: rule_of(file, classes) for file in files}
     tuned_for = (read_tuned(args.tuned / NAME).get("about") or {}).get("match", CLASS_ID)
-    truth = masks_to_match(read_masks(truth_file), args.match or tuned_for)
-    score_table = build_score_table(cache, truth, list(rules.values()))
+    match = args.match or tuned_for
+    truth = masks_to_match(read_masks(truth_file), match)
+    score_table = build_score_table(cache, truth, list(rules.values()), match=match)
     scores = {name: score_table.image_scores(rule, pooling=args.pooling) for name, rule in rules.items()}
     first_name = next(iter(scores))
     width = max(map(len, scores))

@@ -129,14 +129,13 @@ def _answers(folder: Path, truth: "MaskTable", notes: list[str]) -> "PredictionF
 
 def _rule(folder: Path, cache: "CandidateCache | None", notes: list[str]) -> "Postprocess | None":
     """The rule in force, where it can be had; what cannot is no reason to give up the rest of the page."""
-    from fashion_hydra.data.class_set import ClassSet
     from fashion_hydra.report.results.prediction_rule import rule_in_force
 
     if cache is None:
         return None
     manifest = cache.manifest
     try:
-        return rule_in_force(folder, ClassSet(manifest.class_ids, manifest.class_names), manifest.members)
+        return rule_in_force(folder, manifest.classes, manifest.members)
     except UserError as error:
         notes.append(f"{folder}: thresholds in force not known ({error})")
         return None

@@ -142,6 +142,7 @@ def make_datamodule(
     augment: AugmentConfig,
     *,
     eval_scale: Sequence[int],
+    attributes: bool = False,
     seed: int,
     report_dir: Path | None,
 ) -> FashionDataModule:
@@ -152,6 +153,7 @@ def make_datamodule(
         classes: what is learnt.
         augment: how training images are varied.
         eval_scale: short and long edge of validation images.
+        attributes: whether the masks' attributes are learnt too.
         seed: of order and augmentation.
         report_dir: where the split and the faults are written.
     """
@@ -172,6 +174,7 @@ def make_datamodule(
         classes=make(ClassSpec, classes, "classes"),
         augment=make(Augment, augment, "augment"),
         eval_scale=(short_edge, long_edge),
+        attributes=attributes,
         seed=seed,
         report_dir=report_dir,
     )

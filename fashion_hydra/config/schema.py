@@ -97,6 +97,9 @@ class HTCConfig:
     gradient_checkpointing: bool = MISSING
     semantic_convs: int = 0
     semantic_weight: float = 0.2
+    attributes: bool = False
+    attribute_loss: str = "bce"
+    attribute_weight: float = 1.0
 
 
 @dataclass
@@ -148,6 +151,9 @@ class PostprocessConfig:
     min_area: int | None = None
     select: str | None = None
     calibration: str | None = None
+    attributes: str | None = None
+    attribute_thr: float | None = None
+    match_thr: float | None = None
 
 
 @dataclass

@@ -69,6 +69,12 @@ class AnnotationReader(Protocol):
         ...
 
 
+def attribute_names(reader: AnnotationReader) -> Mapping[int, str]:
+    """Attribute id -> name; a reader without a method `attribute_names` names none."""
+    named = getattr(reader, "attribute_names", None)
+    return {} if named is None else {int(number): str(name) for number, name in named().items()}
+
+
 def cache_folder() -> Path:
     """Where records, the memory of checked images and downloads are kept: FASHION_HYDRA_CACHE, or the user's."""
     chosen = os.environ.get("FASHION_HYDRA_CACHE")

@@ -2,8 +2,9 @@
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from fashion_hydra.data.attribute_set import AttributeSet
 from fashion_hydra.utils.errors import UserError
 
 Entry = int | str
@@ -18,11 +19,13 @@ class ClassSet:
         ids: category id of each output.
         names: category name of each output.
         drop: category ids that a submission leaves out.
+        attributes: that are learnt too; none in most models.
     """
 
     ids: tuple[int, ...]
     names: tuple[str, ...]
     drop: tuple[int, ...] = ()
+    attributes: AttributeSet = field(default_factory=AttributeSet)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -37,8 +40,11 @@ class ClassSet:
 
     def can_answer(self, class_id: str) -> bool:
         """Whether a submission may have this ClassId, attributes included."""
-        category, _, attributes = class_id.partition("_")
-        return not attributes and int(category) in self.ids and int(category) not in self.drop
+        category, *attributes = map(int, class_id.split("_"))
+        if category not in self.ids or category in self.drop:
+            return False
+        known = self.attributes.of_label[self.ids.index(category)] if self.attributes else ()
+        return all(self.attributes.place_of.get(attribute) in known for attribute in attributes)
 
     def dropped_labels(self) -> tuple[int, ...]:
         """Output indices of the categories that a submission leaves out."""

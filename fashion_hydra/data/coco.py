@@ -63,6 +63,7 @@ class CocoReader:
         self._faults: list[DataFault] = []
         self.annotations: Sequence[Any] = content["annotations"]
         self.names, self._unusable_categories = _categories(content["categories"], self.path, self._faults)
+        self._attributes = content.get("attributes")
         self._images = self._known_images(content["images"])
         entries = list(self._images.values())
         found = find_images([entry.name for entry in entries], root=self.root, json_file=self.path)
@@ -84,6 +85,12 @@ class CocoReader:
     def categories(self) -> Mapping[int, str]:
         """As the file lists them."""
         return self.names
+
+    def attribute_names(self) -> Mapping[int, str]:
+        """Attribute id -> name, as Fashionpedia's files list them; what is no such entry is left out."""
+        listed = self._attributes if isinstance(self._attributes, list) else []
+        entries = [entry for entry in listed if isinstance(entry, dict) and type(entry.get("id")) is int]
+        return {entry["id"]: str(entry.get("name", "")) for entry in entries}
 
     def row_of(self, image_id: str) -> int:
         """Nothing: faults of images name the file."""

@@ -1,7 +1,8 @@
 """The LightningDataModule: annotations -> records -> split -> loaders."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from fashion_hydra.data.annotation_cache import AnnotationReader, load_annotations
+from fashion_hydra.data.annotation_cache import AnnotationReader, attribute_names, load_annotations
 from fashion_hydra.data.annotations import Annotations, DataFault, describe_faults, write_faults
+from fashion_hydra.data.attribute_set import AttributeSet, attribute_set_of
 from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.class_set import ClassSet, ClassSpec
 from fashion_hydra.data.dataset import EvalDataset, TrainDataset, collate
@@ -43,6 +45,7 @@ class FashionDataModule(LightningDataModule):
         num_workers: loader processes of each device.
         repeat_threshold: classes in a smaller share of the training images are shown more often, see
             `repeat_factors`; None: every image once an epoch.
+        attributes: whether the masks' attributes are learnt too.
         seed: of order and augmentation.
         on_fault: `drop` images and rows with faults, or stop with an `error`.
         report_dir: where the split and the faults are written.
@@ -66,6 +69,7 @@ class FashionDataModule(LightningDataModule):
         batch_size: int,
         num_workers: int,
         repeat_threshold: float | None = None,
+        attributes: bool = False,
         seed: int,
         on_fault: str,
         report_dir: Path | None = None,
@@ -85,7 +89,7 @@ class FashionDataModule(LightningDataModule):
             raise UserError(
                 f"data.test_fold={test_fold}: null, or between 0 and {folds - 1} and not data.fold={fold} expected"
             )
-        self.repeat_threshold = repeat_threshold
+        self.repeat_threshold, self.attributes = repeat_threshold, attributes
         self.root, self.make_reader = root, reader
         self.annotation_file, self.val_annotation_file = annotations, val_annotations
         self.spec, self.augment, self.eval_scale = classes, augment, eval_scale
@@ -104,7 +108,8 @@ class FashionDataModule(LightningDataModule):
             UserError: the folder is unusable, or has faults and `on_fault` is `error`.
         """
         if self._annotations is None:
-            self._annotations, self.faults = load_annotations(self._reader())
+            reader = self._reader()
+            self._annotations, self.faults = load_annotations(reader)
             self._refuse_faults()
             present = np.unique(self._annotations.categories).tolist()
             self.classes = self.spec.resolve(self._annotations.names, present)
@@ -114,6 +119,8 @@ class FashionDataModule(LightningDataModule):
             self.is_test = self.fold_of == self.test_fold if is_kept else np.zeros(len(self.fold_of), dtype=bool)
             self.is_training = ~self.is_validation & ~self.is_test & (self.fold_of != UNUSED)
             self._refuse_nothing(self._annotations)
+            if self.attributes:
+                self.classes = replace(self.classes, attributes=self._attribute_set(attribute_names(reader)))
         return self.classes
 
     def _reader(self) -> AnnotationReader:
@@ -153,6 +160,17 @@ class FashionDataModule(LightningDataModule):
                 f"learnt ({self.spec.name}), so no score would mean anything. Give another data.fold, or more images; "
                 f"{about}"
             )
+
+    def _attribute_set(self, names: Mapping[int, str]) -> AttributeSet:
+        """The attributes of the training images' masks."""
+        learnt = self.annotations.class_ids[self.is_training[self.annotations.owners()]]
+        found = attribute_set_of(map(str, learnt), self.classes.label_of(), names)
+        if not found:
+            raise UserError(
+                f"model.attributes=true: none of the {len(learnt)} training masks of {self.root} has an attribute. "
+                "Leave model.attributes out"
+            )
+        return found
 
     def _split(self, annotations: Annotations) -> np.ndarray:
         if self.split_file is None and (annotations.subsets == "val").any():
@@ -226,6 +244,7 @@ class FashionDataModule(LightningDataModule):
         return (
             f"{self.root}{elsewhere}: {self.is_training.sum()} training and {self.is_validation.sum()} validation "
             f"images, {len(self.annotations.class_ids)} masks, {len(self.classes)} classes ({self.spec.name})"
+            + (f", {len(self.classes.attributes)} attributes" if self.classes.attributes else "")
             + (f"; {tested} images kept to test (data.test_fold)" if tested else "")
             + (f"; {unused} images not used (data.split_file)" if unused else "")
             + (f"; {describe_faults(self.faults)}" if self.faults else "")

@@ -49,7 +49,7 @@ class TrainDataset(Dataset):
         self, annotations: Annotations, images: np.ndarray, classes: ClassSet, augment: Augment, *, seed: int
     ) -> None:
         self.annotations, self.images, self.augment, self.seed = annotations, images, augment, seed
-        self.label_of = classes.label_of()
+        self.classes = classes
         self.photometric = Photometric(augment.photometric)
         self.geometric = Geometric(augment.geometric)
 
@@ -83,11 +83,11 @@ class TrainDataset(Dataset):
             pixels = self.photometric(pixels, photometric_seed)
         if frame.flip:
             pixels = pixels[:, ::-1]
-        targets = make_targets(self.annotations, image, self.label_of, frame, keeps=self.augment.crop_keeps)
+        targets = make_targets(self.annotations, image, self.classes, frame, keeps=self.augment.crop_keeps)
         if self.geometric:
             # Another seed than the photometric one, of which the frame's random numbers know nothing.
             pixels, masks = self.geometric(pixels, targets.masks.bitmaps().numpy(), photometric_seed ^ _GEOMETRIC)
-            targets = targets_of_bitmaps(masks, targets.labels)
+            targets = targets_of_bitmaps(masks, targets.labels, targets.attributes)
         return Sample(_to_tensor(pixels), old, str(self.annotations.image_ids[image]), targets)
 
 
@@ -99,7 +99,7 @@ class EvalDataset(Dataset):
     ) -> None:
         self.annotations, self.images = annotations, images
         self.short_edge, self.long_edge = short_edge, long_edge
-        self.label_of = classes.label_of()
+        self.classes = classes
 
     def __len__(self) -> int:
         return len(self.images)
@@ -110,7 +110,7 @@ class EvalDataset(Dataset):
         old = (pixels.shape[0], pixels.shape[1])
         new = scaled_size(old, short_edge=self.short_edge, long_edge=self.long_edge)
         pixels = cv2.resize(pixels, (new[1], new[0]), interpolation=cv2.INTER_LINEAR)
-        targets = make_targets(self.annotations, image, self.label_of, Frame(old, new))
+        targets = make_targets(self.annotations, image, self.classes, Frame(old, new))
         return Sample(_to_tensor(pixels), old, str(self.annotations.image_ids[image]), targets)
 
 

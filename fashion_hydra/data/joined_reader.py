@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fashion_hydra.data.annotation_cache import AnnotationReader
+from fashion_hydra.data.annotation_cache import AnnotationReader, attribute_names
 from fashion_hydra.data.annotations import AnnotationsBuilder, DataFault
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.text import shorten
@@ -47,6 +47,11 @@ class JoinedReader:
     def categories(self) -> Mapping[int, str]:
         """The categories of the parts together."""
         return self.names
+
+    def attribute_names(self) -> Mapping[int, str]:
+        """The attributes of the parts together."""
+        named = [attribute_names(reader) for reader in self.parts.values()]
+        return {number: name for names in named for number, name in names.items()}
 
     def file_of(self, image_id: str) -> str:
         """Images are called by their files."""

@@ -64,8 +64,8 @@ def find_csv(root: Path, name: str | None = None) -> Path:
     )
 
 
-def read_labels(root: Path) -> tuple[dict[int, str], frozenset[int] | None]:
-    """Category id -> name, and the attributes' ids (None where none are described), from label_descriptions.json.
+def read_labels(root: Path) -> tuple[dict[int, str], dict[int, str] | None]:
+    """Category id -> name, and attribute id -> name (None where none are described), from label_descriptions.json.
 
     Raises:
         UserError: the file is missing or is not what Kaggle gives.
@@ -75,7 +75,7 @@ def read_labels(root: Path) -> tuple[dict[int, str], frozenset[int] | None]:
         raise UserError(f"data.root={root}: no label_descriptions.json. Put Kaggle's there: it names the categories")
     try:
         described = read_json(path)
-        attributes = frozenset(int(a["id"]) for a in described.get("attributes", ()))
+        attributes = {int(a["id"]): str(a.get("name", "")) for a in described.get("attributes", ())}
         names = {int(c["id"]): str(c["name"]) for c in described["categories"]}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: not a list of categories with id and name ({error!r}). Put Kaggle's there") from error
@@ -126,6 +126,10 @@ class KaggleReader:
     def categories(self) -> Mapping[int, str]:
         """From label_descriptions.json."""
         return self.names
+
+    def attribute_names(self) -> Mapping[int, str]:
+        """Attribute id -> name, from label_descriptions.json."""
+        return self.attributes or {}
 
     def row_of(self, image_id: str) -> int:
         """The first line of the CSV that names the image."""

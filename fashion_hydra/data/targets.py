@@ -1,12 +1,14 @@
 """Masks of the annotations -> the objects of an image on its frame."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 
 from fashion_hydra.data.annotations import Annotations
+from fashion_hydra.data.attribute_set import AttributeSet
 from fashion_hydra.data.augment import source_index
+from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.data.frame import Frame
 from fashion_hydra.structures import rle
 from fashion_hydra.structures.batch import CropMasks, Targets
@@ -39,7 +41,7 @@ def crop_masks(annotations: Annotations, masks: Sequence[int], frame: Frame) -> 
 
 
 def make_targets(
-    annotations: Annotations, image: int, label_of: dict[int, int], frame: Frame, *, keeps: float = 0.0
+    annotations: Annotations, image: int, classes: ClassSet, frame: Frame, *, keeps: float = 0.0
 ) -> Targets:
     """The objects of an image on its frame.
 
@@ -50,10 +52,11 @@ def make_targets(
     Args:
         annotations: where they are.
         image: index of the image.
-        label_of: category to label.
+        classes: that are learnt, with their attributes.
         frame: where the image lies.
         keeps: share of an object's mask that must be in the window.
     """
+    label_of = classes.label_of()
     known = [m for m in annotations.instances(image) if int(annotations.categories[m]) in label_of]
     masks = crop_masks(annotations, known, frame)
     is_cut = frame.is_cut(annotations.boxes[known].reshape(-1, 4))
@@ -67,18 +70,35 @@ def make_targets(
     for i in np.flatnonzero(is_cut):
         boxes[i] = _box_of(masks.crops()[i].numpy(), masks.windows[i].tolist())
     labels = [label_of[int(annotations.categories[m])] for m in known]
-    return Targets(torch.from_numpy(boxes).reshape(-1, 4), torch.tensor(labels, dtype=torch.int64), masks)
+    return Targets(
+        torch.from_numpy(boxes).reshape(-1, 4),
+        torch.tensor(labels, dtype=torch.int64),
+        masks,
+        _attributes(annotations.class_ids[known], classes.attributes),
+    )
 
 
-def targets_of_bitmaps(masks: np.ndarray, labels: torch.Tensor) -> Targets:
+def _attributes(class_ids: Iterable[str], attributes: AttributeSet) -> torch.Tensor | None:
+    """Which attributes masks of these ClassIds have: bool (N, A); those that are not learnt are left out."""
+    if not attributes:
+        return None
+    rows = []
+    for class_id in class_ids:
+        has = [attributes.place_of.get(int(number)) for number in str(class_id).split("_")[1:]]
+        rows.append([place in has for place in range(len(attributes))])
+    return torch.tensor(rows, dtype=torch.bool).reshape(-1, len(attributes))
+
+
+def targets_of_bitmaps(masks: np.ndarray, labels: torch.Tensor, attributes: torch.Tensor | None = None) -> Targets:
     """Objects from masks on the whole frame, uint8 (N, H, W); those without a pixel are left out."""
     seen = np.flatnonzero(masks.any(axis=(1, 2)))
     size = (masks.shape[1], masks.shape[2])
     windows = np.array([_box_of(mask, (0, 0, size[1], size[0])) for mask in masks[seen]], np.int64).reshape(-1, 4)
     crops = [m[y0:y1, x0:x1].ravel() for m, (x0, y0, x1, y1) in zip(masks[seen], windows.tolist(), strict=True)]
     flat = torch.from_numpy(np.concatenate(crops) if crops else np.zeros(0, np.uint8))
-    boxes = torch.from_numpy(windows.astype(np.float32))
-    return Targets(boxes, labels[torch.from_numpy(seen)], CropMasks(flat, torch.from_numpy(windows), size))
+    boxes, left = torch.from_numpy(windows.astype(np.float32)), torch.from_numpy(seen)
+    crop_masks_left = CropMasks(flat, torch.from_numpy(windows), size)
+    return Targets(boxes, labels[left], crop_masks_left, None if attributes is None else attributes[left])
 
 
 def _box_of(crop: np.ndarray, window: Sequence[int]) -> tuple[int, int, int, int]:

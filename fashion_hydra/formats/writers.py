@@ -65,10 +65,7 @@ def write_submission_csv(path: Path, answers: Iterable[ImageAnswer]) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_submission(
         path,
-        (
-            (a.image_id, [(str(a.ids[k]), m) for k, m in zip(a.detections.labels, a.detections.masks, strict=True)])
-            for a in answers
-        ),
+        ((a.image_id, list(zip(a.detections.class_ids(a.ids), a.detections.masks, strict=True))) for a in answers),
     )
 
 
@@ -115,7 +112,8 @@ def write_coco_results(path: Path, answers: Iterable[ImageAnswer], names: Mappin
 
 def _coco_results(answer: ImageAnswer, coco_id: int | str) -> Iterator[dict[str, object]]:
     found = answer.detections
-    for label, score, mask in zip(found.labels, found.scores, found.masks, strict=True):
+    attributes = found.attributes if found.attributes is not None else [None] * len(found)
+    for label, score, mask, own in zip(found.labels, found.scores, found.masks, attributes, strict=True):
         counts = mask["counts"]
         yield {
             "image_id": coco_id,
@@ -123,6 +121,7 @@ def _coco_results(answer: ImageAnswer, coco_id: int | str) -> Iterator[dict[str,
             "score": score,
             "bbox": coco_mask.toBbox(mask).tolist(),
             "segmentation": {"size": mask["size"], "counts": counts if isinstance(counts, str) else counts.decode()},
+            **({} if own is None else {"attribute_ids": list(own)}),
         }
 
 

@@ -4,13 +4,15 @@ import hashlib
 import json
 import urllib.parse
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from fashion_hydra.data.attribute_set import AttributeSet
+from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.postprocess.rule import NO_LIMIT, Postprocess
 from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.utils.errors import UserError
@@ -42,6 +44,7 @@ _OTHERS = {
     "scales": "other views (scales)",
     "flips": "other views (flips)",
     "images": "other images",
+    "attributes": "other attributes",
 }
 """What differs, in words for people."""
 _LONGEST_NAME = 200  # file systems allow 255 bytes
@@ -63,6 +66,7 @@ class Manifest:
         score_floor: boxes with lower scores are not kept.
         iou_grid: a box is kept if it survives NMS at one of these thresholds.
         images: SHA-256 over the images' ids and file sizes.
+        attributes: that candidates have probabilities of.
     """
 
     members: tuple[tuple[str, str], ...]
@@ -76,6 +80,14 @@ class Manifest:
     score_floor: float
     iou_grid: tuple[float, ...]
     images: str
+    attributes: AttributeSet = field(default_factory=AttributeSet)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it; without attributes as it was before there were any."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "attributes"}
+        if self.attributes:
+            values["attributes"] = self.attributes.plain()
+        return dict(json.loads(json.dumps(values)))
 
     def __post_init__(self) -> None:
         if not self.iou_grid or not all(0 <= thr <= 1 for thr in (self.score_floor, *self.iou_grid)):
@@ -83,6 +95,11 @@ class Manifest:
                 f"candidates.score_floor={self.score_floor} candidates.iou_grid={list(self.iou_grid)}: "
                 "thresholds between 0 and 1 expected"
             )
+
+    @property
+    def classes(self) -> ClassSet:
+        """Behind the labels."""
+        return ClassSet(self.class_ids, self.class_names, attributes=self.attributes)
 
     def rules(self) -> list[Postprocess]:
         """The loosest rule at each threshold of the grid: what they keep together is enough for any stricter one."""
@@ -135,7 +152,7 @@ class CandidateCache:
                 raise UserError(f"{folder}: no {_MANIFEST}: not a folder of candidates. predict.py makes one")
             manifest = _manifest(folder / _MANIFEST, kept)
         else:
-            wanted = json.loads(json.dumps(asdict(manifest)))
+            wanted = manifest.plain()
             if kept is not None:
                 _refuse_difference(folder, kept, wanted)
             else:
@@ -159,17 +176,19 @@ class CandidateCache:
         """Keep an image's candidates; `fault` says why there are none of a file that cannot be read."""
         path = self.path(candidates.image_id)
         path.parent.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, Any] = {
+            "image_id": candidates.image_id,
+            "fault": fault,
+            "size": np.array(candidates.size, dtype=np.int64),
+            "boxes": candidates.boxes.float().numpy(),
+            "scores": candidates.scores.float().numpy(),
+            "labels": candidates.labels.numpy(),
+            "masks": candidates.masks.float().numpy(),
+        }
+        if candidates.attributes is not None:
+            arrays["attributes"] = candidates.attributes.half().numpy()
         with atomic_write(path, "wb") as stream:
-            np.savez(
-                stream,
-                image_id=candidates.image_id,
-                fault=fault,
-                size=np.array(candidates.size, dtype=np.int64),
-                boxes=candidates.boxes.float().numpy(),
-                scores=candidates.scores.float().numpy(),
-                labels=candidates.labels.numpy(),
-                masks=candidates.masks.float().numpy(),
-            )
+            np.savez(stream, **arrays)
 
     def read_fault(self, image_id: str) -> str:
         """Why an image has no candidates, or nothing."""
@@ -185,8 +204,11 @@ class CandidateCache:
         Raises:
             UserError: there are none, or the file is damaged.
         """
-        kept = self._load(image_id, ("size", "boxes", "scores", "labels", "masks"))
-        if reason := _wrong(kept, classes=len(self.manifest.class_ids)):
+        attributes = len(self.manifest.attributes)
+        kept = self._load(
+            image_id, ("size", "boxes", "scores", "labels", "masks", *(["attributes"] if attributes else []))
+        )
+        if reason := _wrong(kept, classes=len(self.manifest.class_ids), attributes=attributes):
             raise UserError(f"{self.path(image_id)}: damaged candidates ({reason}); remove it and run predict.py again")
         height, width = kept.pop("size").tolist()
         return Candidates(image_id, (height, width), **{name: torch.from_numpy(kept[name]) for name in kept})
@@ -206,32 +228,40 @@ class CandidateCache:
             raise UserError(f"{path}: damaged candidates ({error}); remove it and run predict.py again") from error
 
 
-def _wrong(kept: dict[str, np.ndarray], *, classes: int) -> str:
+def _wrong(kept: dict[str, np.ndarray], *, classes: int, attributes: int) -> str:
     """What of an image's arrays cannot be, or nothing."""
     size, boxes, scores, labels, masks = (kept[name] for name in ("size", "boxes", "scores", "labels", "masks"))
     count, cells = len(scores) if scores.ndim else 0, masks.shape[-1] if masks.ndim else 0
     shapes = {"size": (2,), "boxes": (count, 4), "scores": (count,), "labels": (count,), "masks": (count, cells, cells)}
+    if attributes:
+        shapes["attributes"] = (count, attributes)
     for name, shape in shapes.items():
-        kind = np.int64 if name in ("size", "labels") else np.float32
+        kind = {"size": np.int64, "labels": np.int64, "attributes": np.float16}.get(name, np.float32)
         if kept[name].shape != shape or kept[name].dtype != kind:
             return f"{name}: {kept[name].dtype} of shape {kept[name].shape}, {np.dtype(kind)} of {shape} expected"
     if not is_frame(*size.tolist()):
         return f"an image of {size[0]}x{size[1]}"
-    if not all(np.isfinite(values).all() for values in (boxes, scores, masks)):
+    shares = [kept[name] for name in ("scores", "masks", "attributes") if name in kept]
+    if not all(np.isfinite(values).all() for values in (boxes, *shares)):
         return "a number that is none"
     if (np.abs(boxes) > 2 * LONGEST_EDGE).any() or (boxes[:, :2] > boxes[:, 2:]).any():
         return "a box that is none"
-    if any(((values < -_ROUNDING) | (values > 1 + _ROUNDING)).any() for values in (scores, masks)):
+    if any(((values < -_ROUNDING) | (values > 1 + _ROUNDING)).any() for values in shares):
         return "a probability that is none"
     return f"a label beyond {classes} classes" if ((labels < 0) | (labels >= classes)).any() else ""
 
 
 def _manifest(path: Path, kept: dict[str, Any]) -> Manifest:
     """What was read of a manifest, if it is one."""
+    attributes = kept.pop("attributes", None)
     strange = sorted(kept.keys() ^ _KINDS.keys()) or [n for n, kind in _KINDS.items() if not _is_of(kept[n], kind)]
     if strange or len(kept["class_ids"]) != len(kept["class_names"]):
         raise UserError(f"{path}: damaged ({(strange or ['class_names'])[0]}); remove the folder to predict anew")
-    return Manifest(**{name: _frozen(value) for name, value in kept.items()})
+    try:
+        known = AttributeSet.from_plain(attributes, classes=len(kept["class_ids"]))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); remove the folder to predict anew") from error
+    return Manifest(**{name: _frozen(value) for name, value in kept.items()}, attributes=known)
 
 
 def _is_of(value: Any, kind: Any) -> bool:
@@ -258,8 +288,8 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def _refuse_difference(folder: Path, kept: dict[str, Any], wanted: dict[str, Any]) -> None:
-    for name, value in wanted.items():
-        if kept.get(name) != value:
+    for name in {**wanted, **kept}:
+        if kept.get(name) != (value := wanted.get(name)):
             kept_text, wanted_text = (shorten(json.dumps(v), 80) for v in (kept.get(name), value))
             raise UserError(
                 f"{folder}: holds candidates of {_OTHERS.get(name, f'another {name}')}: {kept_text}, this "

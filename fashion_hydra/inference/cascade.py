@@ -2,9 +2,9 @@
 
 A source is one detector on one view (a scale, mirrored or not). The scheme is that of the first-place solution of
 iMaterialist (Fashion) 2019: all sources' proposals are merged by NMS; the merged ones go through every source's box
-stages, and boxes and class probabilities are averaged; what survives NMS goes through every source's mask stages,
-and mask probabilities are averaged. One detector on one view is the plain case, without anything to merge. Each
-source's features are computed once and serve all three steps.
+stages, and boxes and the probabilities of classes and attributes are averaged; what survives NMS goes through every
+source's mask stages, and mask probabilities are averaged. One detector on one view is the plain case, without anything
+to merge. Each source's features are computed once and serve all three steps.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from fashion_hydra.postprocess.apply import survivors
 from fashion_hydra.postprocess.nms import top_survivors
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.structures.batch import PAD_DIVISOR, Batch, ScaledImage, Size
-from fashion_hydra.structures.detections import Candidates
+from fashion_hydra.structures.detections import Candidates, Refined
 
 
 class CascadeDetector(Protocol):
@@ -33,10 +33,8 @@ class CascadeDetector(Protocol):
         """Boxes (N, 4) and scores (N,) of each image."""
         ...
 
-    def refine(
-        self, features: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size]
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Boxes (N, 4) and class probabilities (N, C + 1) of each image."""
+    def refine(self, features: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size]) -> list[Refined]:
+        """Boxes, class probabilities and attributes of each image."""
         ...
 
     def segment(self, features: Sequence[Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> list[Tensor]:
@@ -149,18 +147,22 @@ class _Pass:
 def _merge(passes: Sequence[_Pass], image_id: str, rules: Sequence[Postprocess], merging: Merging) -> Candidates:
     place, proposed = _proposals(passes, merging)
     views: list[Tensor] = []
-    boxes_of, probabilities_of = [], []
+    boxes_of, probabilities_of, attributes_of = [], [], []
     for one in passes:
         refined = one.detector.refine(one.features(), [place(one, proposed, flip) for flip in one.flips], one.sizes)
-        for (boxes, probabilities), flip in zip(refined, one.flips, strict=True):
-            views.append(boxes)
-            boxes_of.append(one.to_original(boxes, flip))
-            probabilities_of.append(probabilities.float())
+        for of_view, flip in zip(refined, one.flips, strict=True):
+            views.append(of_view.boxes)
+            boxes_of.append(one.to_original(of_view.boxes, flip))
+            probabilities_of.append(of_view.probabilities.float())
+            if of_view.attributes is not None:
+                attributes_of.append(of_view.attributes.float())
     averaged = [torch.stack(values).mean(0) for values in (boxes_of, probabilities_of)]
     boxes, scores, labels, index = _survivors(averaged[0], averaged[1], rules)
     exact = views[0][index] if len(views) == 1 else None
     masks = _masks(passes, boxes, labels, exact)
-    return Candidates(image_id, passes[0].original, boxes.cpu(), scores.cpu(), labels.cpu(), masks.cpu())
+    # Half precision, in which they are kept, so that an answer made at once is that made of the cache.
+    attributes = torch.stack(attributes_of).mean(0)[index].half().cpu() if attributes_of else None
+    return Candidates(image_id, passes[0].original, boxes.cpu(), scores.cpu(), labels.cpu(), masks.cpu(), attributes)
 
 
 def _proposals(passes: Sequence[_Pass], merging: Merging) -> tuple[Callable[[_Pass, Tensor, bool], Tensor], Tensor]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fashion_hydra.data.attribute_set import AttributeSet
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.model.htc import build_htc
 from fashion_hydra.utils.errors import UserError
@@ -11,18 +12,23 @@ from fashion_hydra.utils.imports import import_object
 HTC = "fashion_hydra.model.htc.build_htc"
 
 
-def build_detector(description: Mapping[str, Any], *, num_classes: int) -> Detector:
+def build_detector(
+    description: Mapping[str, Any], *, num_classes: int, attributes: AttributeSet | None = None
+) -> Detector:
     """Build a model.
 
     Args:
         description: `_target_`, the import path of a builder, and its arguments. The builder is also given
             `num_classes` and returns a `Detector` or a subclass of it.
         num_classes: outputs, background not counted.
+        attributes: that a description with `attributes` learns too; the builder is given them as `attribute_set`.
 
     Raises:
         UserError: the builder cannot be imported, refuses its arguments, or returns something else.
     """
     arguments = dict(description)
+    if arguments.get("attributes"):
+        arguments["attribute_set"] = attributes
     target = str(arguments.pop("_target_", None) or HTC)
     builder = build_htc if target == HTC else import_object(target, "model._target_")
     try:

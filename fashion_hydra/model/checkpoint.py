@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fashion_hydra.data.attribute_set import AttributeSet
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.model.backbones import check_backbone, check_plain
 from fashion_hydra.model.builder import HTC, build_detector
@@ -89,6 +90,12 @@ def _wrong(content: Mapping[str, Any]) -> str:
         return "classes without as many ids as names"
     if not all(type(i) is int for i in ids) or not all(isinstance(name, str) for name in names):
         return "classes with other ids than numbers, or other names than texts"
+    try:
+        attributes = AttributeSet.from_plain(classes.get("attributes"), classes=len(ids))
+    except ValueError as error:
+        return str(error)
+    if bool(attributes) != (model.get("attributes") is True if isinstance(model, Mapping) else False):
+        return "attributes of which only one of model and classes knows"
     scale = content.get("eval_scale", (0, 0))
     pair = isinstance(scale, list | tuple) and len(scale) == 2 and all(type(edge) is int for edge in scale)
     if not pair or not (tuple(scale) == (0, 0) or is_frame(*scale)):
@@ -138,7 +145,8 @@ def member_of(content: Mapping[str, Any], path: Path, trusted: Sequence[str] = (
         if isinstance(backbone := model.get("backbone"), Mapping):
             check_backbone(backbone, trusted)
             model["backbone"] = {**backbone, "weights": None}
-        detector = build_detector(model, num_classes=len(ids))
+        attributes = AttributeSet.from_plain(content["classes"].get("attributes"), classes=len(ids))
+        detector = build_detector(model, num_classes=len(ids), attributes=attributes)
         state = {k.removeprefix(_PREFIX): v for k, v in content["state_dict"].items() if k.startswith(_PREFIX)}
         detector.load_state_dict(state, strict=True)
     except UserError as error:
@@ -147,7 +155,7 @@ def member_of(content: Mapping[str, Any], path: Path, trusted: Sequence[str] = (
         reason = one_line(error, 200)
         raise UserError(f"{path}: weights and model description do not fit ({reason})") from error
     short_edge, long_edge = content.get("eval_scale", (0, 0))
-    classes, scale = ClassSet(tuple(ids), tuple(names)), (short_edge, long_edge)
+    classes, scale = ClassSet(tuple(ids), tuple(names), attributes=attributes), (short_edge, long_edge)
     return Member(path, detector.eval(), classes, scale, content.get("rule"))
 
 
@@ -165,5 +173,11 @@ def check_same_classes(members: list[Member]) -> ClassSet:
                 f"ensemble: {first.path} has {len(first.classes)} classes, {other.path} {len(other.classes)}"
                 + (f"; only one of them has {strange[:6]}" if strange else " in another order")
                 + ". Members must have been trained on the same classes"
+            )
+        if other.classes.attributes.ids != first.classes.attributes.ids:
+            counts = f"{len(first.classes.attributes)} attributes, {other.path} {len(other.classes.attributes)}"
+            raise UserError(
+                f"ensemble: {first.path} has {counts}, and they are not the same. Members must have been trained on "
+                "the same attributes"
             )
     return first.classes

@@ -14,12 +14,14 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
+from fashion_hydra.model.attribute_head import AttributeRoIHead
 from fashion_hydra.model.fuse import fuse_batch_norms
 from fashion_hydra.model.mask_targets import GroundTruthMasks
 from fashion_hydra.model.sampling import _APART, _shares, _world_size
 from fashion_hydra.model.semantic_targets import IGNORED, paint_classes
 from fashion_hydra.postprocess.nms import top_survivors
 from fashion_hydra.structures.batch import PAD_DIVISOR, Batch, Size
+from fashion_hydra.structures.detections import Refined
 from fashion_hydra.utils.errors import UserError
 
 STRIDES = (4, 8, 16, 32, 64)
@@ -103,6 +105,11 @@ class Detector(nn.Module):
         return int(self.net.neck.out_channels)
 
     @property
+    def has_attributes(self) -> bool:
+        """Whether the box stages have outputs for attributes."""
+        return isinstance(self.net.roi_head, AttributeRoIHead)
+
+    @property
     def strides(self) -> tuple[int, ...]:
         """Of what `features` gives: the pyramid's, and that of the semantic branch."""
         return (*STRIDES, STRIDES[SEMANTIC_LEVEL]) if self.net.roi_head.with_semantic else STRIDES
@@ -132,6 +139,9 @@ class Detector(nn.Module):
         for sample, targets in zip(samples, batch.targets, strict=True):
             boxes, labels = targets.boxes.to(device), targets.labels.to(device)
             sample.gt_instances = InstanceData(bboxes=boxes, labels=labels, masks=GroundTruthMasks(targets.masks))
+            if self.has_attributes:
+                assert targets.attributes is not None
+                sample.gt_instances.attributes = targets.attributes.to(device)
             # To the proposal network every object is of one class.
             rpn_truth.append(InstanceData(bboxes=boxes, labels=torch.zeros_like(labels)))
         stages = {"loss_rpn": self.net.rpn_head.sampler}
@@ -146,6 +156,8 @@ class Detector(nn.Module):
         proposals = [InstanceData(bboxes=boxes, scores=scores) for boxes, scores in found]
         counted = self._paint(batch, samples) if self.net.roi_head.with_semantic else {}
         losses = {**rpn_losses, **self.net.roi_head.loss(features, proposals, samples)}
+        if self.has_attributes:
+            counted |= self.net.roi_head.counted
         summed = {
             name: value.sum() if isinstance(value, Tensor) else torch.stack(list(value)).sum()
             for name, value in losses.items()
@@ -219,25 +231,29 @@ class Detector(nn.Module):
             return scores.sort(descending=True).indices[:count]
         return scores.topk(min(count, len(scores))).indices
 
-    def refine(
-        self, features: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size]
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Boxes (N, 4) after the three stages, and class probabilities (N, C + 1), background last.
+    def refine(self, features: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size]) -> list[Refined]:
+        """Boxes, class probabilities and, where they are learnt, attributes' after the three stages.
 
-        The scores of the stages are averaged before the softmax, as in mmdet.
+        The scores of the stages are averaged before softmax and sigmoid, as in mmdet.
         """
         head = self.net.roi_head
         boxes, counts = list(proposals), [len(p) for p in proposals]
         logits: list[Tensor] = []
+        attributes: list[Tensor] = []
         semantic = features[-1] if head.with_semantic else None
         for stage in range(head.num_stages):
             result = head._bbox_forward(stage, features, bbox2roi(boxes), semantic)
             logits.append(result["cls_score"])
+            if self.has_attributes:
+                attributes.append(result["attribute_logits"])
             coder = head.bbox_head[stage].bbox_coder
             deltas = result["bbox_pred"].split(counts)
             boxes = [coder.decode(b, d, max_shape=size) for b, d, size in zip(boxes, deltas, sizes, strict=True)]
         averaged = torch.stack(logits).float().mean(0).softmax(-1).split(counts)
-        return list(zip(boxes, averaged, strict=True))
+        if not attributes:
+            return [Refined(*one) for one in zip(boxes, averaged, strict=True)]
+        shares = torch.stack(attributes).float().mean(0).sigmoid().split(counts)
+        return [Refined(*one) for one in zip(boxes, averaged, shares, strict=True)]
 
     def segment(
         self,

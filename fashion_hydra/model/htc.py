@@ -13,6 +13,8 @@ from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from torch import nn
 
+from fashion_hydra.data.attribute_set import AttributeSet
+from fashion_hydra.model.attribute_head import LOSSES, AttributeBoxHead, AttributeRoIHead
 from fashion_hydra.model.detector import SEMANTIC_LEVEL, STRIDES, Detector
 from fashion_hydra.model.htc_checks import check_features, check_numbers, check_pixels
 from fashion_hydra.model.outline import outline
@@ -53,8 +55,12 @@ def build_htc(
     gradient_checkpointing: bool,
     semantic_convs: int = 0,
     semantic_weight: float = 0.2,
+    attributes: bool = False,
+    attribute_loss: str = "bce",
+    attribute_weight: float = 1.0,
+    attribute_set: AttributeSet | None = None,
 ) -> Detector:
-    """Hybrid Task Cascade: interleaved, with mask information flow and, where asked, the semantic branch.
+    """Hybrid Task Cascade: interleaved, with mask information flow and, where asked, semantic branch and attributes.
 
     Args:
         num_classes: outputs, background not counted.
@@ -81,6 +87,11 @@ def build_htc(
         semantic_convs: convolutions of the semantic branch, which learns the class of every eighth pixel from the
             instances' masks; 0: a model without it.
         semantic_weight: of its loss.
+        attributes: whether the box stages learn the attributes of objects too.
+        attribute_loss: `bce`; `balanced`, where an attribute's presence weighs as much as its absence over all
+            objects; or `focal`.
+        attribute_weight: of it.
+        attribute_set: which attributes; the data say, or the checkpoint.
 
     Raises:
         UserError: a backbone that mmdet does not know, arguments that it refuses, a model larger than any, or weights
@@ -130,6 +141,24 @@ def build_htc(
         box_roi=_roi_extractor(neck_channels, 7, roi_sampling_ratio),
         mask_roi=_roi_extractor(neck_channels, mask_roi_size, roi_sampling_ratio),
     )
+    if attributes:
+        if not attribute_set:
+            raise UserError("model.attributes=true: nothing says which attributes there are")
+        if attribute_loss not in LOSSES or not attribute_weight > 0:
+            raise UserError(
+                f"model.attribute_loss={attribute_loss} model.attribute_weight={attribute_weight}: one of "
+                f"{', '.join(LOSSES)}, and above 0 expected"
+            )
+        roi_head["bbox_head"] = [
+            {**head, "type": AttributeBoxHead, "num_attributes": len(attribute_set)} for head in roi_head["bbox_head"]
+        ]
+        roi_head |= {
+            "type": AttributeRoIHead,
+            "allowed": attribute_set.allowed().tolist(),
+            "frequencies": attribute_set.frequencies().tolist(),
+            "attribute_loss": attribute_loss,
+            "attribute_weight": attribute_weight,
+        }
     if semantic_convs:
         extractor = _roi_extractor(neck_channels, mask_roi_size, roi_sampling_ratio)
         roi_head["semantic_roi_extractor"] = {**extractor, "featmap_strides": [STRIDES[SEMANTIC_LEVEL]]}

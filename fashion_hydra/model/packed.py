@@ -49,7 +49,7 @@ def write_packed(path: Path, content: Mapping[str, Any], *, rule: Mapping[str, A
         UserError: a weight is not finite.
     """
     description = {
-        "classes": {key: list(content["classes"][key]) for key in ("ids", "names")},
+        "classes": {**content["classes"], **{key: list(content["classes"][key]) for key in ("ids", "names")}},
         "model": content["model"],
         "eval_scale": list(content.get("eval_scale", (0, 0))),
         "rule": dict(rule) if rule is not None else content.get("rule"),

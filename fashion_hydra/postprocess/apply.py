@@ -1,17 +1,20 @@
 """Candidates -> detections: thresholds, NMS, pasting, overlaps. Pure functions of a frozen rule."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from torch import Tensor
 
 from fashion_hydra.postprocess import steps
+from fashion_hydra.postprocess.attributes import NONE, AttributeRule, ChosenAttributes, choose_attributes
 from fashion_hydra.postprocess.expected_score import choose
 from fashion_hydra.postprocess.nms import select, soft_nms
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.structures.batch import Size
 from fashion_hydra.structures.detections import Candidates, Detections
 from fashion_hydra.structures.paste import MaskWindow, ScoredMask, mask_iou, paste
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.types import FloatArray, IntArray
 
 LOOSE_IOU_THR = 0.7
 """Box NMS that goes before masks are computed, where the rule's own NMS is not on boxes: `survivors`."""
@@ -57,15 +60,15 @@ def apply(candidates: Candidates, rule: Postprocess, *, size: Size) -> Detection
     stretch = np.array([size[1] / candidates.size[1], size[0] / candidates.size[0]] * 2)
     boxes = candidates.boxes[index].double().numpy() * stretch
     drawn = (
-        paste(mask, box, size=size, mask_thr=rule.mask_thr)
-        for mask, box in zip(candidates.masks[index].numpy(), boxes, strict=True)
+        paste(mask, box, size=size, mask_thr=rule.mask_thr)._replace(candidate=candidate)
+        for mask, box, candidate in zip(candidates.masks[index].numpy(), boxes, index.tolist(), strict=True)
     )
     found: Iterable[ScoredMask] = zip(drawn, candidates.labels[index].tolist(), scores.tolist(), strict=True)
     if rule.nms == "mask":
         found = mask_nms(found, rule)
     for name in rule.steps:
         found = steps.load(name)(list(found), size)
-    return _answer(candidates.image_id, found, rule, size)
+    return _answer(candidates, found, rule, size)
 
 
 def rank(candidates: Candidates, rule: Postprocess) -> tuple[Tensor, Tensor]:
@@ -100,10 +103,11 @@ def mask_nms(found: Iterable[ScoredMask], rule: Postprocess) -> list[ScoredMask]
     return kept
 
 
-def _answer(image_id: str, found: Iterable[ScoredMask], rule: Postprocess, size: Size) -> Detections:
+def _answer(candidates: Candidates, found: Iterable[ScoredMask], rule: Postprocess, size: Size) -> Detections:
     """Overlaps suppressed, small masks left out, the rest chosen from and encoded; `found` is by descending score."""
     taken: dict[int, list[MaskWindow]] = {}
-    left: list[tuple[MaskWindow, int, float, int]] = []
+    masks: list[MaskWindow] = []
+    kept: list[tuple[int, float, int]] = []
     for mask, label, score in found:
         if rule.suppress_overlaps:
             better = taken.setdefault(label, [])
@@ -112,14 +116,56 @@ def _answer(image_id: str, found: Iterable[ScoredMask], rule: Postprocess, size:
                     np.greater(*views, out=views[0])  # set here and not there
             better.append(mask)
         if (area := int(np.count_nonzero(mask.pixels))) >= rule.min_area:
-            left.append((mask, label, score, area))
-    if rule.calibration is not None:
-        scores, labels = np.array([one[2] for one in left]), np.array([one[1] for one in left], np.int64)
-        left = [left[i] for i in np.flatnonzero(choose(scores, labels, rule.calibration))]
+            masks.append(mask)
+            kept.append((label, score, area))
+    labels, scores = np.array([one[0] for one in kept], np.int64), np.array([one[1] for one in kept], np.float64)
+    attributes = _attributes(candidates, [mask.candidate for mask in masks], labels, rule.attributes)
+    index = select_detections(scores, labels, attributes, rule).tolist()
+    known = rule.attributes.attributes.ids if rule.attributes is not None else ()
     return Detections(
-        image_id,
-        labels=[label for _, label, _, _ in left],
-        scores=[score for _, _, score, _ in left],
-        masks=[mask.encoded(size) for mask, *_ in left],
-        known_areas=[area for *_, area in left],
+        candidates.image_id,
+        labels=[kept[i][0] for i in index],
+        scores=[kept[i][1] for i in index],
+        masks=[masks[i].encoded(size) for i in index],
+        known_areas=[kept[i][2] for i in index],
+        attributes=None if attributes is None else [tuple(known[p] for p in attributes.places[i]) for i in index],
     )
+
+
+def _attributes(
+    candidates: Candidates, index: Sequence[int], labels: IntArray, rule: AttributeRule | None
+) -> ChosenAttributes | None:
+    """The attributes of detections drawn from the candidates of these indices.
+
+    Raises:
+        UserError: a step of postprocessing made masks of which nobody knows what they were drawn from.
+    """
+    if rule is None or rule.kind == NONE:
+        return None
+    assert candidates.attributes is not None, "a rule for attributes needs candidates with attributes"
+    if -1 in index:
+        raise UserError(
+            "postprocess.steps: a step returned a MaskWindow without its candidate, so its attributes are not known. "
+            "Change masks with mask._replace(pixels=...)"
+        )
+    return choose_attributes(candidates.attributes.numpy()[list(index)], labels, rule)
+
+
+def select_detections(
+    scores: FloatArray, labels: IntArray, attributes: ChosenAttributes | None, rule: Postprocess
+) -> IntArray:
+    """Which of an image's detections are answered, after everything but calibration and attributes was applied.
+
+    Args:
+        scores: (N,), descending.
+        labels: (N,).
+        attributes: that they are answered with.
+        rule: of which calibration and attributes count.
+    """
+    if attributes is not None and rule.attributes is not None:
+        left = np.flatnonzero(scores * attributes.chances > rule.attributes.match_thr)
+    else:
+        left = np.arange(len(scores))
+    if rule.calibration is None:
+        return left
+    return left[choose(scores[left], labels[left], rule.calibration, None if attributes is None else attributes[left])]

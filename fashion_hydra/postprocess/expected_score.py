@@ -23,6 +23,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fashion_hydra.data.attribute_set import Places
+from fashion_hydra.postprocess.attributes import ChosenAttributes
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.types import BoolArray, FloatArray, IntArray
 
@@ -159,22 +161,42 @@ def best_sizes(of_classes: Sequence[Options], *, others: float) -> list[int]:
     return sizes
 
 
-def choose(scores: FloatArray, labels: IntArray, calibration: Calibration) -> BoolArray:
+def choose(
+    scores: FloatArray, labels: IntArray, calibration: Calibration, attributes: ChosenAttributes | None = None
+) -> BoolArray:
     """Which detections of one image to answer with.
+
+    With attributes, detections of one label and one set of them are a class of the score. One is a hit with the
+    probability that its mask hits and its attributes are right; where they are wrong, the object that it is of counts
+    among the classes that score 0, answered or not.
 
     Args:
         scores: (N,), descending.
         labels: (N,).
-        calibration: of the detector.
+        calibration: of the detector, by categories.
+        attributes: that the detections are answered with.
     """
     of_classes, members = [], []
     found = np.bincount(labels, minlength=len(calibration)) > 0
     unpredictable = calibration.others + float((1 - np.exp(-calibration.missed[~found, 0])).sum())
     for label in np.flatnonzero(found).tolist():
-        members.append(np.flatnonzero(labels == label))
-        hits = calibration.probabilities(scores[members[-1]], label)
-        of_classes.append(options(hits, float(calibration.missed[label, 1])))
+        of_label = np.flatnonzero(labels == label)
+        hits = calibration.probabilities(scores[of_label], label)
+        missed = float(calibration.missed[label, 1])
+        if attributes is None:
+            members.append(of_label)
+            of_classes.append(options(hits, missed))
+            continue
+        chances = attributes.chances[of_label, None]
+        unpredictable += float((hits[:, :1] * (1 - chances)).sum())
+        hits = hits * chances
+        groups: dict[Places, list[int]] = {}
+        for i in np.argsort(-hits[:, 0], kind="stable").tolist():
+            groups.setdefault(attributes.places[of_label[i]], []).append(i)
+        for own in groups.values():
+            members.append(of_label[own])
+            of_classes.append(options(hits[own], missed * float(attributes.usual[members[-1][0]])))
     kept = np.zeros(len(scores), bool)
-    for own, size in zip(members, best_sizes(of_classes, others=unpredictable), strict=True):
-        kept[own[:size]] = True
+    for chosen, size in zip(members, best_sizes(of_classes, others=unpredictable), strict=True):
+        kept[chosen[:size]] = True
     return kept

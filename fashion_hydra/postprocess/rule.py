@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fashion_hydra.postprocess import steps
+from fashion_hydra.postprocess.attributes import AttributeRule
 from fashion_hydra.postprocess.expected_score import Calibration
 from fashion_hydra.utils.errors import UserError
 
@@ -34,6 +35,7 @@ class Postprocess:
         soft_nms_sigma: how slowly overlap lowers scores, with `nms=soft`.
         calibration: with it, what is left after all the other rules is chosen from for the highest expected score,
             see `fashion_hydra.postprocess.expected_score`.
+        attributes: which attributes detections are answered with; None: none, for a model that learns none.
         steps: names of modules in `fashion_hydra.postprocess.steps`: what is done to masks before overlaps are
             suppressed.
 
@@ -52,6 +54,7 @@ class Postprocess:
     nms: str = "box"
     soft_nms_sigma: float = 0.5
     calibration: Calibration | None = None
+    attributes: AttributeRule | None = None
     steps: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -36,6 +36,9 @@ def write_tuned(path: Path, rule: Postprocess, classes: ClassSet, about: Mapping
     values["steps"] = list(rule.steps)
     values["class_score_thr"] = {classes.ids[label]: thr for label, thr in sorted(rule.label_score_thr.items())} or None
     values["drop_classes"] = [classes.ids[label] for label in rule.dropped_labels]
+    if rule.attributes is not None:
+        values["attributes"] = rule.attributes.kind
+        values |= {name: getattr(rule.attributes, name) for name in ("attribute_thr", "match_thr")}
     values["select"] = "threshold" if rule.calibration is None else "expected"
     values["calibration"] = None
     path.parent.mkdir(parents=True, exist_ok=True)

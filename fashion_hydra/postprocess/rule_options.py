@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion_hydra.data.class_set import ClassSet, find_category
+from fashion_hydra.postprocess.attributes import EXPECTED, NONE, AttributeRule
 from fashion_hydra.postprocess.calibration_file import read_calibration
 from fashion_hydra.postprocess.expected_score import Calibration
 from fashion_hydra.postprocess.rule import Postprocess
@@ -31,13 +32,17 @@ def build_rule(options: Mapping[str, Any], classes: ClassSet) -> Postprocess:
             "postprocess=tuned: only predict.py reads tuned files; give postprocess=winner or mmdet_default"
         )
     known = [f.name for f in fields(Postprocess) if f.name not in ("label_score_thr", "dropped_labels")]
-    known += ["class_score_thr", "drop_classes", "select"]
+    known += ["class_score_thr", "drop_classes", "select", "attribute_thr", "match_thr"]
     if unknown := [key for key in values if key not in known]:
         raise UserError(f"postprocess.{unknown[0]}: no such option; postprocess has {', '.join(known)}")
-    optional = ("calibration", "class_score_thr", "drop_classes", "select", "steps")
+    optional = ["calibration", "class_score_thr", "drop_classes", "select", "steps"]
+    optional += ["attributes", "attribute_thr", "match_thr"]
     if missing := [key for key, value in values.items() if value is None and key not in optional]:
         raise UserError(f"postprocess.{missing[0]}=null: a value expected")
     values["calibration"] = _calibration(values.pop("select", None) or "threshold", values.get("calibration"), classes)
+    values["attributes"] = _attributes(
+        values.pop("attributes", None), values.pop("attribute_thr", None), values.pop("match_thr", None), classes
+    )
     if not isinstance(steps := values.get("steps") or [], list):
         raise UserError(f"postprocess.steps={steps}: a list of names expected, such as [fill_holes]")
     values["steps"] = tuple(steps)
@@ -81,3 +86,22 @@ def _label(entry: object, classes: ClassSet, option: str) -> int:
     text = str(entry)
     by_id = text.isdecimal() and text not in classes.names
     return classes.label_of()[find_category(int(text) if by_id else text, names, option)]
+
+
+def _attributes(kind: Any, attribute_thr: Any, match_thr: Any, classes: ClassSet) -> AttributeRule | None:
+    """How attributes are answered: with the most probable set unless something else is asked for."""
+    if not classes.attributes:
+        if kind in (None, NONE):
+            return None
+        raise UserError(
+            f"postprocess.attributes={kind}: the model learns no attributes. Train with model.attributes=true"
+        )
+    for name, value in (("attribute_thr", attribute_thr), ("match_thr", match_thr)):
+        if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
+            raise UserError(f"postprocess.{name}={value}: between 0 and 1 expected")
+    return AttributeRule(
+        kind=EXPECTED if kind is None else str(kind),
+        attribute_thr=0.5 if attribute_thr is None else float(attribute_thr),
+        match_thr=0.0 if match_thr is None else float(match_thr),
+        attributes=classes.attributes,
+    )

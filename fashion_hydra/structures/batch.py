@@ -71,14 +71,18 @@ class Targets:
         boxes: float32 (N, 4).
         labels: int64 (N,), indices into the class set.
         masks: N masks.
+        attributes: bool (N, A), which attributes each object has; None where none are learnt.
     """
 
     boxes: Tensor
     labels: Tensor
     masks: CropMasks
+    attributes: Tensor | None = None
 
     def __post_init__(self) -> None:
-        check_lengths(self, boxes=len(self.boxes), labels=len(self.labels), masks=len(self.masks))
+        attributes = len(self) if self.attributes is None else len(self.attributes)
+        lengths = {"boxes": len(self.boxes), "labels": len(self.labels), "masks": len(self.masks)}
+        check_lengths(self, **lengths, attributes=attributes)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -2,12 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from fashion_hydra.structures.batch import Size, check_lengths
 from fashion_hydra.structures.rle import CocoRLE
+
+
+class Refined(NamedTuple):
+    """What the box stages make of the N proposals of an image.
+
+    Args:
+        boxes: (N, 4).
+        probabilities: (N, C + 1), of the classes, background last.
+        attributes: (N, A), probability of each attribute; None where none are learnt.
+    """
+
+    boxes: Tensor
+    probabilities: Tensor
+    attributes: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -21,6 +36,7 @@ class Candidates:
         scores: float32 (N,), descending.
         labels: int64 (N,), indices into the class set.
         masks: float32 (N, M, M), mask probability on a grid over the box.
+        attributes: float16 (N, A), probability of each attribute; None where none are learnt.
     """
 
     image_id: str
@@ -29,10 +45,12 @@ class Candidates:
     scores: Tensor
     labels: Tensor
     masks: Tensor
+    attributes: Tensor | None = None
 
     def __post_init__(self) -> None:
         fields = ("boxes", "scores", "labels", "masks")
-        check_lengths(self, **{name: len(getattr(self, name)) for name in fields})
+        lengths = {name: len(getattr(self, name)) for name in fields}
+        check_lengths(self, **lengths, attributes=len(self) if self.attributes is None else len(self.attributes))
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -45,6 +63,7 @@ class Candidates:
             self.scores[index],
             self.labels[index],
             self.masks[index],
+            None if self.attributes is None else self.attributes[index],
         )
 
 
@@ -58,6 +77,7 @@ class Detections:
         scores: confidence in [0, 1].
         masks: COCO run-length encodings on one grid, as pycocotools has them.
         known_areas: pixels of each mask, where they were counted already.
+        attributes: attribute ids that each is answered with, ascending; None for none.
     """
 
     image_id: str
@@ -65,10 +85,12 @@ class Detections:
     scores: Sequence[float]
     masks: Sequence[CocoRLE]
     known_areas: Sequence[int] | None = None
+    attributes: Sequence[tuple[int, ...]] | None = None
 
     def __post_init__(self) -> None:
-        known = len(self) if self.known_areas is None else len(self.known_areas)
-        check_lengths(self, labels=len(self.labels), scores=len(self.scores), masks=len(self.masks), known_areas=known)
+        names = ("labels", "scores", "masks", "known_areas", "attributes")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        check_lengths(self, **{name: len(value) for name, value in given.items()})
 
     @property
     def areas(self) -> list[int]:
@@ -77,11 +99,16 @@ class Detections:
             return list(self.known_areas)
         return [int(area) for area in coco_mask.area(list(self.masks))] if self.masks else []
 
+    def class_ids(self, ids: Sequence[int]) -> list[str]:
+        """ClassId of each, attributes included, such as `6_28_77`; `ids` are the category ids of the labels."""
+        attributes = self.attributes if self.attributes is not None else [()] * len(self)
+        return ["_".join(map(str, (ids[label], *own))) for label, own in zip(self.labels, attributes, strict=True)]
+
     def by_class_id(self, ids: Sequence[int]) -> dict[str, list[CocoRLE]]:
         """ClassId -> masks, as scoring takes them; `ids` are the category ids of the labels."""
         masks: dict[str, list[CocoRLE]] = {}
-        for label, mask in zip(self.labels, self.masks, strict=True):
-            masks.setdefault(str(ids[label]), []).append(mask)
+        for class_id, mask in zip(self.class_ids(ids), self.masks, strict=True):
+            masks.setdefault(class_id, []).append(mask)
         return masks
 
     def __len__(self) -> int:

@@ -23,11 +23,13 @@ class MaskWindow(NamedTuple):
         pixels: bool (h, w), column-major in memory as run-lengths want it; uint8 where they are `Levels`.
         x0: column of the window's corner in the frame.
         y0: row of it.
+        candidate: which of an image's candidates it was drawn from; -1 where that is not known.
     """
 
     pixels: np.ndarray
     x0: int
     y0: int
+    candidate: int = -1
 
     def windows_shared_with(self, other: "MaskWindow") -> tuple[np.ndarray, np.ndarray] | None:
         """Views of both masks where their windows overlap, if they do."""

@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -192,6 +192,8 @@ class SegmentationModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is needed to build the model again, as plain containers."""
         checkpoint["classes"] = {"ids": list(self.classes.ids), "names": list(self.classes.names)}
+        if self.classes.attributes:
+            checkpoint["classes"]["attributes"] = self.classes.attributes.plain()
         checkpoint["model"] = self.model
         checkpoint["skipped"] = self.skipped
         checkpoint["eval_scale"] = [int(edge) for edge in self.eval_scale]
@@ -200,7 +202,7 @@ class SegmentationModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another label space, or whose optimizer cannot go on as this run's."""
-        check_classes(checkpoint, self.classes.ids)
+        check_classes(checkpoint, self.classes)
         self._check_optimizer(checkpoint)
         self._resumed = {"steps_per_epoch": checkpoint["steps_per_epoch"]} if "steps_per_epoch" in checkpoint else {}
         self.skipped = checkpoint.get("skipped", 0)
@@ -225,13 +227,19 @@ class SegmentationModule(LightningModule):
             )
 
 
-def check_classes(checkpoint: dict[str, Any], ids: Sequence[int]) -> None:
-    """Raise `UserError` unless the checkpoint was trained on these categories, in this order."""
-    kept = checkpoint.get("classes")
+def check_classes(checkpoint: dict[str, Any], classes: ClassSet) -> None:
+    """Raise `UserError` unless the checkpoint was trained on these categories, in this order, and attributes."""
+    ids, kept = classes.ids, checkpoint.get("classes")
     if kept is None:
         raise UserError("the checkpoint does not say which classes it was trained on: not written by train.py")
     if list(kept["ids"]) != list(ids):
         raise UserError(
             f"the checkpoint was trained on {len(kept['ids'])} classes ({id_list(kept['ids'])}), this run has "
             f"{len(ids)} ({id_list(ids)}); choose the same classes=... and data, or start without ckpt_path"
+        )
+    theirs, mine = list((kept.get("attributes") or {}).get("ids", [])), list(classes.attributes.ids)
+    if theirs != mine:
+        raise UserError(
+            f"the checkpoint was trained on {len(theirs)} attributes ({id_list(theirs)}), this run has {len(mine)} "
+            f"({id_list(mine)}); choose the same model.attributes=... and data, or start without ckpt_path"
         )

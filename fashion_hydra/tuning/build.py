@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from fashion_hydra.evaluation.competition_score import ClassMasks
+from fashion_hydra.evaluation.matching import CLASS_ID
 from fashion_hydra.inference.candidate_cache import CandidateCache
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.tuning.image_table import Family, ImageTable, Key, families, measure_image
@@ -36,6 +37,7 @@ def build_score_table(
     truth: Mapping[str, ClassMasks],
     rules: Sequence[Postprocess],
     *,
+    match: str = CLASS_ID,
     workers: int | None = None,
     progress: bool = True,
 ) -> ScoreTable:
@@ -44,6 +46,7 @@ def build_score_table(
     Args:
         cache: candidates.
         truth: image id -> ClassId -> masks on the submission's grid, of the images to measure, all in the cache.
+        match: what has to match, and what `truth` is by: `class_id` or `category`.
         rules: what will be asked; `Manifest.check` refuses those that the cache is not exact for.
         workers: processes; as many as there are cores for None.
         progress: show a bar.
@@ -70,7 +73,7 @@ def build_score_table(
     made = _on_all_cores(jobs, min(cores, 16) if workers is None else workers)
     hidden = None if progress else True
     tables = list(tqdm(made, total=len(jobs), desc="measuring", unit=" images", disable=hidden))
-    return ScoreTable.of(tables, len(class_ids), asked)
+    return ScoreTable.of(tables, class_ids, asked, match=match)
 
 
 def _on_all_cores(jobs: Sequence[_Job], workers: int) -> Iterator[ImageTable]:

@@ -57,10 +57,10 @@ def _isotonic(scores: FloatArray, hit: FloatArray, weights: FloatArray, at: Floa
 
 def _missed(score_table: ScoreTable, rule: Postprocess, weight: float) -> FloatArray:
     """How many true masks of each class no detection is of, see `Calibration`: (C, 2)."""
-    groups, shape = score_table.groups(rule), (len(score_table), score_table.classes)
+    groups, shape = score_table.groups(rule, by_category=True), (len(score_table), score_table.classes)
     true, detected, hit = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     np.add.at(true, (score_table.truth_image, score_table.truth_label), 1)
-    place = (score_table.group_image, score_table.group_label)
+    place = (groups.of.image, groups.of.label)
     hit[place] = groups.hits[:, 0]
     detected[place] = groups.masks - true[place]
     left, seen = true - hit, detected > 0

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fashion_hydra.evaluation.competition_score import THRESHOLDS, ClassMasks
+from fashion_hydra.formats.class_id import category_of
 from fashion_hydra.formats.submission import SUBMISSION_GRID, SUBMISSION_SIZE
 from fashion_hydra.postprocess.apply import mask_nms, rank
 from fashion_hydra.postprocess.rule import NO_LIMIT, Postprocess
@@ -69,6 +70,7 @@ def families(rules: Sequence[Postprocess]) -> dict[Key, Family]:
                 min_area=1,
                 dropped_labels=(),
                 calibration=None,
+                attributes=None,
             ),
             tuple(sorted({rule.mask_thr for rule in of_family})),
         )
@@ -81,6 +83,7 @@ class MeasuredDetections:
     """The detections of one family in one image.
 
     Args:
+        candidates: int64 (K,), which of the image's candidates each is.
         labels: int64 (K,), the best detection first.
         scores: float64 (K,).
         areas: int32 (K, M), pixels left at each mask threshold.
@@ -88,6 +91,7 @@ class MeasuredDetections:
         ious: float64 (P, M), of the pairs.
     """
 
+    candidates: IntArray
     labels: IntArray
     scores: FloatArray
     areas: npt.NDArray[np.int32]
@@ -102,15 +106,20 @@ class ImageTable:
     Args:
         image_id: of the image.
         truth: int64 (T,), labels of the true masks that can be found.
-        other_classes: how many ClassIds the truth has that no label stands for, attributes included.
+        class_ids: (T,), what has to match of each of them.
+        other_classes: how many ClassIds the truth has that no label stands for. Where attributes are learnt, a label
+            stands for its category with any attributes.
         other_masks: their masks.
+        attributes: (N, A), of the image's candidates; None where none are learnt.
         measured: of each family.
     """
 
     image_id: str
     truth: IntArray
+    class_ids: tuple[str, ...]
     other_classes: int
     other_masks: int
+    attributes: np.ndarray | None
     measured: Mapping[Key, MeasuredDetections]
 
 
@@ -126,17 +135,27 @@ def measure_image(
         asked: the families.
     """
     labels = {str(category): label for label, category in enumerate(class_ids)}
-    known = [(labels[class_id], mask) for class_id, masks in truth.items() if class_id in labels for mask in masks]
-    unknown = [masks for class_id, masks in truth.items() if class_id not in labels and masks]
+    with_attributes = candidates.attributes is not None
+    label_of = {c: labels.get(str(category_of(c)) if with_attributes else c) for c in truth}
+    known = [(c, mask) for c, masks in truth.items() if label_of[c] is not None for mask in masks]
+    unknown = [masks for class_id, masks in truth.items() if label_of[class_id] is None and masks]
     true_masks = [_crop(mask) for _, mask in known]
-    true_labels = np.array([label for label, _ in known], np.int64)
+    true_labels = np.array([label_of[class_id] for class_id, _ in known], np.int64)
     drawings: dict[tuple[float, ...], _Drawing] = {}
     measured = {}
     for key, family in asked.items():
         if family.mask_thrs not in drawings:
             drawings[family.mask_thrs] = _Drawing(candidates, family.mask_thrs, true_masks, true_labels)
         measured[key] = _measure(candidates, drawings[family.mask_thrs], family)
-    return ImageTable(candidates.image_id, true_labels, len(unknown), sum(map(len, unknown)), measured)
+    return ImageTable(
+        candidates.image_id,
+        true_labels,
+        tuple(class_id for class_id, _ in known),
+        len(unknown),
+        sum(map(len, unknown)),
+        None if candidates.attributes is None else candidates.attributes.numpy(),
+        measured,
+    )
 
 
 def _crop(mask: object) -> MaskWindow:
@@ -248,6 +267,7 @@ def _measure(candidates: Candidates, drawing: _Drawing, family: Family) -> Measu
                 pairs.append((rank_of, true))
                 ious.append(iou)
     return MeasuredDetections(
+        candidates=index.astype(np.int64),
         labels=drawing.labels[index].astype(np.int64),
         scores=scores.astype(np.float64),
         areas=areas,

@@ -159,17 +159,18 @@ class ClassThresholds:
         loose = replace(rule, max_per_image=NO_LIMIT, label_score_thr={})
         curves = [score_table.groups(replace(loose, score_thr=value)).scores() for value in values]
         scores, present = (np.array([curve[i] for curve in curves]) for i in (0, 1))  # (V, G)
-        labels = [label for label in np.unique(score_table.group_label).tolist() if label not in rule.dropped_labels]
+        grouping = score_table.grouping(rule)
+        labels = [label for label in np.unique(grouping.label).tolist() if label not in rule.dropped_labels]
         place = {label: values.index(rule.score_thr) for label in labels}
-        at = np.full(len(score_table.group_label), values.index(rule.score_thr))
+        at = np.full(len(grouping.label), values.index(rule.score_thr))
         columns = np.arange(len(at))
         for _ in range(self.rounds):
             before = dict(place)
             for label in labels:
-                own = score_table.group_label == label
+                own = grouping.label == label
                 rest = np.where(own, 0.0, scores[at, columns]), np.where(own, False, present[at, columns])
-                total, count = (np.bincount(score_table.group_image, w, len(score_table)) for w in rest)
-                images = score_table.group_image[own]
+                total, count = (np.bincount(grouping.image, w, len(score_table)) for w in rest)
+                images = grouping.image[own]
                 classes = count[images] + present[:, own] + score_table.other_classes[images]
                 worth = np.where(classes > 0, (total[images] + scores[:, own]) / np.maximum(1, classes), 1.0).sum(
                     axis=1

@@ -1,7 +1,7 @@
 """All images measured: the score of each under any rule, in milliseconds, equal to predicting and scoring."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,11 +9,16 @@ import numpy.typing as npt
 import torch
 
 from fashion_hydra.evaluation.competition_score import POOLINGS, THRESHOLDS, match, mean, precision
-from fashion_hydra.postprocess.expected_score import choose
+from fashion_hydra.evaluation.matching import CLASS_ID
+from fashion_hydra.postprocess.apply import select_detections
+from fashion_hydra.postprocess.attributes import NONE, ChosenAttributes, choose_attributes
 from fashion_hydra.postprocess.rule import Postprocess
-from fashion_hydra.tuning.image_table import Family, ImageTable, Key, family_key
+from fashion_hydra.tuning.image_table import Family, ImageTable, Key, MeasuredDetections, family_key
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.types import BoolArray, FloatArray, IntArray
+
+_Choice = tuple[str, float]
+"""Kind and threshold of an `AttributeRule`."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class _Detections:
     image: IntArray
     label: IntArray
     score: FloatArray
+    attributes: np.ndarray | None
     area: npt.NDArray[np.int32]
     pair_detection: IntArray
     pair_truth: IntArray
@@ -49,14 +55,35 @@ class AnsweredClass:
 
 
 @dataclass(frozen=True)
+class Grouping:
+    """The classes of the images, whatever is answered.
+
+    Args:
+        image: (G,) of each.
+        label: (G,).
+        true_masks: (G,), how many it has.
+        of_detection: (N,), the class that each detection of the family is answered with.
+        matches: (P,), whether both masks of each pair are of one class.
+    """
+
+    image: IntArray
+    label: IntArray
+    true_masks: IntArray
+    of_detection: IntArray
+    matches: BoolArray
+
+
+@dataclass(frozen=True)
 class Groups:
     """The classes of the images: hits and masks of each under a rule.
 
     Args:
+        of: the classes.
         hits: (G, 10), at each IoU threshold.
         masks: (G,), true and predicted.
     """
 
+    of: Grouping
     hits: IntArray
     masks: IntArray
 
@@ -77,6 +104,8 @@ class ScoreTable:
         other_classes: (I,), see `ImageTable`.
         other_masks: (I,).
         families: detections of each.
+        truth_class_ids: (T,), what has to match of each true mask, where attributes count; else None.
+        category_ids: of the labels.
     """
 
     def __init__(
@@ -88,30 +117,34 @@ class ScoreTable:
         other_classes: IntArray,
         other_masks: IntArray,
         families: Mapping[Key, _Detections],
+        truth_class_ids: Sequence[str] | None = None,
+        category_ids: Sequence[int] = (),
     ) -> None:
         self.image_ids, self.classes = tuple(image_ids), classes
         self.truth_image, self.truth_label = truth_image, truth_label
         self.other_classes, self.other_masks = other_classes, other_masks
         self._families = dict(families)
+        self._truth_class_ids, self._category_ids = truth_class_ids, tuple(category_ids)
         self._known: dict[tuple[Postprocess, str], FloatArray] = {}
-        used = np.zeros((len(self.image_ids), classes), bool)
-        used[truth_image, truth_label] = True
-        for found in self._families.values():
-            used[found.image, found.label] = True
-        self.group_image, self.group_label = np.nonzero(used)
-        group_of = np.full(used.shape, -1)
-        group_of[self.group_image, self.group_label] = np.arange(len(self.group_image))
-        self._groups = {key: group_of[found.image, found.label] for key, found in self._families.items()}
-        self._true_masks = np.bincount(group_of[truth_image, truth_label], minlength=len(self.group_image))
+        self._groupings: dict[tuple[Key, _Choice | None], Grouping] = {}
+        self._chosen: dict[tuple[Key, _Choice], ChosenAttributes] = {}
 
     @classmethod
-    def of(cls, tables: Sequence[ImageTable], classes: int, asked: Mapping[Key, Family]) -> "ScoreTable":
+    def of(
+        cls,
+        tables: Sequence[ImageTable],
+        category_ids: Sequence[int],
+        asked: Mapping[Key, Family],
+        *,
+        match: str = CLASS_ID,
+    ) -> "ScoreTable":
         """The score table of images measured one by one.
 
         Args:
             tables: one an image.
-            classes: number of labels.
+            category_ids: of the labels.
             asked: the families that they were measured for.
+            match: what has to match, and what the truth was measured by: `class_id` or `category`.
         """
         sizes = [len(t.truth) for t in tables]
         first_truth = np.concatenate([[0], np.cumsum(sizes)])
@@ -127,6 +160,7 @@ class ScoreTable:
                 image=np.repeat(np.arange(len(tables)), counts),
                 label=np.concatenate([np.zeros(0, np.int64), *(m.labels for m in of_family)]),
                 score=np.concatenate([np.zeros(0), *(m.scores for m in of_family)]),
+                attributes=_attributes(tables, of_family),
                 area=np.concatenate([np.zeros((0, len(thresholds)), np.int32), *(m.areas for m in of_family)]),
                 pair_detection=pair_detection,
                 pair_truth=pair_truth,
@@ -136,12 +170,14 @@ class ScoreTable:
             )
         return cls(
             [t.image_id for t in tables],
-            classes,
+            len(category_ids),
             np.repeat(np.arange(len(tables)), sizes),
             np.concatenate([np.zeros(0, np.int64), *(t.truth for t in tables)]),
             np.array([t.other_classes for t in tables], np.int64),
             np.array([t.other_masks for t in tables], np.int64),
             families,
+            [class_id for t in tables for class_id in t.class_ids] if match == CLASS_ID else None,
+            category_ids,
         )
 
     def __len__(self) -> int:
@@ -163,6 +199,7 @@ class ScoreTable:
                 image=place[found.image[kept]],
                 label=found.label[kept],
                 score=found.score[kept],
+                attributes=None if found.attributes is None else found.attributes[kept],
                 area=found.area[kept],
                 pair_detection=moved[found.pair_detection[pairs]],
                 pair_truth=truth_place[found.pair_truth[pairs]],
@@ -176,6 +213,10 @@ class ScoreTable:
             self.other_classes[images],
             self.other_masks[images],
             families,
+            None
+            if self._truth_class_ids is None
+            else [self._truth_class_ids[i] for i in np.flatnonzero(mine).tolist()],
+            self._category_ids,
         )
         part._known = {asked: scores[images] for asked, scores in self._known.items()}
         return part
@@ -200,13 +241,13 @@ class ScoreTable:
 
     def _pooled(self, groups: Groups) -> FloatArray:
         hits = np.zeros((len(self), 10), np.int64)
-        np.add.at(hits, self.group_image, groups.hits)
-        masks = np.bincount(self.group_image, groups.masks, len(self)).astype(np.int64) + self.other_masks
+        np.add.at(hits, groups.of.image, groups.hits)
+        masks = np.bincount(groups.of.image, groups.masks, len(self)).astype(np.int64) + self.other_masks
         return np.where(masks > 0, precision(hits, np.maximum(1, masks)), 1.0)
 
     def _by_class(self, groups: Groups) -> FloatArray:
         scores, present = groups.scores()
-        counts = np.bincount(self.group_image[present], minlength=len(self))
+        counts = np.bincount(groups.of.image[present], minlength=len(self))
         ends = np.cumsum(counts).tolist()
         listed = scores[present].tolist()
         totals = [math.fsum(listed[end - count : end]) for end, count in zip(ends, counts.tolist(), strict=True)]
@@ -217,30 +258,84 @@ class ScoreTable:
         """The competition score of all images."""
         return mean(self.image_scores(rule, pooling=pooling))
 
-    def groups(self, rule: Postprocess) -> Groups:
-        """Hits and masks of each group under a rule."""
+    def groups(self, rule: Postprocess, *, by_category: bool = False) -> Groups:
+        """Hits and masks of each group under a rule; with `by_category` whatever attributes it answers."""
         found, kept, column = self._answer(rule)
-        group = self._groups[family_key(rule)]
-        masks = self._true_masks + np.bincount(group[kept], minlength=len(self._true_masks))
-        detections, reached = self._hits(found, kept, column, group)
+        grouping = self.grouping(rule, by_category=by_category)
+        group = grouping.of_detection
+        masks = grouping.true_masks + np.bincount(group[kept], minlength=len(grouping.image))
+        detections, reached = self._hits(found, kept, column, grouping)
         bins = len(THRESHOLDS) + 1
         table = np.bincount(group[detections] * bins + reached, minlength=len(masks) * bins).reshape(-1, bins)
-        return Groups(table[:, :0:-1].cumsum(axis=1)[:, ::-1], masks)
+        return Groups(grouping, table[:, :0:-1].cumsum(axis=1)[:, ::-1], masks)
 
     def answered(self, rule: Postprocess) -> AnsweredClass:
-        """The detections that a rule answers with, each a hit or not, see `AnsweredClass`."""
+        """The detections that a rule answers with, each a hit or not by category, see `AnsweredClass`."""
         found, kept, column = self._answer(rule)
         hits = np.zeros(len(found.score), np.int64)
-        detections, reached = self._hits(found, kept, column, self._groups[family_key(rule)])
+        detections, reached = self._hits(found, kept, column, self.grouping(rule, by_category=True))
         hits[detections] = reached
         return AnsweredClass(found.image[kept], found.label[kept], found.score[kept], hits[kept])
 
-    def _hits(self, found: _Detections, kept: BoolArray, column: int, group: IntArray) -> tuple[IntArray, IntArray]:
+    def grouping(self, rule: Postprocess, *, by_category: bool = False) -> Grouping:
+        """The classes that the images have in truth or in anything that a rule of the family could answer.
+
+        Args:
+            rule: of which NMS, overlaps and attributes count.
+            by_category: leave attributes out of account.
+        """
+        key, choice = family_key(rule), None if by_category else self._choice(rule)
+        if (key, choice) not in self._groupings:
+            found = self._families[key]
+            truth, detected, count = self.truth_label, found.label, self.classes
+            if choice is not None:
+                assert self._truth_class_ids is not None
+                codes: dict[str, int] = {}
+                truth = _coded(self._truth_class_ids, codes)
+                detected = _coded(self._class_ids(found, rule), codes)
+                count = len(codes)
+            keys = np.concatenate([self.truth_image * count + truth, found.image * count + detected])
+            known, first, group = np.unique(keys, return_index=True, return_inverse=True)
+            of_truth, of_detection = group[: len(truth)], group[len(truth) :]
+            self._groupings[key, choice] = Grouping(
+                image=known // max(1, count),
+                label=np.concatenate([self.truth_label, found.label])[first],
+                true_masks=np.bincount(of_truth, minlength=len(known)),
+                of_detection=of_detection,
+                matches=of_detection[found.pair_detection] == of_truth[found.pair_truth],
+            )
+        return self._groupings[key, choice]
+
+    def _choice(self, rule: Postprocess) -> "_Choice | None":
+        """How a rule answers attributes, where they count."""
+        has_attributes = self._families[family_key(rule)].attributes is not None
+        if self._truth_class_ids is None or not has_attributes:
+            return None
+        return (NONE, 0.0) if rule.attributes is None else (rule.attributes.kind, rule.attributes.attribute_thr)
+
+    def _class_ids(self, found: _Detections, rule: Postprocess) -> Iterator[str]:
+        """What each detection of a rule's family is answered with."""
+        chosen, known = self._attributes(found, rule), rule.attributes
+        for detection, label in enumerate(found.label.tolist()):
+            suffix = known.attributes.suffix(chosen.places[detection]) if chosen is not None and known else ""
+            yield f"{self._category_ids[label]}{suffix}"
+
+    def _attributes(self, found: _Detections, rule: Postprocess) -> ChosenAttributes | None:
+        """The attributes of each detection of a rule's family; None where it answers none."""
+        if found.attributes is None or rule.attributes is None or rule.attributes.kind == NONE:
+            return None
+        key = family_key(rule), (rule.attributes.kind, rule.attributes.attribute_thr)
+        if key not in self._chosen:
+            self._chosen[key] = choose_attributes(found.attributes, found.label, rule.attributes)
+        return self._chosen[key]
+
+    def _hits(self, found: _Detections, kept: BoolArray, column: int, grouping: Grouping) -> tuple[IntArray, IntArray]:
         """The detections that hit, each true mask once at most, and how many IoU thresholds each is above."""
-        pairs = np.flatnonzero(kept[found.pair_detection] & (found.iou[:, column] > THRESHOLDS[0]))
+        able = kept[found.pair_detection] & (found.iou[:, column] > THRESHOLDS[0]) & grouping.matches
+        pairs = np.flatnonzero(able)
         detections, truths, ious = found.pair_detection[pairs], found.pair_truth[pairs], found.iou[pairs, column]
         made = np.ones(len(pairs), bool)
-        for own in _ambiguous(detections, truths, group[detections]):
+        for own in _ambiguous(detections, truths, grouping.of_detection[detections]):
             made[own] = _matched(detections[own], truths[own], ious[own])
         return detections[made], np.searchsorted(THRESHOLDS, ious[made], side="left")
 
@@ -257,11 +352,27 @@ class ScoreTable:
             before = np.concatenate([[0], rank])[np.searchsorted(found.image, np.arange(len(self)))]
             kept &= rank - before[found.image] <= rule.max_per_image
         kept &= found.area[:, column] >= rule.min_area
+        attributes = self._attributes(found, rule)
         if rule.calibration is not None:
             left = np.flatnonzero(kept)
             for own in np.split(left, np.flatnonzero(np.diff(found.image[left])) + 1):
-                kept[own] = choose(found.score[own], found.label[own], rule.calibration)
+                of_image = None if attributes is None else attributes[own]
+                kept[own] = False
+                kept[own[select_detections(found.score[own], found.label[own], of_image, rule)]] = True
+        elif attributes is not None and rule.attributes is not None:
+            kept &= found.score * attributes.chances > rule.attributes.match_thr
         return found, kept, column
+
+
+def _attributes(tables: Sequence[ImageTable], measured: Sequence[MeasuredDetections]) -> np.ndarray | None:
+    """Attribute probabilities of the detections of a family: (N, A)."""
+    parts = [t.attributes[m.candidates] for t, m in zip(tables, measured, strict=True) if t.attributes is not None]
+    return np.concatenate(parts) if parts else None
+
+
+def _coded(texts: Iterable[str], codes: dict[str, int]) -> IntArray:
+    """A number for each text, equal ones alike; new ones are added to `codes`."""
+    return np.array([codes.setdefault(text, len(codes)) for text in texts], np.int64)
 
 
 def _ambiguous(detections: IntArray, truths: IntArray, groups: IntArray) -> list[IntArray]:

@@ -27,6 +27,9 @@ def describe_rule(rule: Postprocess) -> str:
         parts.append(f"{len(rule.label_score_thr)} thresholds a class")
     if rule.dropped_labels:
         parts.append(f"{len(rule.dropped_labels)} classes left out")
+    if rule.attributes is not None:
+        at = f" {rule.attributes.attribute_thr:g}" if rule.attributes.kind == "threshold" else ""
+        parts.append(f"attributes {rule.attributes.kind}{at}, match_thr={rule.attributes.match_thr:g}")
     if rule.calibration is not None:
         parts.append("the set with the highest expected score")
     return " ".join(parts[:5]) + "".join(f", {part}" for part in parts[5:])
@@ -123,9 +126,10 @@ def write_class_table(path: Path, score_table: ScoreTable, results: Sequence[Met
 
 def class_scores(score_table: ScoreTable, rule: Postprocess) -> FloatArray:
     """Mean score of each class over the images that have it in truth or answer, NaN where none has: (C,)."""
-    scores, present = score_table.groups(rule).scores()
-    count = np.bincount(score_table.group_label[present], minlength=score_table.classes)
-    total = np.bincount(score_table.group_label[present], scores[present], score_table.classes)
+    groups = score_table.groups(rule)
+    scores, present = groups.scores()
+    count = np.bincount(groups.of.label[present], minlength=score_table.classes)
+    total = np.bincount(groups.of.label[present], scores[present], score_table.classes)
     return np.where(count > 0, total / np.maximum(1, count), np.nan)
 
 

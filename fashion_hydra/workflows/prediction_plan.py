@@ -1,7 +1,7 @@
 """Options -> which models predict which images, on which views, into which cache."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -104,6 +104,7 @@ def plan_prediction(options: PredictConfig) -> PredictionPlan:
         score_floor=options.candidates.score_floor,
         iou_grid=tuple(options.candidates.iou_grid),
         images=fingerprint(image_list.fingerprint()),
+        attributes=classes.attributes,
     )
     manifest.check(rule)
     for member in members:
@@ -122,7 +123,7 @@ def _rule(
     if options.postprocess.file == "own":
         log_rank_zero("thresholds     %s", "the checkpoint's own" if own is not None else "the winner's")
     filled = fill_in(rule_options(options.postprocess), digests, Path(options.paths.tuned), own)
-    return build_rule(filled, ClassSet(classes.ids, classes.names, drop))
+    return build_rule(filled, replace(classes, drop=drop))
 
 
 def _log_views(members: Sequence[Member], scales: Sequence[tuple[int, int]], merging: Merging) -> None:

@@ -117,6 +117,7 @@ def build_training(options: TrainConfig, command: Command) -> TrainingSetup:
         options.classes,
         options.augment,
         eval_scale=checked_scales(options.tta.scales)[0],
+        attributes=learns_attributes(options),
         seed=options.seed,
         report_dir=folder.path,
     )
@@ -165,6 +166,12 @@ def build_training(options: TrainConfig, command: Command) -> TrainingSetup:
         *(batch, options.data.batch_size, devices, options.trainer.accumulate_grad_batches),
     )
     return TrainingSetup(datamodule, module, trainer, watch, folder, ckpt_path, command)
+
+
+def learns_attributes(options: TrainConfig) -> bool:
+    """Whether `model.attributes` is true."""
+    model = plain(options.model)
+    return isinstance(model, Mapping) and bool(model.get("attributes"))
 
 
 def _tell_changes(before: dict[str, Any], now: dict[str, Any], ckpt_path: Path) -> None:
@@ -228,7 +235,7 @@ def make_detector(options: TrainConfig, classes: ClassSet, ckpt_path: Path | Non
     if isinstance(backbone, dict) and (options.weights is not None or ckpt_path):
         backbone = {**backbone, "weights": None}  # those of the whole model replace them
     given = {**model, "backbone": backbone} if "backbone" in model else model
-    detector = build_detector(given, num_classes=len(classes))
+    detector = build_detector(given, num_classes=len(classes), attributes=classes.attributes)
     if ckpt_path:
         detector.origin = f"{ckpt_path}, resumed"
         if options.weights is not None:

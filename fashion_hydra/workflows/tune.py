@@ -11,7 +11,7 @@ from fashion_hydra.config.command import Command
 from fashion_hydra.config.devices import check_devices
 from fashion_hydra.config.schema import TuneConfig
 from fashion_hydra.config.stored import StoredRun
-from fashion_hydra.data.class_set import ClassSet, named_categories
+from fashion_hydra.data.class_set import named_categories
 from fashion_hydra.data.split import stratified_folds
 from fashion_hydra.evaluation.competition_score import mean
 from fashion_hydra.evaluation.matching import choose_match, describe_match, reach
@@ -63,7 +63,7 @@ def open_tuning_data(options: TuneConfig, command: Command) -> TuningData:
         cache = CandidateCache(folder / "candidates" if (folder / "candidates").is_dir() else folder)
         truth = _read_truth(file or folder / "truth.csv")
     manifest = cache.manifest
-    known = ClassSet(manifest.class_ids, manifest.class_names)
+    known = manifest.classes
     drop = named_categories(options.classes.drop, known, "classes.drop")
     classes = replace(known, drop=drop)
     listed = ([class_id for class_id, masks in of_image.items() for _ in masks] for of_image in truth.values())
@@ -84,7 +84,7 @@ def score_rule(options: TuneConfig, command: Command) -> float:
     silence_library_noise()
     tuning_data = open_tuning_data(options, command)
     rule = build_rule(rule_options(options.postprocess), tuning_data.classes)
-    table = build_score_table(tuning_data.cache, tuning_data.truth_to_match(), [rule])
+    table = build_score_table(tuning_data.cache, tuning_data.truth_to_match(), [rule], match=tuning_data.match)
     score = table.score(rule, pooling=options.score.pooling)
     log_rank_zero("rule           %s", describe_rule(rule))
     log_rank_zero("score          %.6f", score)
@@ -108,7 +108,9 @@ def tune(options: TuneConfig, command: Command) -> float:
     log_rank_zero("images         %d, %d true masks", images, masks)
     sizes = " x ".join(f"{len(values)} {axis}" for axis, values in vars(rules.grid).items())
     log_rank_zero("grid           %d rules: %s", len(rules.grid), sizes)
-    score_table = build_score_table(tuning_data.cache, tuning_data.truth_to_match(), rules.asked())
+    score_table = build_score_table(
+        tuning_data.cache, tuning_data.truth_to_match(), rules.asked(), match=tuning_data.match
+    )
     if not 2 <= options.folds <= images:
         raise UserError(f"folds={options.folds}: between 2 and the number of images ({images}) expected")
     scores = scores_of(score_table, rules.on_grid, pooling=options.score.pooling, desc="grid")

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from fashion_hydra.data.augment import SAMPLINGS, Augment, Photometric, draw_window, scaled_size, source_index
-from fashion_hydra.data.class_set import ClassSpec
+from fashion_hydra.data.class_set import ClassSet, ClassSpec
 from fashion_hydra.data.dataset import EvalDataset, Sample, TrainDataset, collate
 from fashion_hydra.data.frame import Frame
 from fashion_hydra.data.kaggle import read_annotations
@@ -122,12 +122,12 @@ def test_windows_lie_as_the_image_does_and_reach_its_edges(annotations, classes)
 
 
 def test_instances_of_other_classes_and_vanished_ones_are_left_out_whole(annotations):
-    label_of = {int(annotations.categories[0]): 0}
+    classes = ClassSet((int(annotations.categories[0]),), ("first",))
     size = tuple(annotations.sizes[0].tolist())
-    targets = make_targets(annotations, 0, label_of, Frame(size, (8, 8)))
+    targets = make_targets(annotations, 0, classes, Frame(size, (8, 8)))
     assert set(targets.labels.tolist()) <= {0}
     assert all(crop.any() for crop in targets.masks.crops())
-    assert len(make_targets(annotations, 0, {}, Frame(size, (50, 50)))) == 0
+    assert len(make_targets(annotations, 0, ClassSet((), ()), Frame(size, (50, 50)))) == 0
 
 
 def test_samples_depend_on_seed_epoch_and_image_alone(annotations, classes):

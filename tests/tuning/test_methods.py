@@ -144,6 +144,7 @@ def without_truth(score_table, images):
     return type(score_table)(
         spoilt.image_ids, score_table.classes, score_table.truth_image[kept], score_table.truth_label[kept],
         score_table.other_classes, score_table.other_masks, families,
+        [score_table._truth_class_ids[i] for i in np.flatnonzero(kept)], score_table._category_ids,
     )  # fmt: skip
 
 

@@ -62,11 +62,13 @@ class FileClasses:
         count: how many, background not counted.
         ids: category ids, where known.
         names: category names, where known.
+        attributes: attribute ids behind the box heads' outputs for them, where known.
     """
 
     count: int
     ids: tuple[int, ...] | None = None
     names: tuple[str, ...] | None = None
+    attributes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,19 @@ def _classes(tensors: Mapping[str, Tensor], rest: Mapping[str, Any], layout: str
         count,
         tuple(ids) if _is_list_of(int, ids, count) else None,
         tuple(names) if _is_list_of(str, names, count) else None,
+        _attributes(tensors, rest),
     )
+
+
+def _attributes(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Ids of the attributes that the file's box heads have outputs for, where it says so."""
+    scores = tensors.get("roi_head.bbox_head.0.fc_attribute.weight")
+    classes = rest.get("classes")
+    described = classes.get("attributes") if isinstance(classes, Mapping) else None
+    ids = described.get("ids") if isinstance(described, Mapping) else None
+    if scores is None or ids is None or not _is_list_of(int, ids, len(scores)):
+        return None
+    return tuple(ids)
 
 
 def _ids_and_names(rest: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -17,6 +17,7 @@ from fashion_hydra.utils.errors import UserError
 
 _ROW_A_CLASS = re.compile(r"roi_head\..*\.(fc_cls|conv_logits)\.(weight|bias)$")
 _SEMANTIC = "roi_head.semantic_"
+_ATTRIBUTES = re.compile(r"roi_head\..*\.fc_attribute\.(weight|bias)$")
 _REGRESSION = re.compile(r"roi_head\..*\.fc_reg\.(weight|bias)$")
 
 
@@ -110,6 +111,8 @@ def _fit(imported: Imported, own: Mapping[str, Tensor], classes: ClassSet | None
         mine = own.get(name)
         if mine is None and name.startswith(_SEMANTIC) and not any(n.startswith(_SEMANTIC) for n in own):
             fit.dropped[name] = "semantic branch, which this model does not have"
+        elif _ATTRIBUTES.search(name):
+            _take_attributes(fit, name, value, mine, imported.classes, classes)
         elif mine is None:
             wrong.append(f"{name} {tuple(value.shape)}, which the model does not have")
         elif _ROW_A_CLASS.search(name) and imported.classes is not None:
@@ -125,7 +128,8 @@ def _fit(imported: Imported, own: Mapping[str, Tensor], classes: ClassSet | None
     for name in (n for n in own.keys() - imported.tensors.keys() if n.startswith(imported.parts)):
         # Offsets start at zero, see build_htc. Only norms without a momentum read how many batches they have seen.
         at_rest = imported.backbone_only and ".conv_offset." in name
-        if at_rest or _ROW_A_CLASS.search(name) or (without_branch and name.startswith(_SEMANTIC)):
+        is_output = _ROW_A_CLASS.search(name) or _ATTRIBUTES.search(name)
+        if at_rest or is_output or (without_branch and name.startswith(_SEMANTIC)):
             fit.fresh.append(name)
         elif not name.endswith("num_batches_tracked"):
             wrong.append(f"{name} {tuple(own[name].shape)}, which the file does not have")
@@ -177,6 +181,28 @@ def _take_rows(
     if len(shared) < len(rows):
         fit.partly[name] = f"{len(shared)} of {len(rows)} classes"
     return True
+
+
+def _take_attributes(
+    fit: LoadSummary,
+    name: str,
+    value: Tensor,
+    mine: Tensor | None,
+    file: FileClasses | None,
+    classes: ClassSet | None,
+) -> None:
+    """Put rows of shared attributes into a copy of the model's."""
+    theirs = file.attributes if file is not None else None
+    ours = classes.attributes.ids if classes is not None else ()
+    if mine is None or theirs is None or value.shape[1:] != mine.shape[1:] or not set(theirs) & set(ours):
+        fit.dropped[name] = "attributes, which this model does not learn" if mine is None else "other attributes"
+        return
+    shared = [attribute for attribute in ours if attribute in theirs]
+    made = mine.clone()
+    made[[ours.index(attribute) for attribute in shared]] = value[[theirs.index(attribute) for attribute in shared]]
+    fit.taken[name] = made
+    if len(shared) < len(ours):
+        fit.partly[name] = f"{len(shared)} of {len(ours)} attributes"
 
 
 def _misfit(source: str, imported: Imported, wrong: list[str]) -> str:

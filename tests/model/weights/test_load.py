@@ -59,8 +59,8 @@ def outputs(detector, labels):
         masks = detector.segment(features, boxes, [torch.tensor(labels)] * 2)
     return {
         "features": [*features, *(part for pair in proposals for part in pair)],
-        "boxes": [boxes for boxes, _ in refined],
-        "scores": [scores for _, scores in refined],
+        "boxes": [one.boxes for one in refined],
+        "scores": [one.probabilities for one in refined],
         "masks": masks,
     }
 
