@@ -299,6 +299,14 @@ class ExpectedConfig:
 
 
 @dataclass
+class AttributesConfig:
+    """Values of the thresholds for attributes that are tried."""
+
+    attribute_thr: list[float] = MISSING
+    match_thr: list[float] = MISSING
+
+
+@dataclass
 class TuneConfig(PredictConfig):
     """All options of tune_thresholds.py."""
 
@@ -311,6 +319,7 @@ class TuneConfig(PredictConfig):
     grid: GridConfig = field(default_factory=GridConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     per_class: PerClassConfig = field(default_factory=PerClassConfig)
+    attributes: AttributesConfig = field(default_factory=AttributesConfig)
     expected: ExpectedConfig = field(default_factory=ExpectedConfig)
 
 

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from fashion_hydra.evaluation.competition_score import mean
+from fashion_hydra.postprocess.attributes import EXPECTED, NONE, THRESHOLD
 from fashion_hydra.postprocess.rule import NO_LIMIT, Postprocess
 from fashion_hydra.tuning.calibration import fit_calibration
 from fashion_hydra.tuning.grid import scores_of
@@ -47,6 +48,46 @@ class BestOnGrid:
         """The best rule on these images."""
         scores = scores_of(score_table, self.rules, pooling=self.pooling)
         return self.rules[int(np.argmax([mean(of_rule) for of_rule in scores]))]
+
+
+@dataclass(frozen=True)
+class BestAttributes:
+    """The best way to answer attributes, from the rule that another fit finds on.
+
+    Each kind of answer, threshold and `match_thr` is tried, with each set of classes that is left out: a class that is
+    not worth answering without attributes may be with them.
+
+    Args:
+        start: finds the rule that is changed.
+        attribute_thrs: with `threshold`.
+        match_thrs: with attributes.
+        dropped: sets of labels.
+        pooling: of the score.
+    """
+
+    start: TuningMethod
+    attribute_thrs: Sequence[float]
+    match_thrs: Sequence[float]
+    dropped: Sequence[tuple[int, ...]]
+    pooling: str = "class"
+
+    def __call__(self, score_table: ScoreTable) -> Postprocess:
+        """The best rule on these images; of equal ones the first."""
+        first = self.start(score_table)
+        if first.attributes is None:
+            return first
+        kinds = [(NONE, 0.5), *((THRESHOLD, thr) for thr in self.attribute_thrs), (EXPECTED, 0.5)]
+        rules = [
+            replace(
+                first,
+                dropped_labels=dropped,
+                attributes=replace(first.attributes, kind=kind, attribute_thr=thr, match_thr=match_thr),
+            )
+            for dropped in self.dropped
+            for kind, thr in kinds
+            for match_thr in (self.match_thrs if kind != NONE else [0.0])
+        ]
+        return BestOnGrid([first, *rules], self.pooling)(score_table)
 
 
 @dataclass(frozen=True)

@@ -205,6 +205,7 @@ class ScoreTable:
                 pair_truth=truth_place[found.pair_truth[pairs]],
                 iou=found.iou[pairs],
             )
+        class_ids = self._truth_class_ids
         part = ScoreTable(
             [self.image_ids[i] for i in images.tolist()],
             self.classes,
@@ -213,9 +214,7 @@ class ScoreTable:
             self.other_classes[images],
             self.other_masks[images],
             families,
-            None
-            if self._truth_class_ids is None
-            else [self._truth_class_ids[i] for i in np.flatnonzero(mine).tolist()],
+            None if class_ids is None else [class_ids[i] for i in np.flatnonzero(mine).tolist()],
             self._category_ids,
         )
         part._known = {asked: scores[images] for asked, scores in self._known.items()}

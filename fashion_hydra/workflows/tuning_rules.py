@@ -10,7 +10,7 @@ from fashion_hydra.config.build import rule_options
 from fashion_hydra.config.schema import TuneConfig
 from fashion_hydra.data.class_set import ClassSet, named_categories
 from fashion_hydra.evaluation.competition_score import ClassMasks
-from fashion_hydra.evaluation.matching import masks_to_match
+from fashion_hydra.evaluation.matching import CLASS_ID, masks_to_match
 from fashion_hydra.inference.candidate_cache import CandidateCache
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.postprocess.rule_options import build_rule
@@ -19,6 +19,7 @@ from fashion_hydra.training.run_folder import RunFolder
 from fashion_hydra.tuning.grid import Grid
 from fashion_hydra.tuning.methods import (
     DROPPED,
+    BestAttributes,
     BestOnGrid,
     ClassThresholds,
     ExpectedScore,
@@ -64,6 +65,7 @@ class TuningRules:
         on_grid: its rules.
         iou_thrs: to search.
         mask_thrs: to search.
+        match: what has to match.
     """
 
     untuned: Postprocess
@@ -73,6 +75,7 @@ class TuningRules:
     on_grid: list[Postprocess]
     iou_thrs: tuple[float, ...]
     mask_thrs: tuple[float, ...]
+    match: str
 
     @classmethod
     def of(cls, options: TuneConfig, tuning_data: TuningData) -> "TuningRules":
@@ -92,7 +95,8 @@ class TuningRules:
             grid = replace(grid, iou_thr=[untuned.iou_thr])
         winners = _winners(options, tuning_data, removal.get("winner", ()))
         floor = tuning_data.cache.manifest.score_floor
-        return cls(untuned, winners, floor, grid, grid.rules(untuned), *_searched(options, tuning_data, untuned, grid))
+        iou_thrs, mask_thrs = _searched(options, tuning_data, untuned, grid)
+        return cls(untuned, winners, floor, grid, grid.rules(untuned), iou_thrs, mask_thrs, tuning_data.match)
 
     def asked(self) -> list[Postprocess]:
         """All that the score table must know."""
@@ -109,18 +113,25 @@ class TuningRules:
         methods: dict[str, TuningMethod] = {"untuned": FixedRule(self.untuned)}
         methods |= {name: FixedRule(rule) for name, rule in self.winners.items()}
         methods["grid"] = grid
+        start: TuningMethod = grid
+        if self.untuned.attributes is not None and self.match == CLASS_ID:
+            dropped = sorted({rule.dropped_labels for rule in self.on_grid}, key=len)
+            lists = options.attributes
+            methods["attributes"] = start = BestAttributes(
+                grid, lists.attribute_thr, lists.match_thr, dropped, options.score.pooling
+            )
         search = options.search
         if search.trials:
             ranges = {name: tuple(getattr(search, name)) for name in ("min_area", "max_per_image")}
             ranges["score_thr"] = (max(self.floor, search.score_thr[0]), search.score_thr[1])
             methods["search"] = Search(
-                grid, **ranges, iou_thrs=self.iou_thrs, mask_thrs=self.mask_thrs, trials=search.trials,
+                start, **ranges, iou_thrs=self.iou_thrs, mask_thrs=self.mask_thrs, trials=search.trials,
                 seed=options.seed, pooling=options.score.pooling,
             )  # fmt: skip
         if options.score.pooling == "class":  # what follows is made for the average over classes
             values = [*np.round(np.arange(self.floor, 1, options.per_class.step), 4).tolist(), DROPPED]
-            methods["per_class"] = ClassThresholds(grid, values, options.per_class.shrinkage)
-            methods["expected"] = ExpectedScore(grid, self.floor, options.expected.weight)
+            methods["per_class"] = ClassThresholds(start, values, options.per_class.shrinkage)
+            methods["expected"] = ExpectedScore(start, self.floor, options.expected.weight)
         return methods
 
 

@@ -162,7 +162,7 @@ def test_mask_nms_is_the_greedy_one_by_pycocotools_iou_of_bitmaps(seed, thr, lim
     c, size = scene(seed), (60, 50)
     frames = []
     for mask, box in zip(c.masks.numpy(), c.boxes.double().numpy() / 2, strict=True):
-        pixels, x0, y0 = paste(mask, box, size=size, mask_thr=0.5)
+        pixels, x0, y0, _ = paste(mask, box, size=size, mask_thr=0.5)
         frames.append(np.zeros(size, np.uint8, order="F"))
         frames[-1][y0 : y0 + pixels.shape[0], x0 : x0 + pixels.shape[1]] = pixels
     encoded = [coco_mask.encode(frame) for frame in frames]
