@@ -21,6 +21,7 @@ from fashion_hydra.utils.text import shorten
 IMAGE_ID, PIXELS, CLASS_ID, HEIGHT, WIDTH = "ImageId", "EncodedPixels", "ClassId", "Height", "Width"
 ATTRIBUTES = "AttributesIds"
 SUBMISSION_COLUMNS = (IMAGE_ID, PIXELS, CLASS_ID)
+SUBMISSION_COLUMNS_2020 = (*SUBMISSION_COLUMNS, ATTRIBUTES)
 TRAIN_COLUMNS = (IMAGE_ID, PIXELS, HEIGHT, WIDTH, CLASS_ID)
 CORRECTED = frozenset({"spaces", "unsorted-runs", "overlapping-runs"})
 """Kinds of problems that `parse_row` corrects: the row can be used all the same."""

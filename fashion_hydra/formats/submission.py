@@ -16,6 +16,7 @@ from fashion_hydra.formats.kaggle_rows import (
     HEIGHT,
     PIXELS,
     SUBMISSION_COLUMNS,
+    SUBMISSION_COLUMNS_2020,
     TRAIN_COLUMNS,
     WIDTH,
     Header,
@@ -116,7 +117,10 @@ def _add_row(masks: MaskTable, row: KaggleRow, *, size: int) -> None:
 
 
 def write_submission(
-    path: str | Path, images: Mapping[str, Iterable[MaskRow]] | Iterable[tuple[str, Iterable[MaskRow]]]
+    path: str | Path,
+    images: Mapping[str, Iterable[MaskRow]] | Iterable[tuple[str, Iterable[MaskRow]]],
+    *,
+    attributes_apart: bool = False,
 ) -> int:
     """Write a submission: every image given, its (ClassId, mask) in the order given.
 
@@ -126,6 +130,7 @@ def write_submission(
     Args:
         path: the file, `.csv`.
         images: ImageId -> masks, or pairs of them one by one: only one image's masks are held at a time.
+        attributes_apart: the attributes of a ClassId go into a column of their own, as in 2020.
 
     Returns:
         How many masks were written.
@@ -139,14 +144,18 @@ def write_submission(
     written, seen = 0, set[str]()
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(SUBMISSION_COLUMNS)
+        writer.writerow(SUBMISSION_COLUMNS_2020 if attributes_apart else SUBMISSION_COLUMNS)
         for image, masks in images.items() if isinstance(images, Mapping) else images:
             if image in seen:
                 raise UserError(f"image {image}: given twice; its masks must come together")
             seen.add(image)
             encoded = [(class_id, _submission_runs(mask, image)) for class_id, mask in masks]
             rows = [(image, runs_to_kaggle(runs), class_id) for class_id, runs in encoded if len(runs)]
-            writer.writerows(rows or [(image, "", EMPTY_CLASS_ID)])
+            for _, pixels, class_id in rows or [(image, "", EMPTY_CLASS_ID)]:
+                category, *attributes = class_id.split("_")
+                writer.writerow(
+                    [image, pixels, *([category, ",".join(attributes)] if attributes_apart else [class_id])]
+                )
             written += len(rows)
     return written
 

@@ -1,7 +1,7 @@
 """Every way in which a submission can be against the competition's rules, found row by row.
 
-The rules (evaluation page of iMaterialist (Fashion) 2019): columns ImageId, EncodedPixels, ClassId; one row a mask;
-masks on the 512x512 image as sorted runs that do not overlap; masks of one image and ClassId share no pixel; every
+The rules (evaluation page of iMaterialist (Fashion) 2019): columns ImageId, EncodedPixels, ClassId, and in 2020
+AttributesIds, which before were part of the ClassId; one row a mask; masks on the 512x512 image as sorted runs that do not overlap; masks of one image and ClassId share no pixel; every
 test image has a row, with empty EncodedPixels and ClassId 23 where nothing was found.
 """
 
@@ -20,9 +20,11 @@ from pycocotools import mask as coco_mask
 from fashion_hydra.formats.class_id import image_stem
 from fashion_hydra.formats.csv_files import open_csv, read_rows
 from fashion_hydra.formats.kaggle_rows import (
+    ATTRIBUTES,
     CLASS_ID,
     PIXELS,
     SUBMISSION_COLUMNS,
+    SUBMISSION_COLUMNS_2020,
     Header,
     KaggleRow,
     Problem,
@@ -149,10 +151,10 @@ def _images_of(sample: Path) -> list[str]:
 def _check_header(path: Path) -> tuple[Header, list[Breach]]:
     """Read the header; any but a submission's own is a breach."""
     _, names = next(read_rows(path, "header"))
-    header = read_header(names, required=SUBMISSION_COLUMNS)
-    if header.names == SUBMISSION_COLUMNS:
+    header = read_header(names, required=SUBMISSION_COLUMNS, optional=(ATTRIBUTES,))
+    if header.names in (SUBMISSION_COLUMNS, SUBMISSION_COLUMNS_2020):
         return header, []
-    value = shorten(f"must be {','.join(SUBMISSION_COLUMNS)}, not {','.join(names)!r}")
+    value = shorten(f"must be {','.join(SUBMISSION_COLUMNS)}, in 2020 with {ATTRIBUTES}, not {','.join(names)!r}")
     return header, [Breach(1, "", "wrong-header", value)]
 
 

@@ -49,12 +49,13 @@ class ImageAnswer:
     coco_id: str | None = None
 
 
-def write_submission_csv(path: Path, answers: Iterable[ImageAnswer]) -> int:
+def write_submission_csv(path: Path, answers: Iterable[ImageAnswer], *, attributes_apart: bool = False) -> int:
     """Write a submission by Kaggle's rules, see `fashion_hydra.formats.submission.write_submission`.
 
     Args:
         path: the file, `.csv`.
         answers: detections on the 512x512 grid; every image appears.
+        attributes_apart: in a column of their own, as in 2020.
 
     Returns:
         How many masks were written.
@@ -66,6 +67,7 @@ def write_submission_csv(path: Path, answers: Iterable[ImageAnswer]) -> int:
     return write_submission(
         path,
         ((a.image_id, list(zip(a.detections.class_ids(a.ids), a.detections.masks, strict=True))) for a in answers),
+        attributes_apart=attributes_apart,
     )
 
 

@@ -24,7 +24,7 @@ from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import atomic_write
 from fashion_hydra.workflows.prediction_plan import PredictionPlan, plan_prediction, truth_of
 
-FORMATS = ("csv", "coco", "masks")
+FORMATS = ("csv", "csv_2020", "coco", "masks")
 
 
 def predict(options: PredictConfig, command: Command) -> None:
@@ -70,10 +70,11 @@ def write_answers(plan: PredictionPlan, formats: Sequence[str], *, draw: bool) -
     if faults := _write_faults(plan):
         log_rank_zero("faults         %d images could not be read: %s", faults, folder / "faults.csv")
     write_tuned(folder / IN_FORCE, plan.rule, plan.classes, _about(plan))
-    if "csv" in formats:
-        path = folder / "submission.csv"
-        masks = writers.write_submission_csv(path, _answers(plan, path.name, lambda size: SUBMISSION_GRID))
-        log_rank_zero("submission     %s: %d images, %d masks", path, len(plan.image_list), masks)
+    for name, file in (("csv", "submission.csv"), ("csv_2020", "submission_2020.csv")):
+        if name in formats:
+            answers = _answers(plan, file, lambda size: SUBMISSION_GRID)
+            masks = writers.write_submission_csv(folder / file, answers, attributes_apart=name == "csv_2020")
+            log_rank_zero("submission     %s: %d images, %d masks", folder / file, len(plan.image_list), masks)
     if "coco" in formats:
         path = folder / "coco_results.json"
         masks = writers.write_coco_results(path, _answers(plan, path.name, lambda size: size), names)

@@ -166,6 +166,7 @@ def test_two_processes_train_as_one(wardrobe, tmp_path, monkeypatch):
         "augment.short_edge=[80,80]",
         "model.norm=GN",
         "model.semantic_convs=1",
+        "model.attributes=true",
         "model.backbone.norm_eval=true",
     ]
     losses, checkpoint = run(tmp_path / "one", wardrobe, *same)

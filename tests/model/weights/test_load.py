@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 
+from fashion_hydra.data.attribute_set import AttributeSet
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.model.htc import build_htc
 from fashion_hydra.model.weights.layouts import import_weights, write_weights
@@ -87,8 +89,8 @@ def as_of_2019(state):
     return made
 
 
-def write_ours(path, state):
-    classes = {"ids": list(EVERYTHING.ids), "names": list(EVERYTHING.names)}
+def write_ours(path, state, more=()):
+    classes = {"ids": list(EVERYTHING.ids), "names": list(EVERYTHING.names), **dict(more)}
     state = {f"detector.net.{name}": tensor for name, tensor in state.items()}
     torch.save({"state_dict": state, "classes": classes, "model": {"neck_channels": 16}, "epoch": 3}, path)
 
@@ -184,6 +186,41 @@ def test_the_semantic_branch_is_taken_where_the_model_has_it(tmp_path):
 
     write_ours(tmp_path / "without", state_of(plain))
     assert f"{len(branch)} not in the file" in load_weights(source, tmp_path / "without", EVERYTHING)
+
+
+def attributes_of(ids):
+    return AttributeSet(ids, ("",) * len(ids), ((0,), *((),) * 45), ((((0,), 1),), *((),) * 45))
+
+
+def detector_with(ids, seed):
+    torch.manual_seed(seed)
+    options = {**model_options("htc_tiny", *SMALL), "attributes": True, "attribute_set": attributes_of(ids)}
+    detector = build_htc(num_classes=46, **options)
+    for name, tensor in detector.net.state_dict().items():
+        if "fc_attribute" in name:
+            tensor.normal_()
+    return detector
+
+
+def test_attributes_are_taken_by_their_ids(tmp_path):
+    source, other, plain = detector_with((28, 30, 77), 1), detector_with((30, 55, 77, 90), 2), detector_of(46, 3)
+    write_ours(tmp_path / "with", state_of(source), {"attributes": attributes_of((28, 30, 77)).plain()})
+    fresh, theirs = state_of(other), state_of(source)
+    told = load_weights(other, tmp_path / "with", replace(EVERYTHING, attributes=attributes_of((30, 55, 77, 90))))
+    assert "6 in part (2 of 4 attributes: roi_head.bbox_head.0.fc_attribute.weight and 5 more)" in told
+    for name, tensor in state_of(other).items():
+        if "fc_attribute" in name:
+            assert torch.equal(tensor[[0, 2]], theirs[name][[1, 2]]), name
+            assert torch.equal(tensor[[1, 3]], fresh[name][[1, 3]]), name
+        elif tensor.ndim:
+            assert torch.equal(tensor, theirs[name]), name
+    told = load_weights(plain, tmp_path / "with", EVERYTHING)
+    assert "6 dropped (attributes, which this model does not learn: roi_head.bbox_head.0.fc_attribute.weight" in told
+
+    write_ours(tmp_path / "without", state_of(detector_of(46, 4)))
+    assert "6 not in the file (roi_head.bbox_head.0.fc_attribute.bias and 5 more)" in load_weights(
+        source, tmp_path / "without", replace(EVERYTHING, attributes=attributes_of((28, 30, 77)))
+    )
 
 
 def test_regression_class_by_class_is_dropped(tmp_path, source):
