@@ -10,6 +10,7 @@ from fashion_hydra.utils.errors import UserError
 
 if TYPE_CHECKING:  # `--help` shall not wait for numpy
     from fashion_hydra.evaluation.competition_score import Score
+    from fashion_hydra.formats.submission import MaskTable
 
 _NAMED_IMAGES = 20
 
@@ -32,10 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--per-class", action="store_true", help="print a table of classes, best first")
     parser.add_argument(
+        "--per-attribute",
+        action="store_true",
+        help="print F1 of each attribute on masks that hit by category, and how often all attributes of one are right",
+    )
+    parser.add_argument(
         "--labels",
         metavar="label_descriptions.json",
         type=Path,
-        help="names for the table (with --per-class)",
+        help="names for the tables (with --per-class or --per-attribute)",
     )
 
 
@@ -45,8 +51,10 @@ def run(args: argparse.Namespace) -> int:
     from fashion_hydra.evaluation.score_submission import find_overlaps, reach_of, score_masks
     from fashion_hydra.formats.submission import read_masks
 
-    if args.labels and not args.per_class:
-        raise UserError(f"--labels {args.labels} names the classes of --per-class: add it, or drop --labels")
+    if args.labels and not (args.per_class or args.per_attribute):
+        raise UserError(
+            f"--labels {args.labels} names what --per-class and --per-attribute list: add one, or drop --labels"
+        )
     names = _read_names(args.labels) if args.labels else {}
     truth, predicted = read_masks(args.truth), read_masks(args.submission)
     overlaps = find_overlaps(predicted)
@@ -72,8 +80,30 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.per_class:
         print(_class_table(score, names))
+    if args.per_attribute:
+        print(_attribute_tables(truth, predicted, names))
     print(f"score {score.value:.6f}")
     return 0
+
+
+def _attribute_tables(truth: "MaskTable", predicted: "MaskTable", names: Mapping[str, str]) -> str:
+    """One line an attribute, the best first, and one for each number of attributes that masks have."""
+    from fashion_hydra.evaluation.attribute_scores import AttributeScores
+    from fashion_hydra.evaluation.score_submission import match_images
+
+    scores = AttributeScores()
+    for name, answer in match_images(truth, predicted).items():
+        scores.update(truth[name], predicted[answer] if answer is not None else {})
+    lines = ["attribute       F1  right  wrong  missed  name"]
+    for a in sorted(scores.attributes, key=lambda a: (-scores.f1(a), a)):
+        counts = f"{scores.hits[a]:6} {scores.false_positives[a]:6} {scores.misses[a]:7}"
+        lines.append(f"{a:9} {scores.f1(a):8.6f} {counts}  {names.get(f'attribute {a}', '')}".rstrip())
+    lines.append(f"mean F1 {scores.mean_f1():.6f}")
+    lines.append("\nattributes    masks  all right   share")
+    for count in sorted({count for _, count in scores.sets}):
+        pairs, right = scores.sets_right(count=count)
+        lines.append(f"{count:10} {pairs:8} {right:10}  {right / pairs:6.4f}")
+    return "\n".join([*lines, ""])
 
 
 def _class_table(score: "Score", names: Mapping[str, str]) -> str:

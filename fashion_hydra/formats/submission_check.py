@@ -1,8 +1,9 @@
 """Every way in which a submission can be against the competition's rules, found row by row.
 
 The rules (evaluation page of iMaterialist (Fashion) 2019): columns ImageId, EncodedPixels, ClassId, and in 2020
-AttributesIds, which before were part of the ClassId; one row a mask; masks on the 512x512 image as sorted runs that do not overlap; masks of one image and ClassId share no pixel; every
-test image has a row, with empty EncodedPixels and ClassId 23 where nothing was found.
+AttributesIds, which before were part of the ClassId; one row a mask; masks on the 512x512 image as sorted runs that do
+not overlap; masks of one image and ClassId share no pixel; every test image has a row, with empty EncodedPixels and
+ClassId 23 where nothing was found.
 """
 
 import csv

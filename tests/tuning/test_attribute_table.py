@@ -1,26 +1,33 @@
 """Tuning of models with attributes, against the long way: postprocess, write, read, score by ClassId or category."""
 
+import csv
 import json
 import random
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from fashion_hydra.cli.main import main
+from fashion_hydra.config.command import Command
 from fashion_hydra.data.attribute_set import AttributeSet
 from fashion_hydra.evaluation.matching import masks_to_match
 from fashion_hydra.evaluation.score_submission import score_masks
 from fashion_hydra.formats import writers
-from fashion_hydra.formats.submission import read_masks
+from fashion_hydra.formats.submission import read_masks, write_truth
 from fashion_hydra.inference.candidate_cache import CandidateCache
 from fashion_hydra.postprocess.apply import apply
 from fashion_hydra.postprocess.attributes import EXPECTED, NONE, THRESHOLD, AttributeRule
 from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.postprocess.rule_files import rule_of
 from fashion_hydra.tuning.build import build_score_table
 from fashion_hydra.tuning.calibration import fit_calibration
 from fashion_hydra.tuning.methods import BestAttributes, ClassThresholds, ExpectedScore, FixedRule
 from fashion_hydra.utils.errors import UserError
+from fashion_hydra.workflows.tune import tune
+from tests.helpers import compose_options
 from tests.tuning.conftest import GRID, IDS, MANIFEST, scene
 
 SETS = ((((0, 2), 9), ((0,), 5), ((), 3)), (((1,), 4), ((), 4)), (((), 8),))
@@ -147,3 +154,28 @@ def test_candidates_survive_the_disk_and_damaged_ones_are_told(with_attributes, 
         copy.read("3.jpg")
     with pytest.raises(UserError, match=r"holds candidates of other attributes \(attributes\)|other attributes"):
         CandidateCache(tmp_path / "candidates", replace(cache.manifest, attributes=AttributeSet()))
+
+
+@pytest.mark.parametrize("match", ["class_id", "category"])
+def test_the_script_writes_rules_that_score_as_told(with_attributes, tmp_path, capsys, match):
+    cache, truth = with_attributes
+    out = tmp_path / "tuned"
+    write_truth(cache.folder.parent / "truth.csv", truth)
+    options = compose_options(
+        "tune", f"out={out}", f"paths.output_dir={out}", f"candidates.folder={cache.folder.parent}", "folds=2",
+        f"score.match={match}", "grid.score_thr=[0.3,0.5]", "grid.iou_thr=[0.5]", "grid.mask_thr=[0.45,0.5]",
+        "grid.min_area=[1]", "search.trials=4", "per_class.step=0.2", "postprocess.iou_thr=0.5",
+        "attributes.attribute_thr=[0.5]", "attributes.match_thr=[0.0,0.2]",
+    )  # fmt: skip
+    tune(options, Command())
+    with (out / "methods.csv").open() as stream:
+        methods = [row["method"] for row in csv.DictReader(stream)]
+    wanted = ["untuned", "winner", "winner+classes", "grid", "attributes", "search", "per_class", "expected"]
+    assert methods == [name for name in wanted if name != "attributes" or match == "class_id"]
+    capsys.readouterr()
+    assert main(["compare", str(out), str(cache.folder.parent)]) == 0
+    told = dict(re.findall(r"^(\S+) +(0\.\d+)", capsys.readouterr().out, re.M))
+    assert list(told) == methods
+    for method in methods:
+        rule = rule_of(out / "methods" / f"{method}.yaml", cache.manifest.classes)
+        assert f"{the_long_way(cache, truth, rule, tmp_path, match).value:.6f}" == told[method], method

@@ -191,8 +191,9 @@ def _confidence(
     ids = answers.cache.manifest.class_ids
     made = apply(candidates, answers.rule, size=SUBMISSION_GRID)
     triples = zip(made.labels, made.masks, made.scores, strict=True)
-    scores = {(str(ids[label]), _key(mask)): float(score) for label, mask, score in triples}
-    return tuple(scores.get((class_id, _key(mask))) for class_id, mask in masks)
+    # By category, whose masks share no pixel: what attributes they are answered with tells them apart no further.
+    scores = {(int(ids[label]), _key(mask)): float(score) for label, mask, score in triples}
+    return tuple(scores.get((category_of(class_id), _key(mask))) for class_id, mask in masks)
 
 
 def _key(mask: CocoRLE) -> bytes:

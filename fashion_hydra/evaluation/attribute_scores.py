@@ -1,0 +1,95 @@
+"""How well attributes are answered, on masks whose category and place are right.
+
+Predicted and true masks of an image and category are paired as the score pairs them at IoU 0.5, whatever their
+attributes. Of each pair, an attribute that both have is a hit, one of the prediction alone a false positive, one of the
+truth alone a miss; F1 is 2 TP / (2 TP + FP + FN) over all pairs.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fashion_hydra.evaluation.competition_score import ClassMasks, iou_matrix, match
+from fashion_hydra.formats.class_id import category_of
+from fashion_hydra.structures.rle import CocoRLE
+
+Attributes = frozenset[int]
+
+
+@dataclass
+class AttributeScores:
+    """Counts over some images; `update` adds one.
+
+    Args:
+        hits: attribute id -> pairs that both have it.
+        false_positives: of the prediction alone.
+        misses: of the truth alone.
+        sets: (category, number of attributes that the true mask has) -> pairs, and those whose sets are equal.
+        true_masks: category -> how many there are, paired or not, that have attributes.
+    """
+
+    hits: Counter[int] = field(default_factory=Counter)
+    false_positives: Counter[int] = field(default_factory=Counter)
+    misses: Counter[int] = field(default_factory=Counter)
+    sets: dict[tuple[int, int], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
+    true_masks: Counter[int] = field(default_factory=Counter)
+
+    def update(self, truth: ClassMasks, predicted: ClassMasks) -> None:
+        """Add an image's masks."""
+        mine, theirs = _by_category(predicted), _by_category(truth)
+        for category, true in theirs.items():
+            self.true_masks[category] += sum(bool(attributes) for attributes, _ in true)
+            found = mine.get(category, [])
+            pairs = match(iou_matrix([mask for _, mask in found], [mask for _, mask in true]))
+            for row, column in pairs.tolist():
+                answered, right = found[row][0], true[column][0]
+                self.hits.update(answered & right)
+                self.false_positives.update(answered - right)
+                self.misses.update(right - answered)
+                count = self.sets[category, len(right)]
+                count[0] += 1
+                count[1] += answered == right
+
+    @property
+    def attributes(self) -> list[int]:
+        """Ids of the attributes that a pair has in truth or prediction, ascending."""
+        return sorted({*self.hits, *self.false_positives, *self.misses})
+
+    def f1(self, attribute: int) -> float:
+        """F1 of an attribute; NaN where no pair has it."""
+        hits = 2 * self.hits[attribute]
+        count = hits + self.false_positives[attribute] + self.misses[attribute]
+        return hits / count if count else float("nan")
+
+    def mean_f1(self) -> float:
+        """Mean of F1 over the attributes that the truth of a pair has; NaN without any."""
+        known = [a for a in self.attributes if self.hits[a] + self.misses[a]]
+        return float(np.mean([self.f1(a) for a in known])) if known else float("nan")
+
+    def sets_right(self, *, category: int | None = None, count: int | None = None) -> tuple[int, int]:
+        """Pairs, and pairs whose sets are equal, of a category and a number of attributes; of all without."""
+        chosen = [
+            pair
+            for (of_category, of_count), pair in self.sets.items()
+            if category in (None, of_category) and count in (None, of_count)
+        ]
+        return sum(pairs for pairs, _ in chosen), sum(right for _, right in chosen)
+
+
+def score_attributes(truth: Mapping[str, ClassMasks], predicted: Mapping[str, ClassMasks]) -> AttributeScores:
+    """Count over all images of the truth: ImageId -> ClassId, attributes included -> masks of one size."""
+    scores = AttributeScores()
+    for image, masks in truth.items():
+        scores.update(masks, predicted.get(image, {}))
+    return scores
+
+
+def _by_category(masks: ClassMasks) -> dict[int, list[tuple[Attributes, CocoRLE]]]:
+    found: dict[int, list[tuple[Attributes, CocoRLE]]] = {}
+    for class_id, of_class in masks.items():
+        attributes = frozenset(map(int, class_id.split("_")[1:]))
+        listed: Sequence[tuple[Attributes, CocoRLE]] = [(attributes, mask) for mask in of_class]
+        found.setdefault(category_of(class_id), []).extend(listed)
+    return found
