@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from urllib.parse import unquote
 
 from fashion_hydra.data.image_files import has_file
 from fashion_hydra.utils.errors import UserError
@@ -79,13 +80,17 @@ class _Listing:
 
     def folders_of(self, name: str) -> list[str]:
         """The folders, below the root, that a name is a file of."""
-        found = self.paths.get(_composed(PurePosixPath(name).name), ())
+        found = self._called(PurePosixPath(name).name)
         return [path[: -len(name)].rstrip("/") for path in found if path == name or path.endswith(f"/{name}")]
 
     def only(self, name: str) -> Path | None:
         """The only file with the last part of this name, if there is just one."""
-        found = self.paths.get(_composed(PurePosixPath(name).name), ())
+        found = self._called(PurePosixPath(name).name)
         return self.root / found[0] if len(found) == 1 else None
+
+    def _called(self, name: str) -> Sequence[str]:
+        """The files of a name, or of one that it stands for in an address: `my%20photo.jpg`."""
+        return self.paths.get(_composed(name)) or self.paths.get(_composed(unquote(name))) or ()
 
 
 def _best_folder(names: Sequence[str], listing: _Listing, *, root: Path, json_file: Path) -> Path:

@@ -32,6 +32,8 @@ def full_class_id(class_id: str, attributes: str | None) -> str:
     if not _CLASS_ID.fullmatch(class_id):
         raise UserError(f"ClassId {shorten(class_id, 40)!r} is not of the form 6 or 6_28_77: write whole numbers")
     listed = (attributes or "").replace(" ", "")
+    if listed.startswith("[") and listed.endswith("]"):  # a list that pandas wrote
+        listed = listed[1:-1]
     if not _ATTRIBUTES.fullmatch(listed):
         raise UserError(f"AttributesIds {shorten(listed, 40)!r} is not of the form 115,136: write whole numbers")
     return "_".join([class_id, *sorted(listed.split(","), key=int)]) if listed else class_id

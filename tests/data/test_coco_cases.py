@@ -87,7 +87,7 @@ def test_names_with_folders_in_them(tmp_path, name):
     assert found.areas.tolist() == [81]
 
 
-@pytest.mark.parametrize("name", ["../../upload/1/a.png", "C:\\data\\a.png", "/content/set/a.png"])
+@pytest.mark.parametrize("name", ["../../upload/1/a.png", "C:\\data\\a.png", "/content/set/a.png", "images/%61.png"])
 def test_names_of_another_computer_are_found_by_the_file(tmp_path, name):
     picture(tmp_path / "images" / "a.png")
     write(tmp_path / "a.json", [name], [annotation()])
@@ -312,6 +312,7 @@ def test_check_says_that_crowds_alone_are_no_masks(tmp_path, capsys):
         (("48.0", "64.0", "6.0", "nan"), "6"),
         (("48", "64", "6.0", "115.0"), "6_115"),
         (("48.0", "64.0", "6", ""), "6"),
+        (("48", "64", "6", "[136, 115]"), "6_115_136"),
     ],
 )
 def test_floats_of_pandas_are_whole_numbers(kaggle_folder, row, class_id):
