@@ -130,4 +130,6 @@ def _counted(counts: list[Any], pixels: int) -> rle.Runs:
         raise ValueError(f"counts: 1 to {2 * MOST_RUNS} whole numbers expected")
     if lengths.min() < 0 or lengths.max() > pixels or (ends := np.cumsum(lengths))[-1] > pixels:
         raise ValueError(f"counts: from 0, and {pixels} together at most")
+    if ends[-1] < pixels:  # which pycocotools fills with whatever lies in memory
+        raise ValueError(f"counts: {ends[-1]} pixels together, the image has {pixels}")
     return rle.normalise_runs(np.stack([ends[1::2] - lengths[1::2], lengths[1::2]], axis=1))

@@ -27,20 +27,21 @@ class AttributeScores:
         false_positives: of the prediction alone.
         misses: of the truth alone.
         sets: (category, number of attributes that the true mask has) -> pairs, and those whose sets are equal.
-        true_masks: category -> how many there are, paired or not, that have attributes.
+        with_some: pairs that have attributes in truth or prediction.
+        right_with_some: those of them whose sets are equal.
     """
 
     hits: Counter[int] = field(default_factory=Counter)
     false_positives: Counter[int] = field(default_factory=Counter)
     misses: Counter[int] = field(default_factory=Counter)
     sets: dict[tuple[int, int], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
-    true_masks: Counter[int] = field(default_factory=Counter)
+    with_some: int = 0
+    right_with_some: int = 0
 
     def update(self, truth: ClassMasks, predicted: ClassMasks) -> None:
         """Add an image's masks."""
         mine, theirs = _by_category(predicted), _by_category(truth)
         for category, true in theirs.items():
-            self.true_masks[category] += sum(bool(attributes) for attributes, _ in true)
             found = mine.get(category, [])
             pairs = match(iou_matrix([mask for _, mask in found], [mask for _, mask in true]))
             for row, column in pairs.tolist():
@@ -51,6 +52,8 @@ class AttributeScores:
                 count = self.sets[category, len(right)]
                 count[0] += 1
                 count[1] += answered == right
+                self.with_some += bool(answered | right)
+                self.right_with_some += bool(right) and answered == right
 
     @property
     def attributes(self) -> list[int]:

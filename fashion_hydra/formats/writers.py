@@ -25,7 +25,7 @@ from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import atomic_write
 
 INDEX = "index.csv"
-_INDEX_COLUMNS = ("image", "file", "category", "name", "score", "x0", "y0", "x1", "y1", "area")
+_INDEX_COLUMNS = ("image", "file", "category", "name", "score", "x0", "y0", "x1", "y1", "area", "attributes")
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ def write_mask_pngs(folder: Path, answers: Iterable[ImageAnswer], names: Mapping
     """Write a folder an image with a one-bit PNG a mask, white on black, of the image's own size, and `index.csv`.
 
     A mask's file tells its rank, category and score: `photo/003_shoe_0.871.png`. The index has a row a mask: image,
-    file below `folder`, category id, name, score, box (x0, y0, x1, y1; pixels, right and lower edge outside), area.
+    file below `folder`, category id, name, score, box (x0, y0, x1, y1; pixels, right and lower edge outside), area,
+    attribute ids.
 
     Args:
         folder: made anew; an older one that has an index is replaced when the new one is whole.
@@ -174,14 +175,17 @@ def _draw_masks(
     (root / subfolder).mkdir()
     height, width = answer.size
     found = answer.detections
-    for rank, (label, score, mask) in enumerate(zip(found.labels, found.scores, found.masks, strict=True), start=1):
+    attributes = found.attributes if found.attributes is not None else [()] * len(found)
+    listed = zip(found.labels, found.scores, found.masks, attributes, strict=True)
+    for rank, (label, score, mask, own) in enumerate(listed, start=1):
         category = answer.ids[label]
         file = f"{subfolder}/{rank:03d}_{_file_name(names[category].split(',')[0])}_{score:.3f}.png"
         runs = coco_to_runs(mask)
         bitmap = runs_to_bitmap(runs, height=height, width=width).astype(bool)
         Image.fromarray(bitmap).save(root / file)
         box = runs_to_box(runs, height=height)
-        yield (answer.image_id, file, category, names[category], round(score, 6), *box, runs_area(runs))
+        known = ",".join(map(str, own))
+        yield (answer.image_id, file, category, names[category], round(score, 6), *box, runs_area(runs), known)
 
 
 def _free_name(image_id: str, file: str, taken: dict[str, int]) -> str:

@@ -202,6 +202,11 @@ def test_loose_types_are_taken(tmp_path, more, class_id):
         ({"segmentation": [], "bbox": None}, "no-segmentation", "category_id 1: no mask"),
         ({"segmentation": [[1, 2, None, 4, 5, 6]]}, "bad-segmentation", "a polygon with a point at nan"),
         ({"segmentation": [[1, 2, 3, 4, 5]]}, "bad-segmentation", "a polygon of 5 numbers: x and y in turn expected"),
+        (
+            {"segmentation": {"size": [48, 64], "counts": [500, 20]}},
+            "bad-segmentation",
+            "counts: 520 pixels together, the image has 3072",
+        ),
         ({"attribute_ids": ["red"]}, "bad-segmentation", "attribute_ids: 'red': ids from 0 to 999999 expected"),
         ({"category_id": None}, "unknown-class", "category_id null"),
         ({"image_id": float("nan")}, "unknown-image", "annotations[0]: image_id NaN"),

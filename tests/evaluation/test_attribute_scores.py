@@ -41,7 +41,7 @@ def test_counts_are_those_by_hand():
     assert scores.sets_right() == (5, 3)
     assert [scores.sets_right(count=count) for count in (0, 1, 2)] == [(2, 1), (2, 2), (1, 0)]
     assert scores.sets_right(category=6) == (3, 1)
-    assert dict(scores.true_masks) == {6: 3, 3: 2, 23: 0}
+    assert (scores.with_some, scores.right_with_some) == (4, 2)
     assert math.isnan(score_attributes({}, {}).mean_f1())
 
 

@@ -262,7 +262,7 @@ def _coco_seed() -> list[bytes]:
     images = [{"id": i, "file_name": n, "height": h, "width": w} for i, (n, (h, w)) in enumerate(_IMAGES.items())]
     segmentations = [
         [[1, 1, 9, 1, 9.5, 9, 1, 9]],
-        {"size": [30, 20], "counts": [5, 9, 3, 2]},
+        {"size": [30, 20], "counts": [5, 9, 3, 583]},
         {"size": [8, 9], "counts": rle.runs_to_coco(np.array([[3, 4], [20, 9]]), height=8, width=9)["counts"].decode()},  # type: ignore[union-attr]
     ]
     annotations = [

@@ -8,6 +8,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
+from fashion_hydra.evaluation.attribute_scores import AttributeScores
 from fashion_hydra.evaluation.bootstrap import Interval, bootstrap
 from fashion_hydra.evaluation.boundary import boundary_iou
 from fashion_hydra.evaluation.coco_ap import TrueMask, mask_ap
@@ -94,6 +95,7 @@ class Analysis:
         class_ap: category id -> COCO's AP, AP50, AP75, and `boundary AP`.
         confusions: of the predicted masks.
         error_counts: ClassId -> numbers of its masks by kind of error.
+        attributes: how well they are answered.
         images: in the order of the truth.
     """
 
@@ -105,6 +107,7 @@ class Analysis:
     class_ap: Mapping[int, Mapping[str, float]]
     confusions: Confusions
     error_counts: Mapping[str, ErrorCounts]
+    attributes: AttributeScores
     images: Sequence[AnalysedImage]
 
     @property
@@ -142,7 +145,7 @@ def analyse(answers: PredictionFiles, *, pooling: str) -> Analysis:
     counts, images = {}, []
     error_counts: dict[str, ErrorCounts] = {}
     ap_detections: dict[str, Detections] = {}
-    confused = Confusions()
+    confused, attributes = Confusions(), AttributeScores()
     for name, answer in tqdm(names.items(), desc=f"analysing {answers.folder.name}", unit=" images", disable=None):
         truth = answers.truth[name]
         predicted = answers.predicted[answer] if answer is not None else {}
@@ -150,6 +153,7 @@ def analyse(answers: PredictionFiles, *, pooling: str) -> Analysis:
         masks, true_masks = flatten_masks(predicted), flatten_masks(truth)
         results, true_results = classify_errors(masks, true_masks)
         confused.update(confusions(masks, true_masks))
+        attributes.update(truth, predicted)
         for (class_id, _), result in zip(masks, results, strict=True):
             error_counts.setdefault(class_id, ErrorCounts.empty()).predicted[result.kind] += 1
         for (class_id, _), result in zip(true_masks, true_results, strict=True):
@@ -165,7 +169,18 @@ def analyse(answers: PredictionFiles, *, pooling: str) -> Analysis:
     interval = bootstrap(np.array([image.score for image in images]), seed=0)
     frames = {image.name: image.frame for image in images if image.frame is not None}
     average_precision, class_ap = _average_precision(answers, ap_detections, frames)
-    return Analysis(answers, pooling, score, interval, average_precision, class_ap, confused, error_counts, images)
+    return Analysis(
+        answers,
+        pooling,
+        score,
+        interval,
+        average_precision,
+        class_ap,
+        confused,
+        error_counts,
+        attributes,
+        images,
+    )
 
 
 def _candidates(cache: CandidateCache | None, answer: str | None) -> Candidates | None:

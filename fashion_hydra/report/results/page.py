@@ -14,6 +14,7 @@ from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.report import html
 from fashion_hydra.report.results import charts
 from fashion_hydra.report.results.analysis import BOUNDARY_AP, Analysis, paired_difference
+from fashion_hydra.report.results.attribute_table import attribute_table
 from fashion_hydra.report.results.confusion_table import confusion_table
 from fashion_hydra.report.results.gallery import Category, GalleryImage, categories_of, gallery_images
 from fashion_hydra.report.results.photos import Photos
@@ -42,6 +43,7 @@ class ResultsPage:
         predictions: analysed; classes, errors and gallery are of the first.
         photos: of the images of the first prediction.
         names: category id -> name, as far as known.
+        attribute_names: attribute id -> name, as far as known.
         notes: for the reader, such as missing files.
         ladders: folder -> rungs.
         tunings: tuning folders.
@@ -52,6 +54,7 @@ class ResultsPage:
     predictions: Sequence[Analysis]
     photos: Photos
     names: Mapping[int, str]
+    attribute_names: Mapping[int, str]
     notes: Sequence[str]
     ladders: Mapping[Path, Sequence[Rung]]
     tunings: Sequence[Tuning]
@@ -113,9 +116,10 @@ def _values(page: ResultsPage) -> dict[str, Any]:
     first = page.predictions[0] if page.predictions else None
     categories = categories_of(first, page.names) if first else []
     index: list[dict[str, Any]] = []
+    attributes = attribute_table(first.attributes, page.attribute_names) if first else None
     return {
         "page": page,
-        "sections": _sections(page),
+        "sections": _sections(page, with_attributes=attributes is not None),
         "charts": charts,
         "AP_COLUMNS": AP_COLUMNS,
         "CLASS_AP": ("AP", "AP50", BOUNDARY_AP),
@@ -123,6 +127,7 @@ def _values(page: ResultsPage) -> dict[str, Any]:
         "first": first,
         "compared": [_compare(first, analysis) for analysis in page.predictions] if first else [],
         "rows": _class_rows(first, categories) if first else [],
+        "attributes": attributes,
         "confusion": confusion_table(first.confusions, page.names) if first else None,
         "total": ErrorCounts.total(first.error_counts.values()) if first else ErrorCounts.empty(),
         "categories": categories,
@@ -133,13 +138,14 @@ def _values(page: ResultsPage) -> dict[str, Any]:
     }
 
 
-def _sections(page: ResultsPage) -> list[tuple[str, str]]:
+def _sections(page: ResultsPage, *, with_attributes: bool) -> list[tuple[str, str]]:
     """Return id and title of the sections with content."""
     sections = (
         ("scores", page.predictions),
         ("ladder", page.ladders),
         ("classes", page.predictions),
         ("errors", page.predictions),
+        ("attributes", with_attributes),
         ("thresholds", page.tunings),
         ("training", page.trainings),
         ("gallery", page.predictions),
@@ -174,7 +180,8 @@ def _class_rows(analysis: Analysis, categories: Sequence[Category]) -> list[Clas
     for (category, with_attributes), class_ids in groups.items():
         summaries = [analysis.score.per_class[class_id] for class_id in class_ids]
         images = sum(summary.n_images for summary in summaries)
-        label = None if with_attributes else label_of.get(category)
+        answers_attributes = manifest is not None and bool(manifest.attributes)
+        label = None if with_attributes and not answers_attributes else label_of.get(category)
         row = ClassRow(
             category=by_id[category],
             with_attributes=with_attributes,
