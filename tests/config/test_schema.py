@@ -47,7 +47,10 @@ def test_every_argument_of_an_optimizer_is_an_option_with_pytorchs_default(name)
 
 
 def test_every_argument_of_the_cascade_is_an_option():
-    assert {field.name for field in fields(HTCConfig)} == {*parameters(build_htc), "_target_"} - {"num_classes"}
+    assert {field.name for field in fields(HTCConfig)} == {*parameters(build_htc), "_target_"} - {
+        "num_classes",
+        "attribute_set",
+    }
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -68,7 +68,9 @@ def test_a_prediction_alone(made, tmp_path, capsys):
     score = capsys.readouterr().out.split()[-1]
     assert f"score {score}\n" in told
     assert re.search(r"<dt>score</dt><dd>([\d.]+)", page)[1] == score
-    assert "note" not in told
+    notes = [line for line in told.splitlines() if line.startswith("note")]
+    assert len(notes) == 1
+    assert "scored by ClassId: 38 of 194 true masks have attributes that no answer has" in notes[0]
     assert sections(page) == ["scores", "classes", "errors", "gallery"]
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["page.html"]
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
@@ -146,7 +148,7 @@ def test_everything_in_one_page(made, tmp_path, capsys):
         writer.writerows({**row, "ClassId": "40"} for row in rows)
     page, told = report(capsys, ladder, run, tuned, made.folder, worse)
     assert sections(page) == ["scores", "ladder", "classes", "errors", "thresholds", "training", "gallery"]
-    assert told.count("score") == 2
+    assert len(re.findall(r"images, score 0\.\d+$", told, re.M)) == 2
     assert "<b>thresholds</b>" not in page
     assert page.count('class="heat"') == 2
     assert "+0.1000<small" in page

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from dataclasses import asdict
 from html.parser import HTMLParser
 
 import pytest
@@ -61,7 +60,7 @@ def report(root, name):
         written(folder / table, [("ImageId", "EncodedPixels", "ClassId"), *rows])
     manifest = Manifest(((f"{name}.ckpt", name),), (6,), (name,), (), (), 0.7, 9, name, 0.05, (0.5,), name)
     (folder / "candidates").mkdir()
-    (folder / "candidates" / "manifest.json").write_text(json.dumps({"version": 1, **asdict(manifest)}))
+    (folder / "candidates" / "manifest.json").write_text(json.dumps({"version": 1, **manifest.plain()}))
     (folder / "postprocess.yaml").write_text(json.dumps({"score_thr": 0.1, "about": {"images": name, "members": []}}))
     (photos.parent / "label_descriptions.json").write_text(json.dumps({"categories": [{"id": 6, "name": name}]}))
     head = ["method", "fitted", "cross_fitted", "low", "high", "simpler", "gain", "gain_low", "gain_high", "rule"]
