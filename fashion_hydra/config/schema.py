@@ -99,7 +99,7 @@ class HTCConfig:
     semantic_weight: float = 0.2
     attributes: bool = False
     attribute_loss: str = "bce"
-    attribute_weight: float = 1.0
+    attribute_weight: float = 0.5
 
 
 @dataclass

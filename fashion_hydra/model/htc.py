@@ -57,7 +57,7 @@ def build_htc(
     semantic_weight: float = 0.2,
     attributes: bool = False,
     attribute_loss: str = "bce",
-    attribute_weight: float = 1.0,
+    attribute_weight: float = 0.5,
     attribute_set: AttributeSet | None = None,
 ) -> Detector:
     """Hybrid Task Cascade: interleaved, with mask information flow and, where asked, semantic branch and attributes.
