@@ -79,6 +79,7 @@ class StoredRun:
             self._group(ClassesConfig, "classes"),
             augment,
             eval_scale=[int(edge) for edge in scales[0]],
+            attributes=bool(self._value("model.attributes")),
             seed=int(self._value("seed") or 0),
             report_dir=None,
         )

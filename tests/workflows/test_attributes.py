@@ -97,6 +97,12 @@ def test_none_answers_the_bare_category(run, predicted, tmp_path, capsys):
     assert capsys.readouterr().out == by_category
 
 
+def test_the_mean_of_weights_answers_too(run, tmp_path):
+    best, last = next((run / "checkpoints").glob("epoch*.ckpt")), run / "checkpoints" / "last.ckpt"
+    predict(run, tmp_path, "ensemble=soup", f"ensemble.members=[{best},{last}]")
+    assert any("_" in c for c in class_ids(tmp_path))
+
+
 def test_going_on_without_attributes_is_refused(run, wardrobe, tmp_path):
     with pytest.raises(UserError, match=r"trained on \d+ attributes .*this run has 0 .*model\.attributes"):
         train(tmp_path, wardrobe, "model.attributes=false", f"ckpt_path={run / 'checkpoints' / 'last.ckpt'}")
