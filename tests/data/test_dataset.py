@@ -62,8 +62,8 @@ def test_resized_crops_equal_the_resized_full_frame(annotations, new, window, fl
 
 def test_flipping_twice_gives_the_same_targets(annotations, classes):
     size = tuple(annotations.sizes[0].tolist())
-    plain = make_targets(annotations, 0, classes.label_of(), Frame(size, size))
-    flipped = make_targets(annotations, 0, classes.label_of(), Frame(size, size, flip=True))
+    plain = make_targets(annotations, 0, classes, Frame(size, size))
+    flipped = make_targets(annotations, 0, classes, Frame(size, size, flip=True))
     assert torch.equal(flipped.masks.bitmaps().flip(2), plain.masks.bitmaps())
     mirrored = flipped.boxes.clone()
     mirrored[:, [0, 2]] = size[1] - flipped.boxes[:, [2, 0]]
@@ -97,7 +97,7 @@ def test_a_window_keeps_objects_by_their_share_of_pixels(annotations, classes):
     assert (shares == 0).any()
     assert ((shares > 0) & (shares < 1)).any()
     for keeps in (0.0, 0.3, 0.8):
-        targets = make_targets(annotations, 0, classes.label_of(), frame, keeps=keeps)
+        targets = make_targets(annotations, 0, classes, frame, keeps=keeps)
         stays = (shares > 0) & (shares >= keeps)
         labels = [classes.label_of()[int(annotations.categories[m])] for m in np.array(masks)[stays]]
         assert targets.labels.tolist() == labels

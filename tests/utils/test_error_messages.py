@@ -264,7 +264,11 @@ def run_process(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     [
         ("train.py", "data.folds=two", "train.py: data.folds=two: a whole number expected, such as 10"),
         ("predict.py", "data.root=x", "predict.py: no training run below runs: give checkpoint=FILE, "),
-        ("tune_thresholds.py", "pooling=null", "tune_thresholds.py: pooling=null: a value expected, such as class"),
+        (
+            "tune_thresholds.py",
+            "score.pooling=null",
+            "tune_thresholds.py: score.pooling=null: a value expected, such as class",
+        ),
     ],
 )
 def test_a_script_prints_one_line_and_exits_with_2(tmp_path, script, word, line):

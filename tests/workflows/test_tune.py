@@ -212,7 +212,7 @@ def test_a_multirun_scores_what_the_grid_does(tmp_path, predicted, monkeypatch, 
             r"removal\.mine\.drop: no category named 'shoo'; nearest: 'shoe'",
         ),
         (["folds=50"], r"folds=50: between 2 and the number of images"),
-        (["pooling=mean"], r"pooling=mean: choose one of class, image"),
+        (["score.pooling=mean"], r"pooling=mean: choose one of class, image"),
         (["grid.mask_thr=[0.5,0.50001]"], r"mask_thr=.*at least 1/4096 apart"),
     ],
 )
