@@ -92,7 +92,20 @@ COMMAND_LINES = [
 MISTAKES = [
     # The command line
     Mistake("train postprocess.score_thr=2", "postprocess.score_thr=2", "…=…: between 0 and 1 expected"),
-    Mistake("predict ensemble.run=RUN output=png", "output=png", "output=…: give one or more of csv, coco, masks"),
+    Mistake(
+        "predict ensemble.run=RUN output=png", "output=png", "output=…: give one or more of csv, csv_2020, coco, masks"
+    ),
+    Mistake("train score.match=id", "score.match=id", "score.match=…: …"),
+    Mistake(
+        "train model.attributes=true model.attribute_loss=mse",
+        "attribute_loss=mse",
+        "model.attribute_loss=… model.attribute_weight=…: one of …, and above 0 expected",
+    ),
+    Mistake(
+        "predict ensemble.run=RUN postprocess.attributes=expected",
+        "attributes=expected",
+        "postprocess.attributes=…: …",
+    ),
     Mistake("predict data.images=all ensemble.run=RUN", "all", "data.images=…: give test, val, test_fold"),
     # Devices
     Mistake("train trainer.accelerator=auto trainer.devices=88", "=88",
