@@ -44,7 +44,7 @@ class PredictionModule(pl.LightningModule):
         """One image, every source."""
         if batch.fault:
             log.warning("%s: %s; no masks are predicted on it", batch.image_id, batch.fault)
-            found = no_candidates(batch.image_id)
+            found = no_candidates(batch.image_id, attributes=len(self.cache.manifest.attributes))
         else:
             detectors = list(self.detectors)
             found = merge_sources(detectors, batch, self.rules, self.merging, device=self.device)  # type: ignore[arg-type]
@@ -72,8 +72,14 @@ class PredictionData(pl.LightningDataModule):
         return batch
 
 
-def no_candidates(image_id: str) -> Candidates:
-    """The candidates of an image that cannot be read: none."""
+def no_candidates(image_id: str, *, attributes: int) -> Candidates:
+    """The candidates of an image that cannot be read: none, of so many attributes."""
     return Candidates(
-        image_id, (1, 1), torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 1, 1)
+        image_id,
+        (1, 1),
+        torch.zeros(0, 4),
+        torch.zeros(0),
+        torch.zeros(0, dtype=torch.int64),
+        torch.zeros(0, 1, 1),
+        torch.zeros(0, attributes, dtype=torch.float16) if attributes else None,
     )

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -101,6 +102,17 @@ def test_the_mean_of_weights_answers_too(run, tmp_path):
     best, last = next((run / "checkpoints").glob("epoch*.ckpt")), run / "checkpoints" / "last.ckpt"
     predict(run, tmp_path, "ensemble=soup", f"ensemble.members=[{best},{last}]")
     assert any("_" in c for c in class_ids(tmp_path))
+
+
+def test_a_picture_that_cannot_be_read_costs_no_other(run, wardrobe, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").write_bytes(b"no picture")
+    shutil.copy(next((wardrobe / "train").glob("*.jpg")), tmp_path / "in" / "b.jpg")
+    predict(run, tmp_path / "out", f"data.root={tmp_path / 'in'}", "data.images=test")
+    assert "a.jpg" in (tmp_path / "out" / "faults.csv").read_text()
+    masks = read_masks(tmp_path / "out" / "submission.csv")
+    assert masks["a.jpg"] == {}
+    assert any("_" in class_id for class_id in masks["b.jpg"])
 
 
 def test_going_on_without_attributes_is_refused(run, wardrobe, tmp_path):
