@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks._measure import interleaved, tell
+from benchmarks.train_step import SEED, make_detector
 from fashion_hydra.data.attribute_set import AttributeSet, attribute_set_of
 from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.class_set import ClassSpec
@@ -24,8 +25,6 @@ from fashion_hydra.model.detector import Detector
 from fashion_hydra.postprocess.rule import COCO_RULE
 from fashion_hydra.structures.batch import Batch
 from fashion_hydra.wardrobe import write_wardrobe
-
-from benchmarks.train_step import SEED, make_detector  # isort: skip
 
 
 def step_of(detector: Detector, batch: Batch) -> Callable[[], None]:

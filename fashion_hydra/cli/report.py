@@ -175,8 +175,8 @@ def _names(analyses: "Sequence[Analysis]", beside: Sequence[Path]) -> tuple[dict
     attributes: dict[int, str] = {}
     for root in (root for path in beside for root in (path, path.parent)):
         if not names and (root / "label_descriptions.json").is_file():
-            of_file = read_labels(root)
-            names, attributes = dict(of_file[0]), dict(of_file[1] or {})
+            names, described = read_labels(root)
+            attributes = described or {}
     for analysis in analyses:
         if (cache := analysis.answers.cache) is not None:
             manifest = cache.manifest

@@ -88,12 +88,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _attribute_tables(truth: "MaskTable", predicted: "MaskTable", names: Mapping[str, str]) -> str:
     """One line an attribute, the best first, and one for each number of attributes that masks have."""
-    from fashion_hydra.evaluation.attribute_scores import AttributeScores
-    from fashion_hydra.evaluation.score_submission import match_images
+    from fashion_hydra.evaluation.attribute_scores import score_attributes
 
-    scores = AttributeScores()
-    for name, answer in match_images(truth, predicted).items():
-        scores.update(truth[name], predicted[answer] if answer is not None else {})
+    scores = score_attributes(truth, predicted)
     lines = ["attribute       F1  right  wrong  missed  name"]
     for a in sorted(scores.attributes, key=lambda a: (-scores.f1(a), a)):
         counts = f"{scores.hits[a]:6} {scores.false_positives[a]:6} {scores.misses[a]:7}"

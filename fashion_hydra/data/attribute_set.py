@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fashion_hydra.formats.class_id import attributes_of, category_of
 from fashion_hydra.utils.types import BoolArray
 
 MOST_SETS = 300
@@ -126,9 +127,8 @@ def attribute_set_of(class_ids: Iterable[str], label_of: Mapping[int, int], name
     """
     counts: Sequence[Counter[tuple[int, ...]]] = [Counter() for _ in label_of]
     for class_id, count in Counter(class_ids).items():
-        category, *attributes = map(int, class_id.split("_"))
-        if category in label_of:
-            counts[label_of[category]][tuple(sorted(set(attributes)))] += count
+        if (label := label_of.get(category_of(class_id))) is not None:
+            counts[label][tuple(sorted(set(attributes_of(class_id))))] += count
     ids = sorted({attribute for of_label in counts for of_mask in of_label for attribute in of_mask})
     place = {attribute: i for i, attribute in enumerate(ids)}
     sets = []

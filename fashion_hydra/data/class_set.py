@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fashion_hydra.data.attribute_set import AttributeSet
+from fashion_hydra.formats.class_id import attributes_of, category_of
 from fashion_hydra.utils.errors import UserError
 
 Entry = int | str
@@ -40,11 +41,11 @@ class ClassSet:
 
     def can_answer(self, class_id: str) -> bool:
         """Whether a submission may have this ClassId, attributes included."""
-        category, *attributes = map(int, class_id.split("_"))
+        category = category_of(class_id)
         if category not in self.ids or category in self.drop:
             return False
         known = self.attributes.of_label[self.ids.index(category)] if self.attributes else ()
-        return all(self.attributes.place_of.get(attribute) in known for attribute in attributes)
+        return all(self.attributes.place_of.get(attribute) in known for attribute in attributes_of(class_id))
 
     def dropped_labels(self) -> tuple[int, ...]:
         """Output indices of the categories that a submission leaves out."""

@@ -8,6 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 from fashion_hydra.data.annotations import Annotations
+from fashion_hydra.formats.class_id import attributes_of, category_of
 from fashion_hydra.structures import rle
 from fashion_hydra.utils.files import atomic_write
 
@@ -54,12 +55,12 @@ def _annotations(annotations: Annotations, image: int) -> Iterator[dict[str, Any
     height, width = annotations.sizes[image].tolist()
     coco_id = json.loads(str(annotations.coco_ids[image]))
     for mask in annotations.instances(image):
-        category, *attributes = map(int, str(annotations.class_ids[mask]).split("_"))
+        class_id = str(annotations.class_ids[mask])
         yield {
             "id": int(annotations.annotation_ids[mask]),
             "image_id": coco_id,
-            "category_id": category,
-            "attribute_ids": attributes,
+            "category_id": category_of(class_id),
+            "attribute_ids": list(attributes_of(class_id)),
             "iscrowd": 0,
             **_region(annotations.runs_of(mask), height, width),
         }

@@ -1,6 +1,6 @@
 """Masks of the annotations -> the objects of an image on its frame."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from fashion_hydra.data.attribute_set import AttributeSet
 from fashion_hydra.data.augment import source_index
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.data.frame import Frame
+from fashion_hydra.formats.class_id import attributes_of
 from fashion_hydra.structures import rle
 from fashion_hydra.structures.batch import CropMasks, Targets
 
@@ -74,19 +75,18 @@ def make_targets(
         torch.from_numpy(boxes).reshape(-1, 4),
         torch.tensor(labels, dtype=torch.int64),
         masks,
-        _attributes(annotations.class_ids[known], classes.attributes),
+        _attributes([str(annotations.class_ids[m]) for m in known], classes.attributes),
     )
 
 
-def _attributes(class_ids: Iterable[str], attributes: AttributeSet) -> torch.Tensor | None:
+def _attributes(class_ids: Sequence[str], attributes: AttributeSet) -> torch.Tensor | None:
     """Which attributes masks of these ClassIds have: bool (N, A); those that are not learnt are left out."""
     if not attributes:
         return None
-    rows = []
-    for class_id in class_ids:
-        has = [attributes.place_of.get(int(number)) for number in str(class_id).split("_")[1:]]
-        rows.append([place in has for place in range(len(attributes))])
-    return torch.tensor(rows, dtype=torch.bool).reshape(-1, len(attributes))
+    table = torch.zeros((len(class_ids), len(attributes)), dtype=torch.bool)
+    for row, class_id in enumerate(class_ids):
+        table[row, [place for a in attributes_of(class_id) if (place := attributes.place_of.get(a)) is not None]] = True
+    return table
 
 
 def targets_of_bitmaps(masks: np.ndarray, labels: torch.Tensor, attributes: torch.Tensor | None = None) -> Targets:

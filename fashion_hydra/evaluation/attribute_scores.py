@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fashion_hydra.evaluation.competition_score import ClassMasks, iou_matrix, match
-from fashion_hydra.formats.class_id import category_of
+from fashion_hydra.evaluation.score_submission import match_images
+from fashion_hydra.formats.class_id import attributes_of, category_of
 from fashion_hydra.structures.rle import CocoRLE
 
 Attributes = frozenset[int]
@@ -82,17 +83,20 @@ class AttributeScores:
 
 
 def score_attributes(truth: Mapping[str, ClassMasks], predicted: Mapping[str, ClassMasks]) -> AttributeScores:
-    """Count over all images of the truth: ImageId -> ClassId, attributes included -> masks of one size."""
+    """Count over all images of the truth: ImageId -> ClassId, attributes included -> masks of one size.
+
+    Images are matched as `fashion_hydra.evaluation.score_submission.match_images` does, and errors are raised as there.
+    """
     scores = AttributeScores()
-    for image, masks in truth.items():
-        scores.update(masks, predicted.get(image, {}))
+    for name, answer in match_images(truth, predicted).items():
+        scores.update(truth[name], predicted[answer] if answer is not None else {})
     return scores
 
 
 def _by_category(masks: ClassMasks) -> dict[int, list[tuple[Attributes, CocoRLE]]]:
     found: dict[int, list[tuple[Attributes, CocoRLE]]] = {}
     for class_id, of_class in masks.items():
-        attributes = frozenset(map(int, class_id.split("_")[1:]))
+        attributes = frozenset(attributes_of(class_id))
         listed: Sequence[tuple[Attributes, CocoRLE]] = [(attributes, mask) for mask in of_class]
         found.setdefault(category_of(class_id), []).extend(listed)
     return found

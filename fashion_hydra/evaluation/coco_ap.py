@@ -159,7 +159,8 @@ def _match(
     crowd, masks = [one.crowd for one in true], [one.mask for one in true]
     areas = coco_mask.area(masks)
     least, most = LEAST_IOU * areas.min(), areas.max() / LEAST_IOU
-    able_N = [n for n, (_, area) in enumerate(predicted) if any(crowd) or least <= area <= most]
+    has_crowd = any(crowd)
+    able_N = [n for n, (_, area) in enumerate(predicted) if has_crowd or least <= area <= most]
     overlaps = overlap([predicted[n][0] for n in able_N], masks, crowd)
     if not (matching := np.flatnonzero(overlaps.max(axis=1, initial=0.0) >= LEAST_IOU).tolist()):
         return {}

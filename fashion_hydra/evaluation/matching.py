@@ -71,6 +71,14 @@ def reach(images: Iterable[Sequence[str]], can_answer: Callable[[str], bool], *,
     return Reach(count, lost, mean(shares) if shares else 1.0)
 
 
+def reach_of_masks(
+    truth: Mapping[str, ClassMasks], can_answer: Callable[[str], bool], *, pooling: str = "class"
+) -> Reach:
+    """As `reach`, of masks: ImageId -> ClassId -> masks."""
+    images = ([class_id for class_id, masks in of_image.items() for _ in masks] for of_image in truth.values())
+    return reach(images, can_answer, pooling=pooling)
+
+
 def choose_match(asked: str | None, found: Reach) -> str:
     """What has to be equal: what was asked for, else the ClassId, unless nothing by it could be reached.
 

@@ -7,7 +7,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from fashion_hydra.evaluation.competition_score import Score, combine, count_image
-from fashion_hydra.evaluation.matching import Reach, reach
+from fashion_hydra.evaluation.matching import Reach, reach_of_masks
 from fashion_hydra.formats.class_id import image_stem
 from fashion_hydra.formats.csv_files import PROGRESS_AFTER_S
 from fashion_hydra.formats.submission import read_masks
@@ -51,8 +51,7 @@ def reach_of(
 ) -> Reach:
     """How far a submission without attributes can get; one that has some is taken to know them all."""
     knows = any("_" in class_id for by_class in predicted.values() for class_id in by_class)
-    listed = ([class_id for class_id, masks in by_class.items() for _ in masks] for by_class in truth.values())
-    return reach(listed, lambda class_id: knows or "_" not in class_id, pooling=pooling)
+    return reach_of_masks(truth, lambda class_id: knows or "_" not in class_id, pooling=pooling)
 
 
 def match_images(truth: Mapping[str, object], predicted: Mapping[str, object]) -> dict[str, str | None]:

@@ -17,6 +17,11 @@ def category_of(class_id: str) -> int:
     return int(class_id.partition("_")[0])
 
 
+def attributes_of(class_id: str) -> tuple[int, ...]:
+    """`(28, 77)` of `6_28_77`."""
+    return tuple(map(int, class_id.split("_")[1:]))
+
+
 def full_class_id(class_id: str, attributes: str | None) -> str:
     """A row's class with its attributes, ascending, as the 2019 schema writes it: `6_28_77`.
 

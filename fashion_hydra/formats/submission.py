@@ -150,14 +150,22 @@ def write_submission(
                 raise UserError(f"image {image}: given twice; its masks must come together")
             seen.add(image)
             encoded = [(class_id, _submission_runs(mask, image)) for class_id, mask in masks]
-            rows = [(image, runs_to_kaggle(runs), class_id) for class_id, runs in encoded if len(runs)]
-            for _, pixels, class_id in rows or [(image, "", EMPTY_CLASS_ID)]:
-                category, *attributes = class_id.split("_")
-                writer.writerow(
-                    [image, pixels, *([category, ",".join(attributes)] if attributes_apart else [class_id])]
-                )
+            rows = [
+                (image, runs_to_kaggle(runs), *_class_columns(class_id, attributes_apart))
+                for class_id, runs in encoded
+                if len(runs)
+            ]
+            writer.writerows(rows or [(image, "", *_class_columns(EMPTY_CLASS_ID, attributes_apart))])
             written += len(rows)
     return written
+
+
+def _class_columns(class_id: str, attributes_apart: bool) -> tuple[str, ...]:
+    """The values of a row that say its class."""
+    if not attributes_apart:
+        return (class_id,)
+    category, _, attributes = class_id.partition("_")
+    return category, attributes.replace("_", ",")
 
 
 def write_truth(path: str | Path, truth: Mapping[str, Mapping[str, Sequence[CocoRLE]]]) -> None:

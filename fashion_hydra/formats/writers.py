@@ -114,8 +114,7 @@ def write_coco_results(path: Path, answers: Iterable[ImageAnswer], names: Mappin
 
 def _coco_results(answer: ImageAnswer, coco_id: int | str) -> Iterator[dict[str, object]]:
     found = answer.detections
-    attributes = found.attributes if found.attributes is not None else [None] * len(found)
-    for label, score, mask, own in zip(found.labels, found.scores, found.masks, attributes, strict=True):
+    for label, score, mask, own in zip(found.labels, found.scores, found.masks, found.attribute_ids, strict=True):
         counts = mask["counts"]
         yield {
             "image_id": coco_id,
@@ -123,7 +122,7 @@ def _coco_results(answer: ImageAnswer, coco_id: int | str) -> Iterator[dict[str,
             "score": score,
             "bbox": coco_mask.toBbox(mask).tolist(),
             "segmentation": {"size": mask["size"], "counts": counts if isinstance(counts, str) else counts.decode()},
-            **({} if own is None else {"attribute_ids": list(own)}),
+            **({} if found.attributes is None else {"attribute_ids": list(own)}),
         }
 
 
@@ -175,8 +174,7 @@ def _draw_masks(
     (root / subfolder).mkdir()
     height, width = answer.size
     found = answer.detections
-    attributes = found.attributes if found.attributes is not None else [()] * len(found)
-    listed = zip(found.labels, found.scores, found.masks, attributes, strict=True)
+    listed = zip(found.labels, found.scores, found.masks, found.attribute_ids, strict=True)
     for rank, (label, score, mask, own) in enumerate(listed, start=1):
         category = answer.ids[label]
         file = f"{subfolder}/{rank:03d}_{_file_name(names[category].split(',')[0])}_{score:.3f}.png"

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from fashion_hydra.postprocess import steps
-from fashion_hydra.postprocess.attributes import NONE, AttributeRule, ChosenAttributes, choose_attributes
+from fashion_hydra.postprocess.attributes import ChosenAttributes, choose_attributes
 from fashion_hydra.postprocess.expected_score import choose
 from fashion_hydra.postprocess.nms import select, soft_nms
 from fashion_hydra.postprocess.rule import Postprocess
@@ -119,7 +119,7 @@ def _answer(candidates: Candidates, found: Iterable[ScoredMask], rule: Postproce
             masks.append(mask)
             kept.append((label, score, area))
     labels, scores = np.array([one[0] for one in kept], np.int64), np.array([one[1] for one in kept], np.float64)
-    attributes = _attributes(candidates, [mask.candidate for mask in masks], labels, rule.attributes)
+    attributes = _attributes(candidates, [mask.candidate for mask in masks], labels, rule)
     index = select_detections(scores, labels, attributes, rule).tolist()
     known = rule.attributes.attributes.ids if rule.attributes is not None else ()
     return Detections(
@@ -133,22 +133,23 @@ def _answer(candidates: Candidates, found: Iterable[ScoredMask], rule: Postproce
 
 
 def _attributes(
-    candidates: Candidates, index: Sequence[int], labels: IntArray, rule: AttributeRule | None
+    candidates: Candidates, index: Sequence[int], labels: IntArray, rule: Postprocess
 ) -> ChosenAttributes | None:
     """The attributes of detections drawn from the candidates of these indices.
 
     Raises:
         UserError: a step of postprocessing made masks of which nobody knows what they were drawn from.
     """
-    if rule is None or rule.kind == NONE:
+    if not rule.answers_attributes:
         return None
+    assert rule.attributes is not None
     assert candidates.attributes is not None, "a rule for attributes needs candidates with attributes"
     if -1 in index:
         raise UserError(
             "postprocess.steps: a step returned a MaskWindow without its candidate, so its attributes are not known. "
             "Change masks with mask._replace(pixels=...)"
         )
-    return choose_attributes(candidates.attributes.numpy()[list(index)], labels, rule)
+    return choose_attributes(candidates.attributes.numpy()[list(index)], labels, rule.attributes)
 
 
 def select_detections(

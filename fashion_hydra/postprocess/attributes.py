@@ -69,12 +69,12 @@ class ChosenAttributes:
 
 
 def choose_attributes(probabilities: np.ndarray, labels: IntArray, rule: AttributeRule) -> ChosenAttributes:
-    """Choose each detection's attributes.
+    """Choose each detection's attributes by a threshold or for their expected score.
 
     Args:
         probabilities: (N, A), of each attribute.
         labels: (N,).
-        rule: how.
+        rule: how, not `none`.
     """
     places: list[Places] = [()] * len(labels)
     chances, usual = np.ones(len(labels)), np.ones(len(labels))
@@ -91,7 +91,7 @@ def choose_attributes(probabilities: np.ndarray, labels: IntArray, rule: Attribu
             best = shares.argmax(axis=1)
             chosen, chances[own], usual[own] = table[best], shares[np.arange(len(own)), best], counts[best]
         else:
-            chosen = (p > rule.attribute_thr) & (rule.kind == THRESHOLD)
+            chosen = p > rule.attribute_thr
             chances[own] = np.where(chosen, p, 1 - p).prod(axis=1)
             same = (chosen[:, None] == table).all(axis=2)
             usual[own] = same @ counts

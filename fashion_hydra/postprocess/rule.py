@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fashion_hydra.postprocess import steps
-from fashion_hydra.postprocess.attributes import AttributeRule
+from fashion_hydra.postprocess.attributes import NONE, AttributeRule
 from fashion_hydra.postprocess.expected_score import Calibration
 from fashion_hydra.utils.errors import UserError
 
@@ -75,6 +75,11 @@ class Postprocess:
 
         for name in self.steps:
             steps.load(name)
+
+    @property
+    def answers_attributes(self) -> bool:
+        """Whether detections are answered with more than the bare category."""
+        return self.attributes is not None and self.attributes.kind != NONE
 
     @property
     def lowest_score_thr(self) -> float:

@@ -99,10 +99,15 @@ class Detections:
             return list(self.known_areas)
         return [int(area) for area in coco_mask.area(list(self.masks))] if self.masks else []
 
+    @property
+    def attribute_ids(self) -> Sequence[tuple[int, ...]]:
+        """Of each, empty where none are answered."""
+        return self.attributes if self.attributes is not None else [()] * len(self)
+
     def class_ids(self, ids: Sequence[int]) -> list[str]:
         """ClassId of each, attributes included, such as `6_28_77`; `ids` are the category ids of the labels."""
-        attributes = self.attributes if self.attributes is not None else [()] * len(self)
-        return ["_".join(map(str, (ids[label], *own))) for label, own in zip(self.labels, attributes, strict=True)]
+        pairs = zip(self.labels, self.attribute_ids, strict=True)
+        return ["_".join(map(str, (ids[label], *own))) for label, own in pairs]
 
     def by_class_id(self, ids: Sequence[int]) -> dict[str, list[CocoRLE]]:
         """ClassId -> masks, as scoring takes them; `ids` are the category ids of the labels."""

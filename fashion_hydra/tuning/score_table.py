@@ -160,7 +160,7 @@ class ScoreTable:
                 image=np.repeat(np.arange(len(tables)), counts),
                 label=np.concatenate([np.zeros(0, np.int64), *(m.labels for m in of_family)]),
                 score=np.concatenate([np.zeros(0), *(m.scores for m in of_family)]),
-                attributes=_attributes(tables, of_family),
+                attributes=_stacked_attributes(tables, of_family),
                 area=np.concatenate([np.zeros((0, len(thresholds)), np.int32), *(m.areas for m in of_family)]),
                 pair_detection=pair_detection,
                 pair_truth=pair_truth,
@@ -321,7 +321,7 @@ class ScoreTable:
 
     def _attributes(self, found: _Detections, rule: Postprocess) -> ChosenAttributes | None:
         """The attributes of each detection of a rule's family; None where it answers none."""
-        if found.attributes is None or rule.attributes is None or rule.attributes.kind == NONE:
+        if found.attributes is None or rule.attributes is None or not rule.answers_attributes:
             return None
         key = family_key(rule), (rule.attributes.kind, rule.attributes.attribute_thr)
         if key not in self._chosen:
@@ -363,7 +363,7 @@ class ScoreTable:
         return found, kept, column
 
 
-def _attributes(tables: Sequence[ImageTable], measured: Sequence[MeasuredDetections]) -> np.ndarray | None:
+def _stacked_attributes(tables: Sequence[ImageTable], measured: Sequence[MeasuredDetections]) -> np.ndarray | None:
     """Attribute probabilities of the detections of a family: (N, A)."""
     parts = [t.attributes[m.candidates] for t, m in zip(tables, measured, strict=True) if t.attributes is not None]
     return np.concatenate(parts) if parts else None

@@ -14,7 +14,7 @@ from fashion_hydra.config.stored import StoredRun
 from fashion_hydra.data.class_set import named_categories
 from fashion_hydra.data.split import stratified_folds
 from fashion_hydra.evaluation.competition_score import mean
-from fashion_hydra.evaluation.matching import choose_match, describe_match, reach
+from fashion_hydra.evaluation.matching import choose_match, describe_match, reach_of_masks
 from fashion_hydra.formats.submission import MaskTable, read_masks, write_truth
 from fashion_hydra.inference.candidate_cache import CandidateCache
 from fashion_hydra.plots.threshold_maps import draw_class_gains, draw_curves, draw_heat_maps
@@ -66,8 +66,7 @@ def open_tuning_data(options: TuneConfig, command: Command) -> TuningData:
     known = manifest.classes
     drop = named_categories(options.classes.drop, known, "classes.drop")
     classes = replace(known, drop=drop)
-    listed = ([class_id for class_id, masks in of_image.items() for _ in masks] for of_image in truth.values())
-    found = reach(listed, classes.can_answer, pooling=options.score.pooling)
+    found = reach_of_masks(truth, classes.can_answer, pooling=options.score.pooling)
     if remark := describe_match(options.score.match, found):
         log_rank_zero("score          %s", remark)
     return TuningData(cache, classes, truth, choose_match(options.score.match, found), run)

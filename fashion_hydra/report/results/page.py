@@ -192,9 +192,7 @@ def _class_rows(analysis: Analysis, categories: Sequence[Category]) -> list[Clas
             threshold=_threshold(analysis.rule, label) if manifest else "not known",
         )
         rows.append(row)
-    return sorted(
-        rows, key=lambda row: (-row.error_counts.true.total(), -row.error_counts.predicted.total(), row.category.id)
-    )
+    return sorted(rows, key=_by_masks)
 
 
 def _by_masks(row: ClassRow) -> tuple[int, int, int]:
