@@ -4,7 +4,6 @@ import functools
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +170,7 @@ def check_answer(candidates: Candidates, folder: Path) -> None:
     assert find_breaches(folder / "answer.csv") == []
 
 
-@target("manifest of candidates", lambda: [json.dumps({"version": 1, **asdict(MANIFEST)}).encode()])
+@target("manifest of candidates", lambda: [json.dumps({"version": 1, **MANIFEST.plain()}).encode()])
 def _manifest(data: bytes, folder: Path) -> None:
     made = emptied(folder, "manifest")
     (made / "manifest.json").write_bytes(data)

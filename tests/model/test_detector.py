@@ -182,7 +182,7 @@ def test_last_stage_masks_are_mmdets(batch, semantic_convs):
     for size, instances, probabilities in zip(batch.sizes, found, masks, strict=True):
         assert probabilities.shape[1:] == (16, 16)
         for box, mask, expected in zip(instances.bboxes, probabilities, instances.masks, strict=True):
-            crop, x, y = paste(mask.numpy(), box.double().numpy(), size=size, mask_thr=0.5)
+            crop, x, y, *_ = paste(mask.numpy(), box.double().numpy(), size=size, mask_thr=0.5)
             drawn = torch.zeros(size, dtype=torch.bool)
             drawn[y : y + crop.shape[0], x : x + crop.shape[1]] = torch.from_numpy(crop)
             # The two differ in rounding alone, where a pixel's probability is one half.
