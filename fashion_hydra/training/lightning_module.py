@@ -91,7 +91,16 @@ class SegmentationModule(LightningModule):
             self._skip_step(batch, losses)
         self.log("train/loss", logged[0], prog_bar=True, batch_size=len(batch))
         self.log_dict({f"train/{name}": v for name, v in zip(losses, logged[1:], strict=True)}, batch_size=len(batch))
-        return total
+        return total * self._accumulation_correction(batch_idx)
+
+    def _accumulation_correction(self, batch_idx: int) -> float:
+        """What makes the last step of an epoch the mean over its batches.
+
+        Lightning divides each loss by `accumulate_grad_batches`, also where fewer batches are left for the last step.
+        """
+        accumulated, batches = self.trainer.accumulate_grad_batches, self.trainer.num_training_batches
+        left = batches % accumulated
+        return accumulated / left if left and batch_idx >= batches - left else 1.0
 
     def _seed_for_image(self, image_id: str) -> int:
         place = (self.seed, self.current_epoch, zlib.crc32(image_id.encode()))

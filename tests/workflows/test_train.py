@@ -105,6 +105,31 @@ def test_ema_and_accumulation_and_bf16_train(wardrobe, tmp_path):
     assert all(0 < loss < 100 for loss in losses.values())
 
 
+def test_the_last_step_of_an_epoch_is_the_mean_of_the_batches_that_are_left(wardrobe, tmp_path, monkeypatch):
+    """Lightning #19987: it divides by `accumulate_grad_batches` all the same."""
+    seen = {}
+    monkeypatch.setattr(
+        SegmentationModule,
+        "on_before_optimizer_step",
+        lambda self, _: seen.setdefault(self.trainer.accumulate_grad_batches, []).append(
+            torch.cat([p.grad.flatten() for p in self.detector.net.roi_head.parameters()])
+        ),
+    )
+    for accumulated in (1, 2):
+        run(
+            tmp_path / str(accumulated),
+            wardrobe,
+            f"schedule.lr={1e-30 / accumulated}",  # nothing moves, so that gradients compare
+            "schedule.epochs=1",
+            "trainer.limit_train_batches=3",
+            f"trainer.accumulate_grad_batches={accumulated}",
+            "trainer.gradient_clip_val=null",
+        )
+    first, second, third = seen[1]
+    torch.testing.assert_close(seen[2][0], (first + second) / 2, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(seen[2][1], third, rtol=1e-3, atol=1e-4)
+
+
 EVALUATE = """
 import json, sys
 import torch
