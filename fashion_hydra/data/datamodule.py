@@ -1,6 +1,7 @@
 """The LightningDataModule: annotations -> records -> split -> loaders."""
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -197,10 +198,12 @@ class FashionDataModule(LightningDataModule):
         assert self.trainer is not None
         loop = self.trainer.fit_loop
         epochs: Any = loop.epoch_progress.current
+        batches = loop.epoch_loop.batch_progress
         is_within = epochs.processed == epochs.completed
         return {
             "epoch": epochs.processed,
-            "batches": loop.epoch_loop.batch_progress.current.ready if is_within else 0,
+            "batches": batches.current.ready if is_within else 0,
+            "epoch_ended": int(batches.is_last_batch),
             "batch": self.batch_size * self.trainer.world_size,
             "images": int(self.is_training.sum()),
         }
@@ -213,8 +216,11 @@ class FashionDataModule(LightningDataModule):
         """
         assert self.trainer is not None
         batch, images = self.batch_size * self.trainer.world_size, int(self.is_training.sum())
-        self._done = state_dict["epoch"], state_dict["batches"]
-        within = 0 < state_dict["batches"] < math.ceil(state_dict["images"] / state_dict["batch"])
+        done, whole = state_dict["batches"], math.ceil(state_dict["images"] / state_dict["batch"])
+        has_ended = bool(state_dict.get("epoch_ended", done >= whole)) and done > 0
+        # An epoch that has ended goes no further, however many batches it would have by this run's options.
+        self._done = state_dict["epoch"], sys.maxsize if has_ended else done
+        within = done > 0 and not has_ended
         if within and (batch, images) != (state_dict["batch"], state_dict["images"]):
             raise UserError(
                 f"the checkpoint is from within an epoch of {state_dict['images']} images, {state_dict['batch']} a "

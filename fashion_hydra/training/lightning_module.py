@@ -168,9 +168,17 @@ class SegmentationModule(LightningModule):
         for group, share in zip(optimizer.param_groups, shares, strict=True):
             group["lr"] = schedule.scaled_lr(self.batch) * share
         self._wanted = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-        _ = self.trainer.estimated_stepping_batches  # makes Lightning count the batches
-        batches = int(self.trainer.num_training_batches)
-        self._steps_per_epoch = steps = max(1, math.ceil(batches / self.trainer.accumulate_grad_batches))
+        try:
+            _ = self.trainer.estimated_stepping_batches  # makes Lightning count the batches
+        except ValueError as error:  # Lightning's, of val_check_interval
+            raise UserError(f"trainer: {str(error).strip()}") from error
+        batches, accumulated = int(self.trainer.num_training_batches), self.trainer.accumulate_grad_batches
+        if batches < accumulated:
+            rank_zero_warn(
+                f"trainer.accumulate_grad_batches={accumulated}: an epoch has {batches} batches, so a step is of "
+                f"{batches}; the learning rate is for {accumulated}"
+            )
+        self._steps_per_epoch = steps = max(1, math.ceil(batches / accumulated))
         scheduler = LambdaLR(optimizer, lambda step: schedule.factor(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

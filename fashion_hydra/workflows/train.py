@@ -75,9 +75,15 @@ class TrainingSetup:
 
 
 def again(command: Command, folder: RunFolder, *changes: str) -> str:
-    """Return the command that resumes a run, with other options; a job of a sweep is named by its folder."""
+    """Return the command that resumes a run; a job of a sweep is named by its folder.
+
+    Args:
+        command: that began it.
+        folder: of the run.
+        changes: other options, for a run that is over, which goes on without the limits that it had.
+    """
     where = [f"hydra.run.dir={folder.path}"] if command.is_sweep else []
-    limits = ("trainer.max_time", "trainer.max_steps", "trainer.fast_dev_run")
+    limits = ("trainer.max_time", "trainer.max_steps", "trainer.fast_dev_run") if changes else ()
     return command.with_options(*where, *changes, "ckpt_path=last", without=limits)
 
 
@@ -275,7 +281,8 @@ def fit(run: TrainingSetup) -> float:
 def report_training(run: TrainingSetup) -> float:
     """Print where everything is and what to do next; return the best value of what checkpoints are kept by."""
     latest = {name: float(value) for name, value in run.trainer.callback_metrics.items() if name.startswith("val/")}
-    log_rank_zero("validation     %s", "  ".join(f"{name} {value:.4f}" for name, value in sorted(latest.items())))
+    scores = "  ".join(f"{name} {value:.4f}" for name, value in sorted(latest.items()))
+    log_rank_zero("validation     %s", scores or "none took place, so no checkpoint is the best")
     if run.module.skipped:
         log_rank_zero("skipped        %d steps whose loss was not finite", run.module.skipped)
     if run.trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -286,7 +293,7 @@ def report_training(run: TrainingSetup) -> float:
         log_rank_zero("no checkpoint  trainer.enable_checkpointing=false")
         return float("nan")
     best = checkpoint.best_model_score if isinstance(checkpoint, ModelCheckpoint) else None
-    if isinstance(checkpoint, ModelCheckpoint):
+    if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_path:
         log_rank_zero("best           %s", checkpoint.best_model_path)
     folder = run.folder.path
     log_rank_zero("last           %s", run.folder.checkpoints / LAST)

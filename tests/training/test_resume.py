@@ -11,7 +11,7 @@ import signal
 import pytest
 
 from fashion_hydra.model.checkpoint import read_checkpoint
-from fashion_hydra.training.callbacks import LearningCurves, ValidationScore
+from fashion_hydra.training.callbacks import LearningCurves, ResumePoint, ValidationScore
 from fashion_hydra.training.lightning_module import SegmentationModule
 from fashion_hydra.training.run_folder import LAST, RunFolder
 from fashion_hydra.training.schedule import Schedule
@@ -142,6 +142,51 @@ def test_within_an_epoch_its_batches_must_stay(wardrobe, tmp_path, monkeypatch):
     last = tmp_path / "half" / "checkpoints" / LAST
     with pytest.raises(UserError, match=r"from within an epoch of 14 images, 4 a step; this run has 14, 2 a step"):
         run(tmp_path / "half", wardrobe, "schedule.epochs=1", "data.batch_size=2", f"ckpt_path={last}")
+
+
+def test_a_run_that_stops_where_a_validation_is_due_makes_up_for_it(wardrobe, tmp_path, monkeypatch):
+    """Lightning #20277: none is done twice either."""
+    options = ["schedule.epochs=1", "trainer.val_check_interval=2"]
+    validated, batches = [], []
+    batch_end, step = ResumePoint.on_train_batch_end, SegmentationModule.validation_step
+    score = ValidationScore.on_validation_epoch_end
+
+    def asked_at_two(self, trainer, *args):
+        self.asked = signal.SIGTERM if trainer.global_step == 2 and not validated else None
+        batch_end(self, trainer, *args)
+
+    def noted(self, trainer, pl_module):
+        validated.append((trainer.global_step, len(batches)))
+        batches.clear()
+        score(self, trainer, pl_module)
+
+    monkeypatch.setattr(ResumePoint, "on_train_batch_end", asked_at_two)
+    monkeypatch.setattr(ValidationScore, "on_validation_epoch_end", noted)
+
+    def counted(self, batch, batch_idx):
+        batches.append(batch_idx)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(SegmentationModule, "validation_step", counted)
+    with pytest.raises(SystemExit):
+        run(tmp_path, wardrobe, *options)
+    assert validated == []
+    run(tmp_path, wardrobe, *options, f"ckpt_path={tmp_path / 'checkpoints' / LAST}")
+    assert [step for step, _ in validated] == [2, 4]
+    assert len({count for _, count in validated}) == 1
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_between_epochs_batches_may_change(wardrobe, tmp_path, monkeypatch, repeated):
+    """An epoch ends with its last batch, also where it is cut short, or longer than the images are many."""
+    rates = noted_rates(monkeypatch)
+    shape = ["data.repeat_threshold=1.0"] if repeated else ["trainer.limit_train_batches=2"]
+    run(tmp_path, wardrobe, *shape, "schedule.epochs=1")
+    before = len(rates)
+    last = f"ckpt_path={tmp_path / 'checkpoints' / LAST}"
+    run(tmp_path, wardrobe, *shape, "schedule.epochs=2", "data.batch_size=2", last)
+    after = len(rates) - before
+    assert after in (2 * before - 1, 2 * before) if repeated else (before, after) == (2, 2)
 
 
 def test_signals_to_a_real_process(wardrobe, tmp_path, uninterrupted):

@@ -333,6 +333,20 @@ def test_epochs_are_the_schedules(wardrobe, tmp_path):
         run(tmp_path, wardrobe, "schedule.epochs=2", "trainer.max_epochs=5")
 
 
+def test_a_validation_that_never_comes_is_refused(wardrobe, tmp_path):
+    with pytest.raises(UserError, match=r"trainer: `val_check_interval` \(50\) must be less than or equal"):
+        run(tmp_path, wardrobe, "schedule.epochs=1", "trainer.val_check_interval=50")
+
+
+def test_a_run_without_validation_says_so(wardrobe, tmp_path, caplog):
+    words = ["schedule.epochs=1", "trainer.limit_val_batches=0", "trainer.limit_train_batches=2"]
+    with caplog.at_level("INFO"), pytest.warns(UserWarning, match="accumulate_grad_batches=3: an epoch has 2 batches"):
+        run(tmp_path, wardrobe, *words, "trainer.accumulate_grad_batches=3")
+    told = [record.getMessage().split() for record in caplog.records]
+    assert ["validation", *"none took place, so no checkpoint is the best".split()] in told
+    assert "best" not in [words[0] for words in told if words]
+
+
 @pytest.mark.parametrize("limit", ["trainer.limit_val_batches=2", "trainer.overfit_batches=2"])
 def test_a_score_is_of_the_images_that_were_looked_at(wardrobe, tmp_path, monkeypatch, limit):
     from fashion_hydra.evaluation.competition_score import score_images

@@ -113,11 +113,14 @@ class ResumePoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Save when it is time; at an epoch's end that is left to what follows."""
+        """Save when it is time; before a validation and at an epoch's end that is left to what follows."""
         due = time.monotonic() >= self._next and trainer.is_global_zero
         asked, due = _any(trainer, self.asked is not None, due)
-        steps = trainer.accumulate_grad_batches
-        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or (batch_idx + 1) % steps:
+        loop = trainer.fit_loop.epoch_loop
+        assert trainer.fit_loop._data_fetcher is not None
+        if loop.batch_progress.is_last_batch or loop._should_check_val_fx(trainer.fit_loop._data_fetcher):
+            return
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # gradients that are still gathered are in no checkpoint
         if asked or due:
             self._save(trainer)
