@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,18 @@ _MEANINGS = {
     "AR_medium": "",
     "AR_large": "",
     "boundary_AP": "by the smaller of IoU and IoU along the outlines",
+    "AP_F1": "IoU and F1 of the attributes 0.50 to 0.95 (Fashionpedia)",
+    "AP50_F1": "IoU 0.50, F1 0.50 to 0.95",
+    "AP75_F1": "IoU 0.75, F1 0.50 to 0.95",
+    "AP_F1_50": "IoU 0.50 to 0.95, F1 0.50",
+    "AP_F1_75": "IoU 0.50 to 0.95, F1 0.75",
+    "AP50_F1_50": "IoU 0.50, F1 0.50",
+    "AP50_F1_75": "IoU 0.50, F1 0.75",
+    "AP75_F1_50": "IoU 0.75, F1 0.50",
+    "AP75_F1_75": "IoU 0.75, F1 0.75",
+    "AP_F1_small": "up to 32 x 32 pixels",
+    "AP_F1_medium": "up to 96 x 96 pixels",
+    "AP_F1_large": "larger",
 }
 
 
@@ -41,11 +54,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave out images that nothing was predicted for; without it they count as empty, as in pycocotools",
     )
+    parser.add_argument(
+        "--attribute-classes",
+        metavar="ID,ID",
+        type=_ids,
+        help="categories that carry attributes; without it those whose true masks have any",
+    )
     parser.add_argument("--out", metavar="FILE.json", type=Path, help="write all numbers, class by class too")
+
+
+def _ids(text: str) -> list[int]:
+    if not re.fullmatch(r"[0-9]+(,[0-9]+)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: category ids expected, such as 0,1,2")
+    return [int(number) for number in text.split(",")]
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate: numbers on stdout, what was left out and what to know on stderr."""
+    from fashion_hydra.evaluation.attribute_ap import attribute_ap
     from fashion_hydra.evaluation.boundary import boundary_iou
     from fashion_hydra.evaluation.coco_ap import mask_ap
     from fashion_hydra.evaluation.coco_files import compare_files
@@ -57,11 +83,23 @@ def run(args: argparse.Namespace) -> int:
     if args.boundary:
         edges = mask_ap(compared.truth, compared.found, labels=labels, overlap=boundary_iou)
         overall["boundary_AP"], of_class["boundary_AP"] = edges.overall["AP"], edges.of_class["AP"]
+    if compared.vocabulary:
+        attributed = attribute_ap(
+            compared.truth,
+            compared.found,
+            labels=labels,
+            vocabulary=compared.vocabulary,
+            carriers=_carriers(args, compared),
+            pixel_areas=compared.pixel_areas,
+        )
+        overall |= attributed.overall
+        of_class |= attributed.of_class
     _print_files(args, compared)
     for name, value in overall.items():
-        print(f"{name:11}  {_number(value)}  {_MEANINGS[name]}".rstrip())
+        print(f"{name:12}  {_number(value)}  {_MEANINGS[name]}".rstrip())
     if args.per_class:
-        columns = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", *(["boundary_AP"] * args.boundary)]
+        columns = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"]
+        columns += [name for name in ("boundary_AP", "AP_F1") if name in of_class]
         width = max(len(name) for name in compared.category_names)
         print(f"\n{'class':{width}}  {'masks':>6}  {'  '.join(f'{name:>11}' for name in columns)}")
         for label, name in enumerate(compared.category_names):
@@ -72,6 +110,18 @@ def run(args: argparse.Namespace) -> int:
         _write(args.out, overall, of_class, compared)
         print(f"\nwritten      {args.out}")
     return 0
+
+
+def _carriers(args: argparse.Namespace, compared: "Comparison") -> list[int] | None:
+    """Labels of --attribute-classes. Raises UserError for ids that the truth does not have."""
+    from fashion_hydra.utils.errors import UserError
+
+    if args.attribute_classes is None:
+        return None
+    ids = list(compared.category_ids)
+    if unknown := [number for number in args.attribute_classes if number not in ids]:
+        raise UserError(f"--attribute-classes: {args.truth} has no category {unknown[0]}")
+    return [ids.index(number) for number in args.attribute_classes]
 
 
 def _number(value: float) -> str:

@@ -77,7 +77,7 @@ class MaskReader:
             return
         try:
             region = read_segmentation(segmentation, height=height, width=width)
-            attributes = _attributes(annotation.get("attribute_ids"))
+            attributes = attribute_ids(annotation.get("attribute_ids"))
         except (ValueError, UserError) as error:
             yield "bad-segmentation", one_line(error, 120), dropped
             return
@@ -155,7 +155,7 @@ def listed_area(value: Any) -> float | None:
     return area if 0 < area < 1e12 else None
 
 
-def _attributes(values: Any) -> list[int]:
+def attribute_ids(values: Any) -> list[int]:
     """Ids of attributes, ascending, each once."""
     if is_nothing(values):
         return []

@@ -29,11 +29,15 @@ Overlap = Callable[[Sequence[CocoRLE], Sequence[CocoRLE], Sequence[bool]], Float
 LEAST_IOU = 0.5
 """Below it a detection matches nothing."""
 
+THRESHOLDS = np.linspace(LEAST_IOU, 0.95, 10)
+"""Of IoU: not those of the competition to the last bit, and with >=."""
+
+RANGES = np.array(list(SIZES.values()))
+"""Least and largest area of each size, (R, 2)."""
+
 _RECALLS = np.linspace(0, 1, 101)
-_THRESHOLDS = np.linspace(LEAST_IOU, 0.95, 10)  # not those of the competition to the last bit, and with >=
 _MOST = 100  # detections of an image and class
-_RANGES = np.array(list(SIZES.values()))
-_R, _T = np.ogrid[: len(_RANGES), : len(_THRESHOLDS)]
+_R, _T = np.ogrid[: len(RANGES), : len(THRESHOLDS)]
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,14 @@ class TrueMask:
         mask: on the frame of the image's detections.
         area: in pixels, what the sizes go by.
         crowd: a detection that finds nothing better, and lies on this, counts neither for nor against.
+        attributes: ids, which `attribute_ap` alone looks at.
     """
 
     label: int
     mask: CocoRLE
     area: float
     crowd: bool = False
+    attributes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,8 @@ class AveragePrecision:
 
 
 @dataclass
-class _ClassMatches:
-    """What became of the detections of a class, of all images; R sizes, T thresholds.
+class ClassMatches:
+    """What became of the detections of a class, of all images; R sizes, T thresholds or pairs of them.
 
     Args:
         true_areas: of the objects.
@@ -85,6 +91,14 @@ class _ClassMatches:
     ranks: list[int] = field(default_factory=list)
     areas: list[float] = field(default_factory=list)
     matched: dict[int, tuple[BoolArray, BoolArray]] = field(default_factory=dict)
+
+    def add(self, scores: Sequence[float], areas: Sequence[float]) -> int:
+        """Add an image's detections, the best first; return the number of the first."""
+        first = len(self.scores)
+        self.scores += scores
+        self.ranks += range(len(scores))
+        self.areas += areas
+        return first
 
 
 def mask_iou(predicted: Sequence[CocoRLE], true: Sequence[CocoRLE], crowd: Sequence[bool]) -> FloatArray:
@@ -111,7 +125,7 @@ def mask_ap(
         pixel_areas: image id -> what a pixel of a detection's mask counts where sizes are told apart; 1 without.
         overlap: of detections with true masks.
     """
-    classes = [_ClassMatches() for _ in range(labels)]
+    classes = [ClassMatches() for _ in range(labels)]
     for image_id, objects in truth.items():
         by_label: dict[int, list[TrueMask]] = {}
         for true in objects:
@@ -120,26 +134,22 @@ def mask_ap(
                 classes[true.label].true_areas.append(true.area)
         if (detections := found.get(image_id)) is None:
             continue
-        pixel = (pixel_areas or {}).get(image_id, 1.0)
-        areas = detections.areas
-        for label, members in _by_label(detections).items():
-            into, first = classes[label], len(classes[label].scores)
-            into.scores += [detections.scores[i] for i in members]
-            into.ranks += range(len(members))
-            into.areas += [pixel * areas[i] for i in members]
+        pixel, areas = (pixel_areas or {}).get(image_id, 1.0), detections.areas
+        for label, members in best_by_label(detections).items():
+            first = classes[label].add([detections.scores[i] for i in members], [pixel * areas[i] for i in members])
             if label in by_label:
                 here = [(detections.masks[i], areas[i]) for i in members]
                 found_here = _match(here, by_label[label], overlap)
-                into.matched |= {first + place: where for place, where in found_here.items()}
-    return _summarise([_rates(one) for one in classes])
+                classes[label].matched |= {first + place: where for place, where in found_here.items()}
+    return _summarise([class_rates(one, len(THRESHOLDS)) for one in classes])
 
 
-def _inside(areas: FloatArray) -> BoolArray:
+def are_inside(areas: FloatArray) -> BoolArray:
     """Whether each area is of each size: (N, R)."""
-    return (areas[:, None] >= _RANGES[:, 0]) & (areas[:, None] <= _RANGES[:, 1])
+    return (areas[:, None] >= RANGES[:, 0]) & (areas[:, None] <= RANGES[:, 1])
 
 
-def _by_label(detections: Detections) -> dict[int, list[int]]:
+def best_by_label(detections: Detections) -> dict[int, list[int]]:
     """Which detections are of each label, the best first."""
     groups: dict[int, list[int]] = {}
     for i in np.argsort(-np.array(detections.scores, np.float64), kind="stable").tolist():
@@ -150,7 +160,7 @@ def _by_label(detections: Detections) -> dict[int, list[int]]:
 def _match(
     predicted: Sequence[tuple[CocoRLE, int]], true: Sequence[TrueMask], overlap: Overlap
 ) -> dict[int, tuple[BoolArray, BoolArray]]:
-    """Match the detections of an image and class, the best first; see `_ClassMatches.matched`.
+    """Match the detections of an image and class, the best first; see `ClassMatches.matched`.
 
     A detection takes the object of the size with which it overlaps most, the last of equal ones, among those at the
     threshold that no better one took; failing that, likewise an object of another size or a crowd region, which leaves
@@ -165,12 +175,12 @@ def _match(
     if not (matching := np.flatnonzero(overlaps.max(axis=1, initial=0.0) >= LEAST_IOU).tolist()):
         return {}
     again_M = np.array(crowd)  # what can be taken again
-    aside_RM = again_M | ~_inside(np.array([one.area for one in true])).T
+    aside_RM = again_M | ~are_inside(np.array([one.area for one in true])).T
     preferred_RM = len(true) * ~aside_RM
-    left_RTM = np.ones((len(_RANGES), len(_THRESHOLDS), len(true)), bool)
+    left_RTM = np.ones((len(RANGES), len(THRESHOLDS), len(true)), bool)
     matches = {}
     for n in matching:
-        able = left_RTM & (overlaps[n] >= _THRESHOLDS[:, None])
+        able = left_RTM & (overlaps[n] >= THRESHOLDS[:, None])
         rank_M = overlaps[n].argsort(kind="stable").argsort()
         best = np.where(able, (preferred_RM + rank_M)[:, None], -1).argmax(axis=-1)
         matched = able.any(axis=-1)
@@ -180,7 +190,7 @@ def _match(
 
 
 @dataclass(frozen=True)
-class _Rates:
+class ClassRates:
     """Of a class: precision averaged over recalls (R, T), recall (R, T), and recall of the best 1 and 10 (2, T)."""
 
     precision: FloatArray
@@ -188,19 +198,24 @@ class _Rates:
     recall_of_few: FloatArray
 
 
-def _rates(matches: _ClassMatches) -> _Rates:
-    """From what became of the detections; NaN where there is no object of the size."""
-    sizes, levels = len(_RANGES), len(_THRESHOLDS)
-    objects = _inside(np.array(matches.true_areas)).sum(axis=0)
+def class_rates(matches: ClassMatches, levels: int) -> ClassRates:
+    """Precision and recall from what became of the detections; NaN where there is no object of the size.
+
+    Args:
+        matches: of a class.
+        levels: number of thresholds, T.
+    """
+    sizes = len(RANGES)
+    objects = are_inside(np.array(matches.true_areas)).sum(axis=0)
     none = np.where(objects > 0, 0.0, np.nan)[:, None].repeat(levels, axis=1)
     if not matches.matched or not objects.any():
-        return _Rates(none, none, none[[0, 0]])
+        return ClassRates(none, none, none[[0, 0]])
     # False positives behind the last detection that takes something lower no precision that counts.
     order = np.argsort(-np.array(matches.scores), kind="stable")
     place = np.argsort(order)
     order = order[: place[list(matches.matched)].max() + 1]
     # Detections of another size that take nothing are neither hits nor false positives.
-    ignored = (~_inside(np.array(matches.areas)[order]))[..., None].repeat(levels, axis=2)
+    ignored = (~are_inside(np.array(matches.areas)[order]))[..., None].repeat(levels, axis=2)
     hits = np.zeros_like(ignored)
     for n, (matched, aside) in matches.matched.items():
         at = place[n]
@@ -216,14 +231,14 @@ def _rates(matches: _ClassMatches) -> _Rates:
             at = np.searchsorted(recall[:, level], _RECALLS, side="left")
             precision[size, level] = envelope[at, size, level].mean()
     few = np.stack([hits[ranks < most, 0].sum(axis=0) for most in (1, 10)])
-    return _Rates(precision, none + found[-1] / known[:, None], none[0] + few / known[0])
+    return ClassRates(precision, none + found[-1] / known[:, None], none[0] + few / known[0])
 
 
-def _summarise(classes: Sequence[_Rates]) -> AveragePrecision:
-    shape = (len(classes), len(_RANGES), len(_THRESHOLDS))
+def _summarise(classes: Sequence[ClassRates]) -> AveragePrecision:
+    shape = (len(classes), len(RANGES), len(THRESHOLDS))
     precision = np.array([one.precision for one in classes]).reshape(shape)
     recall = np.array([one.recall for one in classes]).reshape(shape)
-    few = np.array([one.recall_of_few for one in classes]).reshape(len(classes), 2, len(_THRESHOLDS))
+    few = np.array([one.recall_of_few for one in classes]).reshape(len(classes), 2, len(THRESHOLDS))
     of_class = {f"AP{size}": precision[:, r].mean(axis=-1) for r, size in enumerate(SIZES)}
     of_class |= {"AP50": precision[:, 0, 0], "AP75": precision[:, 0, 5]}
     of_class |= {f"AR{size or '_100'}": recall[:, r].mean(axis=-1) for r, size in enumerate(SIZES)}

@@ -13,10 +13,10 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from fashion_hydra.data.coco import read_coco_json
-from fashion_hydra.data.coco_masks import image_key, is_crowd, listed_area, own_id
+from fashion_hydra.data.coco_masks import attribute_ids, image_key, is_crowd, listed_area, own_id
 from fashion_hydra.data.segmentation import read_segmentation
 from fashion_hydra.evaluation.coco_ap import TrueMask
-from fashion_hydra.formats.class_id import category_of, image_stem
+from fashion_hydra.formats.class_id import attributes_of, category_of, image_stem
 from fashion_hydra.formats.loose_values import whole_number
 from fashion_hydra.formats.submission import SUBMISSION_SIZE, read_masks
 from fashion_hydra.structures.batch import Size
@@ -39,6 +39,7 @@ class _Mask:
     area: float | None = None
     crowd: bool = False
     score: float = 1.0
+    attributes: tuple[int, ...] = ()
 
 
 @dataclass
@@ -51,6 +52,7 @@ class _File:
         frames: id -> height and width; empty for a CSV.
         masks: id -> masks.
         categories: id -> name, as far as the file knows.
+        attributes: ids that it lists; empty where it lists none.
         left_out: what was left out and why.
         notes: what else a reader should know.
     """
@@ -60,6 +62,7 @@ class _File:
     frames: dict[int | str, Size] = field(default_factory=dict)
     masks: dict[int | str, list[_Mask]] = field(default_factory=dict)
     categories: dict[int, str] = field(default_factory=dict)
+    attributes: set[int] = field(default_factory=set)
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -82,6 +85,8 @@ class Comparison:
         left_out: what was left out of the files and why.
         notes: what a reader should know.
         on_grid: whether masks were compared on the submission's grid.
+        vocabulary: number of attributes that there are: those that the truth lists, or that occur; 0 where no true mask
+            has any.
     """
 
     truth: Mapping[str, Sequence[TrueMask]]
@@ -92,6 +97,7 @@ class Comparison:
     left_out: Sequence[str]
     notes: Sequence[str]
     on_grid: bool
+    vocabulary: int
 
 
 def compare_files(truth_path: Path, results_path: Path, *, predicted_only: bool = False) -> Comparison:
@@ -141,12 +147,20 @@ def compare_files(truth_path: Path, results_path: Path, *, predicted_only: bool 
             [label_of[m.category] for m in known],
             [m.score for m in known],
             [_on_grid(m.mask) if on_grid else m.mask for m in known],
+            attributes=[m.attributes for m in known],
         )
     left_out = [*truth.left_out, *results.left_out]
     if foreign:
         left_out.append(f"{results_path}: {foreign} masks of categories that the truth does not have")
     names = [truth.categories.get(i) or results.categories.get(i) or f"category {i}" for i in ids]
-    return Comparison(objects, found, ids, names, pixels, left_out, notes, on_grid)
+    return Comparison(objects, found, ids, names, pixels, left_out, notes, on_grid, _vocabulary(truth, results))
+
+
+def _vocabulary(truth: _File, results: _File) -> int:
+    of_truth, answered = (
+        {a for masks in file.masks.values() for m in masks for a in m.attributes} for file in (truth, results)
+    )
+    return len(truth.attributes | of_truth | answered) if of_truth else 0
 
 
 def _is_csv(path: Path) -> bool:
@@ -162,7 +176,7 @@ def _order(image_id: int | str) -> tuple[bool, int, str]:
 def _true(one: _Mask, label_of: Mapping[int, int], on_grid: bool, pixel_area: float) -> TrueMask:
     mask = _on_grid(one.mask) if on_grid else one.mask
     area = pixel_area * float(coco_mask.area(mask)) if one.area is None else one.area
-    return TrueMask(label_of[one.category], mask, area, one.crowd)
+    return TrueMask(label_of[one.category], mask, area, one.crowd, one.attributes)
 
 
 def _on_grid(mask: CocoRLE) -> CocoRLE:
@@ -178,7 +192,9 @@ def _read_csv(path: Path) -> _File:
     file = _File(path)
     for image_id, by_class in read_masks(path).items():
         file.names[image_stem(image_id)] = image_id
-        file.masks[image_id] = [_Mask(category_of(i), mask) for i, masks in by_class.items() for mask in masks]
+        file.masks[image_id] = [
+            _Mask(category_of(i), mask, attributes=attributes_of(i)) for i, masks in by_class.items() for mask in masks
+        ]
     return file
 
 
@@ -190,6 +206,9 @@ def _read_truth(path: Path) -> _File:
         if number is None:
             raise UserError(f"{path}: categories[{place}]: {shorten(entry, 60)}: an id expected")
         file.categories[number] = str(entry.get("name", f"category {number}"))
+    listed = content.get("attributes")
+    numbers = [whole_number(entry.get("id")) for entry in listed if isinstance(entry, dict)] if listed else []
+    file.attributes = {number for number in numbers if number is not None}
     _read_images(content["images"], file)
     for place, annotation in enumerate(content["annotations"]):
         where = f"{path}: annotations[{place}]"
@@ -202,11 +221,12 @@ def _read_truth(path: Path) -> _File:
         assert category is not None
         try:
             mask = _drawn(annotation.get("segmentation"), file.frames[key])
-        except UserError as error:
+            attributes = attribute_ids(annotation.get("attribute_ids"))
+        except (UserError, ValueError) as error:
             file.left_out.append(f"{where}: {error}")
             continue
         crowd, area = is_crowd(annotation.get("iscrowd")), listed_area(annotation.get("area"))
-        file.masks[key].append(_Mask(category, mask, area, crowd))
+        file.masks[key].append(_Mask(category, mask, area, crowd, attributes=tuple(attributes)))
         if own_id(annotation) == 0:
             file.notes.append(f"{where}: id 0, for which pycocotools counts a detection that finds it as wrong")
     return file
@@ -286,4 +306,8 @@ def _results(path: Path, content: Sequence[Any], frames: Mapping[int | str, Size
             mask = _drawn(entry.get("segmentation"), frames[key])
         except UserError as error:
             raise UserError(f"{where}: segmentation: {error}") from error
-        yield key, _Mask(category, mask, score=float(score))
+        try:
+            attributes = attribute_ids(entry.get("attribute_ids"))
+        except ValueError as error:
+            raise UserError(f"{where}: {error}") from error
+        yield key, _Mask(category, mask, score=float(score), attributes=tuple(attributes))

@@ -1,0 +1,178 @@
+"""Fashionpedia's average precision: a detection is right where its mask and its attributes are (Jia et al., ECCV 2020).
+
+As the package `fashionpedia` computes it. Beside an IoU, a detection of a class that carries attributes needs an F1 of
+its attributes with those of the true mask, at thresholds of 0.50 to 0.95; the F1 is the mean of that of the attributes
+and that of their absence. Of classes that carry none, IoU decides alone.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from fashion_hydra.evaluation.coco_ap import (
+    LEAST_IOU,
+    RANGES,
+    SIZES,
+    THRESHOLDS,
+    AveragePrecision,
+    ClassMatches,
+    TrueMask,
+    are_inside,
+    best_by_label,
+    class_rates,
+    mask_ap,
+    mask_iou,
+)
+from fashion_hydra.structures.detections import Detections
+from fashion_hydra.utils.types import BoolArray, FloatArray
+
+NAMES = (
+    *("AP_F1", "AP50_F1", "AP75_F1", "AP_F1_50", "AP_F1_75", "AP50_F1_50", "AP50_F1_75", "AP75_F1_50", "AP75_F1_75"),
+    *("AP_F1_small", "AP_F1_medium", "AP_F1_large"),
+)
+"""`AP75_F1_50` is at IoU 0.75 and F1 0.50; without a number the mean over 0.50 to 0.95."""
+
+_LEVELS = len(THRESHOLDS) ** 2
+_PLACES = {"": slice(None), "50": slice(0, 1), "75": slice(5, 6)}  # of thresholds
+_LEAST = np.minimum(THRESHOLDS, 1 - 1e-10)
+
+
+def attribute_f1(mine: Collection[int], theirs: Collection[int], *, vocabulary: int) -> float:
+    """Mean of the F1 of the attributes and the F1 of their absence.
+
+    Args:
+        mine: attribute ids of a prediction.
+        theirs: those of the truth.
+        vocabulary: number of attributes that there are.
+    """
+    both = len(set(mine) & set(theirs))
+    wrong = len(set(mine) ^ set(theirs))
+    neither = vocabulary - both - wrong
+    sides = [2 * right / (2 * right + wrong) for right in (both, neither) if right or wrong]
+    return float(np.mean(sides)) if sides else 1.0
+
+
+def attribute_ap(
+    truth: Mapping[str, Sequence[TrueMask]],
+    found: Mapping[str, Detections],
+    *,
+    labels: int,
+    vocabulary: int,
+    carriers: Collection[int] | None = None,
+    pixel_areas: Mapping[str, float] | None = None,
+) -> AveragePrecision:
+    """Average precision of masks with attributes, the numbers of `NAMES`.
+
+    Classes that carry attributes count with each threshold of F1, others once, so that the means over IoU and F1 are
+    ten parts of the former to one of the latter.
+
+    Args:
+        truth: image id -> its objects and crowd regions, with attributes.
+        found: image id -> detections on the same frame, with attributes.
+        labels: number of classes.
+        vocabulary: number of attributes that there are.
+        carriers: labels of the classes that carry attributes; None: those whose true masks have any.
+        pixel_areas: see `mask_ap`.
+    """
+    if carriers is None:
+        carriers = {one.label for objects in truth.values() for one in objects if one.attributes}
+    plain = mask_ap(truth, found, labels=labels, pixel_areas=pixel_areas)
+    shape = (len(RANGES), len(THRESHOLDS), len(THRESHOLDS))
+    precision = {
+        label: class_rates(matches, _LEVELS).precision.reshape(shape)
+        for label, matches in _matches(truth, found, carriers, vocabulary, pixel_areas or {}).items()
+    }
+    of_class: dict[str, FloatArray] = {}
+    overall: dict[str, float] = {}
+    for name in NAMES:
+        iou, f1, size = _parts(name)
+        values = np.array(plain.of_class[f"AP{iou}{size}"], np.float64)
+        for label, levels in precision.items():
+            values[label] = levels[list(SIZES).index(size), _PLACES[iou], _PLACES[f1]].mean()
+        weights = np.ones(labels)
+        if not f1:
+            weights[list(precision)] = len(THRESHOLDS)
+        known = ~np.isnan(values)
+        of_class[name] = values
+        overall[name] = float(np.average(values[known], weights=weights[known])) if known.any() else float("nan")
+    return AveragePrecision(overall, of_class)
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    """Thresholds of IoU and F1, and the size, of a name: `AP75_F1_50` -> 75, 50, none."""
+    iou, _, rest = name.removeprefix("AP").partition("_F1")
+    return (iou, rest.removeprefix("_"), "") if rest not in SIZES else (iou, "", rest)
+
+
+def _matches(
+    truth: Mapping[str, Sequence[TrueMask]],
+    found: Mapping[str, Detections],
+    carriers: Collection[int],
+    vocabulary: int,
+    pixel_areas: Mapping[str, float],
+) -> dict[int, ClassMatches]:
+    """What became of the detections of each class that carries attributes, at each pair of thresholds."""
+    classes = {label: ClassMatches() for label in sorted(carriers)}
+    for image_id, objects in truth.items():
+        by_label: dict[int, list[TrueMask]] = {}
+        for true in objects:
+            by_label.setdefault(true.label, []).append(true)
+            if not true.crowd and true.label in classes:
+                classes[true.label].true_areas.append(true.area)
+        if (detections := found.get(image_id)) is None:
+            continue
+        pixel, areas = pixel_areas.get(image_id, 1.0), detections.areas
+        for label, members in best_by_label(detections).items():
+            if label not in classes:
+                continue
+            into = classes[label]
+            first = into.add([detections.scores[i] for i in members], [pixel * areas[i] for i in members])
+            if true_here := by_label.get(label):
+                found_here = _match(detections, members, true_here, vocabulary)
+                into.matched |= {first + place: where for place, where in found_here.items()}
+    return classes
+
+
+def _match(
+    detections: Detections, members: Sequence[int], true: Sequence[TrueMask], vocabulary: int
+) -> dict[int, tuple[BoolArray, BoolArray]]:
+    """Match the detections of an image and class, the best first; see `ClassMatches.matched`."""
+    crowd = [one.crowd for one in true]
+    iou_NM = mask_iou([detections.masks[i] for i in members], [one.mask for one in true], crowd)
+    f1_NM = np.array(
+        [
+            [attribute_f1(detections.attribute_ids[i], one.attributes, vocabulary=vocabulary) for one in true]
+            for i in members
+        ]
+    )
+    aside_RM = np.array(crowd) | ~are_inside(np.array([one.area for one in true])).T
+    matching = np.flatnonzero(((iou_NM >= LEAST_IOU) & (f1_NM >= LEAST_IOU)).any(axis=1)).tolist()
+    of_sizes = [_match_at_size(iou_NM[matching], f1_NM[matching], aside_M) for aside_M in aside_RM]
+    matched_NRL, ignored_NRL = (np.stack(arrays, axis=1) for arrays in zip(*of_sizes, strict=True))
+    return {n: (matched_NRL[i], ignored_NRL[i]) for i, n in enumerate(matching) if matched_NRL[i].any()}
+
+
+def _match_at_size(iou_NM: FloatArray, f1_NM: FloatArray, aside_M: BoolArray) -> tuple[BoolArray, BoolArray]:
+    """Whether each detection takes an object, and whether that is set aside, at each pair of thresholds: (N, L) twice.
+
+    A detection looks at the objects that are left, those set aside last, and takes each that reaches the thresholds and
+    is no worse, in IoU and in F1, than the one that it had before; an object set aside only where it has no other. A
+    crowd region can be taken once, as in the package.
+    """
+    order = aside_M.argsort(kind="stable").tolist()
+    shape = (len(THRESHOLDS), len(THRESHOLDS))
+    left_M = np.ones((len(aside_M), *shape), bool)
+    matched, ignored = (np.zeros((len(iou_NM), *shape), bool) for _ in range(2))
+    for n, (overlaps, f1s) in enumerate(zip(iou_NM, f1_NM, strict=True)):
+        taken = np.full(shape, -1)
+        iou, f1 = np.repeat(_LEAST[:, None], len(_LEAST), axis=1), np.repeat(_LEAST[None], len(_LEAST), axis=0)
+        for m in order:
+            takes = left_M[m] & (overlaps[m] >= iou) & (f1s[m] >= f1)
+            if aside_M[m]:
+                takes &= ~matched[n] | ignored[n]
+            taken[takes], iou[takes], f1[takes] = m, overlaps[m], f1s[m]
+            matched[n] |= takes
+            ignored[n] = np.where(takes, aside_M[m], ignored[n])
+        for m in order:
+            left_M[m] &= taken != m
+    return matched.reshape(-1, _LEVELS), ignored.reshape(-1, _LEVELS)
