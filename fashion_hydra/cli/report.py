@@ -69,13 +69,14 @@ def run(args: argparse.Namespace) -> int:
     photos = Photos([args.images]) if args.images else photos_of(predicted[0]) if predicted else Photos([])
     if analyses:
         notes += _about(analyses[0], photos)
-    names, attribute_names = _names(analyses, [*photos.folders, *([args.truth] if args.truth else [])])
+    names, attribute_names, groups = _names(analyses, [*photos.folders, *([args.truth] if args.truth else [])])
     page = ResultsPage(
         title=args.title or folders[0].resolve().name,
         predictions=analyses,
         photos=photos,
         names=names,
         attribute_names=attribute_names,
+        attribute_groups=groups,
         notes=notes,
         ladders={folder: read_ladder(folder / FILE_NAME) for folder in folders if "ladder" in kinds[folder]},
         tunings=[read_tuning(folder) for folder in folders if "tuning" in kinds[folder]],
@@ -166,21 +167,24 @@ def _about(analysis: "Analysis", photos: "Photos") -> list[str]:
     return notes
 
 
-def _names(analyses: "Sequence[Analysis]", beside: Sequence[Path]) -> tuple[dict[int, str], dict[int, str]]:
+def _names(
+    analyses: "Sequence[Analysis]", beside: Sequence[Path]
+) -> tuple[dict[int, str], dict[int, str], dict[int, str]]:
     """Category id -> name, and attribute id -> name, from the candidates, else from a label_descriptions.json in or
-    beside these."""
-    from fashion_hydra.data.kaggle import read_labels
+    beside these; attribute id -> group, from there."""
+    from fashion_hydra.data.kaggle import read_attribute_groups, read_labels
 
     names: dict[int, str] = {}
     attributes: dict[int, str] = {}
+    groups: dict[int, str] = {}
     for root in (root for path in beside for root in (path, path.parent)):
         if not names and (root / "label_descriptions.json").is_file():
             names, described = read_labels(root)
-            attributes = described or {}
+            attributes, groups = described or {}, read_attribute_groups(root)
     for analysis in analyses:
         if (cache := analysis.answers.cache) is not None:
             manifest = cache.manifest
             names |= dict(zip(manifest.class_ids, manifest.class_names, strict=True))
             known = zip(manifest.attributes.ids, manifest.attributes.names, strict=True)
             attributes |= {number: name for number, name in known if name}
-    return names, attributes
+    return names, attributes, groups

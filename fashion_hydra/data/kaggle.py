@@ -86,6 +86,12 @@ def read_labels(root: Path) -> tuple[dict[int, str], dict[int, str] | None]:
     return names, attributes or None
 
 
+def read_attribute_groups(root: Path) -> dict[int, str]:
+    """Attribute id -> its supercategory, such as `length`, from a label_descriptions.json that `read_labels` reads."""
+    attributes = read_json(root / "label_descriptions.json").get("attributes", ())
+    return {int(a["id"]): str(a["supercategory"]) for a in attributes if a.get("supercategory")}
+
+
 def file_of(folder: Path, image_id: str) -> str:
     """The file of an image below a folder: with the suffix that is there, where the id has none."""
     if not is_inside(image_id) or has_file(folder, image_id):

@@ -27,6 +27,8 @@ class AttributeScores:
         hits: attribute id -> pairs that both have it.
         false_positives: of the prediction alone.
         misses: of the truth alone.
+        mistakes: (missed, wrong), the attributes of the truth alone and of the prediction alone -> pairs that have
+            these, where there are any.
         sets: (category, number of attributes that the true mask has) -> pairs, and those whose sets are equal.
         with_some: pairs that have attributes in truth or prediction.
         right_with_some: those of them whose sets are equal.
@@ -35,12 +37,14 @@ class AttributeScores:
     hits: Counter[int] = field(default_factory=Counter)
     false_positives: Counter[int] = field(default_factory=Counter)
     misses: Counter[int] = field(default_factory=Counter)
+    mistakes: Counter[tuple[Attributes, Attributes]] = field(default_factory=Counter)
     sets: dict[tuple[int, int], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
     with_some: int = 0
     right_with_some: int = 0
 
-    def update(self, truth: ClassMasks, predicted: ClassMasks) -> None:
-        """Add an image's masks."""
+    def update(self, truth: ClassMasks, predicted: ClassMasks) -> int:
+        """Add an image's masks; return the number of attributes that are missed or wrong."""
+        errors = 0
         mine, theirs = _by_category(predicted), _by_category(truth)
         for category, true in theirs.items():
             found = mine.get(category, [])
@@ -50,11 +54,15 @@ class AttributeScores:
                 self.hits.update(answered & right)
                 self.false_positives.update(answered - right)
                 self.misses.update(right - answered)
+                if answered != right:
+                    self.mistakes[right - answered, answered - right] += 1
+                    errors += len(answered ^ right)
                 count = self.sets[category, len(right)]
                 count[0] += 1
                 count[1] += answered == right
                 self.with_some += bool(answered | right)
                 self.right_with_some += bool(right) and answered == right
+        return errors
 
     @property
     def attributes(self) -> list[int]:

@@ -34,6 +34,7 @@ def test_counts_are_those_by_hand():
     assert dict(scores.hits) == {28: 2, 77: 1}
     assert dict(scores.false_positives) == {77: 1}
     assert dict(scores.misses) == {77: 1}
+    assert scores.mistakes == {(frozenset({77}), frozenset()): 1, (frozenset(), frozenset({77})): 1}
     assert scores.f1(28) == 1
     assert scores.f1(77) == pytest.approx(0.5)
     assert scores.mean_f1() == pytest.approx(0.75)

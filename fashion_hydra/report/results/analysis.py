@@ -8,6 +8,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
+from fashion_hydra.evaluation.attribute_ap import attribute_ap
 from fashion_hydra.evaluation.attribute_scores import AttributeScores
 from fashion_hydra.evaluation.bootstrap import Interval, bootstrap
 from fashion_hydra.evaluation.boundary import boundary_iou
@@ -17,7 +18,7 @@ from fashion_hydra.evaluation.confusion import Confusions, confusions
 from fashion_hydra.evaluation.error_kinds import HIT, ErrorCounts, MaskResult, OneMask, classify_errors
 from fashion_hydra.evaluation.matching import masks_to_match
 from fashion_hydra.evaluation.score_submission import match_images
-from fashion_hydra.formats.class_id import category_of
+from fashion_hydra.formats.class_id import attributes_of, category_of
 from fashion_hydra.formats.submission import SUBMISSION_GRID
 from fashion_hydra.inference.candidate_cache import CandidateCache
 from fashion_hydra.postprocess.apply import apply
@@ -66,6 +67,7 @@ class AnalysedImage:
         predicted: result of each predicted mask.
         true: result of each true mask.
         confidence: score of each predicted mask; None if unknown.
+        wrong_attributes: number of attributes that are missed or wrong on masks that are found.
     """
 
     name: str
@@ -75,6 +77,7 @@ class AnalysedImage:
     predicted: tuple[MaskResult, ...]
     true: tuple[MaskResult, ...]
     confidence: tuple[float | None, ...]
+    wrong_attributes: int
 
     @property
     def errors(self) -> int:
@@ -91,11 +94,13 @@ class Analysis:
         pooling: of the score, `class` or `image`.
         score: as `fashion-hydra score` gives it.
         interval: bootstrap interval of the mean over images.
-        average_precision: COCO's numbers of the candidates, and `boundary AP`; None without candidates.
+        average_precision: COCO's numbers of the candidates, `boundary AP`, and `AP_F1` where the model learnt
+            attributes that the truth has; None without candidates.
         class_ap: category id -> COCO's AP, AP50, AP75, and `boundary AP`.
         confusions: of the predicted masks.
         error_counts: ClassId -> numbers of its masks by kind of error.
         attributes: how well they are answered.
+        attribute_ap: attribute id -> COCO's AP of the candidates that are answered with it; empty without candidates.
         images: in the order of the truth.
     """
 
@@ -108,6 +113,7 @@ class Analysis:
     confusions: Confusions
     error_counts: Mapping[str, ErrorCounts]
     attributes: AttributeScores
+    attribute_ap: Mapping[int, float]
     images: Sequence[AnalysedImage]
 
     @property
@@ -153,7 +159,7 @@ def analyse(answers: PredictionFiles, *, pooling: str) -> Analysis:
         masks, true_masks = flatten_masks(predicted), flatten_masks(truth)
         results, true_results = classify_errors(masks, true_masks)
         confused.update(confusions(masks, true_masks))
-        attributes.update(truth, predicted)
+        wrong_attributes = attributes.update(truth, predicted)
         for (class_id, _), result in zip(masks, results, strict=True):
             error_counts.setdefault(class_id, ErrorCounts.empty()).predicted[result.kind] += 1
         for (class_id, _), result in zip(true_masks, true_results, strict=True):
@@ -163,12 +169,13 @@ def analyse(answers: PredictionFiles, *, pooling: str) -> Analysis:
             ap_detections[name] = apply(candidates, _ap_rule(answers), size=SUBMISSION_GRID)
         confidence = _confidence(masks, candidates, answers)
         frame = candidates.size if candidates is not None and min(candidates.size) > 1 else None
-        images.append(AnalysedImage(name, answer, frame, 0.0, results, true_results, confidence))
+        results_of = results, true_results, confidence
+        images.append(AnalysedImage(name, answer, frame, 0.0, *results_of, wrong_attributes))
     score = combine(counts, pooling=pooling)
     images = [replace(image, score=score.per_image[image.name]) for image in images]
     interval = bootstrap(np.array([image.score for image in images]), seed=0)
     frames = {image.name: image.frame for image in images if image.frame is not None}
-    average_precision, class_ap = _average_precision(answers, ap_detections, frames)
+    average_precision, class_ap, of_attribute = _average_precision(answers, ap_detections, frames)
     return Analysis(
         answers,
         pooling,
@@ -179,6 +186,7 @@ def analyse(answers: PredictionFiles, *, pooling: str) -> Analysis:
         confused,
         error_counts,
         attributes,
+        of_attribute,
         images,
     )
 
@@ -190,11 +198,14 @@ def _candidates(cache: CandidateCache | None, answer: str | None) -> Candidates 
 
 
 def _ap_rule(answers: PredictionFiles) -> Postprocess:
-    """Return the rule for average precision, as close to COCO's as the cached candidates are exact for."""
+    """Return the rule for average precision, as close to COCO's as the cached candidates are exact for; attributes are
+    answered as by the rule in force."""
     assert answers.cache is not None
     manifest = answers.cache.manifest
     iou_thr = min(manifest.iou_grid, key=lambda thr: abs(thr - COCO_RULE.iou_thr))
-    return replace(COCO_RULE, score_thr=max(COCO_RULE.score_thr, manifest.score_floor), iou_thr=iou_thr)
+    rule = replace(COCO_RULE, score_thr=max(COCO_RULE.score_thr, manifest.score_floor), iou_thr=iou_thr)
+    answered = None if answers.rule is None else answers.rule.attributes
+    return replace(rule, attributes=answered and replace(answered, match_thr=0.0))
 
 
 def _confidence(
@@ -218,13 +229,13 @@ def _key(mask: CocoRLE) -> bytes:
 
 def _average_precision(
     answers: PredictionFiles, ap_detections: Mapping[str, Detections], frames: Mapping[str, Size]
-) -> tuple[dict[str, float] | None, dict[int, dict[str, float]]]:
-    """Return COCO's AP of the candidates on the submission's grid, of all classes and by category.
+) -> tuple[dict[str, float] | None, dict[int, dict[str, float]], dict[int, float]]:
+    """Return COCO's AP of the candidates on the submission's grid, of all classes, by category and by attribute.
 
     Sizes are those on the photos, where their frames are known; then a pixel of the grid counts as many of theirs.
     """
     if answers.cache is None or len(ap_detections) < len(answers.predicted):
-        return None, {}
+        return None, {}, {}
     ids = answers.cache.manifest.class_ids
     cells = SUBMISSION_GRID[0] * SUBMISSION_GRID[1]
     pixel_areas = {name: height * width / cells for name, (height, width) in frames.items()}
@@ -238,15 +249,47 @@ def _average_precision(
         for label, category in enumerate(ids)
         if not np.isnan(plain.of_class["AP"][label])
     }
-    return overall, of_class
+    known = set(answers.cache.manifest.attributes.ids)
+    if not known:
+        return overall, of_class, {}
+    known |= {attribute for objects in truth.values() for one in objects for attribute in one.attributes}
+    attributed = attribute_ap(truth, ap_detections, labels=len(ids), vocabulary=len(known), pixel_areas=pixel_areas)
+    return {**overall, "AP_F1": attributed.overall["AP_F1"]}, of_class, _ap_of_attributes(truth, ap_detections)
+
+
+def _ap_of_attributes(truth: Mapping[str, Sequence[TrueMask]], found: Mapping[str, Detections]) -> dict[int, float]:
+    """Return AP where a mask's attributes are its labels, whatever its category: attribute id -> AP."""
+    ids = sorted({attribute for objects in truth.values() for one in objects for attribute in one.attributes})
+    label_of = {attribute: label for label, attribute in enumerate(ids)}
+    true = {
+        name: [replace(one, label=label_of[attribute]) for one in objects for attribute in one.attributes]
+        for name, objects in truth.items()
+    }
+    answered = {}
+    for name, detections in found.items():
+        of_attributes = enumerate(detections.attribute_ids)
+        pairs = [
+            (n, label_of[attribute]) for n, of_mask in of_attributes for attribute in of_mask if attribute in label_of
+        ]
+        areas = detections.areas
+        answered[name] = Detections(
+            name,
+            [label for _, label in pairs],
+            [detections.scores[n] for n, _ in pairs],
+            [detections.masks[n] for n, _ in pairs],
+            [areas[n] for n, _ in pairs],
+        )
+    ap = mask_ap(true, answered, labels=len(ids)).of_class["AP"]
+    return {attribute: float(ap[label]) for label, attribute in enumerate(ids)}
 
 
 def _objects(truth: ClassMasks, ids: Sequence[int], pixel_area: float) -> Iterator[TrueMask]:
-    """Yield true masks without their attributes; categories that are not learnt are left out."""
+    """Yield true masks; categories that are not learnt are left out."""
     label_of = {category: label for label, category in enumerate(ids)}
     for class_id, mask in flatten_masks(truth):
         if (label := label_of.get(category_of(class_id))) is not None:
-            yield TrueMask(label, mask, pixel_area * float(coco_mask.area(mask)))
+            area = pixel_area * float(coco_mask.area(mask))
+            yield TrueMask(label, mask, area, attributes=attributes_of(class_id))
 
 
 def paired_difference(first: Analysis, other: Analysis) -> Interval | None:

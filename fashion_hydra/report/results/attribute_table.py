@@ -1,20 +1,43 @@
 """The tables of how well attributes are answered."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from fashion_hydra.evaluation.attribute_scores import AttributeScores
+from fashion_hydra.report.results.analysis import Analysis
+
+OTHER = "other"
+"""The group of attributes whose group is not known."""
 
 
 @dataclass(frozen=True)
 class AttributeRow:
-    """Counts of an attribute, see `AttributeScores`."""
+    """Counts of an attribute, or of all attributes of a group, on masks that are found; see `AttributeScores`.
+
+    Args:
+        name: of the attribute or group.
+        group: of the attribute.
+        hits: pairs that both have it.
+        false_positives: of the prediction alone.
+        misses: of the truth alone.
+        ap: COCO's AP of the masks that are answered with it, NaN where it is not known.
+        swapped: of a group: its misses where another attribute of it was answered.
+    """
 
     name: str
-    f1: float
+    group: str
     hits: int
     false_positives: int
     misses: int
+    ap: float = float("nan")
+    swapped: int = 0
+
+    @property
+    def f1(self) -> float:
+        """2 TP / (2 TP + FP + FN)."""
+        return 2 * self.hits / (2 * self.hits + self.false_positives + self.misses)
 
 
 @dataclass(frozen=True)
@@ -32,6 +55,8 @@ class AttributeTable:
 
     Args:
         rows: the most frequent attributes first.
+        groups: likewise, of all attributes of a group; empty where no group is known.
+        mixed: (true, answered, count) of two attributes of a group, the most frequent first.
         by_count: by the number of attributes.
         mean_f1: over the attributes of the truth.
         pairs: masks that are found by category.
@@ -40,6 +65,8 @@ class AttributeTable:
     """
 
     rows: Sequence[AttributeRow]
+    groups: Sequence[AttributeRow]
+    mixed: Sequence[tuple[str, str, int]]
     by_count: Sequence[CountRow]
     mean_f1: float
     pairs: int
@@ -47,24 +74,74 @@ class AttributeTable:
     right: int
 
 
-def attribute_table(scores: AttributeScores, names: Mapping[int, str]) -> AttributeTable | None:
+def attribute_table(analysis: Analysis, names: Mapping[int, str], groups: Mapping[int, str]) -> AttributeTable | None:
     """Return the tables; None where neither truth nor prediction has attributes, or the prediction has none.
 
     Args:
-        scores: of a prediction.
+        analysis: of a prediction.
         names: attribute id -> name, as far as known.
+        groups: attribute id -> group, as far as known.
     """
+    scores = analysis.attributes
     if not scores.hits and not scores.false_positives:
         return None
     order = sorted(scores.attributes, key=lambda a: (-scores.hits[a] - scores.misses[a], a))
+    named = {a: names.get(a) or f"attribute {a}" for a in order}
     rows = [
         AttributeRow(
-            names.get(a) or f"attribute {a}", scores.f1(a), scores.hits[a], scores.false_positives[a], scores.misses[a]
+            named[a],
+            groups.get(a, OTHER),
+            hits=scores.hits[a],
+            false_positives=scores.false_positives[a],
+            misses=scores.misses[a],
+            ap=analysis.attribute_ap.get(a, float("nan")),
         )
         for a in order
     ]
     by_count = [
         CountRow(count, *scores.sets_right(count=count)) for count in sorted({count for _, count in scores.sets})
     ]
-    pairs = sum(row.pairs for row in by_count)
-    return AttributeTable(rows, by_count, scores.mean_f1(), pairs, scores.with_some, scores.right_with_some)
+    swaps = _swaps(scores, groups)
+    return AttributeTable(
+        rows,
+        _group_rows(rows, swaps, groups) if any(a in groups for a in order) else [],
+        [(named[true], named[answered], count) for (true, answered), count in swaps.most_common()],
+        by_count,
+        scores.mean_f1(),
+        sum(row.pairs for row in by_count),
+        scores.with_some,
+        scores.right_with_some,
+    )
+
+
+def _swaps(scores: AttributeScores, groups: Mapping[int, str]) -> Counter[tuple[int, int]]:
+    """Count the masks on which one attribute was answered in place of another of its group: (true, answered)."""
+    swaps: Counter[tuple[int, int]] = Counter()
+    for (missed, wrong), count in scores.mistakes.items():
+        for true, answered in product(sorted(missed), sorted(wrong)):
+            if true in groups and groups[true] == groups.get(answered):
+                swaps[true, answered] += count
+    return swaps
+
+
+def _group_rows(
+    rows: Sequence[AttributeRow], swaps: Counter[tuple[int, int]], groups: Mapping[int, str]
+) -> list[AttributeRow]:
+    swapped: Counter[str] = Counter()
+    for (true, _), count in swaps.items():
+        swapped[groups[true]] += count
+    members: dict[str, list[AttributeRow]] = {}
+    for row in rows:
+        members.setdefault(row.group, []).append(row)
+    made = [
+        AttributeRow(
+            group,
+            group,
+            hits=sum(row.hits for row in of_group),
+            false_positives=sum(row.false_positives for row in of_group),
+            misses=sum(row.misses for row in of_group),
+            swapped=swapped[group],
+        )
+        for group, of_group in members.items()
+    ]
+    return sorted(made, key=lambda row: -(row.hits + row.misses))

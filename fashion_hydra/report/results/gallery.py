@@ -76,6 +76,7 @@ def gallery_images(
             "id": image.name,
             "score": round(image.score, 6),
             "errors": image.errors,
+            "wrongAttributes": image.wrong_attributes,
             "width": width,
             "height": height,
             "classes": sorted({index[category_of(class_id)] for class_id, _ in chain(predicted, true)}),

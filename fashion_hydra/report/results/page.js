@@ -107,6 +107,7 @@ function gallery() {
     worst: (a, b) => a.score - b.score || b.errors - a.errors || byName(a, b),
     best: (a, b) => b.score - a.score || a.errors - b.errors || byName(a, b),
     errors: (a, b) => b.errors - a.errors || a.score - b.score || byName(a, b),
+    attributes: (a, b) => b.wrongAttributes - a.wrongAttributes || a.score - b.score || byName(a, b),
     name: byName,
   };
   let shown = [];

@@ -29,6 +29,7 @@ AP_COLUMNS = {
     "AP_medium": "medium",
     "AP_large": "large",
     BOUNDARY_AP: "boundary",
+    "AP_F1": "with attributes",
     "AR_100": "recall",
 }
 """Number of an analysis -> its name in the table of average precision."""
@@ -44,6 +45,7 @@ class ResultsPage:
         photos: of the images of the first prediction.
         names: category id -> name, as far as known.
         attribute_names: attribute id -> name, as far as known.
+        attribute_groups: attribute id -> group, such as `length`, as far as known.
         notes: for the reader, such as missing files.
         ladders: folder -> rungs.
         tunings: tuning folders.
@@ -55,6 +57,7 @@ class ResultsPage:
     photos: Photos
     names: Mapping[int, str]
     attribute_names: Mapping[int, str]
+    attribute_groups: Mapping[int, str]
     notes: Sequence[str]
     ladders: Mapping[Path, Sequence[Rung]]
     tunings: Sequence[Tuning]
@@ -116,12 +119,12 @@ def _values(page: ResultsPage) -> dict[str, Any]:
     first = page.predictions[0] if page.predictions else None
     categories = categories_of(first, page.names) if first else []
     index: list[dict[str, Any]] = []
-    attributes = attribute_table(first.attributes, page.attribute_names) if first else None
+    attributes = attribute_table(first, page.attribute_names, page.attribute_groups) if first else None
     return {
         "page": page,
         "sections": _sections(page, with_attributes=attributes is not None),
         "charts": charts,
-        "AP_COLUMNS": AP_COLUMNS,
+        "AP_COLUMNS": _ap_columns(page.predictions),
         "CLASS_AP": ("AP", "AP50", BOUNDARY_AP),
         "error_kinds": error_kinds,
         "first": first,
@@ -136,6 +139,12 @@ def _values(page: ResultsPage) -> dict[str, Any]:
         "images": _images(first, page.photos, categories, index) if first else iter(()),
         "index": index,
     }
+
+
+def _ap_columns(predictions: Sequence[Analysis]) -> dict[str, str]:
+    """Return those of `AP_COLUMNS` that a prediction has."""
+    known = {name for analysis in predictions for name in analysis.average_precision or ()}
+    return {name: title for name, title in AP_COLUMNS.items() if name in known}
 
 
 def _sections(page: ResultsPage, *, with_attributes: bool) -> list[tuple[str, str]]:
