@@ -13,7 +13,8 @@ import pytest
 from omegaconf import DictConfig
 from PIL import Image
 
-from tests.helpers import compose_config, write_tiny_checkpoint
+from fashion_hydra.config.compose import compose_config
+from tests.helpers import write_tiny_checkpoint
 
 
 @pytest.fixture(autouse=True, scope="session")

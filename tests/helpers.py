@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from fashion_hydra.config.entry_point import prepare_config
-from fashion_hydra.config.resolvers import CONF, PROJECT_ROOT
+from fashion_hydra.config.compose import compose_config
+from fashion_hydra.config.resolvers import PROJECT_ROOT
 
 TINY_HEADS = ("model.neck_channels=16", "model.fc_channels=32", "model.mask_channels=16")
 TINY_BACKBONE = ("model.backbone.base_channels=8", "model.backbone.channels=[8,16,32,64]")
@@ -36,25 +35,6 @@ SMALL_PREDICT = ("trainer.accelerator=cpu", "data.num_workers=0", "callbacks.pro
 
 CLASS_IDS, CLASS_NAMES = (6, 23, 31), ("pants", "shoe", "sleeve")
 """Categories of the model in a tiny checkpoint."""
-
-
-def compose_config(name: str, *overrides: object, with_hydra: bool = False) -> DictConfig:
-    """Return the config that a script's command line gives.
-
-    Args:
-        name: `train`, `predict` or `tune`.
-        overrides: the words of the command line.
-        with_hydra: keep the group `hydra`.
-    """
-    prepare_config()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, overrides=[str(word) for word in overrides], return_hydra_config=with_hydra)
-
-
-def compose_options(name: str, *overrides: object) -> Any:
-    """Return the options, as objects of the schema, that a script's command line gives."""
-    folder = [] if name == "train" else ["paths.output_dir=${out}"]  # Hydra's, which runs a script there
-    return OmegaConf.to_object(compose_config(name, *folder, *overrides))
 
 
 def model_options(name: str = "htc_tiny", *overrides: object) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from fashion_hydra.config.command import Command
+from fashion_hydra.config.compose import compose_options
 from fashion_hydra.utils.errors import UserError
-from tests.helpers import SMALL_TRAIN, compose_options
+from tests.helpers import SMALL_TRAIN
 
 MODULE = '''
 """Code of a user's own."""

@@ -154,10 +154,21 @@ class PredictDataset(Dataset):
             pixels = self.image_list.read(index)
         except UserError as error:
             return ScaledImage(image_id, (1, 1), (), str(error))
-        size = (pixels.shape[0], pixels.shape[1])
-        images = []
-        for short_edge, long_edge in self.scales:
-            new = scaled_size(size, short_edge=short_edge, long_edge=long_edge)
-            resized = cv2.resize(pixels, (new[1], new[0]), interpolation=cv2.INTER_LINEAR)
-            images.append(torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1))))
-        return ScaledImage(image_id, size, tuple(images))
+        return scaled_image(image_id, pixels, self.scales)
+
+
+def scaled_image(image_id: str, pixels: np.ndarray, scales: Sequence[tuple[int, int]]) -> ScaledImage:
+    """An image at every scale.
+
+    Args:
+        image_id: of the image.
+        pixels: uint8 (H, W, 3), RGB.
+        scales: short edge and bound of the long edge, one a scale.
+    """
+    size = (pixels.shape[0], pixels.shape[1])
+    images = []
+    for short_edge, long_edge in scales:
+        new = scaled_size(size, short_edge=short_edge, long_edge=long_edge)
+        resized = cv2.resize(pixels, (new[1], new[0]), interpolation=cv2.INTER_LINEAR)
+        images.append(torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1))))
+    return ScaledImage(image_id, size, tuple(images))

@@ -30,7 +30,7 @@ IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".ppm", ".jfif", ".jpe", ".avif"),
     *(HEIF_SUFFIXES if _HAS_HEIF else ()),
 )
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "JPEG2000", "PPM", "AVIF", "HEIF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "JPEG2000", "PPM", "AVIF")
 """Of Pillow; others run programs."""
 _EXIF_ORIENTATION = 0x0112
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
@@ -120,14 +120,16 @@ def has_file(folder: Path, file: str) -> bool:
 @contextmanager
 def open_picture(path: Path) -> Iterator[Image.Image]:
     """A picture of a known format, its header read; one that is too large raises `Image.DecompressionBombError`."""
+    formats = _FORMATS
     if _HAS_HEIF and path.suffix.lower() in HEIF_SUFFIXES:
         import_module("pillow_heif").register_heif_opener()
+        formats = (*_FORMATS, "HEIF")  # which Pillow alone does not know
     with (
         warnings.catch_warnings(),
         path.open("rb") as stream,
     ):  # given a path, Pillow maps turned TIFFs in a wrong shape
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(stream, formats=_FORMATS) as picture:
+        with Image.open(stream, formats=formats) as picture:
             yield picture
 
 
@@ -275,12 +277,27 @@ def _read_with_pillow(path: Path) -> np.ndarray:
         code = picture.getexif().get(_EXIF_ORIENTATION, 1)
         picture.load()
         orientation = code if picture.getexif().get(_EXIF_ORIENTATION, 1) != code else 1  # Pillow turns TIFFs itself
-        if picture.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
-            grey = ((np.asarray(picture).astype(np.uint32) + 128) // 257).astype(np.uint8)
-            pixels = np.repeat(grey[..., None], 3, axis=2)
-        else:
-            pixels = np.array(picture.convert("RGB"))
+        pixels = _as_rgb(picture)
     return turn(pixels, _UNTURNED.get(orientation, orientation))
+
+
+def pixels_of(picture: Image.Image) -> np.ndarray:
+    """The pixels of an open picture as viewers show it, turned by its EXIF: uint8 (H, W, 3), RGB.
+
+    Raises:
+        OSError: it cannot be decoded.
+        ValueError: pixels whose range is not known.
+    """
+    _check_mode(picture)
+    picture.load()
+    return np.ascontiguousarray(turn(_as_rgb(picture), picture.getexif().get(_EXIF_ORIENTATION, 1)))
+
+
+def _as_rgb(picture: Image.Image) -> np.ndarray:
+    if picture.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
+        grey = ((np.asarray(picture).astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.array(picture.convert("RGB"))
 
 
 def _check_mode(picture: Image.Image) -> None:

@@ -83,6 +83,21 @@ class ImageList:
         ]
 
 
+def one_picture(path: Path) -> ImageList:
+    """One picture, named as its file.
+
+    Raises:
+        UserError: no such file, or none of a picture.
+    """
+    if not path.is_file():
+        what = "a folder; give the files in it" if path.is_dir() else "no such file"
+        raise UserError(f"{path}: {what}")
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        _refuse_without_plugin([path] if _needs_plugin(path) else [], path)
+        raise UserError(f"{path}: not a picture by its name ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return ImageList(path.parent, (path.name,), (path.name,), (BY_EXIF,))
+
+
 def list_folder(root: Path, *, recursive: bool = False) -> ImageList:
     """The images that a folder asks to be predicted.
 
@@ -97,8 +112,7 @@ def list_folder(root: Path, *, recursive: bool = False) -> ImageList:
         UserError: there are none.
     """
     if root.is_file() and (root.suffix.lower() in IMAGE_SUFFIXES or _needs_plugin(root)):
-        _refuse_without_plugin([root], root)
-        return ImageList(root.parent, (root.name,), (root.name,), (BY_EXIF,))
+        return one_picture(root)
     if not root.is_dir():
         what = "is a file, but no picture" if root.is_file() else "no such folder"
         raise UserError(f"data.root={root}: {what}. Give a picture, a folder of pictures, or one with test/")

@@ -102,7 +102,7 @@ def write_coco_results(path: Path, answers: Iterable[ImageAnswer], names: Mappin
             coco_id = number if answer.coco_id is None else json.loads(answer.coco_id)
             image = {"id": coco_id, "file_name": answer.file, "height": height, "width": width}
             images.write(",\n" * (number > 1) + json.dumps({**image, "image_id": answer.image_id}))
-            for result in _coco_results(answer, coco_id):
+            for result in coco_results(answer.detections, answer.ids, coco_id):
                 results.write(",\n" * (count > 0) + json.dumps(result))
                 count += 1
             categories |= {category: str(category) for category in answer.ids if category not in categories}
@@ -112,13 +112,19 @@ def write_coco_results(path: Path, answers: Iterable[ImageAnswer], names: Mappin
     return count
 
 
-def _coco_results(answer: ImageAnswer, coco_id: int | str) -> Iterator[dict[str, object]]:
-    found = answer.detections
+def coco_results(found: Detections, ids: Sequence[int], coco_id: int | str) -> Iterator[dict[str, object]]:
+    """Yield COCO's result for each detection.
+
+    Args:
+        found: detections on the image's own size.
+        ids: category id of each label.
+        coco_id: of the image.
+    """
     for label, score, mask, own in zip(found.labels, found.scores, found.masks, found.attribute_ids, strict=True):
         counts = mask["counts"]
         yield {
             "image_id": coco_id,
-            "category_id": answer.ids[label],
+            "category_id": ids[label],
             "score": score,
             "bbox": coco_mask.toBbox(mask).tolist(),
             "segmentation": {"size": mask["size"], "counts": counts if isinstance(counts, str) else counts.decode()},

@@ -103,26 +103,32 @@ class Manifest:
 
     def rules(self) -> list[Postprocess]:
         """The loosest rule at each threshold of the grid: what they keep together is enough for any stricter one."""
-        return [
-            Postprocess(score_thr=self.score_floor, iou_thr=thr, mask_thr=0.5, max_per_image=NO_LIMIT)
-            for thr in self.iou_grid
-        ]
+        return loosest_rules(self.score_floor, self.iou_grid)
 
     def check(self, rule: Postprocess) -> None:
         """Raise `UserError` for a rule that needs boxes which were not kept."""
-        lowest = rule.lowest_score_thr
-        if lowest < self.score_floor:
-            raise UserError(
-                f"postprocess.score_thr={lowest:g} is below what the candidates hold (score_floor "
-                f"{self.score_floor:g}): give {self.score_floor:g} or more, or predict anew with a lower "
-                "candidates.score_floor"
-            )
-        if rule.nms == "box" and rule.iou_thr not in self.iou_grid:
-            raise UserError(
-                f"postprocess.iou_thr={rule.iou_thr:g} is not among the thresholds that the candidates are exact "
-                f"for ({', '.join(f'{thr:g}' for thr in self.iou_grid)}): give one of them, or predict anew with "
-                "another candidates.iou_grid"
-            )
+        check_rule(rule, score_floor=self.score_floor, iou_grid=self.iou_grid)
+
+
+def loosest_rules(score_floor: float, iou_grid: Iterable[float]) -> list[Postprocess]:
+    """The loosest rule at each threshold of NMS; see `Manifest.rules`."""
+    return [Postprocess(score_thr=score_floor, iou_thr=thr, mask_thr=0.5, max_per_image=NO_LIMIT) for thr in iou_grid]
+
+
+def check_rule(rule: Postprocess, *, score_floor: float, iou_grid: Sequence[float]) -> None:
+    """Raise `UserError` for a rule that needs boxes which candidates of this floor and grid do not hold."""
+    lowest = rule.lowest_score_thr
+    if lowest < score_floor:
+        raise UserError(
+            f"postprocess.score_thr={lowest:g} is below what the candidates hold (score_floor {score_floor:g}): give "
+            f"{score_floor:g} or more, or predict anew with a lower candidates.score_floor"
+        )
+    if rule.nms == "box" and rule.iou_thr not in iou_grid:
+        raise UserError(
+            f"postprocess.iou_thr={rule.iou_thr:g} is not among the thresholds that the candidates are exact for "
+            f"({', '.join(f'{thr:g}' for thr in iou_grid)}): give one of them, or predict anew with another "
+            "candidates.iou_grid"
+        )
 
 
 def fingerprint(images: Iterable[tuple[str, int]]) -> str:

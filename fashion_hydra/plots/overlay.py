@@ -22,10 +22,15 @@ def overlay_size(size: Size) -> Size:
 
 
 def draw_overlay(path: Path, photo: np.ndarray, detections: Detections, names: Mapping[int, str]) -> None:
-    """Write a JPEG: the photo with its masks, and a legend of what was found with what score.
+    """Write `overlay` as a JPEG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    overlay(photo, detections, names).save(path, quality=88)
+
+
+def overlay(photo: np.ndarray, detections: Detections, names: Mapping[int, str]) -> Image.Image:
+    """The photo with its masks, and a legend of what was found with what score.
 
     Args:
-        path: the file.
         photo: uint8 (H, W, 3), RGB, of any size.
         detections: on the grid of `overlay_size`; the labels index `names`.
         names: category id -> name, in the order of the labels.
@@ -41,5 +46,4 @@ def draw_overlay(path: Path, photo: np.ndarray, detections: Detections, names: M
         y, left = 4 + _LINE_HEIGHT * line, size[1] + 8
         draw.rectangle((left, y + 2, left + 11, y + 13), fill=colour(ids[label]))
         draw.text((left + 17, y), f"{names[ids[label]].split(',')[0][:16]} {score:.2f}", fill="black", font=font)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, quality=88)
+    return sheet

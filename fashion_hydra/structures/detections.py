@@ -104,6 +104,25 @@ class Detections:
         """Of each, empty where none are answered."""
         return self.attributes if self.attributes is not None else [()] * len(self)
 
+    def chosen(self, places: Sequence[int]) -> "Detections":
+        """Some of them, in this order."""
+        names = ("labels", "scores", "masks", "known_areas", "attributes")
+        values = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return Detections(self.image_id, **{name: [value[i] for i in places] for name, value in values.items()})
+
+    @staticmethod
+    def cat(parts: Sequence["Detections"]) -> "Detections":
+        """All of some on one grid, one after the other, under the first one's image id."""
+        return Detections(
+            parts[0].image_id,
+            [label for part in parts for label in part.labels],
+            [score for part in parts for score in part.scores],
+            [mask for part in parts for mask in part.masks],
+            attributes=[own for part in parts for own in part.attribute_ids]
+            if any(part.attributes is not None for part in parts)
+            else None,
+        )
+
     def class_ids(self, ids: Sequence[int]) -> list[str]:
         """ClassId of each, attributes included, such as `6_28_77`; `ids` are the category ids of the labels."""
         pairs = zip(self.labels, self.attribute_ids, strict=True)

@@ -171,14 +171,14 @@ def find_run(options: PredictConfig) -> RunFolder:
 def member_paths(options: PredictConfig, run: RunFolder | None) -> list[Path]:
     """Return the checkpoints that are meant."""
     if options.checkpoint:
-        return [_checkpoint(options.checkpoint)]
+        return [find_checkpoint(options.checkpoint)]
     if options.ensemble.members:
-        return [_checkpoint(path) for path in options.ensemble.members]
+        return [find_checkpoint(path) for path in options.ensemble.members]
     assert run is not None
     return run.best(options.ensemble.count)
 
 
-def _checkpoint(given: str) -> Path:
+def find_checkpoint(given: str) -> Path:
     """Return the path of a checkpoint, or of a released model by its name.
 
     Raises:

@@ -2,7 +2,8 @@ import pytest
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint, ProgressBar, TQDMProgressBar
 
 from fashion_hydra.config.build import make_trainer
-from tests.helpers import SMALL_TRAIN, compose_options
+from fashion_hydra.config.compose import compose_options
+from tests.helpers import SMALL_TRAIN
 
 
 @pytest.mark.parametrize(

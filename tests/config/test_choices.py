@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from fashion_hydra.config.compose import compose_config
 from fashion_hydra.config.resolvers import PROJECT_ROOT
-from tests.helpers import compose_config
 
 CONF = PROJECT_ROOT / "conf"
 

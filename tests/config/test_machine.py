@@ -3,8 +3,8 @@ import os
 import pytest
 
 from fashion_hydra.config import resolvers
+from fashion_hydra.config.compose import compose_config
 from fashion_hydra.config.machine import has_gpu, share_batch, usable_cores
-from tests.helpers import compose_config
 
 
 @pytest.mark.parametrize("driver", ["dev/nvidiactl", "dev/kfd", "dev/dxg"])

@@ -12,13 +12,13 @@ import torch
 from omegaconf import OmegaConf
 
 from fashion_hydra.config.command import Command
+from fashion_hydra.config.compose import compose_config, compose_options
 from fashion_hydra.config.errors import user_error
 from fashion_hydra.config.resolvers import PROJECT_ROOT
 from fashion_hydra.config.schema import SCRIPTS, HTCConfig
 from fashion_hydra.config.trainer_schema import OPTIMIZERS, TrainerConfig
 from fashion_hydra.config.words import config_flags, readable_words
 from fashion_hydra.model.htc import build_htc
-from tests.helpers import compose_config, compose_options
 
 
 def parameters(function):

@@ -9,8 +9,8 @@ import torch
 
 from fashion_hydra.cli.main import main
 from fashion_hydra.config.build import make_datamodule
+from fashion_hydra.config.compose import compose_options
 from fashion_hydra.utils.errors import UserError
-from tests.helpers import compose_options
 
 
 def datamodule(root, *overrides, folder="unused"):

@@ -6,11 +6,12 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from fashion_hydra.cli.main import main
+from fashion_hydra.config.compose import compose_options
 from fashion_hydra.data.annotation_cache import load_annotations
 from fashion_hydra.data.yolo import YoloReader
 from fashion_hydra.structures.rle import runs_to_bitmap
 from fashion_hydra.utils.errors import UserError
-from tests.helpers import SMALL_TRAIN, compose_options
+from tests.helpers import SMALL_TRAIN
 
 HEIGHT, WIDTH = 48, 64
 

@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from fashion_hydra.config.compose import compose_config
 from fashion_hydra.model.builder import build_detector
 from fashion_hydra.model.parameter_groups import parameter_groups, stage_of_parameters
-from tests.helpers import TINY_BACKBONE, TINY_HEADS, compose_config, model_options
+from tests.helpers import TINY_BACKBONE, TINY_HEADS, model_options
 
 
 def detector(*overrides):

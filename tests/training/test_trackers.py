@@ -8,7 +8,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.helpers import SMALL_TRAIN, compose_options
+from fashion_hydra.config.compose import compose_options
+from tests.helpers import SMALL_TRAIN
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import torch
 
 from fashion_hydra.cli.main import main
 from fashion_hydra.config.command import Command
+from fashion_hydra.config.compose import compose_options
 from fashion_hydra.data.attribute_set import AttributeSet
 from fashion_hydra.evaluation.matching import masks_to_match
 from fashion_hydra.evaluation.score_submission import score_masks
@@ -27,7 +28,6 @@ from fashion_hydra.tuning.calibration import fit_calibration
 from fashion_hydra.tuning.methods import BestAttributes, ClassThresholds, ExpectedScore, FixedRule
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.workflows.tune import tune
-from tests.helpers import compose_options
 from tests.tuning.conftest import GRID, IDS, MANIFEST, scene
 
 SETS = ((((0, 2), 9), ((0,), 5), ((), 3)), (((1,), 4), ((), 4)), (((), 8),))

@@ -10,10 +10,11 @@ import torch
 
 from fashion_hydra.cli.main import main as cli
 from fashion_hydra.config.command import Command
+from fashion_hydra.config.compose import compose_options
 from fashion_hydra.config.resolvers import PROJECT_ROOT
 from fashion_hydra.formats.submission import read_masks
 from fashion_hydra.utils.errors import UserError
-from tests.helpers import SMALL_PREDICT, SMALL_TRAIN, compose_options
+from tests.helpers import SMALL_PREDICT, SMALL_TRAIN
 
 SAMPLE = PROJECT_ROOT.parent / "shared" / "data" / "imat2020_sample"
 TRAIN = (*SMALL_TRAIN, "data.num_workers=0", "schedule.epochs=1", "model.attributes=true")

@@ -10,11 +10,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fashion_hydra.config.command import Command
+from fashion_hydra.config.compose import compose_options
 from fashion_hydra.data.coco_export import write_coco
 from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.structures.rle import runs_to_bitmap
-from tests.helpers import SMALL_PREDICT, SMALL_TRAIN, compose_options
+from tests.helpers import SMALL_PREDICT, SMALL_TRAIN
 
 IMAGE_IDS, CATEGORY_IDS, ANNOTATION_IDS = (5, 7), (3, 10), (1000, 3)
 """First and step of the ids in the user's file."""

@@ -15,6 +15,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from fashion_hydra.config.command import Command
+from fashion_hydra.config.compose import compose_config, compose_options
 from fashion_hydra.config.resolvers import PROJECT_ROOT
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.formats.submission import read_masks
@@ -24,7 +25,7 @@ from fashion_hydra.postprocess.rule_files import IN_FORCE
 from fashion_hydra.report.results.prediction_rule import rule_in_force
 from fashion_hydra.training.run_folder import RunFolder
 from fashion_hydra.utils.errors import UserError
-from tests.helpers import CLASS_IDS, CLASS_NAMES, SMALL_PREDICT, compose_config, compose_options, write_tiny_checkpoint
+from tests.helpers import CLASS_IDS, CLASS_NAMES, SMALL_PREDICT, write_tiny_checkpoint
 
 SMALL = (*SMALL_PREDICT, "postprocess.score_thr=0.3")
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fashion_hydra.config.command import Command
+from fashion_hydra.config.compose import compose_options
 from fashion_hydra.config.resolvers import PROJECT_ROOT, run_dir
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.structures.detections import Candidates
@@ -17,7 +18,7 @@ from fashion_hydra.training.lightning_module import SegmentationModule
 from fashion_hydra.training.schedule import Schedule
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import file_sha256
-from tests.helpers import SMALL_TRAIN, compose_options, run_script
+from tests.helpers import SMALL_TRAIN, run_script
 
 SMALL = (*SMALL_TRAIN, "data.num_workers=0")
 

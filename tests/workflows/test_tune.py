@@ -11,12 +11,13 @@ from omegaconf import OmegaConf
 
 from fashion_hydra.cli.main import main as cli
 from fashion_hydra.config.command import Command
+from fashion_hydra.config.compose import compose_config, compose_options
 from fashion_hydra.config.words import readable_words
 from fashion_hydra.formats.submission import read_masks
 from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest
 from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.utils.errors import UserError
-from tests.helpers import compose_config, compose_options, run_script
+from tests.helpers import run_script
 
 IDS, NAMES = (23, 31, 33), ("shoe", "sleeve", "neckline")
 SMALL_GRID = [

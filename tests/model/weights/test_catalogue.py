@@ -12,6 +12,7 @@ from torchvision.models.detection._utils import overwrite_eps
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from fashion_hydra.config.compose import compose_config, compose_options
 from fashion_hydra.config.resolvers import CONF
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.model.htc import build_htc
@@ -21,7 +22,7 @@ from fashion_hydra.utils import download
 from fashion_hydra.utils.download import download_path
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.workflows.train import make_detector
-from tests.helpers import TINY_HEADS, compose_config, compose_options, model_options
+from tests.helpers import TINY_HEADS, model_options
 
 CLASSES = ClassSet((6, 23, 31), ("pants", "shoe", "sleeve"))
 TRAINING = [p.stem for p in (CONF / "experiment").glob("*.yaml")]

@@ -1,0 +1,1 @@
+"""Models in Python: `load` gives a `Predictor`, which gives `ImageDetections`."""

@@ -1,0 +1,58 @@
+"""Names, files and run folders -> models in memory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from fashion_hydra.api.predictor import Predictor, predict_options
+from fashion_hydra.config.build import rule_options
+from fashion_hydra.model.checkpoint import load_member
+from fashion_hydra.postprocess.rule_files import fill_in
+from fashion_hydra.training.run_folder import RunFolder
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.workflows.prediction_plan import find_checkpoint
+
+
+def load(*sources: str | Path, device: str | None = None, trust: Sequence[str] = ()) -> Predictor:
+    """Load a model, or several that answer together.
+
+    >>> from fashion_hydra import load
+    >>> model = load("street")
+    >>> model("docs/photos/0708.jpg", score_thr=0.9).names
+    ['shoe']
+
+    Args:
+        sources: each the name of a model in models/, a checkpoint, or a training run's folder, of which the best
+            checkpoint is taken.
+        device: as PyTorch writes it, such as `cuda:1`; None: a GPU where there is one.
+        trust: packages whose code a checkpoint may name, for a model of your own.
+
+    Raises:
+        UserError: no such model, or a device that there is not.
+    """
+    if not sources:
+        raise UserError('load: no model given. Give a name such as "street", a checkpoint, or the folder of a run')
+    members = [load_member(_path(source), trust) for source in sources]
+    options = predict_options()
+    own = members[0].rule if len(members) == 1 else None
+    return Predictor(
+        members, fill_in(rule_options(options.postprocess), (), Path(options.paths.tuned), own), _device(device)
+    )
+
+
+def _path(source: str | Path) -> Path:
+    if Path(source).is_dir():
+        return RunFolder.find(Path(source)).best(1)[0]
+    return find_checkpoint(str(source))
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device={name}: {error}") from error
+    return device

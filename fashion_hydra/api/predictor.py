@@ -1,0 +1,178 @@
+"""Trained models in memory: any image in, detections out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fashion_hydra.api.image_detections import ImageDetections
+from fashion_hydra.config.build import make
+from fashion_hydra.config.compose import compose_options
+from fashion_hydra.config.resolvers import CONF
+from fashion_hydra.config.schema import PredictConfig
+from fashion_hydra.data.dataset import scaled_image
+from fashion_hydra.data.image_files import pixels_of
+from fashion_hydra.data.image_list import one_picture
+from fashion_hydra.inference.candidate_cache import check_rule, loosest_rules
+from fashion_hydra.inference.cascade import merge_sources
+from fashion_hydra.inference.merging import Merging
+from fashion_hydra.model.checkpoint import Member, check_same_classes
+from fashion_hydra.postprocess.apply import apply
+from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.postprocess.rule_options import build_rule
+from fashion_hydra.structures.detections import Candidates
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.limits import is_frame
+from fashion_hydra.workflows.prediction_plan import scales_of
+
+AnyImage = str | Path | Image.Image | np.ndarray
+"""A file, a picture of Pillow, or uint8 (H, W, 3) in RGB."""
+
+
+class Predictor:
+    """One model, or several that answer together.
+
+    Calling it with an image gives the `ImageDetections` that predict.py gives with the same options; with a list of
+    images, a list of them.
+
+    Args:
+        members: the models, of the same classes.
+        thresholds: options of the group `postprocess` that hold unless a call says otherwise.
+        device: where the models run.
+
+    Raises:
+        UserError: models of different classes.
+    """
+
+    def __init__(self, members: Sequence[Member], thresholds: Mapping[str, Any], device: torch.device) -> None:
+        self.members, self.thresholds, self.device = list(members), dict(thresholds), device
+        self.classes = check_same_classes(self.members)
+        self._detectors = [member.detector.for_inference(device) for member in self.members]
+        self._options = lru_cache(maxsize=16)(predict_options)
+
+    @overload
+    def __call__(self, images: AnyImage, *, tta: str = ..., **thresholds: Any) -> ImageDetections: ...
+
+    @overload
+    def __call__(self, images: Sequence[AnyImage], *, tta: str = ..., **thresholds: Any) -> list[ImageDetections]: ...
+
+    def __call__(
+        self, images: AnyImage | Sequence[AnyImage], *, tta: str = "single", **thresholds: Any
+    ) -> ImageDetections | list[ImageDetections]:
+        """Find the objects in an image, or in each of several.
+
+        Args:
+            images: a file's path, a picture of Pillow, an array uint8 (H, W, 3) in RGB, or a list of these.
+            tta: the views that are looked at, a choice of conf/tta: `single`, `flip`, `multi`.
+            thresholds: options of `postprocess` in place of the model's own, such as `score_thr=0.3`,
+                `class_score_thr={"shoe": 0.6}` or `drop_classes=["bag"]`.
+
+        Raises:
+            UserError: an image that cannot be read, or an option that there is not.
+        """
+        if isinstance(images, list | tuple):
+            return [self.look(image, tta=tta).detections(**thresholds) for image in images]
+        return self.look(images, tta=tta).detections(**thresholds)  # type: ignore[arg-type]
+
+    def look(self, image: AnyImage, *, tta: str = "single") -> "Look":
+        """Run the models on an image, from which detections by any thresholds can be had at once.
+
+        Args:
+            image: see `__call__`.
+            tta: see `__call__`.
+
+        Raises:
+            UserError: an image that cannot be read, or views that there are not.
+        """
+        image_id, pixels = _read(image)
+        options = self._options(tta)
+        kept = options.candidates
+        merging = make(Merging, options.inference, "inference", flips=tuple(options.tta.flips))
+        scaled = scaled_image(image_id, pixels, scales_of(options.tta, self.members))
+        rules = loosest_rules(kept.score_floor, kept.iou_grid)
+        candidates = merge_sources(self._detectors, scaled, rules, merging, device=self.device)
+        return Look(self, pixels, candidates, kept.score_floor, tuple(kept.iou_grid))
+
+    def rule(self, **thresholds: Any) -> Postprocess:
+        """Return the thresholds in force, with others in place of some.
+
+        Raises:
+            UserError: an option that there is not, or a value out of its range.
+        """
+        return build_rule({**self.thresholds, **thresholds}, self.classes)
+
+    def __repr__(self) -> str:
+        files = ", ".join(member.path.name for member in self.members)
+        return f"Predictor({files}; {len(self.classes)} classes; {self.device})"
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What the models saw in an image, before thresholds.
+
+    Args:
+        predictor: that looked.
+        image: uint8 (H, W, 3), RGB.
+        candidates: everything that may be an object.
+        score_floor: candidates with lower scores were not kept.
+        iou_grid: thresholds of NMS that the candidates are exact for.
+    """
+
+    predictor: Predictor
+    image: np.ndarray
+    candidates: Candidates
+    score_floor: float
+    iou_grid: tuple[float, ...]
+
+    def detections(self, **thresholds: Any) -> ImageDetections:
+        """Return the objects by some thresholds; the models do not run again.
+
+        Args:
+            thresholds: see `Predictor.__call__`.
+
+        Raises:
+            UserError: an option that there is not, or a threshold that the candidates are not exact for.
+        """
+        rule = self.predictor.rule(**thresholds)
+        check_rule(rule, score_floor=self.score_floor, iou_grid=self.iou_grid)
+        found = apply(self.candidates, rule, size=self.candidates.size)
+        return ImageDetections(self.image, found, self.predictor.classes)
+
+
+def predict_options(tta: str = "single") -> PredictConfig:
+    """Return predict.py's options, which write nothing here.
+
+    Raises:
+        UserError: views that conf/tta does not have.
+    """
+    if tta not in (views := sorted(path.stem for path in (CONF / "tta").glob("*.yaml"))):
+        raise UserError(f"tta={tta}: give one of {', '.join(views)}")
+    options = compose_options("predict", "out=.", f"tta={tta}")
+    assert isinstance(options, PredictConfig)
+    return options
+
+
+def _read(image: AnyImage) -> tuple[str, np.ndarray]:
+    """The name and the pixels of an image, read as predict.py reads files."""
+    if isinstance(image, str | Path):
+        try:
+            return Path(image).name, one_picture(Path(image)).read(0)
+        except UserError as error:
+            raise UserError(str(error) if str(image) in str(error) else f"{image}: {error}") from error
+    if isinstance(image, Image.Image):
+        try:
+            return Path(getattr(image, "filename", "") or "image").name, pixels_of(image)
+        except (OSError, ValueError) as error:
+            raise UserError(f"image: {error}") from error
+    if not isinstance(image, np.ndarray):
+        raise UserError(f"image: {type(image).__name__}; a path, a picture of Pillow or a NumPy array expected")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not is_frame(*image.shape[:2]):
+        raise UserError(
+            f"image: {image.dtype} array of shape {image.shape}; uint8 of (height, width, 3) in RGB expected"
+        )
+    return "image", np.ascontiguousarray(image)
