@@ -17,10 +17,9 @@ from fashion_hydra.workflows.prediction_plan import find_checkpoint
 def load(*sources: str | Path, device: str | None = None, trust: Sequence[str] = ()) -> Predictor:
     """Load a model, or several that answer together.
 
-    >>> from fashion_hydra import load
     >>> model = load("street")
-    >>> model("docs/photos/0708.jpg", score_thr=0.9).names
-    ['shoe']
+    >>> model("docs/photos/0883.jpg").names[0]
+    'pants'
 
     Args:
         sources: each the name of a model in models/, a checkpoint, or a training run's folder, of which the best
