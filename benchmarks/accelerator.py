@@ -112,7 +112,7 @@ def stepper(setting: Setting, batches: Sequence[Batch], classes: ClassSet, model
         kind = OptimWrapper if setting.amp is None or device.type == "cpu" else AmpOptimWrapper
         optimizer = SGD([p for p in net.parameters() if p.requires_grad])
         wrapper = kind(optimizer=optimizer, clip_grad={"max_norm": CLIP}, **(wrap if kind is AmpOptimWrapper else {}))
-        given = [as_mmdet(batch) for batch in batches]
+        given = [as_mmdet(batch, net) for batch in batches]
         return lambda number: net.train_step(given[number % len(given)], wrapper)
     detector = detector.to(device).train()
     if setting.channels_last:

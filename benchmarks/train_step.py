@@ -40,14 +40,16 @@ from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.class_set import ClassSet, ClassSpec
 from fashion_hydra.data.dataset import TrainDataset, collate
 from fashion_hydra.data.kaggle import read_annotations
-from fashion_hydra.model.detector import Detector
+from fashion_hydra.model.detector import SEMANTIC_LEVEL, STRIDES, Detector
 from fashion_hydra.model.htc import build_htc
+from fashion_hydra.model.sampling import begin_sampling
+from fashion_hydra.model.semantic_targets import paint_classes
 from fashion_hydra.model.weights.files import read_file
 from fashion_hydra.model.weights.load import load_backbone, load_weights
 from fashion_hydra.postprocess.rule import COCO_RULE
 from fashion_hydra.structures.batch import Batch
 from fashion_hydra.training.callbacks import LearningCurves
-from fashion_hydra.training.lightning_module import SegmentationModule
+from fashion_hydra.training.lightning_module import SegmentationModule, seed_for_image
 from fashion_hydra.training.schedule import Schedule
 from fashion_hydra.wardrobe import write_wardrobe
 from fashion_hydra.workflows.train import silence_library_noise
@@ -59,7 +61,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
 
 LR, CLIP, SEED = 0.0025, 35.0, 777
 SGD = functools.partial(torch.optim.SGD, lr=LR, momentum=0.9, weight_decay=1e-4)
@@ -219,7 +221,7 @@ def runner(batches: Sequence[Batch], classes: ClassSet, model: str, weights: Pat
     class Watch(Hook):
         def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
             seen.begins.append(time.perf_counter())
-            seed_step(batch_idx)
+            seed_step(net, batches[batch_idx])
 
         def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
             seen.losses.append(outputs["loss"].detach())
@@ -229,7 +231,7 @@ def runner(batches: Sequence[Batch], classes: ClassSet, model: str, weights: Pat
     loop = Runner(
         model=net,
         work_dir=str(folder),
-        train_dataloader=DataLoader([as_mmdet(batch) for batch in batches], batch_size=None),  # type: ignore[arg-type]
+        train_dataloader=DataLoader([as_mmdet(batch, net) for batch in batches], batch_size=None),  # type: ignore[arg-type]
         train_cfg={"by_epoch": True, "max_epochs": 1},
         optim_wrapper=OptimWrapper(optimizer, clip_grad={"max_norm": CLIP}),
         default_hooks={"checkpoint": None, "sampler_seed": None},
@@ -242,9 +244,9 @@ def runner(batches: Sequence[Batch], classes: ClassSet, model: str, weights: Pat
     return seen
 
 
-def seed_step(step: int) -> None:
-    """As SegmentationModule.training_step does."""
-    torch.manual_seed(int(np.random.SeedSequence((SEED, 0, step, 0)).generate_state(1)[0]))
+def seed_step(net: torch.nn.Module, batch: Batch) -> None:
+    """As SegmentationModule.training_step does in the first epoch."""
+    begin_sampling(net, [seed_for_image(SEED, 0, image_id) for image_id in batch.image_ids])
 
 
 def losses_along(
@@ -252,11 +254,11 @@ def losses_along(
 ) -> list[float]:
     """mmdet's loss of each step at the weights that ours had."""
     net, losses = mmdets(make_detector(classes, model, weights)[0]).train(), []
-    for step, (before, batch) in enumerate(zip(seen.weights, batches, strict=True)):
+    for before, batch in zip(seen.weights, batches, strict=True):
         net.load_state_dict(before)
-        seed_step(step)
+        seed_step(net, batch)
         with torch.no_grad():
-            given = net.data_preprocessor(as_mmdet(batch), training=True)
+            given = net.data_preprocessor(as_mmdet(batch, net), training=True)
             total, _ = net.parse_losses(net(**given, mode="loss"))
         losses.append(float(total))
     return losses
@@ -276,14 +278,23 @@ def mmdets(detector: Detector) -> torch.nn.Module:
     return net
 
 
-def as_mmdet(batch: Batch) -> dict[str, Any]:
-    """Images without their padding, and bitmaps."""
+def as_mmdet(batch: Batch, net: torch.nn.Module) -> dict[str, Any]:
+    """Images without their padding, bitmaps, and what the semantic branch learns where there is one."""
     samples, inputs = [], []
+    painted = None
+    if net.roi_head.with_semantic:
+        frame = (batch.images.shape[-2], batch.images.shape[-1])
+        background = net.roi_head.semantic_head.num_classes - 1
+        painted = paint_classes(
+            batch.targets, batch.sizes, frame, stride=STRIDES[SEMANTIC_LEVEL], background=background
+        )
     for image, (height, width), targets in zip(batch.images, batch.sizes, batch.targets, strict=True):
         meta = {"img_shape": (height, width), "ori_shape": (height, width), "scale_factor": (1.0, 1.0)}
         sample = DetDataSample(metainfo=meta)
         masks = BitmapMasks(targets.masks.bitmaps().numpy(), height, width)
         sample.gt_instances = InstanceData(bboxes=targets.boxes, labels=targets.labels, masks=masks)
+        if painted is not None:
+            sample.gt_sem_seg = PixelData(sem_seg=painted[len(samples)])
         samples.append(sample)
         inputs.append(image[:, :height, :width].contiguous())
     return {"inputs": inputs, "data_samples": samples}

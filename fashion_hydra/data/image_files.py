@@ -120,7 +120,7 @@ def has_file(folder: Path, file: str) -> bool:
 @contextmanager
 def open_picture(path: Path) -> Iterator[Image.Image]:
     """A picture of a known format, its header read; one that is too large raises `Image.DecompressionBombError`."""
-    formats = _FORMATS
+    formats: tuple[str, ...] = _FORMATS
     if _HAS_HEIF and path.suffix.lower() in HEIF_SUFFIXES:
         import_module("pillow_heif").register_heif_opener()
         formats = (*_FORMATS, "HEIF")  # which Pillow alone does not know

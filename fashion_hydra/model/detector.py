@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fashion_hydra.model.attribute_head import AttributeRoIHead
 from fashion_hydra.model.fuse import fuse_batch_norms
 from fashion_hydra.model.mask_targets import GroundTruthMasks
-from fashion_hydra.model.sampling import _APART, _shares, _world_size
+from fashion_hydra.model.sampling import _shares, _world_size, begin_sampling
 from fashion_hydra.model.semantic_targets import IGNORED, paint_classes
 from fashion_hydra.postprocess.nms import top_survivors
 from fashion_hydra.structures.batch import PAD_DIVISOR, Batch, Size
@@ -144,10 +144,7 @@ class Detector(nn.Module):
                 sample.gt_instances.attributes = targets.attributes.to(device)
             # To the proposal network every object is of one class.
             rpn_truth.append(InstanceData(bboxes=boxes, labels=torch.zeros_like(labels)))
-        stages = {"loss_rpn": self.net.rpn_head.sampler}
-        stages |= {f"s{stage}.loss": sampler for stage, sampler in enumerate(self.net.roi_head.bbox_sampler)}
-        for salt, sampler in enumerate(stages.values()):
-            sampler.begin([seed + _APART * salt for seed in seeds])
+        stages = begin_sampling(self.net, seeds)
         logits, deltas = self.net.rpn_head(features)
         # A strip of fewer pixels than the padding would hold no anchor, which mmdet takes for an error.
         frames = [{**s.metainfo, "img_shape": [max(edge, PAD_DIVISOR) for edge in s.img_shape]} for s in samples]

@@ -49,6 +49,23 @@ class ImageSampler(RandomSampler):
         return gallery[order[:num].to(gallery.device)]
 
 
+def begin_sampling(net: Any, seeds: Sequence[int]) -> dict[str, ImageSampler]:
+    """Tell the samplers of a cascade which images come next.
+
+    Args:
+        net: mmdet's cascade.
+        seeds: one an image.
+
+    Returns:
+        The samplers, by what the names of their losses begin with.
+    """
+    stages = {"loss_rpn": net.rpn_head.sampler}
+    stages |= {f"s{stage}.loss": sampler for stage, sampler in enumerate(net.roi_head.bbox_sampler)}
+    for salt, sampler in enumerate(stages.values()):
+        sampler.begin([seed + _APART * salt for seed in seeds])
+    return stages
+
+
 def _world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 

@@ -84,7 +84,8 @@ class SegmentationModule(LightningModule):
         Raises:
             UserError: the loss is NaN or infinite once too often.
         """
-        losses = self.detector.loss(batch, [self._seed_for_image(image_id) for image_id in batch.image_ids])
+        seeds = [seed_for_image(self.seed, self.current_epoch, image_id) for image_id in batch.image_ids]
+        losses = self.detector.loss(batch, seeds)
         total = torch.stack(list(losses.values())).sum()
         logged = self._mean_over_ranks(torch.stack([total, *losses.values()]).detach().float())
         if not bool(logged[0].isfinite()):
@@ -101,10 +102,6 @@ class SegmentationModule(LightningModule):
         accumulated, batches = self.trainer.accumulate_grad_batches, self.trainer.num_training_batches
         left = batches % accumulated
         return accumulated / left if left and batch_idx >= batches - left else 1.0
-
-    def _seed_for_image(self, image_id: str) -> int:
-        place = (self.seed, self.current_epoch, zlib.crc32(image_id.encode()))
-        return int(np.random.SeedSequence(place).generate_state(1)[0])
 
     def _mean_over_ranks(self, values: Tensor) -> Tensor:
         """The mean over processes; in each of them the same."""
@@ -242,6 +239,11 @@ class SegmentationModule(LightningModule):
                 f"optimizer has parameters in groups of {saved}, this run's of {wanted}. Go on with the same options, "
                 "or start anew from its weights: weights=FILE"
             )
+
+
+def seed_for_image(seed: int, epoch: int, image_id: str) -> int:
+    """The seed of what is sampled in an image."""
+    return int(np.random.SeedSequence((seed, epoch, zlib.crc32(image_id.encode()))).generate_state(1)[0])
 
 
 def check_classes(checkpoint: dict[str, Any], classes: ClassSet) -> None:
