@@ -25,7 +25,8 @@ from fashion_hydra.model.checkpoint import Member, check_same_classes
 from fashion_hydra.postprocess.apply import apply
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.postprocess.rule_options import build_rule
-from fashion_hydra.structures.detections import Candidates
+from fashion_hydra.structures.batch import Size
+from fashion_hydra.structures.detections import Candidates, Detections
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.limits import is_frame
 from fashion_hydra.workflows.prediction_plan import scales_of
@@ -53,7 +54,7 @@ class Predictor:
         self.members, self.thresholds, self.device = list(members), dict(thresholds), device
         self.classes = check_same_classes(self.members)
         self._detectors = [member.detector.for_inference(device) for member in self.members]
-        self._options = lru_cache(maxsize=16)(predict_options)
+        self.predict_options = lru_cache(maxsize=16)(predict_options)
 
     @overload
     def __call__(self, images: AnyImage, *, tta: str = ..., **thresholds: Any) -> ImageDetections: ...
@@ -90,7 +91,7 @@ class Predictor:
             UserError: an image that cannot be read, or views that there are not.
         """
         image_id, pixels = _read(image)
-        options = self._options(tta)
+        options = self.predict_options(tta)
         kept = options.candidates
         merging = make(Merging, options.inference, "inference", flips=tuple(options.tta.flips))
         scaled = scaled_image(image_id, pixels, scales_of(options.tta, self.members))
@@ -138,10 +139,21 @@ class Look:
         Raises:
             UserError: an option that there is not, or a threshold that the candidates are not exact for.
         """
+        return ImageDetections(self.image, self.on_grid(self.candidates.size, **thresholds), self.predictor.classes)
+
+    def on_grid(self, size: Size, **thresholds: Any) -> Detections:
+        """Return the objects with masks on a grid of another size than the image's, which is faster when smaller.
+
+        Args:
+            size: height and width of the grid; the image is stretched to it.
+            thresholds: see `Predictor.__call__`.
+
+        Raises:
+            UserError: see `detections`.
+        """
         rule = self.predictor.rule(**thresholds)
         check_rule(rule, score_floor=self.score_floor, iou_grid=self.iou_grid)
-        found = apply(self.candidates, rule, size=self.candidates.size)
-        return ImageDetections(self.image, found, self.predictor.classes)
+        return apply(self.candidates, rule, size=size)
 
 
 def predict_options(tta: str = "single") -> PredictConfig:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 from tqdm import tqdm
 
@@ -94,7 +94,8 @@ def examine(folder: Path, file: str, *, decode: bool) -> ImageFacts:
         return ImageFacts(fault="too-large-image", value=one_line(error, 80), decoded=True)
     except Exception as error:  # Pillow raises whatever a broken header leads to
         kind = "unreadable-image" if _ends_well(path) else "cut-short-image"  # some headers stand at the end
-        return ImageFacts(fault=kind, value=one_line(error, 80), decoded=True)
+        unknown = isinstance(error, UnidentifiedImageError)
+        return ImageFacts(fault=kind, value="of no known format" if unknown else one_line(error, 80), decoded=True)
     if not is_frame(height, width):
         return ImageFacts(fault="too-large-image", value=f"{height}x{width}, {FRAME}", decoded=True)
     facts = ImageFacts(height, width, orientation if orientation in range(1, 9) else 1, decoded=decode)

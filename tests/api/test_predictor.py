@@ -187,7 +187,7 @@ def test_files_that_are_no_pictures(model, tmp_path):
     for name, message in (("", "a folder; give the files in it"), ("a.txt", "not a picture by its name")):
         with pytest.raises(UserError, match=message):
             model(tmp_path / name)
-    with pytest.raises(UserError, match=r"b\.jpg: unreadable-image: cannot identify image file"):
+    with pytest.raises(UserError, match=r"b\.jpg: unreadable-image: of no known format"):
         model(tmp_path / "b.jpg")
 
 

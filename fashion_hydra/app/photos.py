@@ -1,0 +1,236 @@
+"""The photos of a session: what the model saw in each is kept, so that thresholds need no model."""
+
+import io
+import itertools
+import tempfile
+import threading
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import cv2
+from PIL import Image
+
+from fashion_hydra.api.predictor import Look, Predictor
+from fashion_hydra.data.annotations import Annotations
+from fashion_hydra.formats import writers
+from fashion_hydra.formats.class_id import attributes_of
+from fashion_hydra.formats.submission import SUBMISSION_GRID
+from fashion_hydra.report.html import css_colour
+from fashion_hydra.report.results.outlines import mask_path
+from fashion_hydra.structures.batch import Size
+from fashion_hydra.structures.detections import Detections
+from fashion_hydra.structures.rle import CocoRLE, resize_runs, runs_to_coco
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.limits import is_name
+
+LONGEST_EDGE = 1000
+"""Of the pictures that the page shows, and of the grid that its masks are drawn on."""
+FORMATS = {"masks": "zip", "coco": "json", "csv": "csv"}
+"""What can be downloaded -> suffix of the file."""
+_KEPT = 40
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo of the session.
+
+    Args:
+        number: by which the page asks for it.
+        name: of the file.
+        look: what the model saw in it.
+        truth: (category id, attribute ids, mask on the shown grid) of each true object; None where nothing is known.
+    """
+
+    number: int
+    name: str
+    look: Look
+    truth: Sequence[tuple[int, tuple[int, ...], CocoRLE]] | None = None
+
+    @property
+    def shown(self) -> Size:
+        """Height and width that it is shown in."""
+        height, width = self.look.candidates.size
+        scale = min(1.0, LONGEST_EDGE / max(height, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def picture(self) -> bytes:
+        """A JPEG of that size."""
+        height, width = self.shown
+        reduced = cv2.resize(self.look.image, (width, height), interpolation=cv2.INTER_AREA)
+        stream = io.BytesIO()
+        Image.fromarray(reduced).save(stream, "JPEG", quality=90)
+        return stream.getvalue()
+
+
+class Session:
+    """A model, and the photos that it looked at; the last 40 are kept.
+
+    Args:
+        predictor: the model.
+        annotations: a data set whose photos can be looked at beside their truth; None without one.
+        tta: views, see `Predictor`.
+    """
+
+    def __init__(self, predictor: Predictor, annotations: Annotations | None = None, tta: str = "single") -> None:
+        self.predictor, self.annotations, self.tta = predictor, annotations, tta
+        self._photos: OrderedDict[int, Photo] = OrderedDict()
+        self._numbers = itertools.count(1)
+        self._one_at_a_time = threading.Lock()  # the model; a second thread would only take its cores away
+
+    def add(self, name: str, content: bytes) -> Photo:
+        """Look at a photo that was sent.
+
+        Args:
+            name: of its file.
+            content: of its file.
+
+        Raises:
+            UserError: it is no picture that can be decoded.
+        """
+        name = PurePath(name.replace("\\", "/")).name or "photo"
+        if not is_name(name):
+            raise UserError("a file whose name has control characters, or is too long: rename it")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"photo{PurePath(name).suffix.lower()}"
+            path.write_bytes(content)
+            try:
+                return self._look(name, path)
+            except UserError as error:
+                raise UserError(str(error).replace(str(path), name)) from error
+
+    def open(self, index: int) -> Photo:
+        """Look at a photo of the data set.
+
+        Raises:
+            UserError: there is none of that number, or it cannot be read.
+        """
+        data = self.annotations
+        if data is None or not 0 <= index < len(data):
+            raise UserError("the data set has no such photo")
+        photo = self._look(str(data.image_ids[index]), data.folder / str(data.files[index]))
+        if tuple(int(edge) for edge in data.sizes[index]) != photo.look.candidates.size:
+            return photo  # turned otherwise than its masks
+        truth = [
+            (int(data.categories[mask]), attributes_of(str(data.class_ids[mask])), self._reduced(data, mask, photo))
+            for mask in data.instances(index)
+        ]
+        known = Photo(photo.number, photo.name, photo.look, truth)
+        self._photos[photo.number] = known
+        return known
+
+    def get(self, number: int) -> Photo:
+        """Return a photo that is kept.
+
+        Raises:
+            KeyError: it is not, or not any more.
+        """
+        return self._photos[number]
+
+    def _look(self, name: str, path: Path) -> Photo:
+        with self._one_at_a_time:
+            look = self.predictor.look(path, tta=self.tta)
+            photo = Photo(next(self._numbers), name, look)
+            self._photos[photo.number] = photo
+            while len(self._photos) > _KEPT:
+                self._photos.popitem(last=False)
+        return photo
+
+    def _reduced(self, data: Annotations, mask: int, photo: Photo) -> CocoRLE:
+        (height, width), (new_height, new_width) = photo.look.candidates.size, photo.shown
+        runs = resize_runs(data.runs_of(mask), height=height, width=width, new_height=new_height, new_width=new_width)
+        return runs_to_coco(runs, height=new_height, width=new_width)
+
+    def objects(self, photo: Photo, thresholds: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        """Return the objects of a photo for the page, the best first, and the true ones where they are known.
+
+        Raises:
+            UserError: thresholds that there are not, or that the candidates are not exact for.
+        """
+        found = photo.look.on_grid(photo.shown, **thresholds)
+        ids = self.predictor.classes.ids
+        listed = zip(found.labels, found.attribute_ids, found.masks, found.scores, strict=True)
+        shown = [
+            {**self._entry(ids[label], attributes, mask), "score": round(float(score), 4)}
+            for label, attributes, mask, score in listed
+        ]
+        return {"found": shown, "truth": [self._entry(*one) for one in photo.truth or ()]}
+
+    def _entry(self, category: int, attributes: Sequence[int], mask: CocoRLE) -> dict[str, Any]:
+        known = self._attribute_names()
+        return {
+            "class": category,
+            "attributes": [known.get(number) or f"attribute {number}" for number in attributes],
+            "path": mask_path(mask, tolerance=0.6),
+        }
+
+    def _attribute_names(self) -> dict[int, str]:
+        attributes = self.predictor.classes.attributes
+        return dict(zip(attributes.ids, attributes.names, strict=True))
+
+    def described(self) -> dict[str, Any]:
+        """Return what the page has to know: classes, the thresholds in force, what can be chosen."""
+        rule, options = self.predictor.rule(), self.predictor.predict_options(self.tta)
+        names = dict(self.predictor.classes.by_id())
+        if self.annotations is not None:
+            names = {**{int(i): name for i, name in self.annotations.names.items()}, **names}
+        return {
+            "model": ", ".join(member.path.stem for member in self.predictor.members),
+            "classes": {
+                i: {"name": name, "colour": css_colour(i), "known": i in self.predictor.classes.ids}
+                for i, name in names.items()
+            },
+            "thresholds": {name: getattr(rule, name) for name in ("score_thr", "iou_thr", "mask_thr", "min_area")},
+            "iouGrid": sorted(options.candidates.iou_grid),
+            "scoreFloor": options.candidates.score_floor,
+            "data": [] if self.annotations is None else [str(i) for i in self.annotations.image_ids],
+        }
+
+    def download(self, photos: Sequence[Photo], kind: str, thresholds: Mapping[str, Any]) -> bytes:
+        """Return a file with the objects of some photos, as predict.py writes it.
+
+        Args:
+            photos: one or more.
+            kind: one of `FORMATS`.
+            thresholds: in place of the model's own.
+
+        Raises:
+            UserError: see `objects`.
+        """
+        names, ids = self.predictor.classes.by_id(), self.predictor.classes.ids
+
+        def answers(*, on_grid: bool) -> list[writers.ImageAnswer]:
+            made = []
+            for photo, name in zip(photos, _distinct([photo.name for photo in photos]), strict=True):
+                size = photo.look.candidates.size
+                found = photo.look.on_grid(SUBMISSION_GRID if on_grid else size, **thresholds)
+                named = Detections(name, found.labels, found.scores, found.masks, found.known_areas, found.attributes)
+                made.append(writers.ImageAnswer(name, name, size, named, ids))
+            return made
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"download.{FORMATS[kind]}"
+            if kind == "csv":
+                writers.write_submission_csv(path, answers(on_grid=True))
+            elif kind == "coco":
+                writers.write_coco_results(path, answers(on_grid=False), names)
+            else:
+                writers.write_mask_pngs(Path(folder) / "masks", answers(on_grid=False), names)
+                _zip(Path(folder) / "masks", path)
+            return path.read_bytes()
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names with numbers where one comes twice."""
+    taken: set[str] = set()
+    return [writers.free_path(name, PurePath(name).suffix, taken) for name in names]
+
+
+def _zip(folder: Path, path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(folder))
