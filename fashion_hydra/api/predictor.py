@@ -95,9 +95,10 @@ class Predictor:
         kept = options.candidates
         merging = make(Merging, options.inference, "inference", flips=tuple(options.tta.flips))
         scaled = scaled_image(image_id, pixels, scales_of(options.tta, self.members))
-        rules = loosest_rules(kept.score_floor, kept.iou_grid)
+        iou_grid = tuple(sorted({*kept.iou_grid, self.rule().iou_thr}))
+        rules = loosest_rules(kept.score_floor, iou_grid)
         candidates = merge_sources(self._detectors, scaled, rules, merging, device=self.device)
-        return Look(self, pixels, candidates, kept.score_floor, tuple(kept.iou_grid))
+        return Look(self, pixels, candidates, kept.score_floor, iou_grid)
 
     def rule(self, **thresholds: Any) -> Postprocess:
         """Return the thresholds in force, with others in place of some.

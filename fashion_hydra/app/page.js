@@ -34,30 +34,26 @@
 
   // ---- thresholds -----------------------------------------------------------------------------------------------
 
-  // The smallest mask grows by powers of two; the overlap is one of those that the candidates are exact for.
-  const area = (step) => (step === 0 ? 1 : 2 ** step);
-  const READ = {
-    score_thr: (slider) => slider.value,
-    iou_thr: (slider) => String(session.iouGrid[slider.value]),
-    mask_thr: (slider) => slider.value,
-    min_area: (slider) => String(area(Number(slider.value))),
-  };
+  // Two sliders go through lists: the overlaps that the candidates are exact for, and sizes that grow twofold. Those of
+  // the model are among them.
+  const lists = {};
 
   function setOwn() {
-    const own = session.thresholds, nearest = (values, wanted) =>
-      values.reduce((best, value, i) => (Math.abs(value - wanted) < Math.abs(values[best] - wanted) ? i : best), 0);
+    const own = session.thresholds, sizes = [...Array(13).keys()].map((power) => 2 ** power);
+    lists.iou_thr = session.iouGrid;
+    lists.min_area = [...new Set([...sizes, own.min_area])].sort((a, b) => a - b);
     $("score_thr").min = session.scoreFloor;
-    $("score_thr").value = own.score_thr;
-    $("iou_thr").max = session.iouGrid.length - 1;
-    $("iou_thr").value = nearest(session.iouGrid, own.iou_thr);
-    $("mask_thr").value = own.mask_thr;
-    $("min_area").value = nearest([...Array(13).keys()].map(area), own.min_area);
+    for (const name of SLIDERS) {
+      const list = lists[name];
+      if (list) $(name).max = list.length - 1;
+      $(name).value = list ? list.indexOf(own[name]) : own[name];
+    }
   }
 
   function thresholds() {
     const query = new URLSearchParams();
     for (const name of SLIDERS) {
-      const value = READ[name]($(name));
+      const value = String(lists[name] ? lists[name][$(name).value] : $(name).value);
       query.set(name, value);
       $(`${name}-value`).textContent = value;
       $(name).setAttribute("aria-valuetext", value);
@@ -194,6 +190,7 @@
     for (const [i, file] of [...files].entries()) {
       $("status").textContent = `looking at ${file.name} (${i + 1} of ${files.length}) …`;
       try {
+        await ready;
         await keep(await ask(`api/photos?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file }));
       } catch (error) {
         wrong.push(error.message);
@@ -264,13 +261,8 @@
     });
   }
 
-  (async () => {
-    try {
-      session = await ask("api/session");
-    } catch (error) {
-      complain([error.message]);
-      return;
-    }
+  const ready = (async () => {
+    session = await ask("api/session");
     $("model").textContent = `${session.model}: ${Object.values(session.classes).filter((one) => one.known).length} classes`;
     if (session.data.length) {
       $("data").hidden = false;
@@ -283,4 +275,5 @@
     setOwn();
     thresholds();
   })();
+  ready.catch((error) => complain([error.message]));
 }

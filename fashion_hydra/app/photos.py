@@ -184,7 +184,7 @@ class Session:
                 for i, name in names.items()
             },
             "thresholds": {name: getattr(rule, name) for name in ("score_thr", "iou_thr", "mask_thr", "min_area")},
-            "iouGrid": sorted(options.candidates.iou_grid),
+            "iouGrid": sorted({*options.candidates.iou_grid, rule.iou_thr}),
             "scoreFloor": options.candidates.score_floor,
             "data": [] if self.annotations is None else [str(i) for i in self.annotations.image_ids],
         }

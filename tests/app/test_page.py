@@ -58,7 +58,7 @@ def slide(page, name, value):
 
 def test_photos_sliders_and_chips(open_page, session, photo):
     page = open_page()
-    assert page.locator("#model").text_content() == "tiny: 3 classes"
+    sync_api.expect(page.locator("#model")).to_have_text("tiny: 3 classes")
     upload(page, photo)
     found = session.predictor(photo)
     assert scores(page) == pytest.approx(found.scores.round(2))
