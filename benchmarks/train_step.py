@@ -35,7 +35,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks._measure import tell
 from fashion_hydra.config.entry_point import prepare_config
-from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.places import PROJECT_ROOT
 from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.class_set import ClassSet, ClassSpec
 from fashion_hydra.data.dataset import TrainDataset, collate

@@ -13,7 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 from fashion_hydra.config.compose import compose_config
-from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.places import PROJECT_ROOT
 
 TINY_HEADS = ("model.neck_channels=16", "model.fc_channels=32", "model.mask_channels=16")
 TINY_BACKBONE = ("model.backbone.base_channels=8", "model.backbone.channels=[8,16,32,64]")

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from fashion_hydra.cli.main import COMMANDS
-from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.places import PROJECT_ROOT
 from fashion_hydra.config.words import readable_words
 from tests.helpers import model_options
 

@@ -17,7 +17,7 @@ import torch
 from fashion_hydra.cli.main import main as cli
 from fashion_hydra.config.command import Command
 from fashion_hydra.config.compose import compose_options
-from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.places import PROJECT_ROOT
 from fashion_hydra.config.words import readable_words
 from fashion_hydra.utils.error_messages import describe_error
 from tests.helpers import SMALL_PREDICT, SMALL_TRAIN, matches_message, run_script

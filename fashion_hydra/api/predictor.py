@@ -13,7 +13,7 @@ from PIL import Image
 from fashion_hydra.api.image_detections import ImageDetections
 from fashion_hydra.config.build import make
 from fashion_hydra.config.compose import compose_options
-from fashion_hydra.config.resolvers import CONF
+from fashion_hydra.config.places import CONF
 from fashion_hydra.config.schema import PredictConfig
 from fashion_hydra.data.dataset import scaled_image
 from fashion_hydra.data.image_files import pixels_of

@@ -3,13 +3,18 @@
 import argparse
 import importlib
 import os
+import runpy
 import sys
 from collections.abc import Sequence
 
+from fashion_hydra.config.places import PROJECT_ROOT, VERBS
 from fashion_hydra.utils.error_messages import describe_error
 
 # Name of the module in fashion_hydra.cli -> its line in --help. Only the chosen module is imported.
 COMMANDS = {
+    "train": "train a model, as train.py does: `fashion-hydra train --help` shows groups and options",
+    "tune": "find thresholds, as tune_thresholds.py does",
+    "predict": "predict masks, as predict.py does",
     "wardrobe": "draw the embedded data set: dressed figures with masks, in Kaggle's layout",
     "check": "list every fault of a data set",
     "split": "write stratified folds that train.py reads, and how even they are",
@@ -33,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if debug := "--debug" in arguments:
         arguments.remove("--debug")
+    if arguments and arguments[0] in VERBS:
+        return _run_script(VERBS[arguments[0]], arguments[1:])
     parser = argparse.ArgumentParser(prog="fashion-hydra", description=__doc__.splitlines()[0])
     parser.add_argument("--debug", action="store_true", help="show the traceback of whatever goes wrong")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -56,3 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         line, code = describe_error(error, args.command)
         print(f"fashion-hydra {args.command}: {line}", file=sys.stderr)
         return code
+
+
+def _run_script(name: str, words: Sequence[str]) -> int:
+    """Run a script as if it had been typed, so that the processes that it starts find it too."""
+    path = str(PROJECT_ROOT / name)
+    sys.argv = [path, *words]
+    runpy.run_path(path, run_name="__main__")
+    return 0

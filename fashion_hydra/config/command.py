@@ -11,7 +11,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-SCRIPTS = ("train.py", "predict.py", "tune_thresholds.py")
+from fashion_hydra.config.places import INSTALLED, VERBS
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,14 @@ class Command:
     Args:
         words: its overrides, without most of Hydra's own.
         flags: that choose its configs, such as `--config-dir` and its folder.
-        place: folder of the script as it was typed; empty for the current one.
+        place: folder of the script as it was typed; empty for the current one, None where `fashion-hydra` ran it.
         is_sweep: whether this is one job of a multirun.
         shares_process: whether the jobs of that multirun run one after the other in this process.
     """
 
     words: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
-    place: str = ""
+    place: str | None = ""
     is_sweep: bool = False
     shares_process: bool = False
 
@@ -40,29 +40,30 @@ class Command:
         basic = hydra.launcher._target_.endswith("BasicLauncher")
         where = [word for word in hydra.overrides.hydra if word.startswith(("hydra.searchpath=", "hydra.run.dir="))]
         script = Path(sys.argv[0])
-        place = str(script.parent) if script.name in SCRIPTS and script.parent != Path() else ""
+        place: str | None = ""
+        if script.name in VERBS.values() and script.parent != Path():
+            place = None if script.parent == INSTALLED else str(script.parent)
         return cls((*where, *hydra.overrides.task), tuple(flags), place, is_sweep, is_sweep and basic)
 
-    def script(self, name: str) -> str:
-        """Return how another script beside this one is called."""
-        return str(Path(self.place) / name)
+    def call(self, verb: str) -> list[str]:
+        """Return how `train`, `tune` or `predict` is called where this command was."""
+        return ["fashion-hydra", verb] if self.place is None else ["python", str(Path(self.place) / VERBS[verb])]
 
-    def with_options(self, *changes: str, without: Sequence[str] = (), script: str = "train.py") -> str:
+    def with_options(self, *changes: str, without: Sequence[str] = ()) -> str:
         """Return the command with other values for some options, ready for a shell.
 
         Args:
             changes: words.
             without: options that are left out.
-            script: its name.
         """
         gone = {*without, *(change.partition("=")[0] for change in changes)}
         kept = [word for word in self.words if word.lstrip("+~").partition("=")[0] not in gone]
-        return shlex.join(["python", self.script(script), *self.flags, *kept, *changes])
+        return shlex.join([*self.call("train"), *self.flags, *kept, *changes])
 
-    def only(self, prefixes: tuple[str, ...], *more: str, script: str) -> str:
-        """Return a command for another script with those words that begin with one of the prefixes, and more."""
+    def only(self, prefixes: tuple[str, ...], *more: str, verb: str) -> str:
+        """Return a command for another verb with those words that begin with one of the prefixes, and more."""
         kept = [word for word in self.words if word.startswith(("hydra.searchpath=", *prefixes))]
-        return shlex.join(["python", self.script(script), *self.flags, *kept, *more])
+        return shlex.join([*self.call(verb), *self.flags, *kept, *more])
 
 
 def join_local_job() -> None:

@@ -6,7 +6,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_hydra.config.entry_point import prepare_config
-from fashion_hydra.config.resolvers import CONF
+from fashion_hydra.config.places import CONF
 
 
 def compose_config(name: str, *words: object, with_hydra: bool = False) -> DictConfig:

@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from fashion_hydra.config.command import Command, join_local_job
 from fashion_hydra.config.errors import user_error
-from fashion_hydra.config.resolvers import CONF, register_resolvers
+from fashion_hydra.config.places import CONF
+from fashion_hydra.config.resolvers import register_resolvers
 from fashion_hydra.config.schema import register_schemas
 from fashion_hydra.config.sweep_table import JobFailed, SweepTable
 from fashion_hydra.config.words import config_flags, readable_words

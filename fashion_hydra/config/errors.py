@@ -15,7 +15,7 @@ from hydra.errors import (
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fashion_hydra.config.resolvers import CONF
+from fashion_hydra.config.places import CONF
 from fashion_hydra.utils.errors import UserError
 
 _CONFIGS = {"train.py": "train", "predict.py": "predict", "tune_thresholds.py": "tune"}

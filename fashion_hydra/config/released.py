@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.places import PROJECT_ROOT
 
 MODELS = PROJECT_ROOT / "models"
 

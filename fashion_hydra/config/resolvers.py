@@ -10,12 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from fashion_hydra.config.command import Command
 from fashion_hydra.config.machine import has_gpu, share_batch, usable_cores
+from fashion_hydra.config.places import PROJECT_ROOT
 from fashion_hydra.config.run_folders import STAMP, newest_sweep
 from fashion_hydra.config.sweep_table import SWEEP
 from fashion_hydra.training.run_folder import RunFolder
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
-CONF = PROJECT_ROOT / "conf"
 _DEFAULTS = {
     "model": ("htc_r50", "htc_lite"),
     "augment": ("winner", "laptop"),

@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from fashion_hydra.config.resolvers import CONF
+from fashion_hydra.config.places import CONF
 from fashion_hydra.config.trainer_schema import OPTIMIZERS, TrainerConfig
 
 Entry = Any

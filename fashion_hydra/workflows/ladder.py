@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.places import CONF, PROJECT_ROOT
 from fashion_hydra.evaluation.bootstrap import bootstrap
 from fashion_hydra.evaluation.ladder import Rung
 from fashion_hydra.evaluation.score_submission import score_masks
@@ -19,7 +19,7 @@ from fashion_hydra.postprocess.rule_files import NAME as TUNED
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.yaml_files import read_mapping
 
-RECIPES = PROJECT_ROOT / "experiments" / "ladder"
+RECIPES = CONF / "experiment" / "ladder"
 
 
 @dataclass(frozen=True)

@@ -300,8 +300,8 @@ def report_training(run: TrainingSetup) -> float:
     log_rank_zero("pictures       %s  %s", folder / "predictions.png", folder / "curves.png")
     more = f"schedule.epochs={2 * (run.trainer.max_epochs or 1)}"
     log_rank_zero("more epochs    %s", again(run.command, run.folder, more))
-    script, images = shlex.quote(run.command.script("predict.py")), _images_to_predict(run)
-    log_rank_zero("next           python %s ensemble.run=%s%s", script, shlex.quote(str(folder)), images)
+    call, images = shlex.join(run.command.call("predict")), _images_to_predict(run)
+    log_rank_zero("next           %s ensemble.run=%s%s", call, shlex.quote(str(folder)), images)
     return float(best) if best is not None else float("nan")
 
 

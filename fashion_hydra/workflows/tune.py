@@ -143,7 +143,7 @@ def tune(options: TuneConfig, command: Command) -> float:
 def _next_command(command: Command, file: Path) -> str:
     """Return the command that predicts with the rule found, by the same models on the same views."""
     same = ("ensemble", "tta", "checkpoint=", "paths.runs=", "trust=")
-    return command.only(same, f"postprocess={file}", script="predict.py")
+    return command.only(same, f"postprocess={file}", verb="predict")
 
 
 def _write_rules(folder: Path, tuning_data: TuningData, results: Sequence[MethodResult]) -> None:

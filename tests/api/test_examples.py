@@ -5,7 +5,7 @@ import doctest
 import pytest
 
 from fashion_hydra.api import load
-from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.places import PROJECT_ROOT
 
 
 def failures(run, monkeypatch, tmp_path):

@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fashion_hydra.cli.main import main
-from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.places import PROJECT_ROOT
 from fashion_hydra.evaluation.coco_ap import NAMES
 
 CASES = PROJECT_ROOT.parent / "shared" / "cases" / "e2e-coco"

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from fashion_hydra.config.compose import compose_config
-from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.places import PROJECT_ROOT
 
 CONF = PROJECT_ROOT / "conf"
 

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from fashion_hydra.config.command import Command
 from fashion_hydra.config.compose import compose_config, compose_options
 from fashion_hydra.config.errors import user_error
-from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.places import PROJECT_ROOT
 from fashion_hydra.config.schema import SCRIPTS, HTCConfig
 from fashion_hydra.config.trainer_schema import OPTIMIZERS, TrainerConfig
 from fashion_hydra.config.words import config_flags, readable_words
@@ -205,7 +205,7 @@ def test_printed_commands_choose_the_same_configs():
     command = Command(("experiment=mine", "ckpt_path=last", "tta=flip"), ("--config-dir", "my conf"))
     resumed = command.with_options("ckpt_path=last")
     assert resumed == "python train.py --config-dir 'my conf' experiment=mine tta=flip ckpt_path=last"
-    predicting = command.only(("tta",), "postprocess=x.yaml", script="predict.py")
+    predicting = command.only(("tta",), "postprocess=x.yaml", verb="predict")
     assert predicting == "python predict.py --config-dir 'my conf' tta=flip postprocess=x.yaml"
 
 

@@ -3,6 +3,7 @@
 import csv
 import datetime
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -142,4 +143,7 @@ def test_commands_call_scripts_as_they_were_typed():
         command.with_options("seed=2", without=["trainer.max_time"])
         == "python ../code/train.py name=a ckpt_path=x seed=2"
     )
-    assert command.only(("name=",), script="predict.py") == "python ../code/predict.py name=a"
+    assert command.only(("name=",), verb="predict") == "python ../code/predict.py name=a"
+    installed = replace(command, place=None)
+    assert installed.only(("name=",), verb="predict") == "fashion-hydra predict name=a"
+    assert installed.with_options("seed=2").startswith("fashion-hydra train ")

@@ -9,7 +9,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from fashion_hydra.cli.main import main
-from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.places import PROJECT_ROOT
 from fashion_hydra.data.annotation_cache import UnusableData, load_annotations
 from fashion_hydra.data.coco import CocoReader
 from fashion_hydra.data.coco_export import write_coco

@@ -5,7 +5,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.places import PROJECT_ROOT
 from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.data.dataset import PredictDataset, TrainDataset, collate, read_image

@@ -11,7 +11,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from fashion_hydra.cli.main import main
-from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.places import PROJECT_ROOT
 from fashion_hydra.evaluation.attribute_ap import NAMES, attribute_ap, attribute_f1
 from fashion_hydra.evaluation.coco_ap import TrueMask
 from fashion_hydra.structures.detections import Detections

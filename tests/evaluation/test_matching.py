@@ -5,7 +5,7 @@ import re
 import pytest
 
 from fashion_hydra.cli.main import main
-from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.places import PROJECT_ROOT
 from fashion_hydra.evaluation.competition_score import score_images
 from fashion_hydra.evaluation.matching import by_category, choose_match, describe_match, masks_to_match, reach
 from fashion_hydra.formats.submission import read_masks, write_truth

@@ -12,7 +12,7 @@ import torch
 import yaml
 from safetensors.torch import save
 
-from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.places import PROJECT_ROOT
 from fashion_hydra.formats.submission import write_submission
 from fashion_hydra.formats.submission_check import find_breaches
 from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
-from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.places import PROJECT_ROOT
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.postprocess import steps
 from fashion_hydra.postprocess.apply import apply, survivors

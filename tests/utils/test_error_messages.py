@@ -21,7 +21,7 @@ from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 
 from fashion_hydra.cli.main import main as cli
-from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.places import PROJECT_ROOT
 from fashion_hydra.utils.error_messages import describe_error
 from fashion_hydra.utils.errors import UserError
 from tests.helpers import matches_message, run_script

@@ -11,7 +11,7 @@ import torch
 from fashion_hydra.cli.main import main as cli
 from fashion_hydra.config.command import Command
 from fashion_hydra.config.compose import compose_options
-from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.places import PROJECT_ROOT
 from fashion_hydra.formats.submission import read_masks
 from fashion_hydra.utils.errors import UserError
 from tests.helpers import SMALL_PREDICT, SMALL_TRAIN

@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 
 from fashion_hydra.config.command import Command
 from fashion_hydra.config.compose import compose_config, compose_options
-from fashion_hydra.config.resolvers import PROJECT_ROOT
+from fashion_hydra.config.places import PROJECT_ROOT
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.formats.submission import read_masks
 from fashion_hydra.inference.candidate_cache import CandidateCache

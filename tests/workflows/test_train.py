@@ -11,7 +11,8 @@ import torch
 
 from fashion_hydra.config.command import Command
 from fashion_hydra.config.compose import compose_options
-from fashion_hydra.config.resolvers import PROJECT_ROOT, run_dir
+from fashion_hydra.config.places import PROJECT_ROOT
+from fashion_hydra.config.resolvers import run_dir
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.training.lightning_module import SegmentationModule

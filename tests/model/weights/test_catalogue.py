@@ -13,7 +13,7 @@ from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from fashion_hydra.config.compose import compose_config, compose_options
-from fashion_hydra.config.resolvers import CONF
+from fashion_hydra.config.places import CONF
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.model.htc import build_htc
 from fashion_hydra.model.weights.catalogue import MMDET, coco, imagenet, locate_backbone, locate_model, published
