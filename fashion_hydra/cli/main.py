@@ -24,6 +24,7 @@ COMMANDS = {
     "import-checkpoint": "convert weights of mmdet, old or new, of a backbone or of train.py, and say what is in them",
     "pack": "write a trained model as one small file: float16 weights, classes, scale and thresholds",
     "app": "open a page in the browser to try a model on photos, with sliders for the thresholds",
+    "benchmark": "time a model's predictions: images a second, latency, memory, parameters, FLOPs",
     "submit-check": "find everything in a submission that is against the competition's rules",
     "ladder": "predict and score the winner's ladder, rung by rung, with a training run's checkpoints",
     "compare": "score tuned rules on predicted images with known truth",
