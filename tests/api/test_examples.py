@@ -1,11 +1,14 @@
 """The examples of docs/python.md and of the docstrings do what they say."""
 
 import doctest
+import json
+import re
 
 import pytest
 
 from fashion_hydra.api import load
 from fashion_hydra.config.places import PROJECT_ROOT
+from tests.notebook import run_cells
 
 
 def failures(run, monkeypatch, tmp_path):
@@ -20,6 +23,22 @@ def test_the_page(monkeypatch, tmp_path):
     assert failed == 0
     assert tried >= 10
     assert (tmp_path / "found.jpg").stat().st_size > 10_000
+
+
+def test_the_notebook(monkeypatch, tmp_path):
+    """It runs, and gives what it shows."""
+    notebook = json.loads((PROJECT_ROOT / "docs" / "quickstart.ipynb").read_text())
+    outputs = failures(lambda: run_cells(notebook), monkeypatch, tmp_path)
+    shown = [cell["outputs"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    for mine, theirs in zip(outputs, shown, strict=True):
+        assert [texts(one) for one in mine] == [texts(one) for one in theirs]
+    assert "<img " in outputs[0][0]["data"]["text/html"][0]
+
+
+def texts(output):
+    """What is the same on another processor: words and whole numbers, not the last digits of scores and boxes."""
+    text = "".join(output.get("text") or output["data"]["text/plain"])
+    return re.sub(r"[\d.]+", "", text)
 
 
 @pytest.mark.parametrize("module", [load])
