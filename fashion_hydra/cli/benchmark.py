@@ -50,12 +50,13 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"--{name} {value}: at least {least} expected")
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    images = _pictures(args)
+    photos = _photos(args)
     devices = args.devices or ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     rows = []
     for place, device in enumerate(devices):
         model = load(*args.models, device=device)
         if place == 0:
+            images = photos or _figures(args)
             about = _describe(model, images[0], args.tta)
             _print(about)
         rows.append(_time(model, images, args))
@@ -76,16 +77,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _pictures(args: argparse.Namespace) -> "Sequence[np.ndarray]":
-    """Return decoded images: the photos of a folder, repeated if they are few, or drawn figures."""
+def _photos(args: argparse.Namespace) -> "Sequence[np.ndarray]":
+    """Return the decoded photos of --photos; none without it."""
     if args.photos is None:
-        from fashion_hydra.wardrobe.writer import draw_image
-
-        return [draw_image(seed=0, split="test", index=i, size=args.size).rgb for i in range(min(args.images, 8))]
+        return []
     from fashion_hydra.data.image_list import list_folder
 
     listed = list_folder(args.photos)
     return [listed.read(i) for i in range(min(args.images, len(listed)))]
+
+
+def _figures(args: argparse.Namespace) -> "Sequence[np.ndarray]":
+    """Draw figures, not more than eight, which take their turns."""
+    from fashion_hydra.wardrobe.writer import draw_image
+
+    return [draw_image(seed=0, split="test", index=i, size=args.size).rgb for i in range(min(args.images, 8))]
 
 
 def _describe(model: "Predictor", image: "np.ndarray", tta: str) -> dict[str, Any]:
