@@ -38,6 +38,7 @@ from fashion_hydra.structures.rle import runs_to_kaggle
 
 PROJECT = Path(__file__).parents[1]
 MASKS_AN_IMAGE = 333_000 / 45_600
+STEPS = ("check and index", "check, read before", "split", "answer", "score", "tune")
 CLI = [sys.executable, "-c", "import sys; from fashion_hydra.cli.main import main; sys.exit(main())"]
 RULE = Postprocess(score_thr=0.3, iou_thr=0.3, mask_thr=0.45, max_per_image=100)
 
@@ -113,8 +114,8 @@ def answer(folder: Path) -> None:
     writers.write_submission_csv(folder / "submission.csv", found)
 
 
-def measure(images: int, answered: int, tuned: int) -> dict[str, tuple[int, Spent]]:
-    """Every step at one size: how many images it got, and what it took."""
+def measure(images: int, answered: int, tuned: int, only: Sequence[str] = STEPS) -> dict[str, tuple[int, Spent]]:
+    """Some steps at one size: how many images each got, and what it took."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         root, predicted, held_out = folder / "data", folder / "predicted", folder / "held_out"
@@ -127,7 +128,7 @@ def measure(images: int, answered: int, tuned: int) -> dict[str, tuple[int, Spen
             "search.trials=0",
             "trainer.accelerator=cpu",
         ]
-        steps = {
+        commands = {
             "check and index": (images, [*CLI, "check", str(root), "--quick"]),
             "check, read before": (images, [*CLI, "check", str(root), "--quick"]),
             "split": (images, [*CLI, "split", str(root), "--out", str(folder / "split.csv")]),
@@ -136,7 +137,8 @@ def measure(images: int, answered: int, tuned: int) -> dict[str, tuple[int, Spen
             "tune": (tuned, [sys.executable, str(PROJECT / "tune_thresholds.py"), *tune]),
         }
         found = {}
-        for name, (count, words) in steps.items():
+        for name in only:
+            count, words = commands[name]
             found[name] = (count, spent(words, folder))
             print(
                 f"{name:20} {count:6} images  {found[name][1].seconds:8.2f} s  {found[name][1].mib:8.0f} MiB",
@@ -174,6 +176,7 @@ def main() -> None:
     parser.add_argument("--answered", type=int, default=3_200, help="at full size, to answer and score")
     parser.add_argument("--tuned", type=int, default=4_500, help="at full size, to tune on")
     parser.add_argument("--leaps", type=int, choices=range(3), default=2, help="tenfold, up to full size")
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS, help="in this order (default: all)")
     parser.add_argument("--picture", type=Path, default=Path("benchmarks") / "growth.png")
     parser.add_argument("--answer", type=Path, metavar="FOLDER", help="write a submission of its candidates, and end")
     args = parser.parse_args()
@@ -181,7 +184,7 @@ def main() -> None:
         return answer(args.answer)
     full = (args.images, args.answered, args.tuned)
     parts = (100, 10, 1)[2 - args.leaps :]
-    sizes = [measure(*(max(20, count // part) for count in full)) for part in parts]
+    sizes = [measure(*(max(20, count // part) for count in full), only=args.steps) for part in parts]
     print(f"\n{'ours, at full size':20} {'images':>7} {'seconds':>9} {'exponent':>9} {'MiB':>7}")
     for name, (count, end) in sizes[-1].items():
         print(f"{name:20} {count:7} {end.seconds:9.2f} {_exponent(name, sizes):>9} {end.mib:7.0f}")
