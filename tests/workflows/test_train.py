@@ -138,7 +138,7 @@ import torch
 import fashion_hydra.training.lightning_module
 from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.workflows.train import build_training
-from tests.helpers import compose_options
+from fashion_hydra.config.compose import compose_options
 from fashion_hydra.config.command import Command
 
 def boxes_of_the_truth(detector, batch, rules):
