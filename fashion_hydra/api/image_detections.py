@@ -17,7 +17,7 @@ from fashion_hydra.formats.writers import coco_results
 from fashion_hydra.plots.overlay import overlay, overlay_size
 from fashion_hydra.structures.batch import Size
 from fashion_hydra.structures.detections import Detections
-from fashion_hydra.structures.rle import CocoRLE, coco_to_runs, resize_runs, runs_to_coco
+from fashion_hydra.structures.rle import CocoRLE, resize_mask
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.types import BoolArray, FloatArray, IntArray
 
@@ -77,7 +77,7 @@ class ImageDetections:
     @property
     def attributes(self) -> list[tuple[str, ...]]:
         """Names of each object's attributes; empty where the model learns none."""
-        known = dict(zip(self.classes.attributes.ids, self.classes.attributes.names, strict=True))
+        known = self.classes.attributes.by_id()
         return [tuple(known[number] or str(number) for number in own) for own in self.detections.attribute_ids]
 
     @property
@@ -171,12 +171,7 @@ class ImageDetections:
     def _on_grid(self, size: Size) -> Detections:
         if size == self.size:
             return self.detections
-        (height, width), (new_height, new_width) = self.size, size
-        runs = [
-            resize_runs(coco_to_runs(one), height=height, width=width, new_height=new_height, new_width=new_width)
-            for one in self.rle
-        ]
-        masks = [runs_to_coco(one, height=new_height, width=new_width) for one in runs]
+        masks = [resize_mask(one, size) for one in self.rle]
         return Detections(self.image_id, self.detections.labels, self.detections.scores, masks)
 
     def __repr__(self) -> str:

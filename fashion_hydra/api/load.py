@@ -11,7 +11,7 @@ from fashion_hydra.model.checkpoint import load_member
 from fashion_hydra.postprocess.rule_files import fill_in
 from fashion_hydra.training.run_folder import RunFolder
 from fashion_hydra.utils.errors import UserError
-from fashion_hydra.workflows.prediction_plan import find_checkpoint
+from fashion_hydra.workflows.prediction_plan import find_checkpoint, own_thresholds
 
 
 def load(*sources: str | Path, device: str | None = None, trust: Sequence[str] = ()) -> Predictor:
@@ -34,7 +34,7 @@ def load(*sources: str | Path, device: str | None = None, trust: Sequence[str] =
         raise UserError('load: no model given. Give a name such as "street", a checkpoint, or the folder of a run')
     members = [load_member(_path(source), trust) for source in sources]
     options = predict_options()
-    own = members[0].rule if len(members) == 1 else None
+    own = own_thresholds(members)
     return Predictor(
         members, fill_in(rule_options(options.postprocess), (), Path(options.paths.tuned), own), _device(device)
     )

@@ -54,7 +54,6 @@ class Predictor:
         self.members, self.thresholds, self.device = list(members), dict(thresholds), device
         self.classes = check_same_classes(self.members)
         self._detectors = [member.detector.for_inference(device) for member in self.members]
-        self.predict_options = lru_cache(maxsize=16)(predict_options)
 
     @overload
     def __call__(self, images: AnyImage, *, tta: str = ..., **thresholds: Any) -> ImageDetections: ...
@@ -91,7 +90,7 @@ class Predictor:
             UserError: an image that cannot be read, or views that there are not.
         """
         image_id, pixels = _read(image)
-        options = self.predict_options(tta)
+        options = predict_options(tta)
         kept = options.candidates
         merging = make(Merging, options.inference, "inference", flips=tuple(options.tta.flips))
         scaled = scaled_image(image_id, pixels, scales_of(options.tta, self.members))
@@ -157,6 +156,7 @@ class Look:
         return apply(self.candidates, rule, size=size)
 
 
+@lru_cache(maxsize=16)
 def predict_options(tta: str = "single") -> PredictConfig:
     """Return predict.py's options, which write nothing here.
 

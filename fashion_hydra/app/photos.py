@@ -7,23 +7,24 @@ import threading
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
 import cv2
 from PIL import Image
 
-from fashion_hydra.api.predictor import Look, Predictor
+from fashion_hydra.api.predictor import Look, Predictor, predict_options
 from fashion_hydra.data.annotations import Annotations
 from fashion_hydra.formats import writers
 from fashion_hydra.formats.class_id import attributes_of
 from fashion_hydra.formats.submission import SUBMISSION_GRID
+from fashion_hydra.plots.overlay import overlay_size
 from fashion_hydra.report.html import css_colour
 from fashion_hydra.report.results.outlines import mask_path
 from fashion_hydra.structures.batch import Size
 from fashion_hydra.structures.detections import Detections
-from fashion_hydra.structures.rle import CocoRLE, resize_runs, runs_to_coco
+from fashion_hydra.structures.rle import CocoRLE, resize_mask, runs_to_coco
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.limits import is_name
 
@@ -53,9 +54,7 @@ class Photo:
     @property
     def shown(self) -> Size:
         """Height and width that it is shown in."""
-        height, width = self.look.candidates.size
-        scale = min(1.0, LONGEST_EDGE / max(height, width))
-        return max(1, round(height * scale)), max(1, round(width * scale))
+        return overlay_size(self.look.candidates.size, LONGEST_EDGE)
 
     def picture(self) -> bytes:
         """A JPEG of that size."""
@@ -112,13 +111,16 @@ class Session:
         if data is None or not 0 <= index < len(data):
             raise UserError("the data set has no such photo")
         photo = self._look(str(data.image_ids[index]), data.folder / str(data.files[index]))
-        if tuple(int(edge) for edge in data.sizes[index]) != photo.look.candidates.size:
+        height, width = (int(edge) for edge in data.sizes[index])
+        if (height, width) != photo.look.candidates.size:
             return photo  # turned otherwise than its masks
+        masks = data.instances(index)
+        encoded = [runs_to_coco(data.runs_of(mask), height=height, width=width) for mask in masks]
         truth = [
-            (int(data.categories[mask]), attributes_of(str(data.class_ids[mask])), self._reduced(data, mask, photo))
-            for mask in data.instances(index)
+            (int(data.categories[mask]), attributes_of(str(data.class_ids[mask])), resize_mask(one, photo.shown))
+            for mask, one in zip(masks, encoded, strict=True)
         ]
-        known = Photo(photo.number, photo.name, photo.look, truth)
+        known = replace(photo, truth=truth)
         self._photos[photo.number] = known
         return known
 
@@ -139,11 +141,6 @@ class Session:
                 self._photos.popitem(last=False)
         return photo
 
-    def _reduced(self, data: Annotations, mask: int, photo: Photo) -> CocoRLE:
-        (height, width), (new_height, new_width) = photo.look.candidates.size, photo.shown
-        runs = resize_runs(data.runs_of(mask), height=height, width=width, new_height=new_height, new_width=new_width)
-        return runs_to_coco(runs, height=new_height, width=new_width)
-
     def objects(self, photo: Photo, thresholds: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         """Return the objects of a photo for the page, the best first, and the true ones where they are known.
 
@@ -160,20 +157,16 @@ class Session:
         return {"found": shown, "truth": [self._entry(*one) for one in photo.truth or ()]}
 
     def _entry(self, category: int, attributes: Sequence[int], mask: CocoRLE) -> dict[str, Any]:
-        known = self._attribute_names()
+        known = self.predictor.classes.attributes.by_id()
         return {
             "class": category,
             "attributes": [known.get(number) or f"attribute {number}" for number in attributes],
             "path": mask_path(mask, tolerance=0.6),
         }
 
-    def _attribute_names(self) -> dict[int, str]:
-        attributes = self.predictor.classes.attributes
-        return dict(zip(attributes.ids, attributes.names, strict=True))
-
     def described(self) -> dict[str, Any]:
         """Return what the page has to know: classes, the thresholds in force, what can be chosen."""
-        rule, options = self.predictor.rule(), self.predictor.predict_options(self.tta)
+        rule, options = self.predictor.rule(), predict_options(self.tta)
         names = dict(self.predictor.classes.by_id())
         if self.annotations is not None:
             names = {**{int(i): name for i, name in self.annotations.names.items()}, **names}

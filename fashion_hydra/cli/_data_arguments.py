@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the folder and its annotation file."""
     parser.add_argument("folder", metavar="DIR", help="folder in Kaggle's layout, or as --coco or --yolo say")
+    add_layout_arguments(parser)
+
+
+def add_layout_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how DIR is laid out."""
     parser.add_argument("--csv", metavar="NAME", help="annotation file in DIR, when it is not train.csv")
     parser.add_argument("--coco", metavar="FILE", help="annotations in COCO's JSON format, in DIR or anywhere")
     parser.add_argument("--yolo", action="store_true", help="DIR is in YOLO's segmentation layout, with data.yaml")

@@ -4,6 +4,8 @@ import argparse
 import socket
 from typing import TYPE_CHECKING
 
+from fashion_hydra.cli._data_arguments import add_layout_arguments, reader_of
+from fashion_hydra.cli._model_arguments import add_model_arguments
 from fashion_hydra.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -12,18 +14,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "models",
-        metavar="MODEL",
-        nargs="*",
-        default=["street"],
-        help="name of a model in models/ (street), a checkpoint, or a training run's folder; several answer together",
-    )
+    add_model_arguments(parser)
     parser.add_argument("--data", metavar="DIR", help="data set whose photos can be looked at beside their truth")
-    parser.add_argument("--csv", metavar="NAME", help="annotation file in DIR, when it is not train.csv")
-    parser.add_argument("--coco", metavar="FILE", help="annotations in COCO's JSON format, in DIR or anywhere")
-    parser.add_argument("--yolo", action="store_true", help="DIR is in YOLO's segmentation layout, with data.yaml")
-    parser.add_argument("--tta", default="single", help="views: single, flip or multi (default: %(default)s)")
+    add_layout_arguments(parser)
     parser.add_argument("--device", help="as PyTorch writes it, such as cuda:1; without it a GPU where there is one")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other computers in (default: %(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="0 takes a free one (default: %(default)s)")
@@ -38,13 +31,14 @@ def run(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise UserError(f'the app needs two more packages: pip install "fashion-hydra[app]" ({error})') from error
     from fashion_hydra.api.load import load
+    from fashion_hydra.api.predictor import predict_options
     from fashion_hydra.app.photos import Session
     from fashion_hydra.training.console import silence_library_noise
 
     silence_library_noise()
     listening = _listen(args.host, args.port)
     model = load(*args.models, device=args.device)
-    model.predict_options(args.tta)
+    predict_options(args.tta)
     session = Session(model, _annotations(args), args.tta)
     host, port = listening.getsockname()[:2]
     print(f"model        {model}")
@@ -73,7 +67,6 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _annotations(args: argparse.Namespace) -> "Annotations | None":
-    from fashion_hydra.cli._data_arguments import reader_of
     from fashion_hydra.data.annotation_cache import load_annotations
 
     if args.data is None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fashion_hydra.cli._model_arguments import add_model_arguments
 from fashion_hydra.utils.errors import UserError
 
 _COLUMNS = ("images_per_second", "p50_ms", "p90_ms", "p99_ms", "peak_mib")
@@ -20,18 +21,11 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "models",
-        metavar="MODEL",
-        nargs="*",
-        default=["street"],
-        help="name of a model in models/ (street), a checkpoint, or a training run's folder; several answer together",
-    )
+    add_model_arguments(parser)
     parser.add_argument("--photos", metavar="DIR", type=Path, help="pictures to predict; without it drawn figures")
     parser.add_argument("--images", type=int, default=20, help="how many are timed (default: %(default)s)")
     parser.add_argument("--warmup", type=int, default=3, help="predictions that are not timed (default: %(default)s)")
     parser.add_argument("--size", type=int, default=800, help="long edge of drawn figures (default: %(default)s)")
-    parser.add_argument("--tta", default="single", help="views: single, flip or multi (default: %(default)s)")
     parser.add_argument("--devices", nargs="+", metavar="DEVICE", help="such as cpu cuda:0; without it all there are")
     parser.add_argument("--threads", type=int, help="of PyTorch on the CPU; without it as many as PyTorch takes")
     parser.add_argument("--out", metavar="FILE.json", type=Path, help="write the numbers too")
@@ -98,9 +92,10 @@ def _describe(model: "Predictor", image: "np.ndarray", tta: str) -> dict[str, An
     """Return what does not depend on the device: parameters, views, and FLOPs of an image."""
     from torch.utils.flop_counter import FlopCounterMode
 
+    from fashion_hydra.api.predictor import predict_options
     from fashion_hydra.workflows.prediction_plan import scales_of
 
-    options = model.predict_options(tta)
+    options = predict_options(tta)
     with FlopCounterMode(display=False) as counter:
         model.look(image, tta=tta)
     return {

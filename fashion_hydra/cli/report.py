@@ -185,6 +185,5 @@ def _names(
         if (cache := analysis.answers.cache) is not None:
             manifest = cache.manifest
             names |= dict(zip(manifest.class_ids, manifest.class_names, strict=True))
-            known = zip(manifest.attributes.ids, manifest.attributes.names, strict=True)
-            attributes |= {number: name for number, name in known if name}
+            attributes |= {number: name for number, name in manifest.attributes.by_id().items() if name}
     return names, attributes, groups

@@ -63,6 +63,10 @@ class AttributeSet:
         """What a ClassId has behind its category: `_28_77`."""
         return "".join(f"_{self.ids[place]}" for place in places)
 
+    def by_id(self) -> dict[int, str]:
+        """Attribute id -> name."""
+        return dict(zip(self.ids, self.names, strict=True))
+
     def plain(self) -> dict[str, Any]:
         """As plain containers, for checkpoints and JSON; `from_plain` reads it."""
         return {

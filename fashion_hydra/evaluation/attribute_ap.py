@@ -6,6 +6,7 @@ and that of their absence. Of classes that carry none, IoU decides alone.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -15,10 +16,10 @@ from fashion_hydra.evaluation.coco_ap import (
     SIZES,
     THRESHOLDS,
     AveragePrecision,
-    ClassMatches,
+    Matched,
     TrueMask,
     are_inside,
-    best_by_label,
+    class_matches,
     class_rates,
     mask_ap,
     mask_iou,
@@ -76,11 +77,12 @@ def attribute_ap(
     """
     if carriers is None:
         carriers = {one.label for objects in truth.values() for one in objects if one.attributes}
+    match = partial(_match, vocabulary=vocabulary)
     plain = mask_ap(truth, found, labels=labels, pixel_areas=pixel_areas)
     shape = (len(RANGES), len(THRESHOLDS), len(THRESHOLDS))
     precision = {
         label: class_rates(matches, _LEVELS).precision.reshape(shape)
-        for label, matches in _matches(truth, found, carriers, vocabulary, pixel_areas or {}).items()
+        for label, matches in class_matches(truth, found, carriers, match, pixel_areas or {}).items()
     }
     of_class: dict[str, FloatArray] = {}
     overall: dict[str, float] = {}
@@ -104,38 +106,9 @@ def _parts(name: str) -> tuple[str, str, str]:
     return (iou, rest.removeprefix("_"), "") if rest not in SIZES else (iou, "", rest)
 
 
-def _matches(
-    truth: Mapping[str, Sequence[TrueMask]],
-    found: Mapping[str, Detections],
-    carriers: Collection[int],
-    vocabulary: int,
-    pixel_areas: Mapping[str, float],
-) -> dict[int, ClassMatches]:
-    """What became of the detections of each class that carries attributes, at each pair of thresholds."""
-    classes = {label: ClassMatches() for label in sorted(carriers)}
-    for image_id, objects in truth.items():
-        by_label: dict[int, list[TrueMask]] = {}
-        for true in objects:
-            by_label.setdefault(true.label, []).append(true)
-            if not true.crowd and true.label in classes:
-                classes[true.label].true_areas.append(true.area)
-        if (detections := found.get(image_id)) is None:
-            continue
-        pixel, areas = pixel_areas.get(image_id, 1.0), detections.areas
-        for label, members in best_by_label(detections).items():
-            if label not in classes:
-                continue
-            into = classes[label]
-            first = into.add([detections.scores[i] for i in members], [pixel * areas[i] for i in members])
-            if true_here := by_label.get(label):
-                found_here = _match(detections, members, true_here, vocabulary)
-                into.matched |= {first + place: where for place, where in found_here.items()}
-    return classes
-
-
 def _match(
-    detections: Detections, members: Sequence[int], true: Sequence[TrueMask], vocabulary: int
-) -> dict[int, tuple[BoolArray, BoolArray]]:
+    detections: Detections, areas: Sequence[int], members: Sequence[int], true: Sequence[TrueMask], *, vocabulary: int
+) -> Matched:
     """Match the detections of an image and class, the best first; see `ClassMatches.matched`."""
     crowd = [one.crowd for one in true]
     iou_NM = mask_iou([detections.masks[i] for i in members], [one.mask for one in true], crowd)

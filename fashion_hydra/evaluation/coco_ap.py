@@ -5,7 +5,7 @@ and class), but with IoU only where an image has both truth and detections of a 
 detections, and the rest are false positives whatever they look like.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +25,9 @@ NAMES = (
 
 Overlap = Callable[[Sequence[CocoRLE], Sequence[CocoRLE], Sequence[bool]], FloatArray]
 """Detections, true masks, which of those are crowd regions -> overlaps (N, M)."""
+
+Matched = dict[int, tuple[BoolArray, BoolArray]]
+"""See `ClassMatches.matched`."""
 
 LEAST_IOU = 0.5
 """Below it a detection matches nothing."""
@@ -90,7 +93,7 @@ class ClassMatches:
     scores: list[float] = field(default_factory=list)
     ranks: list[int] = field(default_factory=list)
     areas: list[float] = field(default_factory=list)
-    matched: dict[int, tuple[BoolArray, BoolArray]] = field(default_factory=dict)
+    matched: Matched = field(default_factory=dict)
 
     def add(self, scores: Sequence[float], areas: Sequence[float]) -> int:
         """Add an image's detections, the best first; return the number of the first."""
@@ -125,23 +128,52 @@ def mask_ap(
         pixel_areas: image id -> what a pixel of a detection's mask counts where sizes are told apart; 1 without.
         overlap: of detections with true masks.
     """
-    classes = [ClassMatches() for _ in range(labels)]
+
+    def match(
+        detections: Detections, areas: Sequence[int], members: Sequence[int], true: Sequence[TrueMask]
+    ) -> Matched:
+        return _match([(detections.masks[i], areas[i]) for i in members], true, overlap)
+
+    classes = class_matches(truth, found, range(labels), match, pixel_areas or {})
+    return _summarise([class_rates(one, len(THRESHOLDS)) for one in classes.values()])
+
+
+def class_matches(
+    truth: Mapping[str, Sequence[TrueMask]],
+    found: Mapping[str, Detections],
+    labels: Collection[int],
+    match: Callable[[Detections, Sequence[int], Sequence[int], Sequence[TrueMask]], Matched],
+    pixel_areas: Mapping[str, float],
+) -> dict[int, ClassMatches]:
+    """What became of the detections of some classes.
+
+    Args:
+        truth: see `mask_ap`.
+        found: see `mask_ap`.
+        labels: of the classes.
+        match: an image's detections, their areas, which of them are of a class (the best first), and the true masks of
+            that class -> what became of them.
+        pixel_areas: see `mask_ap`.
+    """
+    classes = {label: ClassMatches() for label in sorted(labels)}
     for image_id, objects in truth.items():
         by_label: dict[int, list[TrueMask]] = {}
         for true in objects:
             by_label.setdefault(true.label, []).append(true)
-            if not true.crowd:
+            if not true.crowd and true.label in classes:
                 classes[true.label].true_areas.append(true.area)
         if (detections := found.get(image_id)) is None:
             continue
-        pixel, areas = (pixel_areas or {}).get(image_id, 1.0), detections.areas
-        for label, members in best_by_label(detections).items():
-            first = classes[label].add([detections.scores[i] for i in members], [pixel * areas[i] for i in members])
+        pixel, areas = pixel_areas.get(image_id, 1.0), detections.areas
+        for label, members in _best_by_label(detections).items():
+            if label not in classes:
+                continue
+            into = classes[label]
+            first = into.add([detections.scores[i] for i in members], [pixel * areas[i] for i in members])
             if label in by_label:
-                here = [(detections.masks[i], areas[i]) for i in members]
-                found_here = _match(here, by_label[label], overlap)
-                classes[label].matched |= {first + place: where for place, where in found_here.items()}
-    return _summarise([class_rates(one, len(THRESHOLDS)) for one in classes])
+                matched = match(detections, areas, members, by_label[label])
+                into.matched |= {first + place: where for place, where in matched.items()}
+    return classes
 
 
 def are_inside(areas: FloatArray) -> BoolArray:
@@ -149,7 +181,7 @@ def are_inside(areas: FloatArray) -> BoolArray:
     return (areas[:, None] >= RANGES[:, 0]) & (areas[:, None] <= RANGES[:, 1])
 
 
-def best_by_label(detections: Detections) -> dict[int, list[int]]:
+def _best_by_label(detections: Detections) -> dict[int, list[int]]:
     """Which detections are of each label, the best first."""
     groups: dict[int, list[int]] = {}
     for i in np.argsort(-np.array(detections.scores, np.float64), kind="stable").tolist():
@@ -157,9 +189,7 @@ def best_by_label(detections: Detections) -> dict[int, list[int]]:
     return {label: members[:_MOST] for label, members in groups.items()}
 
 
-def _match(
-    predicted: Sequence[tuple[CocoRLE, int]], true: Sequence[TrueMask], overlap: Overlap
-) -> dict[int, tuple[BoolArray, BoolArray]]:
+def _match(predicted: Sequence[tuple[CocoRLE, int]], true: Sequence[TrueMask], overlap: Overlap) -> Matched:
     """Match the detections of an image and class, the best first; see `ClassMatches.matched`.
 
     A detection takes the object of the size with which it overlaps most, the last of equal ones, among those at the

@@ -18,10 +18,10 @@ from fashion_hydra.data.segmentation import read_segmentation
 from fashion_hydra.evaluation.coco_ap import TrueMask
 from fashion_hydra.formats.class_id import attributes_of, category_of, image_stem
 from fashion_hydra.formats.loose_values import whole_number
-from fashion_hydra.formats.submission import SUBMISSION_SIZE, read_masks
+from fashion_hydra.formats.submission import SUBMISSION_GRID, SUBMISSION_SIZE, read_masks
 from fashion_hydra.structures.batch import Size
 from fashion_hydra.structures.detections import Detections
-from fashion_hydra.structures.rle import CocoRLE, coco_to_runs, resize_runs, runs_to_coco
+from fashion_hydra.structures.rle import CocoRLE, resize_mask, runs_to_coco
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import read_json
 from fashion_hydra.utils.limits import is_frame
@@ -180,12 +180,7 @@ def _true(one: _Mask, label_of: Mapping[int, int], on_grid: bool, pixel_area: fl
 
 
 def _on_grid(mask: CocoRLE) -> CocoRLE:
-    height, width = mask["size"]
-    if height == width == SUBMISSION_SIZE:
-        return mask
-    edge = SUBMISSION_SIZE
-    runs = resize_runs(coco_to_runs(mask), height=height, width=width, new_height=edge, new_width=edge)
-    return runs_to_coco(runs, height=edge, width=edge)
+    return resize_mask(mask, SUBMISSION_GRID)
 
 
 def _read_csv(path: Path) -> _File:

@@ -15,9 +15,9 @@ LONGEST_EDGE = 1200
 _LINE_HEIGHT, _LEGEND_WIDTH = 18, 190
 
 
-def overlay_size(size: Size) -> Size:
-    """The size that an overlay of an image is drawn in: its own, or reduced to `LONGEST_EDGE`."""
-    scale = min(1.0, LONGEST_EDGE / max(size))
+def overlay_size(size: Size, longest_edge: int = LONGEST_EDGE) -> Size:
+    """The size that an overlay of an image is drawn in: its own, or reduced to a longest edge."""
+    scale = min(1.0, longest_edge / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 

@@ -260,6 +260,15 @@ def resize_runs(runs: Runs, *, height: int, width: int, new_height: int, new_wid
     return normalise_runs(np.stack([starts, np.repeat(bottom - top, copies)], axis=1))
 
 
+def resize_mask(mask: CocoRLE, size: tuple[int, int]) -> CocoRLE:
+    """`resize_runs` of an encoded mask to a frame of another height and width."""
+    height, width = mask["size"]
+    if (height, width) == size:
+        return mask
+    runs = resize_runs(coco_to_runs(mask), height=height, width=width, new_height=size[0], new_width=size[1])
+    return runs_to_coco(runs, height=size[0], width=size[1])
+
+
 def check_runs_inside(runs: Runs, *, height: int, width: int) -> None:
     """Raise UserError naming the run that reaches furthest, where it ends beyond the image."""
     if len(runs) == 0:

@@ -1,8 +1,9 @@
 """Options -> which models predict which images, on which views, into which cache."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -119,11 +120,16 @@ def _rule(
     options: PredictConfig, members: Sequence[Member], classes: ClassSet, digests: Sequence[tuple[str, str]]
 ) -> Postprocess:
     drop = named_categories(options.classes.drop, classes, "classes.drop")
-    own = members[0].rule if len(members) == 1 else None  # merged scores need thresholds of their own
+    own = own_thresholds(members)
     if options.postprocess.file == "own":
         log_rank_zero("thresholds     %s", "the checkpoint's own" if own is not None else "the winner's")
     filled = fill_in(rule_options(options.postprocess), digests, Path(options.paths.tuned), own)
     return build_rule(filled, replace(classes, drop=drop))
+
+
+def own_thresholds(members: Sequence[Member]) -> Mapping[str, Any] | None:
+    """Return the thresholds that a model carries; None for several, as merged scores need others."""
+    return members[0].rule if len(members) == 1 else None
 
 
 def _log_views(members: Sequence[Member], scales: Sequence[tuple[int, int]], merging: Merging) -> None:
