@@ -4,17 +4,7 @@ import json
 
 import pytest
 
-from tests.report.conftest import CHROMIUM
-
 sync_api = pytest.importorskip("playwright.sync_api", reason="the page is tested in a browser by playwright")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium found to test pages in")
-    with sync_api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 @pytest.fixture

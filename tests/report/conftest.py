@@ -1,7 +1,6 @@
 """A prediction of the embedded data set's images as predict.py leaves it, with errors of every kind."""
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from fashion_hydra.postprocess.rule_files import write_tuned
 from fashion_hydra.structures import rle
 from fashion_hydra.structures.detections import Candidates
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 RULE = Postprocess(score_thr=0.3, iou_thr=0.5, mask_thr=0.45, max_per_image=100, min_area=20, label_score_thr={2: 0.4})
 
 
@@ -106,15 +104,6 @@ def hostile(tmp_path_factory):
     for name in ("truth.csv", "submission.csv"):
         (folder / name).write_text(text)
     return folder, images, photo, bad
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="pages are tested in a browser by playwright")
-    if CHROMIUM is None:
-        pytest.skip("no chromium found to test pages in")
-    with sync_api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 @pytest.fixture
