@@ -60,7 +60,7 @@ ladder: $(STAMP) ## walk the winner's ladder on wardrobe, with CCP=FOLDER on its
 	fi
 
 bench: $(STAMP) ## run the benchmarks, half an hour on two cores; benchmarks/RESULTS.md says what they gave
-	@for name in annotations samples submission_path ensemble train_step attributes evaluation threshold_search predict_memory worker_memory growth; do
+	@for name in annotations samples submission_path ensemble train_step attributes app evaluation threshold_search predict_memory worker_memory growth; do
 	  echo "==> python -m benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name
 	done
 
