@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments and arguments[0] in VERBS:
         return _run_script(VERBS[arguments[0]], arguments[1:])
     parser = argparse.ArgumentParser(prog="fashion-hydra", description=__doc__.splitlines()[0])
-    parser.add_argument("--debug", action="store_true", help="show the traceback of whatever goes wrong")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     chosen = next((a for a in arguments if not a.startswith("-")), None)
     module = None

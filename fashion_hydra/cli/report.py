@@ -104,7 +104,7 @@ def _judge(folders: Sequence[Path], args: argparse.Namespace, notes: list[str]) 
         file = args.truth or folder / "truth.csv"
         if not file.is_file():
             raise UserError(
-                f"{file}: no such file, so what is true is not known. Give --truth TRUTH.csv, the true masks of the "
+                f"{file}: no such file, so the true masks are unknown. Give --truth TRUTH.csv, the true masks of the "
                 "predicted images"
             )
         if file not in tables:

@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
     found = check_submission(args.submission, args.sample)
     counts = f"{found.rows} rows, {found.images} images, {found.masks} masks"
     if not found.faults:
-        unknown = "" if args.sample else " (without --sample, missing images cannot be told)"
+        unknown = "" if args.sample else " (missing images are not checked without --sample)"
         print(f"{args.submission}: valid, {counts}{unknown}")
         return 0
     for fault in found.faults:

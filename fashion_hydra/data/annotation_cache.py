@@ -173,7 +173,7 @@ def _build(
         shown = f"; first: {first.kind} {first.value}" if first else ""
         advice = "Put the images there; " if first is None or first.kind == "missing-image" else ""
         raise UnusableData(
-            f"{reader.folder}: none of the {len(files)} images that the annotations name is usable{shown}. {advice}"
+            f"{reader.folder}: none of the {len(files)} images in the annotations is usable{shown}. {advice}"
             "`fashion-hydra check` lists every fault",
             faults,
         )

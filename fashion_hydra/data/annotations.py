@@ -204,7 +204,7 @@ def open_annotations(source: Path) -> Annotations:
         folder, names = Path(about["folder"]), {int(key): str(name) for key, name in about["names"].items()}
         arrays = {name: np.load(source / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
     except Exception as error:  # NumPy has many words for a damaged file
-        raise UserError(f"{source}: damaged ({error}); remove the folder, and the data are read anew") from error
+        raise UserError(f"{source}: damaged ({error}); delete this folder to read the data again") from error
     images, masks, crowds = (len(arrays[name]) for name in ("image_ids", "class_ids", "crowd_ids"))
     lengths = dict.fromkeys(("files", "sizes", "orientation", "coco_ids", "subsets"), images)
     lengths |= dict.fromkeys(("categories", "boxes", "areas", "listed_areas", "annotation_ids"), masks)
@@ -214,7 +214,7 @@ def open_annotations(source: Path) -> Annotations:
     ends |= {"run_first": len(arrays["runs"]), "crowd_run_first": len(arrays["crowd_runs"])}
     wrong = [name for name, length in lengths.items() if len(arrays[name]) != length]
     if wrong or any(arrays[name][-1] != end for name, end in ends.items()):
-        raise UserError(f"{source}: damaged ({(wrong or ['runs'])[0]}); remove the folder, and the data are read anew")
+        raise UserError(f"{source}: damaged ({(wrong or ['runs'])[0]}); delete this folder to read the data again")
     return Annotations(folder=folder, names=names, source=source, **arrays)
 
 

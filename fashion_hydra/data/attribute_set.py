@@ -112,7 +112,7 @@ class AttributeSet:
             for entry in of_class if isinstance(of_class, list | tuple) else [()]:
                 counted = isinstance(entry, list | tuple) and len(entry) > 0 and type(entry[0]) is int and entry[0] > 0
                 if not counted or not are_places(entry[1:]) or not set(entry[1:]) <= set(places):
-                    raise ValueError("attributes with a set that is none")
+                    raise ValueError("attributes with an invalid set")
         return cls(
             tuple(ids),
             tuple(names),

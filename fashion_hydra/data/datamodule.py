@@ -135,7 +135,7 @@ class FashionDataModule(LightningDataModule):
         faults = [fault for fault in self.faults if not fault.is_remark]
         if faults and self.on_fault == "error":
             raise UserError(
-                f"{self.root}: {len(faults)} faults, the first {faults[0]}. Mend them or set data.on_fault=drop; "
+                f"{self.root}: {len(faults)} faults, the first {faults[0]}. Fix them or set data.on_fault=drop; "
                 "`fashion-hydra check` lists them"
             )
 
@@ -151,13 +151,13 @@ class FashionDataModule(LightningDataModule):
         about = describe_faults(self.faults)
         if not (has_mask & self.is_training).any():
             raise UserError(
-                f"{self.root}: none of the {self.is_training.sum()} training images has a mask of a class that is "
-                f"learnt ({self.spec.name}), so there is nothing to learn; {about}"
+                f"{self.root}: none of the {self.is_training.sum()} training images has a mask of a class to "
+                f"learn ({self.spec.name}); {about}"
             )
         if not (has_mask & self.is_validation).any():
             raise UserError(
-                f"{self.root}: none of the {self.is_validation.sum()} validation images has a mask of a class that is "
-                f"learnt ({self.spec.name}), so no score would mean anything. Give another data.fold, or more images; "
+                f"{self.root}: none of the {self.is_validation.sum()} validation images has a mask of a class to "
+                f"learn ({self.spec.name}), so there is nothing to score. Set another data.fold, or add images; "
                 f"{about}"
             )
 
@@ -222,9 +222,9 @@ class FashionDataModule(LightningDataModule):
         within = done > 0 and not has_ended
         if within and (batch, images) != (state_dict["batch"], state_dict["images"]):
             raise UserError(
-                f"the checkpoint is from within an epoch of {state_dict['images']} images, {state_dict['batch']} a "
-                f"step; this run has {images}, {batch} a step (data.batch_size x trainer.devices). Go on with the same "
-                "numbers, or from a checkpoint that an epoch ended with (ckpt_path=.../epoch*.ckpt)"
+                f"the checkpoint is from within an epoch of {state_dict['images']} images with {state_dict['batch']} "
+                f"per step; this run has {images} with {batch} per step (data.batch_size x trainer.devices). Use the "
+                "same numbers, or resume from a checkpoint written at the end of an epoch (ckpt_path=.../epoch*.ckpt)"
             )
 
     def prepare_data(self) -> None:

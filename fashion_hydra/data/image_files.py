@@ -261,12 +261,12 @@ def read_pixels(path: Path, *, size: tuple[int, int], orientation: int) -> np.nd
         try:
             pixels = _read_with_pillow(path)
         except Exception as error:
-            raise UserError(f"{path}: cannot be decoded ({one_line(error, 80)}); mend or remove the file") from error
+            raise UserError(f"{path}: cannot be decoded ({one_line(error, 80)}); replace or delete the file") from error
     pixels = np.ascontiguousarray(turn(pixels, orientation))
     if pixels.shape[:2] != tuple(size):
         raise UserError(
             f"{path}: decodes to {pixels.shape[0]}x{pixels.shape[1]} instead of {size[0]}x{size[1]}; "
-            "mend or remove the file"
+            "replace or delete the file"
         )
     return pixels
 

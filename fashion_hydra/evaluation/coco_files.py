@@ -269,7 +269,7 @@ def _read_results(path: Path, truth: _File) -> _File:
     file = _File(path)
     if truth.is_csv:
         if not beside.is_file():
-            raise UserError(f"{path}: which image an image_id is cannot be told: no {beside.name} beside it")
+            raise UserError(f"{path}: image ids cannot be resolved: {beside.name} is missing beside it")
         listed = read_coco_json(beside)
         _read_images(listed["images"], file)
     else:

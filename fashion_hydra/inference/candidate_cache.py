@@ -121,12 +121,12 @@ def check_rule(rule: Postprocess, *, score_floor: float, iou_grid: Sequence[floa
     if lowest < score_floor:
         raise UserError(
             f"postprocess.score_thr={lowest:g} is below what the candidates hold (score_floor {score_floor:g}): give "
-            f"{score_floor:g} or more, or predict anew with a lower candidates.score_floor"
+            f"{score_floor:g} or more, or predict again with a lower candidates.score_floor"
         )
     if rule.nms == "box" and rule.iou_thr not in iou_grid:
         raise UserError(
             f"postprocess.iou_thr={rule.iou_thr:g} is not among the thresholds that the candidates are exact for "
-            f"({', '.join(f'{thr:g}' for thr in iou_grid)}): give one of them, or predict anew with another "
+            f"({', '.join(f'{thr:g}' for thr in iou_grid)}): give one of them, or predict again with another "
             "candidates.iou_grid"
         )
 
@@ -215,7 +215,7 @@ class CandidateCache:
             image_id, ("size", "boxes", "scores", "labels", "masks", *(["attributes"] if attributes else []))
         )
         if reason := _wrong(kept, classes=len(self.manifest.class_ids), attributes=attributes):
-            raise UserError(f"{self.path(image_id)}: damaged candidates ({reason}); remove it and run predict.py again")
+            raise UserError(f"{self.path(image_id)}: damaged candidates ({reason}); delete it and run predict.py again")
         height, width = kept.pop("size").tolist()
         return Candidates(image_id, (height, width), **{name: torch.from_numpy(kept[name]) for name in kept})
 
@@ -231,7 +231,7 @@ class CandidateCache:
         except FileNotFoundError:
             raise UserError(f"{path}: no candidates of image {image_id}; run predict.py again") from None
         except Exception as error:  # zip and NumPy have many words for a damaged file
-            raise UserError(f"{path}: damaged candidates ({error}); remove it and run predict.py again") from error
+            raise UserError(f"{path}: damaged candidates ({error}); delete it and run predict.py again") from error
 
 
 def _wrong(kept: dict[str, np.ndarray], *, classes: int, attributes: int) -> str:
@@ -249,11 +249,11 @@ def _wrong(kept: dict[str, np.ndarray], *, classes: int, attributes: int) -> str
         return f"an image of {size[0]}x{size[1]}"
     shares = [kept[name] for name in ("scores", "masks", "attributes") if name in kept]
     if not all(np.isfinite(values).all() for values in (boxes, *shares)):
-        return "a number that is none"
+        return "NaN or infinite values"
     if (np.abs(boxes) > 2 * LONGEST_EDGE).any() or (boxes[:, :2] > boxes[:, 2:]).any():
-        return "a box that is none"
+        return "invalid boxes: x0 > x1 or y0 > y1, or far outside the image"
     if any(((values < -_ROUNDING) | (values > 1 + _ROUNDING)).any() for values in shares):
-        return "a probability that is none"
+        return "probabilities outside [0, 1]"
     return f"a label beyond {classes} classes" if ((labels < 0) | (labels >= classes)).any() else ""
 
 
@@ -262,11 +262,11 @@ def _manifest(path: Path, kept: dict[str, Any]) -> Manifest:
     attributes = kept.pop("attributes", None)
     strange = sorted(kept.keys() ^ _KINDS.keys()) or [n for n, kind in _KINDS.items() if not _is_of(kept[n], kind)]
     if strange or len(kept["class_ids"]) != len(kept["class_names"]):
-        raise UserError(f"{path}: damaged ({(strange or ['class_names'])[0]}); remove the folder to predict anew")
+        raise UserError(f"{path}: damaged ({(strange or ['class_names'])[0]}); delete the folder and predict again")
     try:
         known = AttributeSet.from_plain(attributes, classes=len(kept["class_ids"]))
     except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); remove the folder to predict anew") from error
+        raise UserError(f"{path}: damaged ({error}); delete the folder and predict again") from error
     return Manifest(**{name: _frozen(value) for name, value in kept.items()}, attributes=known)
 
 
@@ -287,7 +287,7 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
         kept = json.loads(path.read_text(encoding="utf-8"))
         version = kept.pop("version")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path}: damaged ({error}); remove the folder to predict anew") from error
+        raise UserError(f"{path}: damaged ({error}); delete the folder and predict again") from error
     if version != _VERSION:
         raise UserError(f"{path}: candidates of version {version}, this software reads {_VERSION}; remove the folder")
     return kept

@@ -164,5 +164,5 @@ def method_files(folder: Path) -> list[Path]:
     with open_csv(table) as stream:
         methods = [row.get("method") or "" for row in csv.DictReader(stream)]
     if wrong := [name for name in methods if not re.fullmatch(r"\w[\w .+-]*", name)]:
-        raise UserError(f"{table}: method {wrong[0][:40]!r} is none that tune_thresholds.py writes")
+        raise UserError(f"{table}: method {wrong[0][:40]!r} is not a method of tune_thresholds.py")
     return [folder / "methods" / f"{name}.yaml" for name in methods]

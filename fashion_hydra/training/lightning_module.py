@@ -124,16 +124,16 @@ class SegmentationModule(LightningModule):
             raise UserError(
                 f"{what}. Look at these images (fashion-hydra eda); a lower schedule.lr or schedule.gradient_clip, or "
                 "trainer.precision=bf16-mixed in place of 16-mixed, help where they are good; "
-                f"schedule.skip_nonfinite={self.skip_nonfinite + 10} leaves {self.skip_nonfinite + 10} such steps out"
+                f"schedule.skip_nonfinite={self.skip_nonfinite + 10} skips up to {self.skip_nonfinite + 10} such steps"
             )
         if spoilt := [n for n, b in self.detector.named_buffers() if b.is_floating_point() and not b.isfinite().all()]:
             raise UserError(
-                f"{what}, and so is now {spoilt[0]}, which the step cannot be left out of: go on from the last "
-                "checkpoint (ckpt_path=last) with a lower schedule.lr"
+                f"{what}, and the buffer {spoilt[0]} is not finite any more, so the step cannot be skipped: "
+                "resume from the last checkpoint (ckpt_path=last) with a lower schedule.lr"
             )
         self.skipped += 1
         self._is_spoilt = True
-        rank_zero_warn(f"{what}: left out, {self.skipped} so far (schedule.skip_nonfinite={self.skip_nonfinite})")
+        rank_zero_warn(f"{what}: skipped, {self.skipped} so far (schedule.skip_nonfinite={self.skip_nonfinite})")
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Without gradients an optimizer changes nothing; those of half precision are its scaler's to drop."""
@@ -201,7 +201,7 @@ class SegmentationModule(LightningModule):
         scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
         if changed:
             told = ", ".join(f"{key} {before} -> {value}" for key, (before, value) in changed.items())
-            log_rank_zero("changed        %s, from here on", told)
+            log_rank_zero("changed        %s, from this step on", told)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is needed to build the model again, as plain containers."""
@@ -229,15 +229,15 @@ class SegmentationModule(LightningModule):
         theirs = checkpoint.get("optimizer", mine)
         if mine is not None and theirs != mine:
             raise UserError(
-                f"schedule/optimizer: the checkpoint's is {theirs}, this run's {mine}. Go on with the same, or "
-                "start anew from its weights: weights=FILE"
+                f"schedule/optimizer: the checkpoint's is {theirs}, this run's {mine}. Use the same optimizer, or "
+                "start a new run from its weights: weights=FILE"
             )
         saved, wanted = ([len(group["params"]) for group in of] for of in (states[0]["param_groups"], groups))
         if saved != wanted:
             raise UserError(
                 f"schedule.backbone_lr, layer_decay, decay_norms or model.backbone.frozen_stages: the checkpoint's "
-                f"optimizer has parameters in groups of {saved}, this run's of {wanted}. Go on with the same options, "
-                "or start anew from its weights: weights=FILE"
+                f"optimizer has parameters in groups of {saved}, this run's of {wanted}. Use the same options, "
+                "or start a new run from its weights: weights=FILE"
             )
 
 

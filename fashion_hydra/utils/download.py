@@ -162,7 +162,7 @@ class _Transfer:
         if not have:
             return ". Nothing was kept; check the address and the connection"
         of = f" of {int(total)}" if total else ""
-        return f". {have}{of} bytes are kept in {self.part}; the same command goes on from there"
+        return f". {have}{of} bytes are kept in {self.part}; repeat the command to resume"
 
     def _resume(self) -> bool:
         """Go on from the part; False where there is none, or where the server cannot or has another file now."""

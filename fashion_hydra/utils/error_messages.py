@@ -86,8 +86,8 @@ KNOWN_ERRORS = (
     KnownError(
         "RuntimeError",
         r"(NCCL error|Connection closed by peer|Connection reset by peer|timed out waiting for clients)",
-        "the processes of this run lost their connection ({0}). The first error above says why. Start all of them "
-        "again, with ckpt_path=last to resume",
+        "the processes of this run lost their connection ({0}). See the first error above. Start all processes "
+        "again with ckpt_path=last to resume",
     ),
     KnownError(
         "RuntimeError",

@@ -151,4 +151,4 @@ def _call(plan: Walk, script: str, *words: str) -> None:
     print(f"\n$ python {shlex.join(command)}", flush=True)
     done = subprocess.run([sys.executable, str(PROJECT_ROOT / script), *command[1:]], check=False)
     if done.returncode:
-        raise UserError(f"{script} ended with exit code {done.returncode}; the same command goes on from here")
+        raise UserError(f"{script} failed with exit code {done.returncode}; repeat the command to resume")

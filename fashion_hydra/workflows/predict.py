@@ -53,7 +53,7 @@ def predict_missing(plan: PredictionPlan, options: PredictConfig) -> pl.Trainer:
     )
     if plan.image_list.left_out:
         log_rank_zero("left out       %s", plan.image_list.left_out)
-    watch = ProcessWatch("What is predicted is kept: the same command resumes")
+    watch = ProcessWatch("Predictions are kept; repeat the command to resume")
     trainer = make_trainer(options.trainer, callbacks=[watch, *make_callbacks(options.callbacks)], logger=False)
     if todo:
         data = PredictionData(plan.image_list[todo], plan.scales, num_workers=options.data.num_workers)

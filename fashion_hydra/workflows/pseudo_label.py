@@ -210,7 +210,7 @@ def _pseudo_rows(
         if fault := cache.read_fault(image_id):
             result.left_out[f"unreadable ({fault.partition(':')[0]})"] += 1
         elif not allowed:
-            result.left_out["no tag of a class that is learnt"] += 1
+            result.left_out["no tag of a class to learn"] += 1
         elif file_sha256(listed.folder / listed.files[index]) in content:
             result.left_out["a photo of the data set under another name"] += 1
         else:

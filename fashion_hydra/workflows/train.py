@@ -282,11 +282,11 @@ def report_training(run: TrainingSetup) -> float:
     """Print where everything is and what to do next; return the best value of what checkpoints are kept by."""
     latest = {name: float(value) for name, value in run.trainer.callback_metrics.items() if name.startswith("val/")}
     scores = "  ".join(f"{name} {value:.4f}" for name, value in sorted(latest.items()))
-    log_rank_zero("validation     %s", scores or "none took place, so no checkpoint is the best")
+    log_rank_zero("validation     %s", scores or "none took place, so there is no best checkpoint")
     if run.module.skipped:
         log_rank_zero("skipped        %d steps whose loss was not finite", run.module.skipped)
     if run.trainer.fast_dev_run:  # type: ignore[attr-defined]
-        log_rank_zero("fast_dev_run   it runs; nothing was kept")
+        log_rank_zero("fast_dev_run   passed; nothing was written")
         return float("nan")
     checkpoint = run.trainer.checkpoint_callback
     if checkpoint is None:

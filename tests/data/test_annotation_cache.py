@@ -177,7 +177,7 @@ def test_a_payload_in_the_records_is_not_run(wardrobe, tmp_path, name):
     shutil.copytree(annotations.source, folder)
     assert len(open_annotations(folder)) == len(annotations)
     np.save(folder / f"{name}.npy", np.array([Touch(tmp_path / "mark")], dtype=object))
-    with pytest.raises(UserError, match=r"records: damaged .*; remove the folder, and the data are read anew"):
+    with pytest.raises(UserError, match=r"records: damaged .*; delete this folder to read the data again"):
         open_annotations(folder)
     assert not (tmp_path / "mark").exists()
     np.load(folder / f"{name}.npy", allow_pickle=True)

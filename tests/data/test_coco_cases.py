@@ -321,7 +321,7 @@ def test_check_lists_everything_where_nothing_can_be_used(tmp_path, capsys):
     printed = capsys.readouterr().out
     for line in ("missing-image: missing.png", "missing-image: lost.png", "no-segmentation: lost.png annotation id 2"):
         assert line in printed
-    assert "none of the 2 images that the annotations name is usable" in printed
+    assert "none of the 2 images in the annotations is usable" in printed
     assert len((tmp_path / "r.csv").read_text().splitlines()) == 4
 
 

@@ -43,9 +43,9 @@ def test_attributes_are_those_of_learnt_classes_and_sets_are_counted():
         ({"names": ["plain"]}, "a name each"),
         ({"of_label": [[0, 1], [1]]}, "other than 3 classes"),
         ({"of_label": [[0, 7], [1], []]}, "other than 3 classes"),
-        ({"sets": [[[5, 0, 1]], [[4, 0]], []]}, "a set that is none"),
-        ({"sets": [[[0, 0]], [], []]}, "a set that is none"),
-        ({"sets": [5, [], []]}, "a set that is none"),
+        ({"sets": [[[5, 0, 1]], [[4, 0]], []]}, "an invalid set"),
+        ({"sets": [[[0, 0]], [], []]}, "an invalid set"),
+        ({"sets": [5, [], []]}, "an invalid set"),
         ({"sets": None}, "without ids"),
     ],
 )

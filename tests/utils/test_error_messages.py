@@ -66,7 +66,7 @@ def lose_a_loader_process() -> None:
 
 def read_a_broken_image_in_a_loader_process() -> None:
     try:
-        raise UserError("a.jpg: cannot be decoded (image file is truncated); mend or remove the file")
+        raise UserError("a.jpg: cannot be decoded (image file is truncated); replace or delete the file")
     except UserError:
         ExceptionWrapper(where="in DataLoader worker process 0").reraise()  # as DataLoader passes errors on
 
@@ -112,7 +112,7 @@ METRIC = "the metric …, which a callback monitors, is not logged. There are �
 WANDB = "Weights & Biases cannot be reached (…). Run `wandb login`, or set logger.wandb.offline=true …"
 PACKAGE = "the package … is not installed. Run `make setup`; for clusters …"
 LAUNCHER = "… (a job of the launcher; its full log is in …)"
-IMAGE = "…: cannot be decoded (…); mend or remove the file"
+IMAGE = "…: cannot be decoded (…); replace or delete the file"
 SPACE = "…no space left on the device. Free space, or write elsewhere: …"
 NO_FILE = "…: no such file or folder. Check the name"
 FOLDER = "…: is a folder; name a file"

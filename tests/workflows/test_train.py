@@ -345,7 +345,7 @@ def test_a_run_without_validation_says_so(wardrobe, tmp_path, caplog):
     with caplog.at_level("INFO"), pytest.warns(UserWarning, match="accumulate_grad_batches=3: an epoch has 2 batches"):
         run(tmp_path, wardrobe, *words, "trainer.accumulate_grad_batches=3")
     told = [record.getMessage() for record in caplog.records]
-    assert "validation     none took place, so no checkpoint is the best" in told
+    assert "validation     none took place, so there is no best checkpoint" in told
     assert not any(line.startswith("best ") for line in told)
 
 

@@ -42,9 +42,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, stream)
         except (OSError, RuntimeError) as error:  # torch's writer has its own error for a write that failed
             free = shutil.disk_usage(path.parent).free >> 20 if path.parent.is_dir() else 0
-            kept = f"; {path.name} of before is whole" if path.is_file() else ""
+            kept = f"; the previous {path.name} is intact" if path.is_file() else ""
             raise UserError(
-                f"{path}: not written ({error.__context__ or error}; {free} MiB free). Make room, then give the same "
+                f"{path}: not written ({error.__context__ or error}; {free} MiB free). Free disk space and repeat the "
                 f"command with ckpt_path=last{kept}"
             ) from error
 
@@ -90,7 +90,7 @@ class ResumePoint(Checkpoint):
             if free < _SPARE * likely:
                 rank_zero_warn(
                     f"{self.path.parent}: {free >> 20} MiB free; a checkpoint takes {likely >> 20} MiB or more, and "
-                    "several are kept. Make room before the run has to stop"
+                    "several are kept. Free disk space before the run has to stop"
                 )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
