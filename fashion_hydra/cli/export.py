@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input", choices=["uint8", "float"], default="uint8", help="type of the pixels, RGB on 0-255 either way"
     )
-    parser.add_argument("--half", action="store_true", help="store weights as float16, half the file; compute in float32")
+    parser.add_argument(
+        "--half", action="store_true", help="store weights as float16, half the file; compute in float32"
+    )
     parser.add_argument(
         "--images", metavar="DIR", type=Path, help="pictures to compare on, the first COUNT; without it drawn figures"
     )
@@ -44,23 +46,21 @@ def run(args: argparse.Namespace) -> int:
     """Export, compare on images, and write the file if the answers are the same."""
     _check(args)
     try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
+        from fashion_hydra.export.onnx_file import check_exportable, export_onnx
+        from fashion_hydra.export.parity import (
+            OnnxModel,
+            compare_models,
+            describe_difference,
+            prepare,
+            table,
+            tolerance_of,
+            write_table,
+        )
     except ImportError as error:
         raise UserError(f'export needs two more packages: pip install "fashion-hydra[onnx]" ({error})') from error
     import torch
 
     from fashion_hydra.api.load import load
-    from fashion_hydra.export.onnx_file import check_exportable, export_onnx
-    from fashion_hydra.export.parity import (
-        OnnxModel,
-        compare_models,
-        describe_difference,
-        prepare,
-        table,
-        tolerance_of,
-        write_table,
-    )
     from fashion_hydra.model.checkpoint import load_member
     from fashion_hydra.training.console import silence_library_noise
     from fashion_hydra.utils.files import atomic_write
@@ -87,7 +87,9 @@ def run(args: argparse.Namespace) -> int:
     beside = args.out.with_suffix(".parity.csv")
     write_table(beside, rows)
     if difference := describe_difference(rows, tolerance_of(half=args.half)):
-        raise UserError(f"{args.out}: not written, its answers are not those of {member.path}: {difference}. See {beside}")
+        raise UserError(
+            f"{args.out}: not written, its answers are not those of {member.path}: {difference}. See {beside}"
+        )
     with atomic_write(args.out, "wb") as stream:
         stream.write(content)
     taken = "any size" if description.size is None else f"{description.size[0]}x{description.size[1]} pixels"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import nms, roi_align
 
-from fashion_hydra.model.detector import SEMANTIC_LEVEL, STRIDES, Detector
+from fashion_hydra.model.detector import STRIDES, Detector
 from fashion_hydra.structures.batch import PAD_DIVISOR
 
 _ANY_SCORE = -0.5  # below every probability, above the score of what is no box
@@ -117,9 +117,7 @@ class CascadeGraph(nn.Module):
         scores, order = probabilities[owners, labels].sort(descending=True)
         return owners[order], labels[order], scores
 
-    def _segment(
-        self, features: Sequence[Tensor], semantic: Tensor | None, boxes: Tensor, labels: Tensor
-    ) -> Tensor:
+    def _segment(self, features: Sequence[Tensor], semantic: Tensor | None, boxes: Tensor, labels: Tensor) -> Tensor:
         """Mask probabilities (N, M, M) for the class of each box: those of `Detector.segment`."""
         head, probabilities, carried = self.detector.net.roi_head, [], None
         pooled = _pool(head.mask_roi_extractor[-1], features, boxes)

@@ -1,14 +1,15 @@
 """A detector as an ONNX file: exported, weights halved where asked, described in the file's metadata."""
 
-import io
 import json
 import logging
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,14 +110,13 @@ def export_onnx(detector: Detector, description: Description, *, input_type: str
     if description.size is None:
         dynamic["image"] = {2: "height", 3: "width"}
     image = torch.zeros((1, 3, *(description.size or _EXAMPLE)), dtype=INPUTS[input_type])
-    stream = io.BytesIO()
     try:
-        with torch.no_grad(), warnings.catch_warnings(), _muted():
+        with tempfile.TemporaryDirectory() as folder, torch.no_grad(), warnings.catch_warnings(), _muted():
             warnings.simplefilter("ignore")  # of tracing; what it warns of is compared afterwards
             torch.onnx.export(
                 graph,
                 (image,),
-                stream,
+                path := Path(folder) / "model.onnx",
                 dynamo=False,  # torch.export cannot trace norms and convolutions over as many boxes as an image has
                 opset_version=OPSET,
                 input_names=["image"],
@@ -124,10 +124,10 @@ def export_onnx(detector: Detector, description: Description, *, input_type: str
                 dynamic_axes=dynamic,
                 training=torch.onnx.TrainingMode.PRESERVE,  # otherwise norms are folded, and float16 cannot hold that
             )
+            model = onnx.load(path)
     except Exception as error:  # layers fail to be traced in many ways
         backbone = type(detector.net.backbone).__name__
         raise UserError(f"{name}: cannot be exported, {backbone} cannot be traced ({one_line(error, 160)})") from error
-    model = onnx.load_from_string(stream.getvalue())
     if half:
         _halve_weights(model)
     model.producer_name = "fashion_hydra"
