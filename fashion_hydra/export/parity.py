@@ -48,7 +48,7 @@ class Tolerance:
 def tolerance_of(*, half: bool) -> Tolerance:
     """Return what is tolerated: what rounding costs in float32, or where weights are stored as float16."""
     if half:
-        return Tolerance(matched=0.98, score=0.02, box=0.01, mask_iou=0.95)
+        return Tolerance(matched=0.98, score=0.01, box=0.005, mask_iou=0.98)
     return Tolerance(matched=0.99, score=0.001, box=0.001, mask_iou=0.99)
 
 
