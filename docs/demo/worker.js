@@ -44,9 +44,11 @@ async function load() {
   throw new Error(`the model could not be started (${failure?.message ?? failure})`);
 }
 
+/** Whether there is WebGPU on a real GPU: emulated on a CPU it is slower than WebAssembly. */
 async function hasGpu() {
   try {
-    return Boolean(await navigator.gpu?.requestAdapter());
+    const adapter = await navigator.gpu?.requestAdapter();
+    return Boolean(adapter) && !adapter.isFallbackAdapter && !adapter.info?.isFallbackAdapter;
   } catch {
     return false;
   }

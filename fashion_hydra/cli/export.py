@@ -122,7 +122,7 @@ def _describe(model: "Predictor", args: argparse.Namespace) -> "Description":
         classes=model.classes,
         scale=member.scale,
         size=None if args.size is None else (args.size[0], args.size[1]),
-        thresholds=model.thresholds,
+        thresholds={key: value for key, value in model.thresholds.items() if key != "calibration"},  # a file here
         score_floor=kept.score_floor,
         iou_grid=tuple(sorted({*kept.iou_grid, model.rule().iou_thr})),
         note=str(read_checkpoint(member.path).get("note", "")),

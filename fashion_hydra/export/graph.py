@@ -53,7 +53,10 @@ class CascadeGraph(nn.Module):
         boxes, probabilities, attributes = self._refine(features, semantic, self._propose(features, frame), frame)
         owners, labels, scores = self._survivors(boxes, probabilities[:, :-1])
         boxes = boxes[owners]
-        found = (boxes, scores, labels, self._segment(features, semantic, boxes, labels))
+        # The whole image as one box more, since not every runtime has convolutions over no boxes.
+        whole = F.pad(frame[None, :2], (2, 0))
+        masks = self._segment(features, semantic, torch.cat([boxes, whole]), F.pad(labels, (0, 1)))[:-1]
+        found = (boxes, scores, labels, masks)
         return found if attributes is None else (*found, attributes[owners])
 
     def _padded(self, image: Tensor, height: Any, width: Any) -> Tensor:
