@@ -37,8 +37,8 @@ function ask(question) {
 
 worker.addEventListener("message", ({ data }) => {
   if (data.loaded !== undefined) {
-    $("progress").hidden = data.loaded === data.total;
-    if (data.total) [$("progress").value, $("progress").max] = [data.loaded, data.total];
+    if (data.loaded === data.total) show("Starting the model");
+    else if (data.total) [$("progress").max, $("progress").value] = [data.total, data.loaded];
     const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
     $("status").textContent = data.loaded === data.total
       ? "starting the model …"
@@ -54,8 +54,15 @@ worker.addEventListener("error", (event) => {
   complain([`this browser cannot run the model (${event.message ?? "modules in workers are needed"})`]);
 });
 
-const ready = (async () => {
+/** Show the bar, at first without a length. */
+function show(what) {
+  $("progress").removeAttribute("value");
+  $("progress").setAttribute("aria-label", what);
   $("progress").hidden = false;
+}
+
+const ready = (async () => {
+  show("Loading the model");
   try {
     ({ about } = await ask({}));
   } finally {
@@ -256,11 +263,14 @@ async function add(files) {
     try {
       await ready;
       $("status").textContent = `looking at ${file.name} (${i + 1} of ${files.length}) …`;
+      show("Looking at the photo");
       if (file.size > LARGEST_FILE) throw new Error(`larger than ${LARGEST_FILE >> 20} MB: reduce the photo`);
       keep({ name: file.name, ...(await ask({ photo: file })) });
     } catch (error) {
       wrong.push(about ? `${file.name}: ${error.message}` : error.message);
       if (!about) break;
+    } finally {
+      $("progress").hidden = true;
     }
   }
   if (wrong.length) $("status").textContent = "";

@@ -4,7 +4,7 @@ import { resize, rowsOf, scaledSize } from "./pixels.js";
 
 const MODEL = new URL(new URLSearchParams(location.search).get("model") || "street.onnx", location.href);
 const DEVICE = new URLSearchParams(location.search).get("device");
-const MOST_PIXELS = 2 ** 26;
+const MOST_PIXELS = 64e6;
 const SHOWN = 1000; // longest edge of the picture that is shown
 let model;
 
@@ -172,7 +172,7 @@ async function decode(file) {
   if (bitmap.width * bitmap.height > MOST_PIXELS) {
     const size = `${bitmap.width}x${bitmap.height}`;
     bitmap.close();
-    throw new Error(`${size} pixels, at most ${MOST_PIXELS / 2 ** 20} million expected: reduce the photo`);
+    throw new Error(`${size} pixels, at most ${MOST_PIXELS / 1e6} million expected: reduce the photo`);
   }
   return bitmap;
 }

@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from fashion_hydra.utils.files import atomic_write
 
     silence_library_noise()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     model = load(args.checkpoint, device="cpu")
     [member] = model.members
     check_exportable(member.detector, member.path.name)
@@ -83,7 +84,6 @@ def run(args: argparse.Namespace) -> int:
     scaled = (prepare(name, pixels, description) for name, pixels in images)
     rows = compare_models(member.detector, exported, scaled, description)
     print(table(rows))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     beside = args.out.with_suffix(".parity.csv")
     write_table(beside, rows)
     if difference := describe_difference(rows, tolerance_of(half=args.half)):

@@ -1,4 +1,4 @@
-"""`python -m tests.demo.parity PHOTOS`: the page's answers on photos, in Chromium, against those of the model in models/.
+"""`python -m tests.demo.parity PHOTOS`: the page's answers on photos, in Chromium, against those of models/street.
 
 Needs `make page` first. Ends with an error where a mask has an IoU below 0.98 or an object is missing.
 """
@@ -47,10 +47,8 @@ def main() -> int:
                 took = re.search(r"([\d.]+) s for the photo", page.locator("#status").text_content())
                 worst.append(min(ious, default=1.0))
                 seconds.append(float(took.group(1)) if took else 0.0)
-                print(
-                    f"{path.name:20} {len(native):7d} {len(found):7d} {worst[-1]:10.4f} {score:9.1g} {seconds[-1]:8.2f}",
-                    flush=True,
-                )
+                numbers = f"{len(native):7d} {len(found):7d} {worst[-1]:10.4f} {score:9.1g} {seconds[-1]:8.2f}"
+                print(f"{path.name:20} {numbers}", flush=True)
         browser.close()
     print(f"{len(worst)} photos: least IoU {min(worst):.4f}, median {statistics.median(seconds):.2f} s for a photo")
     return int(min(worst) < LEAST_IOU)

@@ -120,6 +120,10 @@ def made_up(count, size, seed):
     )
 
 
+OWN = {"label_score_thr": {1: 0.2}, "dropped_labels": (2,)}
+SHARED = ("score_thr", "iou_thr", "mask_thr", "max_per_image", "min_area", "suppress_overlaps")
+
+
 @pytest.mark.parametrize(
     ("rule", "size"),
     [
@@ -244,12 +248,15 @@ def test_sliders_chips_and_downloads(open_page, checkpoint, photos):
 def test_what_is_no_photo_gets_a_message(open_page, photos, tmp_path):
     (tmp_path / "none.jpg").write_text("no photo")
     (tmp_path / "cut.png").write_bytes(photos[0].read_bytes()[:200])
+    Image.new("1", (9000, 8000)).save(tmp_path / "huge.png")
     page = open_page()
-    page.set_input_files("#file", [str(tmp_path / "none.jpg"), str(photos[0]), str(tmp_path / "cut.png")])
+    files = [tmp_path / "none.jpg", photos[0], tmp_path / "huge.png", tmp_path / "cut.png"]
+    page.set_input_files("#file", [str(file) for file in files])
     page.wait_for_selector("#alert:visible", timeout=60_000)
     lines = page.locator("#alert").text_content().splitlines()
-    assert [line.split(":")[0] for line in lines] == ["none.jpg", "cut.png"]
-    assert all("not a picture that this browser can read" in line for line in lines)
+    assert [line.split(":")[0] for line in lines] == ["none.jpg", "huge.png", "cut.png"]
+    assert all("not a picture that this browser can read" in line for line in (lines[0], lines[2]))
+    assert lines[1] == "huge.png: 9000x8000 pixels, at most 64 million expected: reduce the photo"
     assert page.locator("#strip button").count() == 1
 
 

@@ -1,6 +1,7 @@
 """Exported models against the native ones: boxes, scores, labels, masks and attributes of the same pixels."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -20,6 +21,7 @@ from fashion_hydra.inference.cascade import merge_sources
 from fashion_hydra.inference.merging import Merging
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.model.htc import build_htc
+from tests import PROJECT
 from tests.helpers import TINY_BACKBONE, TINY_HEADS, model_options, write_tiny_checkpoint
 
 CPU = torch.device("cpu")
@@ -195,6 +197,21 @@ def test_the_command(tmp_path, tiny_checkpoint, wardrobe, capsys):
     assert f"{out} is there already" in capsys.readouterr().err
     assert main([*words, "--force", "--size", "64", "96", "--input", "float"]) == 0
     assert "float images of 64x96 pixels" in capsys.readouterr().out
+
+
+def test_the_example_finds_what_the_package_finds(tmp_path, monkeypatch, capsys):
+    page = (PROJECT / "docs" / "export.md").read_text()
+    [code] = re.findall(r"```python\n# with_onnxruntime.py\n(.*?)```", page, re.S)
+    assert main(["export", "street", str(tmp_path / "street.onnx"), "--half", "--count", "1"]) == 0
+    (tmp_path / "docs").symlink_to(PROJECT / "docs")
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    exec(code, {})
+    found = load("street", device="cpu")(PROJECT / "docs" / "photos" / "0883.jpg")
+    for line, one in zip(capsys.readouterr().out.splitlines(), found, strict=True):
+        name, score, *_ = re.split(r" (?=[\d(])", line)
+        assert (name, float(score)) == (one.names[0], pytest.approx(one.scores[0], abs=0.006))
+        assert int(line.split()[-2]) == pytest.approx(int(one.masks[0].sum()), rel=0.05)
 
 
 def test_a_command_whose_answers_differ_writes_no_model(tmp_path, tiny_checkpoint, capsys, monkeypatch):
