@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torchvision.ops import nms, roi_align
 
 from fashion_hydra.model.detector import STRIDES, Detector
+from fashion_hydra.postprocess.rule import NO_LIMIT
 from fashion_hydra.structures.batch import PAD_DIVISOR
 
 _ANY_SCORE = -0.5  # below every probability, above the score of what is no box
@@ -112,8 +113,7 @@ class CascadeGraph(nn.Module):
         """The (box, class) pairs that some threshold of NMS keeps: which box, which class, its score."""
         classes = probabilities.shape[1]
         kept = [
-            _NMS.apply(boxes[None], probabilities.t()[None], thr, self.score_floor, boxes.shape[0])
-            for thr in self.iou_grid
+            _NMS.apply(boxes[None], probabilities.t()[None], thr, self.score_floor, NO_LIMIT) for thr in self.iou_grid
         ]
         pairs = torch.cat([one[:, 2] * classes + one[:, 1] for one in kept]).unique()
         owners, labels = torch.div(pairs, classes, rounding_mode="floor"), pairs % classes
@@ -137,23 +137,23 @@ class _NMS(torch.autograd.Function):
     """ONNX's NonMaxSuppression: greedy, within each class."""
 
     @staticmethod
-    def forward(ctx: Any, boxes: Tensor, scores: Tensor, iou_thr: float, score_thr: float, count: Any) -> Tensor:
+    def forward(ctx: Any, boxes: Tensor, scores: Tensor, iou_thr: float, score_thr: float, count: int) -> Tensor:
         """Boxes (1, N, 4) and scores (1, C, N) -> int64 (K, 3): image, class, box, by class and descending score."""
         rows = []
         for label, of_class in enumerate(scores[0]):
             able = torch.nonzero(of_class > score_thr)[:, 0]
-            kept = able[nms(boxes[0, able], of_class[able], iou_thr)][: int(count)]
+            kept = able[nms(boxes[0, able], of_class[able], iou_thr)][:count]
             rows.append(torch.stack([torch.zeros_like(kept), torch.full_like(kept, label), kept], 1))
         return torch.cat(rows)
 
     @staticmethod
-    def symbolic(g: Any, boxes: Any, scores: Any, iou_thr: float, score_thr: float, count: Any) -> Any:
+    def symbolic(g: Any, boxes: Any, scores: Any, iou_thr: float, score_thr: float, count: int) -> Any:
         """The node of the graph."""
 
         def constant(value: float) -> Any:
             return g.op("Constant", value_t=torch.tensor([value], dtype=torch.float32))
 
-        most = g.op("Constant", value_t=torch.tensor([2**31 - 1 if not isinstance(count, int) else count]))
+        most = g.op("Constant", value_t=torch.tensor([count]))
         return g.op("NonMaxSuppression", boxes, scores, most, constant(iou_thr), constant(score_thr))
 
 
