@@ -12,8 +12,9 @@ DEMO_DATA := data/wardrobe
 DEMO_IMAGES := 900
 PAGE := docs/demo
 RUNTIME := onnxruntime-web@1.30.0
+REFERENCE := api structures data model inference postprocess evaluation formats tuning wardrobe
 
-.PHONY: help setup try page demo ladder bench test lint format clean
+.PHONY: help setup try page demo ladder bench docs test lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -75,9 +76,12 @@ ladder: $(STAMP) ## walk the winner's ladder on wardrobe, with CCP=FOLDER on its
 	fi
 
 bench: $(STAMP) ## run the benchmarks, half an hour on two cores; benchmarks/RESULTS.md says what they gave
-	@for name in annotations samples submission_path ensemble train_step attributes evaluation threshold_search predict_memory worker_memory growth; do
+	@for name in annotations samples submission_path ensemble train_step attributes app evaluation threshold_search predict_memory worker_memory growth; do
 	  echo "==> python -m benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name
 	done
+
+docs: $(STAMP) ## make the API reference from the docstrings: site/reference/index.html
+	$(BIN)/pdoc --docformat google --output-directory site/reference $(addprefix fashion_hydra.,$(REFERENCE))
 
 test: lint ## run the linters and the tests
 	$(BIN)/python -m pytest -q -n 2

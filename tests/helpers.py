@@ -80,7 +80,7 @@ def write_tiny_checkpoint(path: Path, seed: int = 0, **options: Any) -> Path:
 
 
 def matches_message(message: str, line: str) -> bool:
-    """Return whether a line has a message of docs/mistakes.md in it, where an ellipsis stands for anything."""
+    """Return whether a line contains a message, in which an ellipsis stands for anything."""
     return re.search(".*".join(map(re.escape, message.split("…"))), line, re.IGNORECASE) is not None
 
 

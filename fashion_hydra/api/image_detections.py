@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Union
+from typing import Any, Union
 
 import numpy as np
 from PIL import Image
@@ -20,9 +20,6 @@ from fashion_hydra.structures.detections import Detections
 from fashion_hydra.structures.rle import CocoRLE, resize_mask
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.types import BoolArray, FloatArray, IntArray
-
-if TYPE_CHECKING:
-    import supervision
 
 Index = Union[int, slice, str, Sequence[int], "BoolArray", "IntArray"]
 
@@ -150,8 +147,8 @@ class ImageDetections:
         """
         return list(coco_results(self.detections, self.classes.ids, image_id))
 
-    def to_supervision(self) -> "supervision.Detections":
-        """Return `supervision.Detections`, with the classes' names in its data.
+    def to_supervision(self) -> Any:
+        """Return a `supervision.Detections`, with the classes' names in its data.
 
         Raises:
             UserError: the package supervision is not installed.

@@ -38,8 +38,8 @@ AnyImage = str | Path | Image.Image | np.ndarray
 class Predictor:
     """One model, or several that answer together.
 
-    Calling it with an image gives the `ImageDetections` that predict.py gives with the same options; with a list of
-    images, a list of them.
+    `predictor(image, tta="single", **thresholds)` gives the `ImageDetections` that predict.py gives with the same
+    options; `predictor([image, ...])` gives a list of them. The arguments are those of `look` and of `rule`.
 
     Args:
         members: the models, of the same classes.
@@ -67,10 +67,9 @@ class Predictor:
         """Find the objects in an image, or in each of several.
 
         Args:
-            images: a file's path, a picture of Pillow, an array uint8 (H, W, 3) in RGB, or a list of these.
-            tta: the views that are looked at, a choice of conf/tta: `single`, `flip`, `multi`.
-            thresholds: options of `postprocess` in place of the model's own, such as `score_thr=0.3`,
-                `class_score_thr={"shoe": 0.6}` or `drop_classes=["bag"]`.
+            images: one, or a list of them, see `look`.
+            tta: see `look`.
+            thresholds: see `rule`.
 
         Raises:
             UserError: an image that cannot be read, or an option that there is not.
@@ -83,8 +82,8 @@ class Predictor:
         """Run the models on an image, from which detections by any thresholds can be had at once.
 
         Args:
-            image: see `__call__`.
-            tta: see `__call__`.
+            image: a file's path, a picture of Pillow, or an array uint8 (H, W, 3) in RGB.
+            tta: the views that are looked at, a choice of conf/tta: `single`, `flip`, `multi`.
 
         Raises:
             UserError: an image that cannot be read, or views that there are not.
@@ -101,6 +100,10 @@ class Predictor:
 
     def rule(self, **thresholds: Any) -> Postprocess:
         """Return the thresholds in force, with others in place of some.
+
+        Args:
+            thresholds: options of `postprocess` in place of the model's own, such as `score_thr=0.3`,
+                `class_score_thr={"shoe": 0.6}` or `drop_classes=["bag"]`.
 
         Raises:
             UserError: an option that there is not, or a value out of its range.

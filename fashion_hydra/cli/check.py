@@ -38,8 +38,7 @@ def run(args: argparse.Namespace) -> int:
     except UnusableData as error:
         faults, reason = list(error.faults), str(error)
     for fault in faults:
-        place = f" row {fault.row}" if fault.row else ""
-        print(f"{fault.kind}: {fault.image_id}{place}: {fault.value} -> {fault.action}")
+        print(fault)
     if args.report is not None:
         args.report.parent.mkdir(parents=True, exist_ok=True)
         write_faults(args.report, faults)

@@ -29,6 +29,7 @@ COMMANDS = {
     "submit-check": "find everything in a submission that is against the competition's rules",
     "ladder": "predict and score the winner's ladder, rung by rung, with a training run's checkpoints",
     "compare": "score tuned rules on predicted images with known truth",
+    "compare-runs": "say whether one way to train is better than another, on the photos that their runs held out",
     "report": "write one page about runs, thresholds and predictions, with a gallery of errors",
     "evaluate": "print COCO's average precision of results, as pycocotools computes it, and of each class",
     "score": "print the competition score of a submission",

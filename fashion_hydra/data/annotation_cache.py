@@ -35,7 +35,7 @@ class UnusableData(UserError):
         self.faults = faults
 
 
-_VERSION = 4  # of what lies in the cache; another one is read anew
+_VERSION = 5  # of what lies in the cache; another one is read anew
 
 
 class AnnotationReader(Protocol):
@@ -64,8 +64,8 @@ class AnnotationReader(Protocol):
         """The image's file below the folder."""
         ...
 
-    def row_of(self, image_id: str) -> int:
-        """Where the annotations first name the image."""
+    def place_of(self, image_id: str) -> str:
+        """Where the annotations first name the image, as in `DataFault`; empty where its file's name says enough."""
         ...
 
 
@@ -167,13 +167,14 @@ def _build(
     used = set(files)
     unused = sorted(f for f in listing if f not in used and Path(f).suffix.lower() in IMAGE_SUFFIXES)
     faults[:] = [_with_hint(fault, {file.lower(): file for file in unused}) for fault in faults]
-    faults += [DataFault("image-without-rows", file, 0, file, "image not used") for file in unused]
+    faults += [DataFault("image-without-rows", file, "", "no annotation names it", "image not used") for file in unused]
     if not keep.any():
         first = next((fault for fault in faults if fault.action == "image dropped"), None)
         shown = f"; first: {first.kind} {first.value}" if first else ""
+        advice = "Put the images there; " if first is None or first.kind == "missing-image" else ""
         raise UnusableData(
-            f"{reader.folder}: none of the {len(files)} images that the annotations name is usable{shown}. Put the "
-            "images there; `fashion-hydra check` lists every fault",
+            f"{reader.folder}: none of the {len(files)} images that the annotations name is usable{shown}. {advice}"
+            "`fashion-hydra check` lists every fault",
             faults,
         )
     made = target.with_name(f"{target.name}.new-{os.getpid()}")
@@ -211,9 +212,10 @@ def _judge(
         if not kind and size not in ((stored, turned) if quarter else (stored,)):
             kind = "size-mismatch"
             value = f"annotations say {size[0]}x{size[1]}, file is {stored[0]}x{stored[1]} (height x width)"
+            value += ": exchanged?" if size == turned else ""
         if kind:
             keep[i] = False
-            faults.append(DataFault(kind, image_id, reader.row_of(image_id), value, "image dropped"))
+            faults.append(DataFault(kind, image_id, reader.place_of(image_id), value, "image dropped"))
         elif known.orientation != 1 and (not quarter or stored == turned):
             undecided.append(i)
         elif quarter:

@@ -28,16 +28,22 @@ class DataFault:
     Args:
         kind: a short name, such as `missing-image`.
         image_id: as in the annotations; empty where it is about no image.
-        row: line of the CSV, the header being 1; id of the annotation in a COCO file; 0 where it is about none.
+        place: where it stands: `row 5` of the CSV, the header being 1; `annotation id 7` of a COCO file; `a.txt line
+            2`; empty where one image or the whole data set is meant.
         value: what is there.
         action: what is done about it.
     """
 
     kind: str
     image_id: str
-    row: int
+    place: str
     value: str
     action: str
+
+    def __str__(self) -> str:
+        """One line, as `fashion-hydra check` lists it."""
+        where = " ".join(filter(None, (self.image_id, self.place)))
+        return ": ".join(filter(None, (self.kind, where, f"{self.value} -> {self.action}")))
 
     @property
     def is_remark(self) -> bool:
@@ -88,7 +94,7 @@ def read_faults(path: Path) -> list[DataFault]:
     """Read what `write_faults` wrote."""
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.reader(stream))[1:]
-    return [DataFault(kind, image_id, int(row), value, action) for kind, image_id, row, value, action in rows]
+    return [DataFault(kind, image_id, place, value, action) for kind, image_id, place, value, action in rows]
 
 
 @dataclass(frozen=True)

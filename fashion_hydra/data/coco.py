@@ -71,7 +71,7 @@ class CocoReader:
         self._file_of = dict(zip(self._images, found.files, strict=True))
         for number in found.by_name:
             value = f"{entries[number].name!r} is {found.files[number]}, by the file's name"
-            self._faults.append(DataFault("found-by-name", str(found.files[number]), 0, shorten(value), "image used"))
+            self._faults.append(DataFault("found-by-name", str(found.files[number]), "", shorten(value), "image used"))
 
     def key(self) -> Mapping[str, str]:
         """The file, the images' folder and what becomes of crowd regions."""
@@ -92,9 +92,9 @@ class CocoReader:
         entries = [entry for entry in listed if isinstance(entry, dict) and type(entry.get("id")) is int]
         return {entry["id"]: str(entry.get("name", "")) for entry in entries}
 
-    def row_of(self, image_id: str) -> int:
+    def place_of(self, image_id: str) -> str:
         """Nothing: faults of images name the file."""
-        return 0
+        return ""
 
     def file_of(self, image_id: str) -> str:
         """Images are known by their files' names."""
@@ -125,17 +125,17 @@ class CocoReader:
             name = entry.get("file_name") if isinstance(entry, dict) else None
             if key is None or not isinstance(name, str) or not is_name(name):
                 value = f"images[{place}]: {shorten(json.dumps(entry, default=str), 80)}: id and file_name expected"
-                self._faults.append(DataFault("bad-row", "", 0, value, "image dropped"))
+                self._faults.append(DataFault("bad-row", "", "", value, "image dropped"))
                 continue
             by_id[key].append(_Image(place, json.dumps(entry["id"]), name, _size(entry)))
         for key, same in by_id.items():
             listed = ", ".join(f"images[{image.place}] {image.name}" for image in same[:4])
             if len({image.name for image in same}) > 1:
                 value = shorten(f"id {key}: {listed}", 200)
-                self._faults += [DataFault("image-id-twice", i.name, 0, value, "image dropped") for i in same]
+                self._faults += [DataFault("image-id-twice", i.name, "", value, "image dropped") for i in same]
             elif len(same) > 1:
                 value = shorten(f"id {key}: {listed}", 200)
-                self._faults.append(DataFault("image-listed-twice", same[0].name, 0, value, "read once"))
+                self._faults.append(DataFault("image-listed-twice", same[0].name, "", value, "read once"))
         return {key: same[0] for key, same in by_id.items() if len({image.name for image in same}) == 1}
 
     def _add_images(self, builder: AnnotationsBuilder, faults: list[DataFault]) -> dict[int | str, str]:
@@ -147,13 +147,13 @@ class CocoReader:
             size = image.size or self._size_on_disk(name)
             if not is_name(name) or size is None or not is_frame(*size):
                 shown = "no height and width" if size is None else f"{size[0]}x{size[1]}, {FRAME}"
-                faults.append(DataFault("bad-size", name, 0, f"images[{image.place}]: {shown}", "image dropped"))
+                faults.append(DataFault("bad-size", name, "", f"images[{image.place}]: {shown}", "image dropped"))
                 continue
             if (first := first_of.setdefault(name, image)) is not image:
                 value = f"images[{first.place}] id {first.coco_id} and images[{image.place}] id {image.coco_id}"
                 same = builder.image(name, size) == size
                 action = "read as one image" if same else "the second's masks dropped, its size differs"
-                faults.append(DataFault("file-under-two-ids", name, 0, value, action))
+                faults.append(DataFault("file-under-two-ids", name, "", value, action))
                 if not same:
                     continue
             builder.image(name, size, coco_id=image.coco_id, subset=self.subset)
@@ -187,6 +187,8 @@ def read_coco_json(path: Path) -> dict[str, Any]:
             f"{path}: not in COCO's format: no list of {wrong[0]} (found: {found}). It has images, annotations and "
             "categories; Kaggle's train.csv is read with data=kaggle"
         )
+    if any(isinstance(entry, dict) and "segments_info" in entry for entry in content["annotations"][:1]):
+        raise UserError(f"{path}: COCO's panoptic format. Give the file of instances, such as instances_train2017.json")
     return content
 
 
@@ -210,7 +212,7 @@ def _categories(entries: Sequence[Any], path: Path, faults: list[DataFault]) -> 
     twice = {number: found for number, found in names.items() if len(found) > 1}
     for number, found in twice.items():
         value = shorten(f"id {number}: {', '.join(found)}", 200)
-        faults.append(DataFault("category-id-twice", "", 0, value, "annotations of it dropped"))
+        faults.append(DataFault("category-id-twice", "", "", value, "annotations of it dropped"))
     known = {number: found[0] for number, found in names.items()}
     ids_of = defaultdict[str, list[int]](list)
     for number, name in known.items():
@@ -218,7 +220,7 @@ def _categories(entries: Sequence[Any], path: Path, faults: list[DataFault]) -> 
     for name, ids in ids_of.items():
         if len(ids) > 1:
             value = shorten(f"{name}: ids {', '.join(map(str, ids))}", 200)
-            faults.append(DataFault("category-name-twice", "", 0, value, "kept apart"))
+            faults.append(DataFault("category-name-twice", "", "", value, "kept apart"))
     return known, frozenset(twice)
 
 

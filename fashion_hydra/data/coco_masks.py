@@ -46,19 +46,18 @@ class MaskReader:
     def add(self, place: int, annotation: Any) -> Iterator[DataFault]:
         """Add the annotation at a place of the list; yields its faults and remarks."""
         if not isinstance(annotation, dict):
-            yield DataFault("bad-row", "", 0, f"annotations[{place}]: {shorten(annotation, 80)}", "annotation dropped")
+            yield DataFault("bad-row", "", f"annotations[{place}]", shorten(annotation, 80), "annotation dropped")
             return
         own = own_id(annotation)
-        row = own if own is not None else 0
+        where = f"annotations[{place}]" if own is None else f"annotation id {own}"
         key = image_key(annotation.get("image_id"))
         image_id = self.image_of.get(key) if key is not None else None
         if image_id is None:
-            value = shorten(f"annotations[{place}]: image_id {json.dumps(annotation.get('image_id'), default=str)}")
-            yield DataFault("unknown-image", "", row, value, "annotation dropped")
+            value = shorten(f"image_id {json.dumps(annotation.get('image_id'), default=str)}, which no image has")
+            yield DataFault("unknown-image", "", where, value, "annotation dropped")
             return
         for kind, value, action in self._read(annotation, image_id, own):
-            where = value if row else f"annotations[{place}]: {value}"
-            yield DataFault(kind, image_id, row, where, action)
+            yield DataFault(kind, image_id, where, value, action)
 
     def _read(self, annotation: Mapping[str, Any], image_id: str, own: int | None) -> Iterator[tuple[str, str, str]]:
         """Add one annotation of a known image; yields kind, value and action of each fault and remark."""

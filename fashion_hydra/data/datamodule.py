@@ -134,10 +134,9 @@ class FashionDataModule(LightningDataModule):
         """Raise `UserError` for faults, not for remarks, where `on_fault` is `error`."""
         faults = [fault for fault in self.faults if not fault.is_remark]
         if faults and self.on_fault == "error":
-            first = faults[0]
             raise UserError(
-                f"{self.root}: {len(faults)} faults, the first in row {first.row}: {first.kind}, {first.image_id}, "
-                f"{first.value}. Mend them or set data.on_fault=drop; `fashion-hydra check` lists them"
+                f"{self.root}: {len(faults)} faults, the first {faults[0]}. Mend them or set data.on_fault=drop; "
+                "`fashion-hydra check` lists them"
             )
 
     def _refuse_nothing(self, annotations: Annotations) -> None:

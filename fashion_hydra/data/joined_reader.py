@@ -34,7 +34,7 @@ class JoinedReader:
                         f"data.val_annotations: category {number} is {shorten(name, 40)!r} in the {subset} part and "
                         f"{shorten(known, 40)!r} in the other. Both files need the same categories"
                     )
-        self._rows: dict[str, int] = {}
+        self._places: dict[str, str] = {}
 
     def key(self) -> Mapping[str, str]:
         """The keys of the parts."""
@@ -57,9 +57,9 @@ class JoinedReader:
         """Images are called by their files."""
         return image_id
 
-    def row_of(self, image_id: str) -> int:
+    def place_of(self, image_id: str) -> str:
         """Where the image's part first names it."""
-        return self._rows.get(image_id, 0)
+        return self._places.get(image_id, "")
 
     def scan(self, builder: AnnotationsBuilder, faults: list[DataFault]) -> None:
         """Read the parts one after the other."""
@@ -67,9 +67,9 @@ class JoinedReader:
             part = _Part(builder, reader, subset, prefix=os.path.relpath(reader.folder.absolute(), self.folder))
             own: list[DataFault] = []
             reader.scan(part, own)  # type: ignore[arg-type] # the methods that readers use
-            self._rows |= {part.name(image_id): reader.row_of(image_id) for image_id in part.image_ids}
+            self._places |= {part.name(image_id): reader.place_of(image_id) for image_id in part.image_ids}
             faults += [_renamed(fault, part) for fault in own]
-            faults += [DataFault("in-two-parts", name, 0, f"in {subset} too", "not used there") for name in part.twice]
+            faults += [DataFault("in-two-parts", name, "", f"in {subset} too", "not used there") for name in part.twice]
 
 
 class _Part:
@@ -113,5 +113,5 @@ class _Part:
 def _renamed(fault: DataFault, part: _Part) -> DataFault:
     known = fault.image_id in part._sizes
     return DataFault(
-        fault.kind, part.name(fault.image_id) if known else fault.image_id, fault.row, fault.value, fault.action
+        fault.kind, part.name(fault.image_id) if known else fault.image_id, fault.place, fault.value, fault.action
     )

@@ -137,9 +137,9 @@ class KaggleReader:
         """Attribute id -> name, from label_descriptions.json."""
         return self.attributes or {}
 
-    def row_of(self, image_id: str) -> int:
+    def place_of(self, image_id: str) -> str:
         """The first line of the CSV that names the image."""
-        return self.first_rows[image_id]
+        return f"row {self.first_rows[image_id]}"
 
     def file_of(self, image_id: str) -> str:
         """The image's file: the 2020 schema leaves the suffix out."""
@@ -240,4 +240,4 @@ class _Scan:
 
     def _fault(self, row: KaggleRow, kind: str, value: str, action: str = "row dropped") -> None:
         image_id = row.image_id if is_name(row.image_id) else ""
-        self.faults.append(DataFault(kind, image_id, row.line, shorten(value), action))
+        self.faults.append(DataFault(kind, image_id, f"row {row.line}", shorten(value), action))

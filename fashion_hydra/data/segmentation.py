@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from fashion_hydra.formats.loose_values import whole_number
 from fashion_hydra.structures import rle
 from fashion_hydra.utils.limits import LONGEST_EDGE, MOST_RUNS
 
@@ -44,7 +45,7 @@ def read_segmentation(segmentation: Any, *, height: int, width: int) -> Region:
     parts: list[Any] = [segmentation] if _is_numbers(segmentation) or _is_pairs(segmentation) else segmentation
     if not parts:
         raise ValueError("no polygon")
-    drawn, short, outside = [], 0, []
+    drawn, short, outside, shares = [], 0, [], []
     for part in parts:
         if isinstance(part, dict):
             drawn.append(rle.runs_to_coco(_encoded(part, height, width), height=height, width=width))
@@ -52,9 +53,12 @@ def read_segmentation(segmentation: Any, *, height: int, width: int) -> Region:
             short += 1
         else:
             outside.append(_outside(points, height, width))
+            shares.append((points >= 0).all() and (points <= 1).all() and (points % 1 > 0).any())
             drawn += coco_mask.frPyObjects([points.ravel().tolist()], height, width)
     if not drawn:
         raise ValueError("a polygon needs three points or more, as x and y in turn")
+    if shares and all(shares):
+        raise ValueError("points from 0 to 1, as shares of the picture: COCO's are in pixels")
     runs = rle.coco_to_runs(coco_mask.merge(drawn))
     rle.check_runs_inside(runs, height=height, width=width)
     left_out = f"{short} of {len(parts)} parts with fewer than three points" if short else ""
@@ -108,26 +112,26 @@ def _encoded(segmentation: Any, height: int, width: int) -> rle.Runs:
     if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
         raise ValueError("neither polygons nor a run-length encoding with size and counts")
     size = segmentation["size"]
-    if not isinstance(size, list) or size != [height, width]:
+    if not isinstance(size, list) or [whole_number(value) for value in size] != [height, width]:
         raise ValueError(f"run-length encoding of size {size}, image {[height, width]} (height, width)")
     counts = segmentation["counts"]
     if isinstance(counts, list):
-        runs = _counted(counts, height * width)
+        runs = _counted([whole_number(count) for count in counts], height * width)
     elif isinstance(counts, str) and counts.isascii():
-        runs = rle.coco_to_runs({"size": size, "counts": counts})
+        if counts[:2] in ("b'", 'b"'):  # str() of bytes; no encoding has a quotation mark
+            counts = counts[2:-1]
+        runs = rle.coco_to_runs({"size": [height, width], "counts": counts})
     else:
         raise ValueError("counts: ASCII text or a list of lengths expected")
     rle.check_runs_inside(runs, height=height, width=width)
     return runs
 
 
-def _counted(counts: list[Any], pixels: int) -> rle.Runs:
+def _counted(counts: list[int | None], pixels: int) -> rle.Runs:
     """COCO's list of lengths, of background and object in turn, as runs."""
-    lengths = np.array(counts)
-    if lengths.ndim == 1 and lengths.dtype.kind == "f" and (lengths % 1 == 0).all():
-        lengths = lengths.astype(np.int64)
-    if lengths.ndim != 1 or lengths.dtype.kind != "i" or not 0 < len(lengths) <= 2 * MOST_RUNS:
+    if None in counts or not 0 < len(counts) <= 2 * MOST_RUNS:
         raise ValueError(f"counts: 1 to {2 * MOST_RUNS} whole numbers expected")
+    lengths = np.array(counts, dtype=np.int64)
     if lengths.min() < 0 or lengths.max() > pixels or (ends := np.cumsum(lengths))[-1] > pixels:
         raise ValueError(f"counts: from 0, and {pixels} together at most")
     if ends[-1] < pixels:  # which pycocotools fills with whatever lies in memory

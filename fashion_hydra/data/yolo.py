@@ -21,6 +21,8 @@ from fashion_hydra.utils.yaml_files import read_mapping
 SUBSETS = ("train", "val", "test")
 _FILE_NAMES = ("data.yaml", "data.yml", "dataset.yaml")
 _BOX_VALUES = 4
+_LIKELY_PIXELS = 2.0
+_IN_PIXELS = ", points given in pixels? YOLO's are shares of the picture, from 0 to 1"
 
 
 class YoloReader:
@@ -64,9 +66,9 @@ class YoloReader:
         """As data.yaml lists them."""
         return self.names
 
-    def row_of(self, image_id: str) -> int:
+    def place_of(self, image_id: str) -> str:
         """Nothing: faults of images name the file."""
-        return 0
+        return ""
 
     def file_of(self, image_id: str) -> str:
         """Images are known by their files below the root."""
@@ -77,7 +79,7 @@ class YoloReader:
         for image, subset in tqdm(self.images.items(), desc=f"reading {self.path.name}", unit=" images", disable=None):
             facts = examine(self.folder, image, decode=False)
             if facts.fault:
-                faults.append(DataFault(facts.fault, image, 0, facts.value, "image dropped"))
+                faults.append(DataFault(facts.fault, image, "", facts.value, "image dropped"))
                 continue
             builder.image(image, facts.shown_size, subset=subset)
             faults += self._read_labels(image, facts.shown_size, builder)
@@ -108,16 +110,18 @@ class YoloReader:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError as error:
-            yield DataFault("unreadable-labels", image, 0, f"{path.name}: byte {error.start} is not UTF-8", "not read")
+            yield DataFault("unreadable-labels", image, path.name, f"byte {error.start} is not UTF-8", "not read")
             return
         seen = set[str]()
-        for row, line in enumerate(lines, start=1):
+        for number, line in enumerate(lines, start=1):
             if not (words := line.split()):
                 continue
             kind, value = self._add(words, image, size, builder, seen)
             if kind:
                 remark = kind == "outside-picture"
-                yield DataFault(kind, image, row, f"{path.name}: {value}", "cut off" if remark else "row dropped")
+                yield DataFault(
+                    kind, image, f"{path.name} line {number}", value, "cut off" if remark else "row dropped"
+                )
 
     def _add(
         self, words: Sequence[str], image: str, size: tuple[int, int], builder: AnnotationsBuilder, seen: set[str]
@@ -132,6 +136,8 @@ class YoloReader:
             return "duplicate-row", f"class {category}, the same polygon as before"
         seen.add(text)
         height, width = size
+        if wrong := [word for word in words[1:] if not _is_number(word)]:
+            return "bad-segmentation", f"{shorten(wrong[0], 40)} is no number"
         try:
             points = np.array(words[1:], dtype=np.float64)
             if len(points) % 2 or len(points) < 6:
@@ -142,7 +148,9 @@ class YoloReader:
         except (ValueError, UserError) as error:
             return "bad-segmentation", one_line(error, 120)
         if not len(region.runs):
-            return "empty-mask", f"class {category}: no pixel"
+            return "empty-mask", f"class {category}: no pixel" + _IN_PIXELS * (
+                max(map(float, words[1:])) > _LIKELY_PIXELS
+            )
         if not builder.add(image, str(category), region.runs):
             return "too-many-masks", f"more than {MOST_MASKS} of one image"
         return ("outside-picture", f"{region.outside:.0%} of the polygon's box") if region.outside else ("", "")
@@ -154,7 +162,15 @@ class YoloReader:
             for path in sorted(folder.glob("*.txt")):
                 if path not in used:
                     name = path.relative_to(self.folder).as_posix()
-                    yield DataFault("labels-without-image", name, 0, name, "not used")
+                    yield DataFault("labels-without-image", name, "", "no image of its name", "not used")
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _find_file(root: Path, name: str | None) -> Path:

@@ -38,7 +38,9 @@ THRESHOLDS = np.linspace(LEAST_IOU, 0.95, 10)
 RANGES = np.array(list(SIZES.values()))
 """Least and largest area of each size, (R, 2)."""
 
-_RECALLS = np.linspace(0, 1, 101)
+RECALLS = np.linspace(0, 1, 101)
+"""At which precision is averaged."""
+
 _MOST = 100  # detections of an image and class
 _R, _T = np.ogrid[: len(RANGES), : len(THRESHOLDS)]
 
@@ -60,6 +62,10 @@ class TrueMask:
     area: float
     crowd: bool = False
     attributes: tuple[int, ...] = ()
+
+
+Matcher = Callable[[Detections, Sequence[int], Sequence[int], Sequence[TrueMask]], Matched]
+"""See `class_matches`."""
 
 
 @dataclass(frozen=True)
@@ -128,21 +134,26 @@ def mask_ap(
         pixel_areas: image id -> what a pixel of a detection's mask counts where sizes are told apart; 1 without.
         overlap: of detections with true masks.
     """
+    classes = class_matches(truth, found, range(labels), matcher(overlap), pixel_areas or {})
+    return _summarise([class_rates(one, len(THRESHOLDS)) for one in classes.values()])
+
+
+def matcher(overlap: Overlap) -> Matcher:
+    """Return what matches detections with true masks by these overlaps, see `class_matches`."""
 
     def match(
         detections: Detections, areas: Sequence[int], members: Sequence[int], true: Sequence[TrueMask]
     ) -> Matched:
         return _match([(detections.masks[i], areas[i]) for i in members], true, overlap)
 
-    classes = class_matches(truth, found, range(labels), match, pixel_areas or {})
-    return _summarise([class_rates(one, len(THRESHOLDS)) for one in classes.values()])
+    return match
 
 
 def class_matches(
     truth: Mapping[str, Sequence[TrueMask]],
     found: Mapping[str, Detections],
     labels: Collection[int],
-    match: Callable[[Detections, Sequence[int], Sequence[int], Sequence[TrueMask]], Matched],
+    match: Matcher,
     pixel_areas: Mapping[str, float],
 ) -> dict[int, ClassMatches]:
     """What became of the detections of some classes.
@@ -258,7 +269,7 @@ def class_rates(matches: ClassMatches, levels: int) -> ClassRates:
     for size in np.flatnonzero(objects).tolist():
         recall = found[:, size] / known[size]
         for level in range(levels):
-            at = np.searchsorted(recall[:, level], _RECALLS, side="left")
+            at = np.searchsorted(recall[:, level], RECALLS, side="left")
             precision[size, level] = envelope[at, size, level].mean()
     few = np.stack([hits[ranks < most, 0].sum(axis=0) for most in (1, 10)])
     return ClassRates(precision, none + found[-1] / known[:, None], none[0] + few / known[0])

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from fashion_hydra.formats.submission import write_submission
 from fashion_hydra.structures.batch import Size
@@ -113,7 +112,7 @@ def write_coco_results(path: Path, answers: Iterable[ImageAnswer], names: Mappin
 
 
 def coco_results(found: Detections, ids: Sequence[int], coco_id: int | str) -> Iterator[dict[str, object]]:
-    """Yield COCO's result for each detection.
+    """Yield COCO's result for each detection, without `bbox`: pycocotools would take its area for the mask's.
 
     Args:
         found: detections on the image's own size.
@@ -126,7 +125,6 @@ def coco_results(found: Detections, ids: Sequence[int], coco_id: int | str) -> I
             "image_id": coco_id,
             "category_id": ids[label],
             "score": score,
-            "bbox": coco_mask.toBbox(mask).tolist(),
             "segmentation": {"size": mask["size"], "counts": counts if isinstance(counts, str) else counts.decode()},
             **({} if found.attributes is None else {"attribute_ids": list(own)}),
         }

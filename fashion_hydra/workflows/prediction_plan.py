@@ -80,6 +80,7 @@ def plan_prediction(options: PredictConfig) -> PredictionPlan:
     named = bool(options.checkpoint or options.ensemble.members)
     run = None if named and options.ensemble.run is None else find_run(options)
     paths = member_paths(options, run)
+    run = run or _run_with(paths)
     if options.ensemble.soup_batches is not None:
         paths = [_soup(options, paths, run)]
     members = [load_member(path, options.trust) for path in paths]
@@ -157,13 +158,17 @@ def _soup(options: PredictConfig, paths: Sequence[Path], run: RunFolder | None) 
 
 
 def find_run(options: PredictConfig) -> RunFolder:
-    """Return the training run that is meant: `ensemble.run`, or the newest below `paths.runs`.
+    """Return the training run that is meant: `ensemble.run`, or the newest below it or below `paths.runs`.
 
     Raises:
         UserError: there is none.
     """
     if options.ensemble.run is not None:
-        return RunFolder(Path(options.ensemble.run))
+        named = RunFolder(Path(options.ensemble.run))
+        if named.checkpoints.is_dir() or (run := RunFolder.newest(named.path, at_any_depth=True)) is None:
+            return named
+        log_rank_zero("run            %s (the newest there)", run.path)
+        return run
     run = RunFolder.newest(Path(options.paths.runs), at_any_depth=True)
     if run is None:
         raise UserError(
@@ -172,6 +177,12 @@ def find_run(options: PredictConfig) -> RunFolder:
         )
     log_rank_zero("run            %s (the newest)", run.path)
     return run
+
+
+def _run_with(checkpoints: Sequence[Path]) -> RunFolder | None:
+    """Return the run whose folder has these checkpoints; None where no run or several have them."""
+    folders = {path.parents[1] for path in checkpoints if path.parent.name == "checkpoints"}
+    return RunFolder(folders.pop()) if len(folders) == 1 else None
 
 
 def member_paths(options: PredictConfig, run: RunFolder | None) -> list[Path]:

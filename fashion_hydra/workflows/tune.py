@@ -100,6 +100,8 @@ def tune(options: TuneConfig, command: Command) -> float:
     check_numbers(options)
     tuning_data, folder = open_tuning_data(options, command), Path(options.out)
     images = len(tuning_data.truth)
+    if not 2 <= options.folds <= images:
+        raise UserError(f"folds={options.folds}: between 2 and the number of images ({images}) expected")
     folder.mkdir(parents=True, exist_ok=True)
     write_truth(folder / "truth.csv", tuning_data.truth)
     rules = TuningRules.of(options, tuning_data)
@@ -110,8 +112,6 @@ def tune(options: TuneConfig, command: Command) -> float:
     score_table = build_score_table(
         tuning_data.cache, tuning_data.truth_to_match(), rules.asked(), match=tuning_data.match
     )
-    if not 2 <= options.folds <= images:
-        raise UserError(f"folds={options.folds}: between 2 and the number of images ({images}) expected")
     scores = scores_of(score_table, rules.on_grid, pooling=options.score.pooling, desc="grid")
     write_grid(folder / "grid.csv", rules.grid, scores)
     fold_of = stratified_folds(score_table.category_table(), folds=options.folds, seed=options.seed)

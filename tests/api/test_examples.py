@@ -4,6 +4,7 @@ import doctest
 import json
 import re
 
+import pdoc
 import pytest
 
 from fashion_hydra.api import load
@@ -46,3 +47,18 @@ def test_docstrings(module, monkeypatch, tmp_path):
     failed, tried = failures(lambda: doctest.testmod(module), monkeypatch, tmp_path)
     assert failed == 0
     assert tried > 0
+
+
+@pytest.mark.filterwarnings("error::UserWarning:pdoc")
+def test_the_reference(tmp_path):
+    """Made from the docstrings, with every public name of the room."""
+    pdoc.render.configure(docformat="google")
+    pdoc.pdoc("fashion_hydra.api", output_directory=tmp_path)
+    pages = {path.stem: path.read_text() for path in (tmp_path / "fashion_hydra" / "api").glob("*.html")}
+    for page, name in (
+        ("load", "load"),
+        ("predictor", "Predictor.look"),
+        ("image_detections", "ImageDetections.to_coco"),
+    ):
+        assert f'id="{name}"' in pages[page]
+    assert "<strong>thresholds:</strong>" in pages["predictor"]

@@ -215,5 +215,5 @@ def test_a_name_that_is_no_unicode_is_a_fault(kaggle_folder):
 def test_faults_may_hold_any_text(tmp_path):
     """Found by fuzzing: half of a pair of UTF-16 surrogates, which JSON can name and UTF-8 cannot write."""
     path = tmp_path / "faults.csv"
-    write_faults(path, [DataFault("missing-image", "\ud800.jpg", 3, "\udfff", "image dropped")])
-    assert read_faults(path) == [DataFault("missing-image", "\\ud800.jpg", 3, "\\udfff", "image dropped")]
+    write_faults(path, [DataFault("missing-image", "\ud800.jpg", "row 3", "\udfff", "image dropped")])
+    assert read_faults(path) == [DataFault("missing-image", "\\ud800.jpg", "row 3", "\\udfff", "image dropped")]

@@ -63,7 +63,7 @@ def test_polygons_and_both_run_lengths_are_read(tmp_path, kaggle_folder):
         {"segmentation": square, "iscrowd": 1},
     ]
     annotations, faults = load_annotations(coco_file(tmp_path, kaggle_folder, annotations))
-    assert [(f.kind, f.row, f.is_remark) for f in faults] == [("crowd-region", 3, True)]
+    assert [(f.kind, f.place, f.is_remark) for f in faults] == [("crowd-region", "annotation id 3", True)]
     assert annotations.boxes.tolist() == [[2, 3, 6, 8], [2, 3, 6, 8]]
     assert annotations.annotation_ids.tolist() == [1, 2]
     assert annotations.coco_ids.tolist() == ["7"]
@@ -91,7 +91,7 @@ def test_polygons_and_both_run_lengths_are_read(tmp_path, kaggle_folder):
 def test_faulty_annotations_are_left_out_and_named(tmp_path, kaggle_folder, annotation, kind):
     good = {"segmentation": [[2, 3, 6, 3, 6, 8]]}
     annotations, faults = load_annotations(coco_file(tmp_path, kaggle_folder, [good, annotation]))
-    assert [(f.kind, f.row) for f in faults] == [(kind, 2)]
+    assert [(f.kind, f.place) for f in faults] == [(kind, "annotation id 2")]
     assert len(annotations.class_ids) == 1
 
 

@@ -22,6 +22,10 @@ SQUARE = [[3, 3, 12, 3, 12, 12, 3, 12]]  # 81 pixels
 real = pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not at hand")
 
 
+def encoded_square():
+    return coco_mask.merge(coco_mask.frPyObjects(SQUARE, *SIZE))["counts"]
+
+
 def picture(path, shade=0, size=SIZE):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((*size, 3), shade, np.uint8)).save(path)
@@ -131,7 +135,10 @@ def test_one_id_for_two_files_drops_both_and_says_which(tmp_path):
     assert found.image_ids.tolist() == ["2.png"]
     assert found.annotation_ids.tolist() == [3]
     assert [f.value for f in faults if f.kind == "image-id-twice"] == ["id 1: images[0] 0.png, images[1] 1.png"] * 2
-    assert [(f.kind, f.row) for f in faults if f.row] == [("unknown-image", 1), ("unknown-image", 2)]
+    assert [(f.kind, f.place) for f in faults if f.place] == [
+        ("unknown-image", "annotation id 1"),
+        ("unknown-image", "annotation id 2"),
+    ]
 
 
 def test_one_file_under_two_ids(tmp_path):
@@ -157,7 +164,7 @@ def test_categories_that_share_an_id_or_a_name(tmp_path):
         ("category-id-twice", "id 1: shirt, dress"),
         ("category-name-twice", "shoe: ids 2, 3"),
     ]
-    assert [(f.kind, f.row) for f in faults[2:]] == [("unknown-class", 1)]
+    assert [(f.kind, f.place) for f in faults[2:]] == [("unknown-class", "annotation id 1")]
 
 
 @pytest.mark.parametrize("stray", [[50, 40], [50, 40, 51, 40]])
@@ -184,6 +191,9 @@ def test_a_stray_part_leaves_the_rest(tmp_path, stray):
         ({"segmentation": [[str(v) for v in SQUARE[0]]]}, "1"),
         ({"segmentation": [np.reshape(SQUARE[0], (-1, 2)).tolist()]}, "1"),
         ({"segmentation": np.reshape(SQUARE[0], (-1, 2)).tolist()}, "1"),
+        ({"segmentation": {"size": ["48", "64"], "counts": encoded_square().decode()}}, "1"),
+        ({"segmentation": {"size": [48.0, 64.0], "counts": str(encoded_square())}}, "1"),
+        ({"segmentation": {"size": [48, 64], "counts": ["147", 9.0, *[39, 9] * 8, "2532"]}}, "1"),
     ],
 )
 def test_loose_types_are_taken(tmp_path, more, class_id):
@@ -207,9 +217,19 @@ def test_loose_types_are_taken(tmp_path, more, class_id):
             "bad-segmentation",
             "counts: 520 pixels together, the image has 3072",
         ),
+        (
+            {"segmentation": [[0.1, 0.2, 0.9, 0.2, 0.9, 0.8]]},
+            "bad-segmentation",
+            "points from 0 to 1, as shares of the picture: COCO's are in pixels",
+        ),
+        (
+            {"segmentation": {"size": [64, 48], "counts": [500, 20, 2552]}},
+            "bad-segmentation",
+            "run-length encoding of size [64, 48], image [48, 64] (height, width)",
+        ),
         ({"attribute_ids": ["red"]}, "bad-segmentation", "attribute_ids: 'red': ids from 0 to 999999 expected"),
         ({"category_id": None}, "unknown-class", "category_id null"),
-        ({"image_id": float("nan")}, "unknown-image", "annotations[0]: image_id NaN"),
+        ({"image_id": float("nan")}, "unknown-image", "image_id NaN, which no image has"),
         ({"segmentation": [[70, 3, 79, 3, 79, 12]]}, "empty-mask", "category_id 1: no pixel inside the picture"),
     ],
 )
@@ -217,7 +237,7 @@ def test_what_cannot_be_taken_says_why(tmp_path, more, kind, value):
     picture(tmp_path / "0.png")
     write(tmp_path / "a.json", ["0.png"], [annotation(**more)])
     _, faults = read(tmp_path, "a.json")
-    assert [(f.kind, f.value, f.row) for f in faults] == [(kind, value, 1)]
+    assert [(f.kind, f.value, f.place) for f in faults] == [(kind, value, "annotation id 1")]
 
 
 def test_polygons_outside_the_picture_and_other_boxes_are_remarks(tmp_path):
@@ -281,6 +301,10 @@ def test_crowds_train_where_asked_for(tmp_path):
         (b'{"images": [], "shapes": []}', r"no list of annotations \(found: images, shapes\)"),
         ('{"images": "Mäntel"}'.encode("latin-1"), r"not a JSON file \(byte 13 is not UTF-8; save the file as UTF-8\)"),
         (b'{"images": [', "not a JSON file"),
+        (
+            b'{"images": [], "categories": [], "annotations": [{"segments_info": []}]}',
+            "panoptic format. Give the file of instances",
+        ),
         (b'{"images": [], "annotations": [], "categories": [{"id": "x"}]}', r'categories\[0\]: {"id": "x"}: an id'),
     ],
 )
@@ -295,7 +319,7 @@ def test_check_lists_everything_where_nothing_can_be_used(tmp_path, capsys):
     write(tmp_path / "a.json", ["missing.png", "lost.png"], [annotation(), annotation(2, 2, segmentation=None)])
     assert main(["check", str(tmp_path), "--coco", "a.json", "--report", str(tmp_path / "r.csv")]) == 1
     printed = capsys.readouterr().out
-    for line in ("missing-image: missing.png", "missing-image: lost.png", "no-segmentation: lost.png row 2"):
+    for line in ("missing-image: missing.png", "missing-image: lost.png", "no-segmentation: lost.png annotation id 2"):
         assert line in printed
     assert "none of the 2 images that the annotations name is usable" in printed
     assert len((tmp_path / "r.csv").read_text().splitlines()) == 4
@@ -306,7 +330,7 @@ def test_check_says_that_crowds_alone_are_no_masks(tmp_path, capsys):
     write(tmp_path / "a.json", ["0.png"], [annotation(iscrowd=1)])
     assert main(["check", str(tmp_path), "--coco", "a.json"]) == 1
     printed = capsys.readouterr().out
-    assert "crowd-region: 0.png row 1" in printed
+    assert "crowd-region: 0.png annotation id 1" in printed
     assert "1 images with 0 masks of 0 categories and 1 crowd regions" in printed
     assert "no mask can be used" in printed
 

@@ -76,7 +76,7 @@ def test_a_fold_kept_to_test_neither_trains_nor_validates(wardrobe):
 
 
 def test_faults_stop_the_run_if_asked_to(wardrobe):
-    with pytest.raises(UserError, match=r"2 faults, the first in row \d+: size-mismatch, .*data\.on_fault=drop"):
+    with pytest.raises(UserError, match=r"2 faults, the first size-mismatch: \S+ row \d+: .*data\.on_fault=drop"):
         datamodule(wardrobe, "data.on_fault=error").read()
 
 

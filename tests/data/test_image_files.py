@@ -133,8 +133,8 @@ class Frames:
         self.sizes = sizes
         self.image_ids = [str(i) for i in range(len(sizes))]
 
-    def row_of(self, image_id):
-        return 0
+    def place_of(self, image_id):
+        return ""
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,9 @@ FAULTY_ROWS = [
 @pytest.mark.parametrize(("faulty", "kind", "value"), FAULTY_ROWS, ids=lambda v: v if isinstance(v, str) else "")
 def test_faulty_rows_are_left_out_and_named(kaggle_folder, faulty, kind, value):
     annotations, faults = read_annotations(kaggle_folder([row(), faulty], {"a.jpg": (10, 20)}))
-    assert [(f.kind, f.row, f.image_id, f.action) for f in faults] == [(kind, 3, faulty["ImageId"], "row dropped")]
+    assert [(f.kind, f.place, f.image_id, f.action) for f in faults] == [
+        (kind, "row 3", faulty["ImageId"], "row dropped")
+    ]
     assert value in faults[0].value
     assert len(annotations.class_ids) == 1
 
@@ -131,7 +133,7 @@ def test_a_short_row_is_a_fault_and_not_the_end(kaggle_folder):
     lines = (root / "train.csv").read_text().splitlines()
     (root / "train.csv").write_text("\n".join([lines[0], lines[1], "a.jpg,5 5", "", lines[2]]))
     annotations, faults = read_annotations(root)
-    assert [(f.kind, f.row) for f in faults] == [("bad-size", 3)]
+    assert [(f.kind, f.place) for f in faults] == [("bad-size", "row 3")]
     assert annotations.image_ids.tolist() == ["a.jpg", "b.jpg"]
 
 
@@ -161,7 +163,7 @@ def test_a_broken_image_is_left_out(kaggle_folder, content, kind):
     path = root / "train" / "b.jpg"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content == "half" else content)
     annotations, faults = read_annotations(root)
-    assert [(f.kind, f.image_id, f.row, f.action) for f in faults] == [(kind, "b.jpg", 3, "image dropped")]
+    assert [(f.kind, f.image_id, f.place, f.action) for f in faults] == [(kind, "b.jpg", "row 3", "image dropped")]
     assert annotations.image_ids.tolist() == ["a.jpg"]
 
 

@@ -63,21 +63,28 @@ def test_polygons_classes_and_parts_are_read(tmp_path):
         (
             "0 0.5 0.5 0.2 0.2",
             "no-segmentation",
-            "a.txt: class 0: a box alone; polygons of three points or more expected",
+            "class 0: a box alone; polygons of three points or more expected",
         ),
-        ("2 0.1 0.1 0.2 0.1 0.2 0.2", "unknown-class", "a.txt: class 2, data.yaml has 2 names"),
-        ("shoe 0.1 0.1 0.2 0.1 0.2 0.2", "unknown-class", "a.txt: class shoe, data.yaml has 2 names"),
-        ("0 0.1 0.1 0.2 0.1 0.2", "bad-segmentation", "a.txt: 5 values: x and y of three points or more expected"),
-        ("0 0.1 0.1 0.2 x 0.2 0.2", "bad-segmentation", "a.txt: could not convert string to float: 'x'"),
-        ("0 nan 0.1 0.2 0.1 0.2 0.2", "bad-segmentation", "a.txt: a polygon with a point at nan"),
-        ("0 1.1 0.1 1.2 0.1 1.2 0.2", "empty-mask", "a.txt: class 0: no pixel"),
-        ("0 0.5 0.5 1.5 0.5 1.5 1 0.5 1", "outside-picture", "a.txt: 50% of the polygon's box"),
+        ("2 0.1 0.1 0.2 0.1 0.2 0.2", "unknown-class", "class 2, data.yaml has 2 names"),
+        ("shoe 0.1 0.1 0.2 0.1 0.2 0.2", "unknown-class", "class shoe, data.yaml has 2 names"),
+        ("0 0.1 0.1 0.2 0.1 0.2", "bad-segmentation", "5 values: x and y of three points or more expected"),
+        ("0 0.1 0.1 0.2 x 0.2 0.2", "bad-segmentation", "x is no number"),
+        ("0 nan 0.1 0.2 0.1 0.2 0.2", "bad-segmentation", "a polygon with a point at nan"),
+        ("0 1.1 0.1 1.2 0.1 1.2 0.2", "empty-mask", "class 0: no pixel"),
+        (
+            "0 20 20 40 20 40 40",
+            "empty-mask",
+            "class 0: no pixel, points given in pixels? YOLO's are shares of the picture, from 0 to 1",
+        ),
+        ("0 0.5 0.5 1.5 0.5 1.5 1 0.5 1", "outside-picture", "50% of the polygon's box"),
     ],
 )
 def test_a_faulty_line_is_named(tmp_path, line, kind, value):
     good = f"1 {shares(TRIANGLE)}"
     _, faults = load_annotations(YoloReader(yolo(tmp_path, {"train/a": [good, line], "val/b": [good]})))
-    assert [(f.kind, f.image_id, f.row, f.value) for f in faults] == [(kind, "images/train/a.jpg", 2, value)]
+    assert [(f.kind, f.image_id, f.place, f.value) for f in faults] == [
+        (kind, "images/train/a.jpg", "a.txt line 2", value)
+    ]
 
 
 def test_roboflows_folders_and_an_image_turned_by_exif(tmp_path):

@@ -25,6 +25,7 @@ def answer(image_id, size, boxes, file=None):
     for x0, y0, x1, y1 in boxes:
         bitmap = np.zeros(size, np.uint8, order="F")
         bitmap[y0:y1, x0:x1] = 1
+        bitmap[y0, x0] = 0  # so that a mask is smaller than its box
         bitmaps.append(bitmap)
     labels, scores = [i % 3 for i in range(len(boxes))], [0.9 - 0.1 * i for i in range(len(boxes))]
     found = Detections(image_id, labels, scores, [coco_mask.encode(b) for b in bitmaps])
@@ -77,7 +78,7 @@ def test_cocos_results_load_beside_their_images(tmp_path, capsys):
     for annotation, bitmap in zip(annotations, [*bitmaps, *others], strict=True):
         assert (found.annToMask(annotation) == bitmap).all()
         assert annotation["area"] == bitmap.sum()
-    assert [a["bbox"] for a in annotations] == [[3, 4, 7, 16], [0, 0, 30, 40], [1, 2, 3, 7]]
+    assert [list(a["bbox"]) for a in annotations] == [[3, 4, 7, 16], [0, 0, 30, 40], [1, 2, 3, 7]]
     assert [(a["category_id"], a["score"]) for a in annotations] == [(13, 0.9), (23, 0.8), (13, 0.9)]
     assert [a["image_id"] for a in annotations] == [1, 1, 3]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["results.json", "results_images.json"]

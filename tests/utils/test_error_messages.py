@@ -122,7 +122,7 @@ INTERRUPTED = "interrupted"
 BUG = "this is a bug in fashion_hydra, … Please report it with the traceback, which … shows"
 
 Raises = Callable[..., Any] | BaseException  # what raises the error, or where that takes a cluster, the error itself
-CASES: list[tuple[str, str, str, Raises]] = [  # program, docs/mistakes.md's message, value in it, source of the error
+CASES: list[tuple[str, str, str, Raises]] = [  # program, message, value in it, source of the error
     ("train.py", GPU, "tried to allocate 2.50 GiB", torch.OutOfMemoryError(CUDA_FULL)),
     ("predict.py", GPU_PREDICT, "tried to allocate 2.50 GiB", torch.OutOfMemoryError(CUDA_FULL)),
     ("train.py", RAM, "you tried to allocate 4000000000000000 bytes", lambda: torch.empty(10**15)),

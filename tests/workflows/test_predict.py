@@ -220,8 +220,12 @@ def test_the_images_that_a_run_held_out(run, wardrobe, tmp_path):
     """As tuning needs them: the folds that the run did not train on, with the run's own options, and their truth."""
     cfg, ids = trained_on(run, wardrobe)
     everything = read_masks(wardrobe / "train.csv")
-    for images, fold in (("val", 1), ("test_fold", 2)):
-        out = predict(tmp_path, f"ensemble.run={run}", f"data.images={images}", out=images)
+    for images, fold, named in (
+        ("val", 1, f"ensemble.run={run}"),
+        ("test_fold", 2, f"ensemble.run={run.parent}"),  # the newest run there
+        ("test_fold", 2, f"checkpoint={run}/checkpoints/epoch1.ckpt"),  # the run that it lies in
+    ):
+        out = predict(tmp_path, named, f"data.images={images}", out=f"{images}{len(named)}")
         names = {n for i, n in enumerate(ids) if i % 3 == fold}
         assert set(read_masks(out / "submission.csv")) == names
         assert read_masks(out / "truth.csv") == {n: everything[n] for n in ids if n in names}

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -142,22 +142,20 @@ def _fit(imported: Imported, own: Mapping[str, Tensor], classes: ClassSet | None
 def _shared_rows(file: FileClasses, classes: ClassSet) -> list[int | None]:
     """For each class of the model, the file's output for the same category; None where it has none.
 
-    By id where the file knows ids, and then the names that it knows must agree too. By names alone only if the file
-    has all of the model's, because two data sets may call different things the same. A file that knows neither is
-    taken to have the model's classes if it has as many.
+    By name where the file knows names (tools number the same categories anew), else by id. A file that knows neither
+    is taken to have the model's classes if it has as many.
     """
-    nothing: list[int | None] = [None] * len(classes)
-    if file.ids is not None:
-        row_of = {category: row for row, category in enumerate(file.ids)}
-        names = file.names or [classes.by_id().get(category, "") for category in file.ids]
-        return [
-            row if (row := row_of.get(category)) is not None and names[row] == name else None
-            for category, name in classes.by_id().items()
-        ]
     if file.names is not None:
-        by_name = {name: row for row, name in enumerate(file.names)}
-        return [by_name[name] for name in classes.names] if set(classes.names) <= set(by_name) else nothing
-    return list(range(file.count)) if file.count == len(classes) else nothing
+        return _places(file.names, classes.names)
+    if file.ids is not None:
+        return _places(file.ids, classes.ids)
+    return list(range(len(classes))) if file.count == len(classes) else [None] * len(classes)
+
+
+def _places(values: Sequence[object], wanted: Sequence[object]) -> list[int | None]:
+    """Where each wanted value stands; None for those that are missing or stand twice."""
+    counts = Counter(values)
+    return [values.index(value) if counts[value] == 1 else None for value in wanted]
 
 
 def _take_rows(

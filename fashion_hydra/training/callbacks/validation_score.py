@@ -11,13 +11,13 @@ from fashion_hydra.data.annotations import Annotations
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.data.ground_truth import truth_on_grid
 from fashion_hydra.evaluation import coco_ap, competition_score
+from fashion_hydra.evaluation.annotated import true_masks
 from fashion_hydra.evaluation.coco_ap import TrueMask
 from fashion_hydra.evaluation.competition_score import ClassMasks
 from fashion_hydra.evaluation.matching import CLASS_ID, choose_match, describe_match, masks_to_match, reach
 from fashion_hydra.formats.submission import SUBMISSION_GRID, SUBMISSION_SIZE, MaskTable
 from fashion_hydra.postprocess.apply import apply
 from fashion_hydra.postprocess.rule import COCO_RULE
-from fashion_hydra.structures import rle
 from fashion_hydra.structures.batch import Batch
 from fashion_hydra.structures.detections import Candidates, Detections
 from fashion_hydra.training.callbacks._context import datamodule_of, module_of
@@ -108,20 +108,5 @@ def _truth(
 ) -> tuple[MaskTable, dict[str, list[TrueMask]]]:
     """The truth of the chosen images: on the submission's grid by ClassId, and on their own by label."""
     images = np.flatnonzero(chosen).tolist()
-    on_image = {str(annotations.image_ids[image]): list(_objects(annotations, image, classes)) for image in images}
+    on_image = {str(annotations.image_ids[image]): list(true_masks(annotations, image, classes)) for image in images}
     return truth_on_grid(annotations, images, size=SUBMISSION_SIZE), on_image
-
-
-def _objects(annotations: Annotations, image: int, classes: ClassSet) -> Iterator[TrueMask]:
-    """An image's objects and crowd regions of the classes that are learnt."""
-    label_of = classes.label_of()
-    height, width = (int(edge) for edge in annotations.sizes[image])
-    for mask in annotations.instances(image):
-        if (category := int(annotations.categories[mask])) in label_of:
-            encoded = rle.runs_to_coco(annotations.runs_of(mask), height=height, width=width)
-            yield TrueMask(label_of[category], encoded, float(annotations.listed_areas[mask]))
-    for crowd in annotations.crowds(image):
-        if (category := int(annotations.crowd_categories[crowd])) in label_of:
-            runs = annotations.crowd_runs_of(crowd)
-            encoded = rle.runs_to_coco(runs, height=height, width=width)
-            yield TrueMask(label_of[category], encoded, float(rle.runs_area(runs)), crowd=True)

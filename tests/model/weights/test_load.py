@@ -155,7 +155,7 @@ def test_cocos_heads_are_dropped_and_listed(tmp_path):
     state = state_of(coco)
     state["roi_head.semantic_head.convs.0.conv.weight"] = torch.ones(2, 2, 3, 3)
     state["roi_head.semantic_head.conv_logits.bias"] = torch.ones(183)
-    write_mmdet3(tmp_path / "coco.pth", state, classes=[*NAMES[:40], *(f"thing {i}" for i in range(40))])
+    write_mmdet3(tmp_path / "coco.pth", state, classes=[f"thing {i}" for i in range(80)])
     other = detector_of(46, 2)
     fresh = state_of(other)
     message = load_weights(other, tmp_path / "coco.pth", EVERYTHING)
@@ -169,6 +169,18 @@ def test_cocos_heads_are_dropped_and_listed(tmp_path):
         "roi_head.bbox_head.0.fc_cls.weight and 11 more; semantic branch, which this model does not have: "
         "roi_head.semantic_head.convs.0.conv.weight and 1 more)"
     )
+
+
+def test_rows_are_found_by_name_however_categories_are_numbered(tmp_path):
+    source, other = detector_of(4, 1), detector_of(3, 2)
+    state, fresh = state_of(source), state_of(other)
+    write_ours(tmp_path / "w.pth", state, {"ids": [7, 1, 3, 4], "names": ["hat", "shoe", "dress", "shoe"]})
+    load_weights(other, tmp_path / "w.pth", ClassSet((1, 2, 30), ("dress", "shoe", "hat")))
+    rows = state_of(other)["roi_head.bbox_head.0.fc_cls.weight"]
+    theirs = state["roi_head.bbox_head.0.fc_cls.weight"]
+    mine = fresh["roi_head.bbox_head.0.fc_cls.weight"]
+    # dress, shoe (a name that the file has twice), hat, background
+    assert torch.equal(rows, torch.stack([theirs[2], mine[1], theirs[0], theirs[4]]))
 
 
 def test_the_semantic_branch_is_taken_where_the_model_has_it(tmp_path):

@@ -100,7 +100,7 @@ def test_numbers_counted_by_hand(by_hand):
     assert statistics.together.tolist() == [[2, 2], [2, 2]]
     assert len(statistics.absent) == 44
     assert statistics.faults == {"unknown-class": 1}
-    assert statistics.examples["unknown-class"].row == 6
+    assert statistics.examples["unknown-class"].place == "row 6"
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

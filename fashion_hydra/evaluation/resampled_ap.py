@@ -1,0 +1,112 @@
+"""COCO's average precision of images drawn with replacement, for intervals: matched once, summed up for each draw."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fashion_hydra.evaluation.coco_ap import (
+    RECALLS,
+    THRESHOLDS,
+    ClassMatches,
+    Overlap,
+    TrueMask,
+    class_matches,
+    mask_iou,
+    matcher,
+)
+from fashion_hydra.structures.detections import Detections
+from fashion_hydra.utils.types import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """The N detections of a class in I images, the best first, up to the last that is a hit at any threshold.
+
+    Args:
+        objects: (I,), true objects of each image.
+        image: (N,), of each detection.
+        hits: (N, T), at each threshold.
+        judged: (N, T), neither hits nor false positives are left out.
+    """
+
+    objects: FloatArray
+    image: IntArray
+    hits: BoolArray
+    judged: BoolArray
+
+    @classmethod
+    def of(cls, images: Sequence[ClassMatches]) -> "_Curve":
+        counts = [len(one.scores) for one in images]
+        first = np.concatenate([[0], np.cumsum(counts)])
+        hits = np.zeros((first[-1], len(THRESHOLDS)), bool)
+        judged = np.ones_like(hits)
+        for start, one in zip(first, images, strict=False):
+            for n, (matched, aside) in one.matched.items():
+                hits[start + n], judged[start + n] = matched[0] & ~aside[0], ~aside[0]
+        order = np.argsort(-np.concatenate([np.zeros(0), *(one.scores for one in images)]), kind="stable")
+        last = np.flatnonzero(hits[order].any(axis=1))
+        order = order[: last[-1] + 1 if len(last) else 0]
+        objects = np.array([len(one.true_areas) for one in images], np.float64)
+        return cls(objects, np.repeat(np.arange(len(images)), counts)[order], hits[order], judged[order])
+
+    def precision(self, weights: FloatArray) -> FloatArray:
+        """Precision averaged over recalls, at each threshold: (T,); NaN without an object."""
+        objects = weights @ self.objects
+        if not objects:
+            return np.full(len(THRESHOLDS), np.nan)
+        if not len(self.image):
+            return np.zeros(len(THRESHOLDS))
+        counted = weights[self.image, None]
+        found = (counted * self.hits).cumsum(axis=0)
+        judged = (counted * self.judged).cumsum(axis=0)
+        envelope = np.maximum.accumulate((found / np.maximum(judged, 1))[::-1])[::-1]
+        envelope = np.concatenate([envelope, np.zeros((1, len(THRESHOLDS)))])
+        recall = found / objects
+        at = [np.searchsorted(recall[:, level], RECALLS, side="left") for level in range(len(THRESHOLDS))]
+        return np.array([envelope[places, level].mean() for level, places in enumerate(at)])
+
+
+class ResampledAP:
+    """COCO's mask AP of images that count as often as weights say.
+
+    Equal to that of a data set with copies of the images, of which no two have detections of one score.
+
+    Args:
+        truth: image id -> its objects and crowd regions.
+        found: image id -> detections on the same frame; images without any count as empty.
+        labels: number of classes.
+        overlap: of detections with true masks.
+    """
+
+    def __init__(
+        self,
+        truth: Mapping[str, Sequence[TrueMask]],
+        found: Mapping[str, Detections],
+        *,
+        labels: int,
+        overlap: Overlap = mask_iou,
+    ) -> None:
+        match = matcher(overlap)
+        of_image = [
+            class_matches({name: objects}, {name: found[name]} if name in found else {}, range(labels), match, {})
+            for name, objects in truth.items()
+        ]
+        self._curves = [_Curve.of([classes[label] for classes in of_image]) for label in range(labels)]
+
+    def of_class(self, weights: FloatArray) -> FloatArray:
+        """Precision averaged over recalls, of each class at each IoU threshold from 0.50 to 0.95.
+
+        Args:
+            weights: (I,), how often each image counts, in the order of the truth.
+
+        Returns:
+            (labels, 10), NaN for classes of which those images have no object.
+        """
+        return np.array([curve.precision(weights) for curve in self._curves]).reshape(-1, len(THRESHOLDS))
+
+    def __call__(self, weights: FloatArray) -> FloatArray:
+        """AP at each IoU threshold, the mean over the classes that have objects: (10,); 0 without any."""
+        of_class = self.of_class(weights)
+        known = ~np.isnan(of_class[:, 0])
+        return of_class[known].mean(axis=0) if known.any() else np.zeros(len(THRESHOLDS))

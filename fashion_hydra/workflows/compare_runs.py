@@ -1,0 +1,327 @@
+"""Two ways to train, compared on the photos that their runs held out."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from fashion_hydra.config.build import rule_options
+from fashion_hydra.config.compose import compose_options
+from fashion_hydra.data.datamodule import FashionDataModule
+from fashion_hydra.data.split import stratified_folds
+from fashion_hydra.evaluation.annotated import true_masks
+from fashion_hydra.evaluation.bootstrap import LEVEL, Interval
+from fashion_hydra.evaluation.boundary import boundary_iou
+from fashion_hydra.evaluation.coco_ap import TrueMask, mask_iou
+from fashion_hydra.evaluation.matching import choose_match, masks_to_match, reach_of_masks
+from fashion_hydra.evaluation.resampled_ap import ResampledAP
+from fashion_hydra.postprocess.apply import apply
+from fashion_hydra.postprocess.rule import COCO_RULE
+from fashion_hydra.postprocess.rule_options import build_rule
+from fashion_hydra.structures.detections import Detections
+from fashion_hydra.training.run_folder import LAST, RunFolder
+from fashion_hydra.tuning.build import build_score_table
+from fashion_hydra.tuning.grid import Grid, scores_of
+from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.types import FloatArray, IntArray
+from fashion_hydra.utils.yaml_files import value_at
+from fashion_hydra.workflows.predict import predict_missing
+from fashion_hydra.workflows.prediction_plan import PredictionPlan, data_of, plan_prediction, truth_of
+
+METRICS = ("score", "AP", "AP50", "AP75", "boundary AP")
+_TUNING_FOLDS = 5
+_SELDOM = ("name", "seed", "ckpt_path", "paths", "hydra", "logger", "data.fold")
+"""Keys in which runs of one way to train may differ."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What the models of one way to train say of the photos that they held out, one run a fold, of one seed.
+
+    Args:
+        scores: (R, I), of each image under each rule of the grid.
+        ap: average precision over the images, by mask IoU and by boundary IoU.
+        category_table: (I, C), which classes the truth of each image has.
+    """
+
+    scores: FloatArray
+    ap: tuple[ResampledAP, ResampledAP]
+    category_table: np.ndarray
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One number of both sides, and how sure the difference is.
+
+    Args:
+        metric: one of `METRICS`.
+        first: of the first side.
+        second: of the second side.
+        gain: second less first, image by image.
+    """
+
+    metric: str
+    first: Interval
+    second: Interval
+    gain: Interval
+
+    @property
+    def verdict(self) -> str:
+        """In words, by whether the interval holds 0."""
+        if self.gain.low > 0:
+            return "better"
+        return "worse" if self.gain.high < 0 else "within noise"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came out.
+
+    Args:
+        images: how many photos, all held out.
+        differences: a row a metric.
+        classes: name -> true masks, AP of the first side, AP of the second.
+    """
+
+    images: int
+    differences: Sequence[Difference]
+    classes: Mapping[str, tuple[int, float, float]]
+
+
+def find_runs(folders: Sequence[Path]) -> dict[int, list[RunFolder]]:
+    """Return the training runs in some folders, or below them, by the fold that they held out.
+
+    Raises:
+        UserError: a folder has none, or a run says nothing of its fold.
+    """
+    by_fold: dict[int, list[RunFolder]] = {}
+    for folder in folders:
+        found = sorted(path.parents[1] for path in folder.rglob(f"checkpoints/{LAST}"))
+        if not found:
+            raise UserError(f"{folder}: no training run there, or below. Give folders with checkpoints/{LAST} in them")
+        for run in map(RunFolder, found):
+            fold = value_at(run.config(), "data.fold")
+            if not isinstance(fold, int):
+                raise UserError(f"{run.path}: no config of a training run, which says what was held out")
+            by_fold.setdefault(fold, []).append(run)
+    return dict(sorted(by_fold.items()))
+
+
+def check_pairs(first: Mapping[int, Sequence[RunFolder]], second: Mapping[int, Sequence[RunFolder]]) -> int:
+    """Return how many runs there are of each fold.
+
+    Raises:
+        UserError: they differ from fold to fold, or from side to side.
+    """
+    counts = [{fold: len(runs) for fold, runs in side.items()} for side in (first, second)]
+    if counts[0] != counts[1] or len(set(counts[0].values())) != 1:
+        listed = [", ".join(f"fold {fold} {count}" for fold, count in of.items()) for of in counts]
+        raise UserError(
+            f"runs to compare: {listed[0]} on one side, {listed[1]} on the other. Train as many of each fold on both: "
+            "data.fold=0,1,2 seed=1,2"
+        )
+    return next(iter(counts[0].values()))
+
+
+def differing_options(first: RunFolder, second: RunFolder) -> dict[str, tuple[Any, Any]]:
+    """Return the options in which two runs differ, but for those of which run it is."""
+    flat = [dict(_flat(run.config())) for run in (first, second)]
+    keys = [key for key in {**flat[0], **flat[1]} if not any(f"{key}.".startswith(f"{s}.") for s in _SELDOM)]
+    return {key: (flat[0].get(key), flat[1].get(key)) for key in keys if flat[0].get(key) != flat[1].get(key)}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        inner = isinstance(value, dict) and value
+        found += _flat(value, f"{prefix}{key}.") if inner else [(f"{prefix}{key}", value)]
+    return found
+
+
+def compare_runs(
+    sides: Sequence[Mapping[int, Sequence[RunFolder]]],
+    folder: Path,
+    *,
+    checkpoint: str,
+    words: Sequence[str],
+    draws: int,
+    seed: int,
+) -> Comparison:
+    """Predict what each run held out, and compare the sides on all of it.
+
+    Args:
+        sides: two, runs by fold, as many of each.
+        folder: of the candidates; those that are there are taken.
+        checkpoint: `last` or `best`.
+        words: options for predicting.
+        draws: of the bootstrap.
+        seed: of the folds in which thresholds are tuned, and of the bootstrap.
+
+    Raises:
+        UserError: runs that held out other photos or learnt other classes.
+    """
+    count = check_pairs(*sides)
+    data = _data_of_folds(sides, words)
+    predicted: list[list[Predicted]] = [[], []]
+    for side, by_fold in enumerate(sides):
+        for number in range(count):
+            plans = (
+                _predict(runs[number], folder / "ab"[side] / f"fold{fold}-{number + 1}", checkpoint, words)
+                for fold, runs in by_fold.items()
+            )
+            predicted[side].append(_measure(plans))
+    images = len(predicted[0][0].category_table)
+    fold_of = stratified_folds(predicted[0][0].category_table, folds=min(_TUNING_FOLDS, images), seed=seed)
+    rng = np.random.default_rng(seed)
+    weights = [np.bincount(rng.integers(0, images, images), minlength=images).astype(float) for _ in range(draws)]
+    numbers = [_numbers(side, fold_of, weights) for side in predicted]
+    return Comparison(images, _differences(*numbers), _classes(data, predicted))
+
+
+def _data_of_folds(
+    sides: Sequence[Mapping[int, Sequence[RunFolder]]], words: Sequence[str]
+) -> dict[int, FashionDataModule]:
+    """The data of each fold; refuses runs that held out other photos or learnt other classes than the first."""
+    options = compose_options("predict", "out=", *words)
+    found: dict[int, FashionDataModule] = {}
+    for fold, run in ((fold, run) for side in sides for fold, runs in side.items() for run in runs):
+        data = data_of(run, options.data.root, "compare-runs", options.trust)
+        first = found.setdefault(fold, data)
+        if _held_out(data) != _held_out(first):
+            raise UserError(
+                f"{run.path}: other photos were held out than in the first run of fold {fold}. Train both ways with "
+                "one data.split_file, or with the same data.folds and data.split_seed"
+            )
+        if data.classes.by_id() != first.classes.by_id():
+            raise UserError(f"{run.path}: other classes were learnt than in the first run of fold {fold}")
+    seen = Counter(name for data in found.values() for name in _held_out(data))
+    if twice := [name for name, times in seen.items() if times > 1]:
+        raise UserError(f"{len(twice)} photos were held out in two folds, the first {twice[0]}. Train with one split")
+    return found
+
+
+def _held_out(data: FashionDataModule) -> list[str]:
+    return [str(name) for name in data.annotations.image_ids[data.is_validation]]
+
+
+def _predict(run: RunFolder, folder: Path, checkpoint: str, words: Sequence[str]) -> PredictionPlan:
+    """Candidates of a run's held-out photos, down to the scores that AP looks at."""
+    named = [f"checkpoint={run.checkpoints / LAST}"] if checkpoint == "last" else []
+    options = compose_options(
+        "predict",
+        *named,
+        f"ensemble.run={run.path}",
+        "data.images=val",
+        f"candidates.score_floor={COCO_RULE.score_thr}",
+        f"out={folder}",
+        *words,
+    )
+    plan = plan_prediction(options)
+    if not predict_missing(plan, options).is_global_zero:
+        raise SystemExit(0)  # the other processes have done their share
+    return plan
+
+
+def _measure(plans: Iterable[PredictionPlan]) -> Predicted:
+    """The runs of one seed, one a fold: their photos together."""
+    scores, tables = [], []
+    truth: dict[str, list[TrueMask]] = {}
+    found: dict[str, Detections] = {}
+    labels = 0
+    for plan in plans:
+        on_grid = truth_of(plan)
+        assert on_grid is not None
+        assert plan.data is not None
+        reached = reach_of_masks(on_grid, plan.classes.can_answer)
+        match, rules, labels = choose_match(None, reached), _grid(plan), len(plan.classes)
+        table = build_score_table(plan.cache, masks_to_match(on_grid, match), rules, match=match)
+        scores.append(scores_of(table, rules, pooling="class", desc="grid"))
+        tables.append(table.category_table())
+        index = {str(image_id): i for i, image_id in enumerate(plan.data.annotations.image_ids)}
+        for name in on_grid:
+            truth[name] = list(true_masks(plan.data.annotations, index[name], plan.classes))
+            candidates = plan.cache.read(name)
+            found[name] = apply(candidates, COCO_RULE, size=candidates.size)
+    by_mask, by_boundary = (
+        ResampledAP(truth, found, labels=labels, overlap=overlap) for overlap in (mask_iou, boundary_iou)
+    )
+    return Predicted(np.concatenate(scores, axis=1), (by_mask, by_boundary), np.concatenate(tables))
+
+
+def _grid(plan: PredictionPlan) -> list[Any]:
+    """The thresholds of tune_thresholds.py's grid but for those that change little: areas, classes left out."""
+    options = compose_options("tune", "out=")
+    lists = vars(options.grid)
+    base = build_rule(rule_options(options.postprocess), plan.classes)
+    axes = {name: lists[name] for name in ("score_thr", "mask_thr", "max_per_image")}
+    iou_thr = [thr for thr in lists["iou_thr"] if thr in plan.cache.manifest.iou_grid]
+    return Grid(**axes, iou_thr=iou_thr, min_area=[20], drop={"all": ()}).rules(base)
+
+
+def _numbers(
+    side: Sequence[Predicted], fold_of: IntArray, weights: Sequence[FloatArray]
+) -> dict[str, tuple[float, FloatArray]]:
+    """Each metric of a side: over all images, and in each draw; the mean over seeds."""
+    score = np.mean([_tuned(one.scores, fold_of) for one in side], axis=0)
+    made = {"score": (float(score.mean()), np.array([w @ score / w.sum() for w in weights]))}
+    everything = np.ones(len(score))
+    for number, name in enumerate(("", "boundary ")):
+        values = _mean_of([one.ap[number] for one in side], [everything, *weights])
+        made[f"{name}AP"] = float(values[0].mean()), values[1:].mean(axis=1)
+        if not name:
+            made |= {key: (float(values[0, level]), values[1:, level]) for key, level in (("AP50", 0), ("AP75", 5))}
+    return {metric: made[metric] for metric in METRICS}
+
+
+def _mean_of(measures: Sequence[Callable[[FloatArray], FloatArray]], weights: Sequence[FloatArray]) -> FloatArray:
+    """(draws, 10), the mean over measures."""
+    shown = tqdm(weights, desc="bootstrap", unit=" draws", disable=None)
+    return np.array([np.mean([measure(w) for measure in measures], axis=0) for w in shown])
+
+
+def _tuned(scores: FloatArray, fold_of: IntArray) -> FloatArray:
+    """Each image's score under the rule that is best on the other folds: (I,)."""
+    made = np.empty(scores.shape[1])
+    for fold in np.unique(fold_of):
+        best = int(scores[:, fold_of != fold].mean(axis=1).argmax())
+        made[fold_of == fold] = scores[best, fold_of == fold]
+    return made
+
+
+def _differences(
+    first: Mapping[str, tuple[float, FloatArray]], second: Mapping[str, tuple[float, FloatArray]]
+) -> list[Difference]:
+    made = []
+    for metric in METRICS:
+        (value, draws), (other, others) = first[metric], second[metric]
+        pairs = ((value, draws), (other, others), (other - value, others - draws))
+        made.append(Difference(metric, *(_interval(*pair) for pair in pairs)))
+    return made
+
+
+def _interval(value: float, draws: FloatArray) -> Interval:
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(value, float(low), float(high))
+
+
+def _classes(
+    data: Mapping[int, FashionDataModule], predicted: Sequence[Sequence[Predicted]]
+) -> dict[str, tuple[int, float, float]]:
+    """AP of each class that the photos have, the mean over seeds."""
+    everything = np.ones(len(predicted[0][0].category_table))
+    of_sides = [np.mean([one.ap[0].of_class(everything).mean(axis=1) for one in side], axis=0) for side in predicted]
+    masks: Counter[int] = Counter()
+    for of_fold in data.values():
+        for image in np.flatnonzero(of_fold.is_validation).tolist():
+            own = of_fold.annotations.instances(image)
+            masks.update(int(of_fold.annotations.categories[mask]) for mask in own)
+    names = next(iter(data.values())).classes.by_id()
+    return {
+        name: (masks[category], float(of_sides[0][label]), float(of_sides[1][label]))
+        for label, (category, name) in enumerate(names.items())
+        if masks[category]
+    }
