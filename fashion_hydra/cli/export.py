@@ -25,21 +25,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("out", metavar="OUT.onnx", type=Path, help="file to write; OUT.parity.csv is written beside it")
     sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument("--dynamic", action="store_true", help="take images of any height and width (the default)")
+    sizes.add_argument("--dynamic", action="store_true", help="accept images of any height and width (the default)")
     sizes.add_argument(
-        "--size", nargs=2, type=int, metavar=("H", "W"), help="take images of this size alone, stretched to it"
+        "--size",
+        nargs=2,
+        type=int,
+        metavar=("H", "W"),
+        help="accept images of this size only; photos are stretched to it",
     )
     parser.add_argument(
-        "--input", choices=["uint8", "float"], default="uint8", help="type of the pixels, RGB on 0-255 either way"
+        "--input",
+        choices=["uint8", "float"],
+        default="uint8",
+        help="pixel type of the input, RGB on 0-255 in both (default: %(default)s)",
     )
     parser.add_argument(
         "--half", action="store_true", help="store weights as float16, half the file; compute in float32"
     )
     parser.add_argument(
-        "--images", metavar="DIR", type=Path, help="pictures to compare on, the first COUNT; without it drawn figures"
+        "--images",
+        metavar="DIR",
+        type=Path,
+        help="folder of pictures to compare the answers on; without it, drawn figures",
     )
-    parser.add_argument("--count", type=int, default=20, help="how many are compared (default: %(default)s)")
-    parser.add_argument("--force", action="store_true", help="write over a file that is there")
+    parser.add_argument(
+        "--count", type=int, default=20, help="how many pictures or figures to compare (default: %(default)s)"
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -116,7 +128,7 @@ def _describe(model: "Predictor", args: argparse.Namespace) -> "Description":
 
     [member] = model.members
     if args.size is None and min(member.scale) < 1:
-        raise UserError(f"{member.path}: does not say which scale its images have. Give --size H W")
+        raise UserError(f"{member.path}: the checkpoint does not hold the scale of its images. Give --size H W")
     kept = predict_options().candidates
     return Description(
         classes=model.classes,

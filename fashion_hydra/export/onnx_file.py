@@ -26,7 +26,7 @@ from fashion_hydra.utils.text import one_line
 
 OPSET = 17
 INPUTS = {"uint8": torch.uint8, "float": torch.float32}
-"""Types of the pixels that a graph takes, RGB on 0-255 either way."""
+"""Pixel types of the input; RGB on 0-255 in both."""
 _OUTPUTS = ("boxes", "scores", "labels", "masks", "attributes")
 _EXAMPLE = (96, 160)  # pixels that a graph for all sizes is traced with
 _FEW = 64  # weights that are not worth halving
@@ -39,7 +39,7 @@ class Description:
     Args:
         classes: behind the labels.
         scale: short edge, and bound of the long edge, that photos are resized to.
-        size: height and width of the only images that the graph takes; None for all.
+        size: height and width of the only images that the graph accepts; None for images of any size.
         thresholds: options of the group `postprocess` that hold unless told otherwise.
         score_floor: see `fashion_hydra.inference.candidate_cache.Manifest`.
         iou_grid: see there.
@@ -70,7 +70,7 @@ class Description:
 
 
 def check_exportable(detector: Detector, name: str) -> None:
-    """Raise `UserError` for a model that has no ONNX graph.
+    """Raise `UserError` for a model that cannot be exported.
 
     Args:
         detector: the model.
@@ -78,14 +78,14 @@ def check_exportable(detector: Detector, name: str) -> None:
     """
     if type(detector) is not Detector:
         raise UserError(
-            f"{name}: cannot be exported, its model is a {type(detector).__name__} with steps of its own. Give a "
+            f"{name}: cannot be exported, its model is a custom {type(detector).__name__}. Give a "
             "checkpoint of model=htc_r50, htc_lite or htc_tiny"
         )
     deformable = [key for key, part in detector.named_modules() if "DeformConv" in type(part).__name__]
     if deformable:
         raise UserError(
             f"{name}: cannot be exported, it has {len(deformable)} deformable convolutions (the first is "
-            f"{deformable[0]}), which ONNX Runtime has not. Train with a model/backbone without them, such as resnet50"
+            f"{deformable[0]}), which ONNX Runtime does not support. Train with another model/backbone, such as resnet50"
         )
 
 

@@ -245,7 +245,7 @@ def test_a_checkpoint_without_a_scale(tmp_path, tiny_checkpoint, capsys):
     del content["eval_scale"]
     torch.save(content, tmp_path / "old.ckpt")
     assert main(["export", str(tmp_path / "old.ckpt"), str(tmp_path / "old.onnx")]) == 2
-    assert "old.ckpt: does not say which scale its images have. Give --size H W" in capsys.readouterr().err
+    assert "old.ckpt: the checkpoint does not hold the scale of its images. Give --size H W" in capsys.readouterr().err
 
 
 def test_models_without_a_graph_are_refused_by_name(tmp_path):
@@ -261,7 +261,7 @@ def test_models_without_a_graph_are_refused_by_name(tmp_path):
 
     own = build()
     own.__class__ = Own
-    with pytest.raises(Exception, match=r"b\.ckpt: cannot be exported, its model is a Own with steps of its own"):
+    with pytest.raises(Exception, match=r"b\.ckpt: cannot be exported, its model is a custom Own"):
         check_exportable(own, "b.ckpt")
 
 
