@@ -85,7 +85,7 @@ def check_exportable(detector: Detector, name: str) -> None:
     if deformable:
         raise UserError(
             f"{name}: cannot be exported, it has {len(deformable)} deformable convolutions (the first is "
-            f"{deformable[0]}), which ONNX Runtime does not support. Train with another model/backbone, such as resnet50"
+            f"{deformable[0]}), which ONNX Runtime does not support. Train with another backbone, such as resnet50"
         )
 
 
