@@ -10,9 +10,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 DEMO_DATA := data/wardrobe
 DEMO_IMAGES := 900
+PAGE := docs/demo
+RUNTIME := onnxruntime-web@1.30.0
 REFERENCE := api structures data model inference postprocess evaluation formats tuning wardrobe
 
-.PHONY: help setup try demo ladder bench docs test lint format clean
+.PHONY: help setup try page demo ladder bench docs test lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +34,20 @@ $(STAMP): requirements.lock pyproject.toml
 
 try: $(STAMP) ## find clothes on the photos in docs/photos with the model in models/: half a minute
 	$(BIN)/python predict.py checkpoint=street data.root=docs/photos draw=true out=predictions/try
+
+# Each browser loads one of the two runtimes: with WebGPU or without.
+page: $(STAMP) ## complete docs/demo, a page that finds clothes in the browser; needs npm for onnxruntime-web
+	@command -v npm > /dev/null || { echo "no npm found: install Node.js, whose npm downloads $(RUNTIME)" >&2; exit 1; }
+	$(BIN)/fashion-hydra export street $(PAGE)/street.onnx --half --force
+	cp fashion_hydra/report/page.css $(PAGE)/base.css
+	cp fashion_hydra/app/page.css $(PAGE)/app.css
+	archive=$$(npm pack --silent --pack-destination $(PAGE) $(RUNTIME))
+	mkdir -p $(PAGE)/ort
+	tar --extract --gzip --file $(PAGE)/$$archive --directory $(PAGE)/ort --strip-components 2 \
+	  package/dist/ort.wasm.min.mjs package/dist/ort-wasm-simd-threaded.{mjs,wasm} \
+	  package/dist/ort.webgpu.min.mjs package/dist/ort-wasm-simd-threaded.asyncify.{mjs,wasm}
+	rm $(PAGE)/$$archive
+	echo "open it: python -m http.server --directory $(PAGE), then http://localhost:8000"
 
 demo: $(STAMP) ## draw the wardrobe, train the tiny model, tune, predict and score its test images: ten minutes on two cores
 	@timed() { local begin=$$SECONDS; echo "==> $$*"; "$$@"; times+="$$(printf '%6d s  %s' $$((SECONDS - begin)) "$$*")"$$'\n'; }; times=

@@ -17,6 +17,8 @@ HOMES = {
     "mmdet": r"model/",
     "mmcv": r"model/",
     "mmengine": r"model/",
+    "onnx": r"export/",
+    "onnxruntime": r"export/",
     "hydra": r"config/",
     "omegaconf": r"config/",
     "pytorch_lightning": r"data/datamodule\.py|inference/module\.py|training/|config/(build|stored)\.py|workflows/",

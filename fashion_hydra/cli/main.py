@@ -23,6 +23,7 @@ COMMANDS = {
     "eda": "write a page about a data set: classes, sizes, samples with masks, augmented samples",
     "import-checkpoint": "convert weights of mmdet, old or new, of a backbone or of train.py, and say what is in them",
     "pack": "write a trained model as one small file: float16 weights, classes, scale and thresholds",
+    "export": "write a model as an ONNX file, and compare its answers with the model's on images",
     "app": "open a page in the browser to try a model on photos, with sliders for the thresholds",
     "benchmark": "time a model's predictions: images a second, latency, memory, parameters, FLOPs",
     "submit-check": "find everything in a submission that is against the competition's rules",

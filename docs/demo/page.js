@@ -1,0 +1,350 @@
+import { cocoResults, maskFiles } from "./files.js";
+import { apply } from "./postprocess.js";
+
+const $ = (id) => document.getElementById(id);
+const SLIDERS = ["score_thr", "iou_thr", "mask_thr", "min_area"];
+const LARGEST_FILE = 100 * 2 ** 20;
+const KEPT = 40; // photos
+const photos = [], hidden = new Set();
+let about = null, current = null, shown = [], marked = -1, waiting = null;
+
+function make(tag, text, className) {
+  const element = document.createElement(tag);
+  if (text !== undefined) element.textContent = text;
+  if (className) element.className = className;
+  return element;
+}
+
+function complain(lines) {
+  $("alert").hidden = lines.length === 0;
+  $("alert").textContent = lines.join("\n");
+}
+
+const count = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
+
+// ---- the model, in a worker -------------------------------------------------------------------------------------
+
+const worker = new Worker(`worker.js${location.search}`, { type: "module" });
+const asked = new Map();
+let number = 0;
+
+function ask(question) {
+  return new Promise((resolve, reject) => {
+    asked.set(++number, { resolve, reject });
+    worker.postMessage({ id: number, ...question });
+  });
+}
+
+worker.addEventListener("message", ({ data }) => {
+  if (data.loaded !== undefined) {
+    if (data.loaded === data.total) show("Starting the model");
+    else if (data.total) [$("progress").max, $("progress").value] = [data.total, data.loaded];
+    const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
+    $("status").textContent = data.loaded === data.total
+      ? "starting the model …"
+      : `loading the model: ${megabytes(data.loaded)}${data.total ? ` of ${megabytes(data.total)}` : ""} MB`;
+    return;
+  }
+  const { resolve, reject } = asked.get(data.id) ?? {};
+  asked.delete(data.id);
+  if (data.error) reject?.(new Error(data.error));
+  else resolve?.(data);
+});
+worker.addEventListener("error", (event) => {
+  complain([`this browser cannot run the model (${event.message ?? "modules in workers are needed"})`]);
+});
+
+/** Show the bar, at first without a length. */
+function show(what) {
+  $("progress").removeAttribute("value");
+  $("progress").setAttribute("aria-label", what);
+  $("progress").hidden = false;
+}
+
+const ready = (async () => {
+  show("Loading the model");
+  try {
+    ({ about } = await ask({}));
+  } finally {
+    $("progress").hidden = true;
+    $("status").textContent = "";
+  }
+  about.ids = about.classes.map((one) => one.id);
+  about.names = about.classes.map((one) => one.name);
+  about.colours = about.ids.map(colour);
+  $("model").textContent = `${count(about.ids.length, "class")}, ${about.device === "webgpu" ? "WebGPU" : "WebAssembly"}`
+    .replace("classs", "classes");
+  $("note").textContent = about.note;
+  const strange = unknownSteps(about.thresholds);
+  if (strange.length) complain([`the model's own thresholds have ${strange.join(", ")}, which this page leaves out`]);
+  setOwn();
+  rule();
+})();
+ready.catch((error) => complain([error.message]));
+
+// ---- thresholds -------------------------------------------------------------------------------------------------
+
+// Two sliders go through lists: the overlaps that the candidates are exact for, and sizes that grow twofold. Those of
+// the model are among them.
+const lists = {};
+
+function setOwn() {
+  const own = about.thresholds, sizes = [...Array(13).keys()].map((power) => 2 ** power);
+  lists.iou_thr = about.iou_grid;
+  lists.min_area = [...new Set([...sizes, own.min_area])].sort((a, b) => a - b);
+  $("score_thr").min = about.score_floor;
+  for (const name of SLIDERS) {
+    const list = lists[name];
+    if (list) $(name).max = list.length - 1;
+    $(name).value = list ? list.indexOf(own[name]) : own[name];
+  }
+}
+
+/** The thresholds that the sliders stand at, and the model's own for the rest. */
+function rule() {
+  const { class_score_thr, drop_classes, max_per_image, suppress_overlaps } = about.thresholds;
+  const label = (entry) => Math.max(about.ids.indexOf(Number(entry)), about.names.indexOf(String(entry)));
+  const made = {
+    max_per_image,
+    suppress_overlaps,
+    labelScoreThr: new Map(Object.entries(class_score_thr ?? {}).map(([entry, threshold]) => [label(entry), threshold])),
+    droppedLabels: new Set((drop_classes ?? []).map(label)),
+  };
+  for (const name of SLIDERS) {
+    made[name] = Number(lists[name] ? lists[name][$(name).value] : $(name).value);
+    $(`${name}-value`).textContent = String(made[name]);
+    $(name).setAttribute("aria-valuetext", String(made[name]));
+  }
+  return made;
+}
+
+/** What of a model's own rule this page does not do. */
+function unknownSteps({ nms, steps, select }) {
+  return [nms !== "box" && `nms=${nms}`, steps?.length && `steps ${steps}`, select === "expected" && "select=expected"]
+    .filter(Boolean);
+}
+
+// ---- drawing ----------------------------------------------------------------------------------------------------
+
+/** A category's colour, red, green and blue: hues a golden angle apart, in five tones in turn. */
+function colour(category) {
+  const [saturation, value] = [[0.95, 1], [0.45, 1], [0.95, 0.6], [0.5, 0.65], [0.7, 0.85]][category % 5];
+  const hue = 6 * ((category * 0.618034) % 1);
+  const part = (shift) => {
+    const at = (shift + hue) % 6;
+    return Math.trunc(255 * (value - value * saturation * Math.max(0, Math.min(at, 4 - at, 1))));
+  };
+  return [part(5), part(3), part(1)];
+}
+
+const css = (rgb) => `rgb(${rgb.join(" ")})`;
+
+/** Masks over the photo: filled, with an edge of two pixels. */
+function paint() {
+  const canvas = $("masks-drawn"), { width, height } = current.picture;
+  [canvas.width, canvas.height] = [width, height];
+  const drawing = new ImageData(width, height), pixels = drawing.data;
+  shown.forEach((mask, i) => {
+    if (hidden.has(mask.label)) return;
+    const isMarked = i === marked, edge = isMarked ? [255, 255, 255] : about.colours[mask.label];
+    const has = (x, y) => x >= 0 && y >= 0 && x < mask.width && y < mask.height && mask.pixels[y * mask.width + x];
+    for (let y = 0; y < mask.height; y++) {
+      for (let x = 0; x < mask.width; x++) {
+        if (!mask.pixels[y * mask.width + x]) continue;
+        const inside = has(x - 2, y) && has(x + 2, y) && has(x, y - 2) && has(x, y + 2);
+        const at = 4 * ((mask.y0 + y) * width + mask.x0 + x);
+        blend(pixels, at, inside ? about.colours[mask.label] : edge, inside ? (isMarked ? 0.65 : 0.34) : 1);
+      }
+    }
+  });
+  canvas.getContext("2d").putImageData(drawing, 0, 0);
+}
+
+/** Lay a colour over a pixel, both with their opacity. */
+function blend(pixels, at, rgb, opacity) {
+  const below = (pixels[at + 3] / 255) * (1 - opacity), all = opacity + below;
+  for (let c = 0; c < 3; c++) pixels[at + c] = (rgb[c] * opacity + pixels[at + c] * below) / all;
+  pixels[at + 3] = 255 * all;
+}
+
+function mark(place) {
+  marked = place;
+  [...$("objects").rows].forEach((row, i) => row.classList.toggle("on", i === place));
+  paint();
+}
+
+function swatch(label) {
+  const element = make("i", undefined, "sw");
+  element.style.background = css(about.colours[label]);
+  return element;
+}
+
+function list() {
+  $("objects").replaceChildren(...shown.map((mask, i) => {
+    const row = make("tr"), name = make("th");
+    name.scope = "row";
+    name.append(swatch(mask.label), about.names[mask.label]);
+    row.append(name, make("td", mask.score.toFixed(2), "n"));
+    row.hidden = hidden.has(mask.label);
+    row.addEventListener("pointerenter", () => mark(i));
+    row.addEventListener("pointerleave", () => mark(-1));
+    return row;
+  }));
+}
+
+function chips() {
+  const labels = [...new Set(shown.map((mask) => mask.label))].sort((a, b) => a - b);
+  const focused = document.activeElement?.dataset?.label;
+  $("chips").replaceChildren(...labels.map((label) => {
+    const chip = make("button");
+    chip.type = "button";
+    chip.dataset.label = label;
+    chip.append(swatch(label), about.names[label]);
+    chip.setAttribute("aria-pressed", String(!hidden.has(label)));
+    return chip;
+  }));
+  if (focused !== undefined) $("chips").querySelector(`[data-label="${focused}"]`)?.focus();
+}
+
+function draw() {
+  const visible = shown.filter((mask) => !hidden.has(mask.label)).length, what = `${count(visible, "object")} found`;
+  paint();
+  $("found").setAttribute("aria-label", `${current.name}, ${what}`);
+  $("found-caption").textContent = `${current.name}: ${what}`;
+  list();
+  chips();
+}
+
+function update() {
+  const { picture, candidates, milliseconds } = current;
+  shown = apply(candidates, rule(), [picture.height, picture.width]);
+  marked = -1;
+  draw();
+  const seconds = ((milliseconds.resize + milliseconds.model) / 1e3).toFixed(2);
+  $("status").textContent =
+    `${count(shown.length, "object")} of ${count(candidates.scores.length, "candidate")}, ${seconds} s for the photo`;
+}
+
+// ---- photos -----------------------------------------------------------------------------------------------------
+
+function drawPicture(canvas, picture) {
+  [canvas.width, canvas.height] = [picture.width, picture.height];
+  canvas.getContext("2d").drawImage(picture, 0, 0);
+}
+
+function choose(photo) {
+  current = photo;
+  $("work").hidden = false;
+  drawPicture($("picture"), photo.picture);
+  $("found").style.setProperty("--ratio", photo.picture.width / photo.picture.height);
+  for (const { button } of photos) button.setAttribute("aria-pressed", String(button === photo.button));
+  update();
+}
+
+function keep(photo) {
+  const item = make("li"), small = make("canvas");
+  photo.button = make("button");
+  photo.button.type = "button";
+  photo.button.setAttribute("aria-label", photo.name);
+  drawPicture(small, photo.picture);
+  photo.button.append(small);
+  photo.button.addEventListener("click", () => choose(photo));
+  item.append(photo.button);
+  $("strip").append(item);
+  photos.push(photo);
+  if (photos.length > KEPT) photos.shift().button.parentElement.remove();
+  choose(photo);
+}
+
+async function add(files) {
+  const wrong = [];
+  complain([]);
+  for (const [i, file] of [...files].entries()) {
+    try {
+      await ready;
+      $("status").textContent = `looking at ${file.name} (${i + 1} of ${files.length}) …`;
+      show("Looking at the photo");
+      if (file.size > LARGEST_FILE) throw new Error(`larger than ${LARGEST_FILE >> 20} MB: reduce the photo`);
+      keep({ name: file.name, ...(await ask({ photo: file })) });
+    } catch (error) {
+      wrong.push(about ? `${file.name}: ${error.message}` : error.message);
+      if (!about) break;
+    } finally {
+      $("progress").hidden = true;
+    }
+  }
+  if (wrong.length) $("status").textContent = "";
+  complain(wrong);
+}
+
+// ---- downloads --------------------------------------------------------------------------------------------------
+
+function save(content, name) {
+  const link = make("a");
+  link.href = URL.createObjectURL(content);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+/** The visible objects of the photo, or of all, on each photo's own size. */
+function answers() {
+  return ($("every").checked ? photos : [current]).map(({ name, candidates }) => ({
+    name,
+    size: candidates.size,
+    masks: apply(candidates, rule(), candidates.size).filter((mask) => !hidden.has(mask.label)),
+  }));
+}
+
+// ---- what people do ---------------------------------------------------------------------------------------------
+
+$("file").addEventListener("change", async () => {
+  const files = [...$("file").files];
+  $("file").value = "";
+  await add(files);
+});
+for (const name of ["dragenter", "dragover"]) {
+  addEventListener(name, (event) => {
+    event.preventDefault();
+    $("drop").classList.add("over");
+  });
+}
+for (const name of ["dragleave", "drop"]) addEventListener(name, () => $("drop").classList.remove("over"));
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  if (event.dataTransfer?.files.length) add(event.dataTransfer.files);
+});
+addEventListener("paste", (event) => {
+  if (event.clipboardData?.files.length) add(event.clipboardData.files);
+});
+for (const form of ["drop", "controls"]) $(form).addEventListener("submit", (event) => event.preventDefault());
+for (const name of SLIDERS) {
+  $(name).addEventListener("input", () => {
+    rule();
+    clearTimeout(waiting);
+    waiting = setTimeout(update, 15);
+  });
+}
+$("reset").addEventListener("click", () => {
+  setOwn();
+  update();
+});
+$("chips").addEventListener("click", (event) => {
+  const chip = event.target.closest("button");
+  if (!chip) return;
+  const label = Number(chip.dataset.label);
+  if (!hidden.delete(label)) hidden.add(label);
+  draw();
+});
+for (const button of document.querySelectorAll("[data-all]")) {
+  button.addEventListener("click", () => {
+    hidden.clear();
+    if (button.dataset.all === "false") shown.forEach((mask) => hidden.add(mask.label));
+    draw();
+  });
+}
+$("coco").addEventListener("click", () => {
+  const results = JSON.stringify(cocoResults(answers(), about.ids));
+  save(new Blob([results], { type: "application/json" }), "coco_results.json");
+});
+$("masks").addEventListener("click", async () => save(await maskFiles(answers(), about.names), "masks.zip"));

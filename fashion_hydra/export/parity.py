@@ -1,0 +1,261 @@
+"""An exported model compared with the native one: the same pixels go through both."""
+
+import csv
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime
+import torch
+from torchvision.ops import box_iou
+
+from fashion_hydra.data.dataset import scaled_image
+from fashion_hydra.export.onnx_file import Description
+from fashion_hydra.inference.candidate_cache import loosest_rules
+from fashion_hydra.inference.cascade import merge_sources
+from fashion_hydra.inference.merging import Merging
+from fashion_hydra.model.detector import Detector
+from fashion_hydra.structures.batch import ScaledImage
+from fashion_hydra.structures.detections import Candidates
+from fashion_hydra.structures.paste import mask_iou, paste
+from fashion_hydra.utils.files import atomic_write
+
+_SAME_BOX = 0.9  # IoU from which two candidates of a class are one
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far an exported model's answers may be from the native ones.
+
+    Args:
+        matched: least share of the candidates that both found.
+        score: largest difference of a score, or of an attribute's probability.
+        box: largest difference of a box's edge, as a share of the image's long edge.
+        mask_iou: least IoU of two masks in the image.
+    """
+
+    matched: float
+    score: float
+    box: float
+    mask_iou: float
+
+
+def tolerance_of(*, half: bool) -> Tolerance:
+    """Return what is tolerated: what rounding costs in float32, or where weights are stored as float16."""
+    if half:
+        return Tolerance(matched=0.98, score=0.01, box=0.005, mask_iou=0.98)
+    return Tolerance(matched=0.99, score=0.001, box=0.001, mask_iou=0.99)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One image's candidates by both.
+
+    Args:
+        image: its name.
+        native: how many candidates the native model has.
+        onnx: how many the exported one has.
+        matched: how many are the same: of one class, with boxes of an IoU of at least 0.9.
+        box: largest difference of an edge of these, in pixels of the image.
+        box_share: the same as a share of the image's long edge.
+        score: largest difference of a score, or of an attribute's probability.
+        mask_iou: smallest IoU of two masks, drawn in the image at the model's threshold; 1 without masks. Masks that
+            differ by a pixel alone are not counted, as rounding decides on that.
+        native_ms: time that the native model took from the resized image to candidates.
+        onnx_ms: the same of ONNX Runtime.
+    """
+
+    image: str
+    native: int
+    onnx: int
+    matched: int
+    box: float
+    box_share: float
+    score: float
+    mask_iou: float
+    native_ms: float
+    onnx_ms: float
+
+
+class OnnxModel:
+    """An exported model in ONNX Runtime, on the CPU.
+
+    Args:
+        source: the file, or its content.
+        threads: that it computes with; None for as many as there are cores.
+    """
+
+    def __init__(self, source: Path | bytes, threads: int | None = None) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        given = source if isinstance(source, bytes) else str(source)
+        self.session = onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+        self._type = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}[self.session.get_inputs()[0].type]
+
+    def candidates(self, scaled: ScaledImage) -> Candidates:
+        """Find the candidates of an image at its one scale, in the frame of the file."""
+        [image] = scaled.images
+        outputs = self.session.run(None, {"image": image[None].numpy().astype(self._type)})
+        boxes, scores, labels, masks, *attributes = map(torch.from_numpy, outputs)
+        stretch = torch.tensor([scaled.size[1] / image.shape[2], scaled.size[0] / image.shape[1]] * 2)
+        return Candidates(
+            scaled.image_id,
+            scaled.size,
+            boxes * stretch,
+            scores,
+            labels,
+            masks if len(masks) else torch.zeros((0, 1, 1)),
+            attributes[0].half() if attributes else None,
+        )
+
+
+def prepare(image_id: str, pixels: np.ndarray, description: Description) -> ScaledImage:
+    """Resize an image as the exported model takes it: to its scale, or stretched to its only size.
+
+    Args:
+        image_id: of the image.
+        pixels: uint8 (H, W, 3), RGB.
+        description: of the model.
+    """
+    if description.size is None:
+        return scaled_image(image_id, pixels, [description.scale])
+    resized = cv2.resize(pixels, description.size[::-1], interpolation=cv2.INTER_LINEAR)
+    tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+    return ScaledImage(image_id, (pixels.shape[0], pixels.shape[1]), (tensor,))
+
+
+def compare_models(
+    detector: Detector, exported: OnnxModel, images: Iterable[ScaledImage], description: Description
+) -> list[Comparison]:
+    """Run both models over images and compare their candidates.
+
+    Args:
+        detector: the native model, ready for inference on the CPU.
+        exported: the other.
+        images: see `prepare`.
+        description: of the model; its mask threshold draws the masks.
+    """
+    rules = loosest_rules(description.score_floor, description.iou_grid)
+    mask_thr, device = float(description.thresholds["mask_thr"]), torch.device("cpu")
+    rows = []
+    for i, scaled in enumerate(images):
+        if i == 0:  # what a first run sets up is no latency
+            merge_sources([detector], scaled, rules, Merging(), device=device)
+            exported.candidates(scaled)
+        begin = time.perf_counter()
+        native = merge_sources([detector], scaled, rules, Merging(), device=device)
+        middle = time.perf_counter()
+        other = exported.candidates(scaled)
+        end = time.perf_counter()
+        rows.append(_compare(native, other, mask_thr, 1e3 * (middle - begin), 1e3 * (end - middle)))
+    return rows
+
+
+def _compare(native: Candidates, other: Candidates, mask_thr: float, native_ms: float, onnx_ms: float) -> Comparison:
+    mine, its = _match(native, other)
+    boxes, other_boxes = native.boxes[mine], other.boxes[its]
+    box = float((boxes - other_boxes).abs().max()) if mine else 0.0
+    score = float((native.scores[mine] - other.scores[its]).abs().max()) if mine else 0.0
+    if mine and native.attributes is not None and other.attributes is not None:
+        score = max(score, float((native.attributes[mine].float() - other.attributes[its].float()).abs().max()))
+    ious = [1.0]
+    for a, b in zip(mine, its, strict=True):
+        first, second = (
+            paste(one.masks[k].numpy(), one.boxes[k].double().numpy(), size=native.size, mask_thr=mask_thr)
+            for one, k in ((native, a), (other, b))
+        )
+        area, other_area = (int(np.count_nonzero(mask.pixels)) for mask in (first, second))
+        iou = mask_iou(first, second, area, other_area)
+        if (1 - iou) / (1 + iou) * (area + other_area) > 1.5:  # more than the one pixel that rounding may decide
+            ious.append(iou)
+    return Comparison(
+        image=native.image_id,
+        native=len(native),
+        onnx=len(other),
+        matched=len(mine),
+        box=box,
+        box_share=box / max(native.size),
+        score=score,
+        mask_iou=min(ious),
+        native_ms=native_ms,
+        onnx_ms=onnx_ms,
+    )
+
+
+def _match(native: Candidates, other: Candidates) -> tuple[list[int], list[int]]:
+    """Indices of the candidates that both have: each native one, the best first, takes the nearest box left."""
+    overlap = box_iou(native.boxes, other.boxes)
+    overlap[native.labels[:, None] != other.labels[None]] = 0
+    mine, its = [], []
+    for i in range(len(native)):
+        if len(other) and float(overlap[i].max()) >= _SAME_BOX:
+            nearest = int(overlap[i].argmax())
+            overlap[:, nearest] = 0
+            mine.append(i)
+            its.append(nearest)
+    return mine, its
+
+
+def total(rows: Sequence[Comparison]) -> Comparison:
+    """Return all images as one: counts added, the largest differences, the median times."""
+    return Comparison(
+        image=f"all {len(rows)}",
+        native=sum(row.native for row in rows),
+        onnx=sum(row.onnx for row in rows),
+        matched=sum(row.matched for row in rows),
+        box=max(row.box for row in rows),
+        box_share=max(row.box_share for row in rows),
+        score=max(row.score for row in rows),
+        mask_iou=min(row.mask_iou for row in rows),
+        native_ms=statistics.median(row.native_ms for row in rows),
+        onnx_ms=statistics.median(row.onnx_ms for row in rows),
+    )
+
+
+def describe_difference(rows: Sequence[Comparison], tolerance: Tolerance) -> str:
+    """Return what is beyond the tolerance, with the image where it is worst; empty where all is within."""
+    found = total(rows)
+    share = 2 * found.matched / max(1, found.native + found.onnx)
+    wrong = []
+    if found.native + found.onnx and share < tolerance.matched:
+        worst = max(rows, key=lambda row: row.native + row.onnx - 2 * row.matched)
+        wrong.append(
+            f"{share:.2%} of the candidates are found by both, {tolerance.matched:.2%} expected ({worst.image})"
+        )
+    for name, what in (("score", "scores differ by"), ("box_share", "boxes differ, in long edges, by")):
+        limit = tolerance.score if name == "score" else tolerance.box
+        worst = max(rows, key=lambda row: getattr(row, name))
+        if (value := getattr(worst, name)) > limit:
+            wrong.append(f"{what} {value:.2g}, at most {limit:g} expected ({worst.image})")
+    worst = min(rows, key=lambda row: row.mask_iou)
+    if worst.mask_iou < tolerance.mask_iou:
+        wrong.append(f"IoU of a mask {worst.mask_iou:.4f}, at least {tolerance.mask_iou:g} expected ({worst.image})")
+    return "; ".join(wrong)
+
+
+def table(rows: Sequence[Comparison]) -> str:
+    """Return the comparison as text, a line an image and one for all."""
+    heads = ("image", "native", "onnx", "matched", "box px", "score", "mask IoU", "native ms", "onnx ms")
+    lines = [f"{heads[0]:28}" + "".join(f" {head:>9}" for head in heads[1:])]
+    for row in (*rows, total(rows)):
+        name = row.image if len(row.image) <= 28 else f"...{row.image[-25:]}"
+        lines.append(
+            f"{name:28} {row.native:9d} {row.onnx:9d} {row.matched:9d} {row.box:9.1g} {row.score:9.1g} "
+            f"{row.mask_iou:9.4f} {row.native_ms:9.0f} {row.onnx_ms:9.0f}"
+        )
+    return "\n".join(lines)
+
+
+def write_table(path: Path, rows: Sequence[Comparison]) -> None:
+    """Write the comparison as CSV, a row an image and one for all."""
+    with atomic_write(path) as stream:
+        writer = csv.DictWriter(stream, [field.name for field in fields(Comparison)], lineterminator="\n")
+        writer.writeheader()
+        for row in (*rows, total(rows)):
+            values: dict[str, Any] = asdict(row)
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in values.items()})

@@ -1,0 +1,83 @@
+"""The page of docs/demo on a server of its own, and what a visitor does there."""
+
+import functools
+import http.server
+import json
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from tests import PROJECT
+
+DEMO = PROJECT / "docs" / "demo"
+RUNTIME = DEMO / "ort"
+"""onnxruntime-web, which `make page` downloads."""
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[str]:
+    """Serve a folder; yields its address."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join(timeout=10)
+
+
+def make_site(folder: Path, model: Path | None = None) -> Path:
+    """Copy the page into a folder, with the shared stylesheets, a model and, where there is one, the runtime."""
+    folder.mkdir(parents=True)
+    for path in DEMO.iterdir():
+        if path.suffix in (".html", ".js", ".css"):
+            shutil.copy(path, folder)
+    package = PROJECT / "fashion_hydra"
+    shutil.copy(package / "report" / "page.css", folder / "base.css")
+    shutil.copy(package / "app" / "page.css", folder / "app.css")
+    if model is not None:
+        shutil.copy(model, folder / "street.onnx")
+    if RUNTIME.is_dir():
+        (folder / "ort").symlink_to(RUNTIME)
+    return folder
+
+
+def add_photos(page: Any, files: Sequence[Path], *, count: int, timeout: int = 60_000) -> None:
+    """Choose files on the page, and wait until it shows so many photos."""
+    page.set_input_files("#file", [str(file) for file in files])
+    page.wait_for_selector(f"#strip li:nth-child({count})", timeout=timeout)
+
+
+def download_coco(page: Any) -> list[dict[str, Any]]:
+    """Return the results that the page gives of the photo that it shows."""
+    with page.expect_download() as waiting:
+        page.click("#coco")
+    results = json.loads(waiting.value.path().read_text())
+    assert isinstance(results, list)
+    return results
+
+
+def mask_ious(one: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]]) -> list[float]:
+    """For each result of the one its IoU with the nearest of the other of its class; 0 for each that is left over."""
+    found, left = [], list(other)
+    for result in one:
+        same = [its for its in left if its["category_id"] == result["category_id"]]
+        if not same:
+            found.append(0.0)
+            continue
+        ious = coco_mask.iou([result["segmentation"]], [its["segmentation"] for its in same], [0] * len(same))[0]
+        found.append(float(ious.max()))
+        left.remove(same[int(np.argmax(ious))])
+    return found + [0.0] * len(left)
