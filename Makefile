@@ -12,7 +12,7 @@ DEMO_DATA := data/wardrobe
 DEMO_IMAGES := 900
 PAGE := docs/demo
 RUNTIME := onnxruntime-web@1.30.0
-REFERENCE := api structures data model inference postprocess evaluation formats tuning wardrobe
+REFERENCE := api structures data model inference postprocess evaluation formats tuning export wardrobe
 
 .PHONY: help setup try page demo ladder bench docs test lint format clean
 

@@ -227,8 +227,9 @@ def test_a_mistake_is_refused(tmp_path, predicted, words, message):
 def test_truth_of_images_without_candidates_is_refused(tmp_path, predicted):
     from fashion_hydra.workflows.tune import tune
 
-    (tmp_path / "truth.csv").write_text("ImageId,EncodedPixels,ClassId\nstrange.jpg,1 9,23\n")
-    with pytest.raises(UserError, match=r"no candidates of 1 of 1 images with truth, the first strange\.jpg"):
+    rows = "".join(f"strange{i}.jpg,1 9,23\n" for i in range(9))
+    (tmp_path / "truth.csv").write_text(f"ImageId,EncodedPixels,ClassId\n{rows}")
+    with pytest.raises(UserError, match=r"no candidates of 9 of 9 images with truth, the first strange0\.jpg"):
         tune(composed(tmp_path, predicted, f"truth={tmp_path / 'truth.csv'}"), Command())
 
 
