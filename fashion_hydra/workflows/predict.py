@@ -1,6 +1,7 @@
 """Options -> models -> candidates of every image in the cache -> answers."""
 
 import csv
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from fashion_hydra.plots.overlay import draw_overlay, overlay_size
 from fashion_hydra.postprocess.apply import apply
 from fashion_hydra.postprocess.rule_files import IN_FORCE, write_tuned
 from fashion_hydra.structures.batch import Size
-from fashion_hydra.training.callbacks import ProcessWatch
+from fashion_hydra.training.callbacks import ProcessWatch, StopOnSignal
 from fashion_hydra.training.console import log_rank_zero, silence_library_noise
-from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.errors import StopRequested, UserError
 from fashion_hydra.utils.files import atomic_write
 from fashion_hydra.workflows.prediction_plan import PredictionPlan, plan_prediction, truth_of
 
@@ -44,7 +45,11 @@ def predict(options: PredictConfig, command: Command) -> None:
 
 
 def predict_missing(plan: PredictionPlan, options: PredictConfig) -> pl.Trainer:
-    """Predict the candidates that the cache lacks; the trainer says which process this is."""
+    """Predict the candidates that the cache lacks; the trainer says which process this is.
+
+    Raises:
+        SystemExit: SIGTERM or SIGUSR1 asked to stop; 128 + the signal's number, as shells have it.
+    """
     todo = plan.cache.missing(plan.image_list.image_ids)
     done = len(plan.image_list) - len(todo)
     log_rank_zero(
@@ -54,13 +59,19 @@ def predict_missing(plan: PredictionPlan, options: PredictConfig) -> pl.Trainer:
     if plan.image_list.left_out:
         log_rank_zero("left out       %s", plan.image_list.left_out)
     watch = ProcessWatch("Predictions are kept; repeat the command to resume")
-    trainer = make_trainer(options.trainer, callbacks=[watch, *make_callbacks(options.callbacks)], logger=False)
+    trainer = make_trainer(
+        options.trainer, callbacks=[watch, StopOnSignal(watch), *make_callbacks(options.callbacks)], logger=False
+    )
     if todo:
         data = PredictionData(plan.image_list[todo], plan.scales, num_workers=options.data.num_workers)
         module = PredictionModule([member.detector for member in plan.members], plan.cache, plan.merging)
-        with watch.explain_lost_ranks(trainer):
-            trainer.predict(module, datamodule=data, return_predictions=False)
-            trainer.strategy.barrier()
+        try:
+            with watch.explain_lost_ranks(trainer):
+                trainer.predict(module, datamodule=data, return_predictions=False)
+                trainer.strategy.barrier()
+        except StopRequested as stopped:
+            log_rank_zero("stopped        %s. Predictions are kept; repeat the command to resume", stopped.number.name)
+            sys.exit(128 + stopped.number)
     return trainer
 
 

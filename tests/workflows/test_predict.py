@@ -313,6 +313,30 @@ def test_killed_twice_and_restarted_gives_the_same_file(run, pictures, tmp_path,
     assert (out / "submission.csv").read_bytes() == expected.read_bytes()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_asked_to_stop_it_ends_after_the_image_and_resumes(run, pictures, tmp_path, monkeypatch, number):
+    from fashion_hydra.inference.module import PredictionModule
+
+    options = [f"ensemble.run={run}", f"data.root={pictures}"]
+    before = signal.getsignal(number)
+    step = PredictionModule.predict_step
+
+    def asked(self, *args):
+        done = step(self, *args)
+        if len(list((tmp_path / "out" / "candidates" / "images").iterdir())) == 4:
+            os.kill(os.getpid(), number)
+        return done
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PredictionModule, "predict_step", asked)
+        with pytest.raises(SystemExit) as ended:
+            predict(tmp_path, *options)
+    assert ended.value.code == 128 + number
+    assert len(list((tmp_path / "out" / "candidates" / "images").iterdir())) == 4
+    assert signal.getsignal(number) == before
+    assert len(rows_of(predict(tmp_path, *options) / "submission.csv")) >= 10
+
+
 def test_two_processes_share_the_images(run, pictures, tmp_path):
     predict(tmp_path, f"ensemble.run={run}", f"data.root={pictures}", "tta=multi", out="one")
     finish(command(run, pictures, tmp_path / "two", "trainer.devices=2", "trainer.strategy=ddp"), tmp_path)

@@ -90,10 +90,14 @@ class ProcessWatch(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Processes may end."""
-        self._is_over.set()
+        self.rest()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Processes may end."""
+        self.rest()
+
+    def rest(self) -> None:
+        """Stop watching: from here on, processes may end."""
         self._is_over.set()
 
     def __str__(self) -> str:

@@ -1,0 +1,67 @@
+"""Ends a prediction that is asked to stop, after the image at work."""
+
+import os
+import signal
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from fashion_hydra.training.callbacks.process_watch import ProcessWatch
+from fashion_hydra.utils.errors import StopRequested
+
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class StopOnSignal(Callback):
+    """Raises `StopRequested` after the batch at which SIGTERM (SLURM's pre-emption) or SIGUSR1 arrived.
+
+    Lightning lets a prediction go on after SIGTERM, and its handler runs a collective operation inside the signal
+    handler, which can block. Processes that this one has started get the signal too.
+
+    Args:
+        watch: of the processes, which may end from then on.
+    """
+
+    def __init__(self, watch: ProcessWatch) -> None:
+        self.watch = watch
+        self._asked: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals over from Lightning."""
+
+        def ask(number: int, frame: Any) -> None:
+            if self._asked is None and trainer.is_global_zero:
+                os.write(2, f"\n{signal.Signals(number).name}: stopping after this image\n".encode())
+            self._asked = signal.Signals(number)
+            self.watch.rest()
+            for child in getattr(trainer.strategy.launcher, "procs", ()):
+                child.send_signal(number)
+
+        self._before = {number: signal.signal(number, ask) for number in _SIGNALS}
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop where a signal has arrived."""
+        if self._asked is not None:
+            raise StopRequested(self._asked, batch_idx)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Restore the handlers after a stop or an error, too."""
+        self._restore()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore the handlers."""
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
