@@ -41,6 +41,7 @@ page: $(STAMP) ## complete docs/demo, a page that finds clothes in the browser; 
 	$(BIN)/fashion-hydra export street $(PAGE)/street.onnx --half --force
 	cp fashion_hydra/report/page.css $(PAGE)/base.css
 	cp fashion_hydra/app/page.css $(PAGE)/app.css
+	cp fashion_hydra/app/controls.js $(PAGE)/controls.js
 	archive=$$(npm pack --silent --pack-destination $(PAGE) $(RUNTIME))
 	mkdir -p $(PAGE)/ort
 	tar --extract --gzip --file $(PAGE)/$$archive --directory $(PAGE)/ort --strip-components 2 \

@@ -1,26 +1,13 @@
+import {
+  $, complain, count, make, onChips, onFiles, onSliders, setSliders, showChips, sliderValues, swatch,
+} from "./controls.js";
 import { cocoResults, maskFiles } from "./files.js";
 import { apply } from "./postprocess.js";
 
-const $ = (id) => document.getElementById(id);
-const SLIDERS = ["score_thr", "iou_thr", "mask_thr", "min_area"];
 const LARGEST_FILE = 100 * 2 ** 20;
 const KEPT = 40; // photos
 const photos = [], hidden = new Set();
-let about = null, current = null, shown = [], marked = -1, waiting = null;
-
-function make(tag, text, className) {
-  const element = document.createElement(tag);
-  if (text !== undefined) element.textContent = text;
-  if (className) element.className = className;
-  return element;
-}
-
-function complain(lines) {
-  $("alert").hidden = lines.length === 0;
-  $("alert").textContent = lines.join("\n");
-}
-
-const count = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
+let about = null, current = null, shown = [], marked = -1;
 
 // ---- the model, in a worker -------------------------------------------------------------------------------------
 
@@ -84,21 +71,7 @@ ready.catch((error) => complain([error.message]));
 
 // ---- thresholds -------------------------------------------------------------------------------------------------
 
-// Two sliders go through lists: the overlaps that the candidates are exact for, and sizes that grow twofold. Those of
-// the model are among them.
-const lists = {};
-
-function setOwn() {
-  const own = about.thresholds, sizes = [...Array(13).keys()].map((power) => 2 ** power);
-  lists.iou_thr = about.iou_grid;
-  lists.min_area = [...new Set([...sizes, own.min_area])].sort((a, b) => a - b);
-  $("score_thr").min = about.score_floor;
-  for (const name of SLIDERS) {
-    const list = lists[name];
-    if (list) $(name).max = list.length - 1;
-    $(name).value = list ? list.indexOf(own[name]) : own[name];
-  }
-}
+const setOwn = () => setSliders(about.thresholds, about.iou_grid, about.score_floor);
 
 /** The thresholds that the sliders stand at, and the model's own for the rest. */
 function rule() {
@@ -110,11 +83,7 @@ function rule() {
     labelScoreThr: new Map(Object.entries(class_score_thr ?? {}).map(([entry, threshold]) => [label(entry), threshold])),
     droppedLabels: new Set((drop_classes ?? []).map(label)),
   };
-  for (const name of SLIDERS) {
-    made[name] = Number(lists[name] ? lists[name][$(name).value] : $(name).value);
-    $(`${name}-value`).textContent = String(made[name]);
-    $(name).setAttribute("aria-valuetext", String(made[name]));
-  }
+  for (const [name, value] of Object.entries(sliderValues())) made[name] = Number(value);
   return made;
 }
 
@@ -173,17 +142,11 @@ function mark(place) {
   paint();
 }
 
-function swatch(label) {
-  const element = make("i", undefined, "sw");
-  element.style.background = css(about.colours[label]);
-  return element;
-}
-
 function list() {
   $("objects").replaceChildren(...shown.map((mask, i) => {
     const row = make("tr"), name = make("th");
     name.scope = "row";
-    name.append(swatch(mask.label), about.names[mask.label]);
+    name.append(swatch(css(about.colours[mask.label])), about.names[mask.label]);
     row.append(name, make("td", mask.score.toFixed(2), "n"));
     row.hidden = hidden.has(mask.label);
     row.addEventListener("pointerenter", () => mark(i));
@@ -192,19 +155,7 @@ function list() {
   }));
 }
 
-function chips() {
-  const labels = [...new Set(shown.map((mask) => mask.label))].sort((a, b) => a - b);
-  const focused = document.activeElement?.dataset?.label;
-  $("chips").replaceChildren(...labels.map((label) => {
-    const chip = make("button");
-    chip.type = "button";
-    chip.dataset.label = label;
-    chip.append(swatch(label), about.names[label]);
-    chip.setAttribute("aria-pressed", String(!hidden.has(label)));
-    return chip;
-  }));
-  if (focused !== undefined) $("chips").querySelector(`[data-label="${focused}"]`)?.focus();
-}
+const labelsShown = () => shown.map((mask) => mask.label);
 
 function draw() {
   const visible = shown.filter((mask) => !hidden.has(mask.label)).length, what = `${count(visible, "object")} found`;
@@ -212,7 +163,7 @@ function draw() {
   $("found").setAttribute("aria-label", `${current.name}, ${what}`);
   $("found-caption").textContent = `${current.name}: ${what}`;
   list();
-  chips();
+  showChips(labelsShown(), hidden, (label) => ({ name: about.names[label], colour: css(about.colours[label]) }));
 }
 
 function update() {
@@ -298,51 +249,9 @@ function answers() {
 
 // ---- what people do ---------------------------------------------------------------------------------------------
 
-$("file").addEventListener("change", async () => {
-  const files = [...$("file").files];
-  $("file").value = "";
-  await add(files);
-});
-for (const name of ["dragenter", "dragover"]) {
-  addEventListener(name, (event) => {
-    event.preventDefault();
-    $("drop").classList.add("over");
-  });
-}
-for (const name of ["dragleave", "drop"]) addEventListener(name, () => $("drop").classList.remove("over"));
-addEventListener("drop", (event) => {
-  event.preventDefault();
-  if (event.dataTransfer?.files.length) add(event.dataTransfer.files);
-});
-addEventListener("paste", (event) => {
-  if (event.clipboardData?.files.length) add(event.clipboardData.files);
-});
-for (const form of ["drop", "controls"]) $(form).addEventListener("submit", (event) => event.preventDefault());
-for (const name of SLIDERS) {
-  $(name).addEventListener("input", () => {
-    rule();
-    clearTimeout(waiting);
-    waiting = setTimeout(update, 15);
-  });
-}
-$("reset").addEventListener("click", () => {
-  setOwn();
-  update();
-});
-$("chips").addEventListener("click", (event) => {
-  const chip = event.target.closest("button");
-  if (!chip) return;
-  const label = Number(chip.dataset.label);
-  if (!hidden.delete(label)) hidden.add(label);
-  draw();
-});
-for (const button of document.querySelectorAll("[data-all]")) {
-  button.addEventListener("click", () => {
-    hidden.clear();
-    if (button.dataset.all === "false") shown.forEach((mask) => hidden.add(mask.label));
-    draw();
-  });
-}
+onFiles(add);
+onSliders(update, setOwn);
+onChips(hidden, labelsShown, draw);
 $("coco").addEventListener("click", () => {
   const results = JSON.stringify(cocoResults(answers(), about.ids));
   save(new Blob([results], { type: "application/json" }), "coco_results.json");

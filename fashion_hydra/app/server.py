@@ -25,6 +25,7 @@ _FILES = {
     "/": (_HERE / "page.html", "text/html"),
     "/base.css": (_SHARED / "page.css", "text/css"),
     "/page.css": (_HERE / "page.css", "text/css"),
+    "/controls.js": (_HERE / "controls.js", "text/javascript"),
     "/page.js": (_HERE / "page.js", "text/javascript"),
 }
 _HEADERS = {

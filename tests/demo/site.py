@@ -39,7 +39,7 @@ def serve(folder: Path) -> Iterator[str]:
 
 
 def make_site(folder: Path, model: Path | None = None) -> Path:
-    """Copy the page into a folder, with the shared stylesheets, a model and, where there is one, the runtime."""
+    """Copy the page into a folder, with the shared stylesheets and script, a model and, where there is one, the runtime."""
     folder.mkdir(parents=True)
     for path in DEMO.iterdir():
         if path.suffix in (".html", ".js", ".css"):
@@ -47,6 +47,7 @@ def make_site(folder: Path, model: Path | None = None) -> Path:
     package = PROJECT / "fashion_hydra"
     shutil.copy(package / "report" / "page.css", folder / "base.css")
     shutil.copy(package / "app" / "page.css", folder / "app.css")
+    shutil.copy(package / "app" / "controls.js", folder / "controls.js")
     if model is not None:
         shutil.copy(model, folder / "street.onnx")
     if RUNTIME.is_dir():
