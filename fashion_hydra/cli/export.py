@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fashion_hydra.cli._out_argument import add_force_argument, check_out
 from fashion_hydra.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--count", type=int, default=20, help="how many pictures or figures to compare (default: %(default)s)"
     )
-    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
+    add_force_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -111,10 +112,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.out.suffix != ".onnx":
-        raise UserError(f"{args.out}: a name that ends in .onnx expected")
-    if args.out.exists() and not args.force:
-        raise UserError(f"{args.out} is there already; give another name, or --force to write over it")
+    check_out(args.out, ".onnx", force=args.force)
     if args.size is not None and not all(32 <= edge <= 4096 for edge in args.size):
         raise UserError(f"--size {args.size[0]} {args.size[1]}: height and width between 32 and 4096 pixels expected")
     if args.count < 1:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fashion_hydra.utils.errors import UserError
+from fashion_hydra.cli._out_argument import add_force_argument, check_out
 
 if TYPE_CHECKING:
     from fashion_hydra.model.weights.layouts import FileClasses, Imported
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="IN", help="a checkpoint or a backbone: a file, or an http(s) address")
     parser.add_argument("out", metavar="OUT.safetensors", type=Path, help="file to write")
     parser.add_argument("--sha256", metavar="SUM", help="refuse an IN with any other")
-    parser.add_argument("--force", action="store_true", help="write over a file that is there")
+    add_force_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,10 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from fashion_hydra.utils.download import locate
     from fashion_hydra.utils.files import file_sha256
 
-    if args.out.suffix != ".safetensors":
-        raise UserError(f"{args.out}: a name that ends in .safetensors expected")
-    if args.out.exists() and not args.force:
-        raise UserError(f"{args.out} is there already; give another name, or --force to write over it")
+    check_out(args.out, ".safetensors", force=args.force)
     found = locate(args.source, folder=cache_folder() / "weights", sha256=args.sha256)
     imported = import_weights(found.path)
     digest = found.sha256 or file_sha256(found.path)

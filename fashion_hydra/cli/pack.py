@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fashion_hydra.utils.errors import UserError
+from fashion_hydra.cli._out_argument import add_force_argument, check_out
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--thresholds", metavar="tuned.yaml", type=Path, help="of tune_thresholds.py; predictions use them by default"
     )
     parser.add_argument("--note", default="", help="text for people: training data, licence, scores")
-    parser.add_argument("--force", action="store_true", help="write over a file that is there")
+    add_force_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -24,10 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from fashion_hydra.postprocess.rule_files import plain_rule, read_tuned
     from fashion_hydra.postprocess.rule_options import build_rule
 
-    if args.out.suffix != ".safetensors":
-        raise UserError(f"{args.out}: a name that ends in .safetensors expected")
-    if args.out.exists() and not args.force:
-        raise UserError(f"{args.out} is there already; give another name, or --force to write over it")
+    check_out(args.out, ".safetensors", force=args.force)
     member, rule = load_member(args.checkpoint), None
     if args.thresholds is not None:
         rule = plain_rule(read_tuned(args.thresholds), args.thresholds)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fashion_hydra.cli._data_arguments import add_data_arguments, reader_of, train_command
+from fashion_hydra.cli._out_argument import add_force_argument
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("split.csv"), metavar="CSV", help="file to write (default: %(default)s)"
     )
-    parser.add_argument("--force", action="store_true", help="write over a file that is there")
+    add_force_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

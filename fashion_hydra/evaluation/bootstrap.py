@@ -1,5 +1,6 @@
 """Confidence intervals by the bootstrap over images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,5 +42,16 @@ def bootstrap(values: FloatArray, *, seed: int, draws: int = DRAWS, level: float
     """
     rng = np.random.default_rng(seed)
     means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(draws)]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean(values), float(low), float(high))
+    return interval_of(mean(values), means, level=level)
+
+
+def interval_of(value: float, draws: Sequence[float] | FloatArray, *, level: float = LEVEL) -> Interval:
+    """The percentile interval of a number.
+
+    Args:
+        value: of all images.
+        draws: of each draw of images.
+        level: share of the draws inside.
+    """
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))

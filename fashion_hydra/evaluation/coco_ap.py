@@ -246,7 +246,6 @@ def class_rates(matches: ClassMatches, levels: int) -> ClassRates:
         matches: of a class.
         levels: number of thresholds, T.
     """
-    sizes = len(RANGES)
     objects = are_inside(np.array(matches.true_areas)).sum(axis=0)
     none = np.where(objects > 0, 0.0, np.nan)[:, None].repeat(levels, axis=1)
     if not matches.matched or not objects.any():
@@ -263,16 +262,26 @@ def class_rates(matches: ClassMatches, levels: int) -> ClassRates:
         hits[at], ignored[at] = matched & ~aside, aside | (ignored[at] & ~matched)
     ranks = np.array(matches.ranks)[order]
     found, judged = hits.cumsum(axis=0, dtype=np.int32), (~ignored).cumsum(axis=0, dtype=np.int32)
-    envelope = np.maximum.accumulate((found / np.maximum(judged, 1))[::-1])[::-1]  # what any higher recall still has
-    envelope = np.concatenate([envelope, np.zeros((1, sizes, levels))])
     precision, known = none.copy(), np.maximum(objects, 1)
     for size in np.flatnonzero(objects).tolist():
-        recall = found[:, size] / known[size]
-        for level in range(levels):
-            at = np.searchsorted(recall[:, level], RECALLS, side="left")
-            precision[size, level] = envelope[at, size, level].mean()
+        precision[size] = mean_precision(found[:, size], judged[:, size], known[size])
     few = np.stack([hits[ranks < most, 0].sum(axis=0) for most in (1, 10)])
     return ClassRates(precision, none + found[-1] / known[:, None], none[0] + few / known[0])
+
+
+def mean_precision(found: np.ndarray, judged: np.ndarray, objects: float) -> FloatArray:
+    """Precision averaged over recalls, at each threshold: (T,).
+
+    Args:
+        found: (N, T), hits among the best 1, 2, ... detections.
+        judged: (N, T), hits and false positives among them.
+        objects: true ones, more than 0.
+    """
+    envelope = np.maximum.accumulate((found / np.maximum(judged, 1))[::-1])[::-1]  # what any higher recall still has
+    envelope = np.concatenate([envelope, np.zeros((1, envelope.shape[1]))])
+    recall = found / objects
+    at = [np.searchsorted(recall[:, level], RECALLS, side="left") for level in range(recall.shape[1])]
+    return np.array([envelope[places, level].mean() for level, places in enumerate(at)])
 
 
 def _summarise(classes: Sequence[ClassRates]) -> AveragePrecision:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from fashion_hydra.evaluation.coco_ap import (
-    RECALLS,
     THRESHOLDS,
     ClassMatches,
     Overlap,
@@ -14,6 +13,7 @@ from fashion_hydra.evaluation.coco_ap import (
     class_matches,
     mask_iou,
     matcher,
+    mean_precision,
 )
 from fashion_hydra.structures.detections import Detections
 from fashion_hydra.utils.types import BoolArray, FloatArray, IntArray
@@ -52,7 +52,7 @@ class _Curve:
 
     def precision(self, weights: FloatArray) -> FloatArray:
         """Precision averaged over recalls, at each threshold: (T,); NaN without an object."""
-        objects = weights @ self.objects
+        objects = float(weights @ self.objects)
         if not objects:
             return np.full(len(THRESHOLDS), np.nan)
         if not len(self.image):
@@ -60,11 +60,7 @@ class _Curve:
         counted = weights[self.image, None]
         found = (counted * self.hits).cumsum(axis=0)
         judged = (counted * self.judged).cumsum(axis=0)
-        envelope = np.maximum.accumulate((found / np.maximum(judged, 1))[::-1])[::-1]
-        envelope = np.concatenate([envelope, np.zeros((1, len(THRESHOLDS)))])
-        recall = found / objects
-        at = [np.searchsorted(recall[:, level], RECALLS, side="left") for level in range(len(THRESHOLDS))]
-        return np.array([envelope[places, level].mean() for level, places in enumerate(at)])
+        return mean_precision(found, judged, objects)
 
 
 class ResampledAP:

@@ -1,6 +1,7 @@
 """YAML files as plain values, within limits: no references, which could grow beyond any memory, no great depth."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,13 @@ def value_at(config: Any, key: str) -> Any:
     for name in key.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     return None if isinstance(value, str) and "${" in value else value
+
+
+def flat(values: Any, place: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, keys joined by dots; lists count as values."""
+    if not isinstance(values, Mapping):
+        return {place: values}
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{place}.{key}" if place else str(key))
+    return found

@@ -14,7 +14,7 @@ from fashion_hydra.config.compose import compose_options
 from fashion_hydra.data.datamodule import FashionDataModule
 from fashion_hydra.data.split import stratified_folds
 from fashion_hydra.evaluation.annotated import true_masks
-from fashion_hydra.evaluation.bootstrap import LEVEL, Interval
+from fashion_hydra.evaluation.bootstrap import Interval, interval_of
 from fashion_hydra.evaluation.boundary import boundary_iou
 from fashion_hydra.evaluation.coco_ap import TrueMask, mask_iou
 from fashion_hydra.evaluation.matching import choose_match, masks_to_match, reach_of_masks
@@ -28,7 +28,7 @@ from fashion_hydra.tuning.build import build_score_table
 from fashion_hydra.tuning.grid import Grid, scores_of
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.types import FloatArray, IntArray
-from fashion_hydra.utils.yaml_files import value_at
+from fashion_hydra.utils.yaml_files import flat, value_at
 from fashion_hydra.workflows.predict import predict_missing
 from fashion_hydra.workflows.prediction_plan import PredictionPlan, data_of, plan_prediction, truth_of
 
@@ -129,17 +129,9 @@ def check_pairs(first: Mapping[int, Sequence[RunFolder]], second: Mapping[int, S
 
 def differing_options(first: RunFolder, second: RunFolder) -> dict[str, tuple[Any, Any]]:
     """Return the options in which two runs differ, but for those of which run it is."""
-    flat = [dict(_flat(run.config())) for run in (first, second)]
-    keys = [key for key in {**flat[0], **flat[1]} if not any(f"{key}.".startswith(f"{s}.") for s in _SELDOM)]
-    return {key: (flat[0].get(key), flat[1].get(key)) for key in keys if flat[0].get(key) != flat[1].get(key)}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        inner = isinstance(value, dict) and value
-        found += _flat(value, f"{prefix}{key}.") if inner else [(f"{prefix}{key}", value)]
-    return found
+    mine, other = flat(first.config()), flat(second.config())
+    keys = [key for key in {**mine, **other} if not any(f"{key}.".startswith(f"{s}.") for s in _SELDOM)]
+    return {key: (mine.get(key), other.get(key)) for key in keys if mine.get(key) != other.get(key)}
 
 
 def compare_runs(
@@ -299,13 +291,8 @@ def _differences(
     for metric in METRICS:
         (value, draws), (other, others) = first[metric], second[metric]
         pairs = ((value, draws), (other, others), (other - value, others - draws))
-        made.append(Difference(metric, *(_interval(*pair) for pair in pairs)))
+        made.append(Difference(metric, *(interval_of(*pair) for pair in pairs)))
     return made
-
-
-def _interval(value: float, draws: FloatArray) -> Interval:
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(value, float(low), float(high))
 
 
 def _classes(

@@ -41,6 +41,7 @@ from fashion_hydra.training.run_folder import LAST, RunFolder
 from fashion_hydra.training.schedule import Schedule
 from fashion_hydra.training.trackers import end_records
 from fashion_hydra.utils.errors import StopRequested, UserError
+from fashion_hydra.utils.yaml_files import flat
 
 log = logging.getLogger(__name__)
 _TOLD = 8  # options named in a warning
@@ -192,16 +193,6 @@ def _tell_changes(before: dict[str, Any], now: dict[str, Any], ckpt_path: Path) 
     if changed:
         more = f" and {len(changed) - _TOLD} more" if len(changed) > _TOLD else ""
         warn_rank_zero("%s resumes with other options: %s%s", ckpt_path, ", ".join(changed[:_TOLD]), more)
-
-
-def flat(values: Any, place: str = "") -> dict[str, Any]:
-    """Return nested mappings as one, keys joined by dots; lists count as values."""
-    if not isinstance(values, Mapping):
-        return {place: values}
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{place}.{key}" if place else str(key))
-    return found
 
 
 def _model_name(model: dict[str, Any]) -> str:
