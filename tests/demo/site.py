@@ -39,7 +39,7 @@ def serve(folder: Path) -> Iterator[str]:
 
 
 def make_site(folder: Path, model: Path | None = None) -> Path:
-    """Copy the page into a folder, with the shared stylesheets and script, a model and the runtime where there is one."""
+    """Copy the page into a folder with the shared stylesheets and script, a model, and the runtime if it is there."""
     folder.mkdir(parents=True)
     for path in DEMO.iterdir():
         if path.suffix in (".html", ".js", ".css"):
