@@ -100,6 +100,7 @@ class HTCConfig:
     attributes: bool = False
     attribute_loss: str = "bce"
     attribute_weight: float = 0.5
+    mask_scoring: bool = False
 
 
 @dataclass
@@ -146,6 +147,7 @@ class PostprocessConfig:
     soft_nms_sigma: float | None = None
     max_per_image: int | None = None
     mask_thr: float | None = None
+    mask_iou_power: float | None = None
     suppress_overlaps: bool | None = None
     steps: list[str] | None = None
     min_area: int | None = None

@@ -81,6 +81,8 @@ def check_exportable(detector: Detector, name: str) -> None:
             f"{name}: cannot be exported, its model is a custom {type(detector).__name__}. Give a "
             "checkpoint of model=htc_r50, htc_lite or htc_tiny"
         )
+    if detector.scores_masks:
+        raise UserError(f"{name}: cannot be exported, it has a mask scoring head (model.mask_scoring=true)")
     deformable = [key for key, part in detector.named_modules() if "DeformConv" in type(part).__name__]
     if deformable:
         raise UserError(

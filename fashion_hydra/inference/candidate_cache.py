@@ -193,6 +193,8 @@ class CandidateCache:
         }
         if candidates.attributes is not None:
             arrays["attributes"] = candidates.attributes.half().numpy()
+        if candidates.mask_ious is not None:
+            arrays["mask_ious"] = candidates.mask_ious.float().numpy()
         with atomic_write(path, "wb") as stream:
             np.savez(stream, **arrays)
 
@@ -212,19 +214,21 @@ class CandidateCache:
         """
         attributes = len(self.manifest.attributes)
         kept = self._load(
-            image_id, ("size", "boxes", "scores", "labels", "masks", *(["attributes"] if attributes else []))
+            image_id,
+            ("size", "boxes", "scores", "labels", "masks", *(["attributes"] if attributes else [])),
+            optional=("mask_ious",),
         )
         if reason := _wrong(kept, classes=len(self.manifest.class_ids), attributes=attributes):
             raise UserError(f"{self.path(image_id)}: damaged candidates ({reason}); delete it and run predict.py again")
         height, width = kept.pop("size").tolist()
         return Candidates(image_id, (height, width), **{name: torch.from_numpy(kept[name]) for name in kept})
 
-    def _load(self, image_id: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+    def _load(self, image_id: str, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
         path = self.path(image_id)
         check_uncompressed(path)
         try:
             with np.load(path, allow_pickle=False) as kept:
-                arrays = {name: kept[name] for name in names}
+                arrays = {name: kept[name] for name in (*names, *(name for name in optional if name in kept))}
             if strange := [name for name, values in arrays.items() if not isinstance(values, np.ndarray)]:
                 raise ValueError(f"{strange[0]} is no array")
             return arrays
@@ -241,13 +245,15 @@ def _wrong(kept: dict[str, np.ndarray], *, classes: int, attributes: int) -> str
     shapes = {"size": (2,), "boxes": (count, 4), "scores": (count,), "labels": (count,), "masks": (count, cells, cells)}
     if attributes:
         shapes["attributes"] = (count, attributes)
+    if "mask_ious" in kept:
+        shapes["mask_ious"] = (count,)
     for name, shape in shapes.items():
         kind = {"size": np.int64, "labels": np.int64, "attributes": np.float16}.get(name, np.float32)
         if kept[name].shape != shape or kept[name].dtype != kind:
             return f"{name}: {kept[name].dtype} of shape {kept[name].shape}, {np.dtype(kind)} of {shape} expected"
     if not is_frame(*size.tolist()):
         return f"an image of {size[0]}x{size[1]}"
-    shares = [kept[name] for name in ("scores", "masks", "attributes") if name in kept]
+    shares = [kept[name] for name in ("scores", "masks", "attributes", "mask_ious") if name in kept]
     if not all(np.isfinite(values).all() for values in (boxes, *shares)):
         return "NaN or infinite values"
     if (np.abs(boxes) > 2 * LONGEST_EDGE).any() or (boxes[:, :2] > boxes[:, 2:]).any():

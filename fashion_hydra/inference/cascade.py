@@ -8,6 +8,7 @@ to merge. Each source's features are computed once and serve all three steps.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -17,13 +18,18 @@ from torch.nn import functional as F
 from fashion_hydra.inference.merging import Merging
 from fashion_hydra.postprocess.apply import survivors
 from fashion_hydra.postprocess.nms import top_survivors
-from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.postprocess.rule import NO_LIMIT, Postprocess
 from fashion_hydra.structures.batch import PAD_DIVISOR, Batch, ScaledImage, Size
-from fashion_hydra.structures.detections import Candidates, Refined
+from fashion_hydra.structures.detections import Candidates, Refined, Segmented
 
 
 class CascadeDetector(Protocol):
     """The steps that inference needs of a model; see `fashion_hydra.model.detector.Detector`."""
+
+    @property
+    def scores_masks(self) -> bool:
+        """Whether `segment` predicts the IoU of masks."""
+        ...
 
     def features(self, images: Tensor, sizes: Sequence[Size]) -> tuple[Tensor, ...]:
         """The pyramid of padded uint8 images (B, 3, H, W)."""
@@ -37,8 +43,8 @@ class CascadeDetector(Protocol):
         """Boxes, class probabilities and attributes of each image."""
         ...
 
-    def segment(self, features: Sequence[Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> list[Tensor]:
-        """Mask probabilities (N, M, M) of each image."""
+    def segment(self, features: Sequence[Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> list[Segmented]:
+        """Masks, and their expected IoUs, of each image."""
         ...
 
 
@@ -157,12 +163,23 @@ def _merge(passes: Sequence[_Pass], image_id: str, rules: Sequence[Postprocess],
             if of_view.attributes is not None:
                 attributes_of.append(of_view.attributes.float())
     averaged = [torch.stack(values).mean(0) for values in (boxes_of, probabilities_of)]
+    if any(one.detector.scores_masks for one in passes):  # the best by score are known only once masks are scored
+        rules = [replace(rule, max_per_image=NO_LIMIT) for rule in rules]
     boxes, scores, labels, index = _survivors(averaged[0], averaged[1], rules)
     exact = views[0][index] if len(views) == 1 else None
-    masks = _masks(passes, boxes, labels, exact)
+    masks, mask_ious = _masks(passes, boxes, labels, exact)
     # Half precision, in which they are kept, so that an answer made at once is that made of the cache.
     attributes = torch.stack(attributes_of).mean(0)[index].half().cpu() if attributes_of else None
-    return Candidates(image_id, passes[0].original, boxes.cpu(), scores.cpu(), labels.cpu(), masks.cpu(), attributes)
+    return Candidates(
+        image_id,
+        passes[0].original,
+        boxes.cpu(),
+        scores.cpu(),
+        labels.cpu(),
+        masks.cpu(),
+        attributes,
+        None if mask_ious is None else mask_ious.cpu(),
+    )
 
 
 def _proposals(passes: Sequence[_Pass], merging: Merging) -> tuple[Callable[[_Pass, Tensor, bool], Tensor], Tensor]:
@@ -204,8 +221,10 @@ def _survivors(
     return pairs[index], scores[index], labels[index], owners[index]
 
 
-def _masks(passes: Sequence[_Pass], boxes: Tensor, labels: Tensor, exact: Tensor | None) -> Tensor:
-    """Mask probabilities (N, M, M), averaged over the sources; M is the finest grid among the detectors.
+def _masks(passes: Sequence[_Pass], boxes: Tensor, labels: Tensor, exact: Tensor | None) -> Segmented:
+    """Average mask probabilities over the sources, and expected IoUs over the sources that predict them.
+
+    The masks are (N, M, M), where M is the finest grid among the detectors.
 
     Args:
         passes: the sources.
@@ -213,18 +232,21 @@ def _masks(passes: Sequence[_Pass], boxes: Tensor, labels: Tensor, exact: Tensor
         labels: (N,).
         exact: the same boxes in the frame of the one view, where there is but one.
     """
+    scoring = any(one.detector.scores_masks for one in passes)
     if not len(labels):
-        return boxes.new_zeros((0, 1, 1))
+        return Segmented(boxes.new_zeros((0, 1, 1)), boxes.new_zeros(0) if scoring else None)
     total, sources = boxes.new_zeros((1, 1, 1)), 0
+    ious: list[Tensor] = []
     for one in passes:
         views = [exact if exact is not None else one.to_view(boxes, flip) for flip in one.flips]
         found = one.detector.segment(one.features(), views, [labels] * len(views))
-        for masks, flip in zip(found, one.flips, strict=True):
+        ious += [of_view.ious.float() for of_view in found if of_view.ious is not None]
+        for (masks, _), flip in zip(found, one.flips, strict=True):
             upright = (masks.flip(-1) if flip else masks).float()
             grid = max(total.shape[-1], upright.shape[-1])
             total = _on_grid(total, grid) + _on_grid(upright, grid)
             sources += 1
-    return total / sources
+    return Segmented(total / sources, torch.stack(ious).mean(0) if ious else None)
 
 
 def _on_grid(masks: Tensor, grid: int) -> Tensor:

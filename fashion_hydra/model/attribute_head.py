@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmdet.models import HybridTaskCascadeRoIHead, Shared2FCBBoxHead
+from mmdet.models import Shared2FCBBoxHead
 from mmdet.models.task_modules import SamplingResult
 from mmdet.structures import SampleList
 from mmdet.utils import InstanceList
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
+
+from fashion_hydra.model.mask_scoring import MaskScoringRoIHead
 
 LOSSES = ("bce", "balanced", "focal")
 _RAREST = 0.01
@@ -49,7 +51,7 @@ class AttributeBoxHead(Shared2FCBBoxHead):
         return logits
 
 
-class AttributeRoIHead(HybridTaskCascadeRoIHead):
+class AttributeRoIHead(MaskScoringRoIHead):
     """Hybrid Task Cascade's heads with attributes in the box stages.
 
     Args:
@@ -57,7 +59,7 @@ class AttributeRoIHead(HybridTaskCascadeRoIHead):
         frequencies: of each attribute among the objects that can have it.
         attribute_loss: one of `LOSSES`.
         attribute_weight: of the loss.
-        arguments: of mmdet's head.
+        arguments: of `MaskScoringRoIHead`.
     """
 
     allowed: Tensor

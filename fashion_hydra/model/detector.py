@@ -21,7 +21,7 @@ from fashion_hydra.model.sampling import _shares, _world_size, begin_sampling
 from fashion_hydra.model.semantic_targets import IGNORED, paint_classes
 from fashion_hydra.postprocess.nms import top_survivors
 from fashion_hydra.structures.batch import PAD_DIVISOR, Batch, Size
-from fashion_hydra.structures.detections import Refined
+from fashion_hydra.structures.detections import Refined, Segmented
 from fashion_hydra.utils.errors import UserError
 
 STRIDES = (4, 8, 16, 32, 64)
@@ -108,6 +108,11 @@ class Detector(nn.Module):
     def has_attributes(self) -> bool:
         """Whether the box stages have outputs for attributes."""
         return isinstance(self.net.roi_head, AttributeRoIHead)
+
+    @property
+    def scores_masks(self) -> bool:
+        """Whether the model predicts the IoU of its masks."""
+        return getattr(self.net.roi_head, "mask_iou_head", None) is not None
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -259,8 +264,8 @@ class Detector(nn.Module):
         labels: Sequence[Tensor],
         *,
         last_stage_only: bool = False,
-    ) -> list[Tensor]:
-        """Mask probabilities (N, M, M) on a grid over each box, for its class.
+    ) -> list[Segmented]:
+        """Predict the mask of each box for its class, and its expected IoU where the model scores masks.
 
         Args:
             features: of the images.
@@ -277,18 +282,27 @@ class Detector(nn.Module):
         chosen = torch.cat(list(labels))
         blocks = block_sizes(len(chosen))
         parts = zip(pooled.split(blocks), chosen.split(blocks), strict=True)
-        merged = torch.cat([self._mask_block(*part, last_stage_only=last_stage_only) for part in parts])
-        return list(merged.split([len(b) for b in boxes]))
+        made = [self._mask_block(*part, last_stage_only=last_stage_only) for part in parts]
+        counts = [len(b) for b in boxes]
+        masks = torch.cat([block.masks for block in made]).split(counts)
+        if not self.scores_masks:
+            return [Segmented(of_image) for of_image in masks]
+        ious = torch.cat([block.ious for block in made if block.ious is not None]).split(counts)
+        return [Segmented(*of_image) for of_image in zip(masks, ious, strict=True)]
 
-    def _mask_block(self, pooled: Tensor, labels: Tensor, *, last_stage_only: bool) -> Tensor:
-        """Mask probabilities (N, M, M) of RoI features (N, C, S, S), for the class of each."""
+    def _mask_block(self, pooled: Tensor, labels: Tensor, *, last_stage_only: bool) -> Segmented:
+        """Predict masks from RoI features (N, C, S, S) for the class of each RoI."""
         index = torch.arange(len(labels), device=labels.device)
         probabilities: list[Tensor] = []
         carried = None
         for mask_head in self.net.roi_head.mask_head:
             logits, carried = mask_head(pooled, carried)
             probabilities.append(logits[index, labels].float().sigmoid())
-        return probabilities[-1] if last_stage_only else torch.stack(probabilities).mean(0)
+        averaged = torch.stack(probabilities).mean(0)
+        ious = None
+        if self.scores_masks:
+            ious = self.net.roi_head.mask_iou_head(carried, averaged)[index, labels].float().sigmoid()
+        return Segmented(probabilities[-1] if last_stage_only else averaged, ious)
 
 
 def block_sizes(count: int) -> list[int]:

@@ -17,6 +17,7 @@ from fashion_hydra.data.attribute_set import AttributeSet
 from fashion_hydra.model.attribute_head import LOSSES, AttributeBoxHead, AttributeRoIHead
 from fashion_hydra.model.detector import SEMANTIC_LEVEL, STRIDES, Detector
 from fashion_hydra.model.htc_checks import check_features, check_numbers, check_pixels
+from fashion_hydra.model.mask_scoring import MaskScoringRoIHead
 from fashion_hydra.model.outline import outline
 from fashion_hydra.model.roi_align import PreciseRoIExtractor
 from fashion_hydra.model.sampling import ImageSampler
@@ -59,6 +60,7 @@ def build_htc(
     attribute_loss: str = "bce",
     attribute_weight: float = 0.5,
     attribute_set: AttributeSet | None = None,
+    mask_scoring: bool = False,
 ) -> Detector:
     """Hybrid Task Cascade: interleaved, with mask information flow and, where asked, semantic branch and attributes.
 
@@ -92,6 +94,7 @@ def build_htc(
             objects; or `focal`.
         attribute_weight: of it.
         attribute_set: which attributes; the data say, or the checkpoint.
+        mask_scoring: whether a head predicts the IoU of each mask, see `fashion_hydra.model.mask_scoring`.
 
     Raises:
         UserError: a backbone that mmdet does not know, arguments that it refuses, a model larger than any, or weights
@@ -141,6 +144,16 @@ def build_htc(
         box_roi=_roi_extractor(neck_channels, 7, roi_sampling_ratio),
         mask_roi=_roi_extractor(neck_channels, mask_roi_size, roi_sampling_ratio),
     )
+    if mask_scoring:
+        roi_head |= {
+            "type": MaskScoringRoIHead,
+            "mask_iou": {
+                "num_classes": num_classes,
+                "channels": mask_channels,
+                "roi_size": mask_roi_size,
+                "fc_channels": fc_channels,
+            },
+        }
     if attributes:
         if not attribute_set:
             raise UserError("model.attributes=true: nothing says which attributes there are")

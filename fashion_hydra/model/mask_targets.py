@@ -30,6 +30,11 @@ class GroundTruthMasks:
     def __len__(self) -> int:
         return len(self._masks)
 
+    @property
+    def areas(self) -> Tensor:
+        """Number of pixels of each mask, int64 (N,)."""
+        return torch.tensor([int(crop.sum()) for crop in self._masks.crops()], dtype=torch.int64)
+
     def _padded_on(self, device: torch.device) -> list[Tensor]:
         """The masks' windows with their margins as uint8 (1, 1, h, w) on a device, sent there once."""
         if self._padded is None or self._padded[0] != device:

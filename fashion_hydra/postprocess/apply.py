@@ -1,6 +1,7 @@
 """Candidates -> detections: thresholds, NMS, pasting, overlaps. Pure functions of a frozen rule."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
@@ -9,7 +10,7 @@ from fashion_hydra.postprocess import steps
 from fashion_hydra.postprocess.attributes import ChosenAttributes, choose_attributes
 from fashion_hydra.postprocess.expected_score import choose
 from fashion_hydra.postprocess.nms import select, soft_nms
-from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.postprocess.rule import NO_LIMIT, Postprocess
 from fashion_hydra.structures.batch import Size
 from fashion_hydra.structures.detections import Candidates, Detections
 from fashion_hydra.structures.paste import MaskWindow, ScoredMask, mask_iou, paste
@@ -73,6 +74,19 @@ def apply(candidates: Candidates, rule: Postprocess, *, size: Size) -> Detection
 
 def rank(candidates: Candidates, rule: Postprocess) -> tuple[Tensor, Tensor]:
     """Which candidates are drawn, the best first, and their scores (float32, with soft-NMS float64)."""
+    if candidates.mask_ious is None or not rule.mask_iou_power:
+        return _suppress(candidates, rule)
+    index, scores = _suppress(candidates, replace(rule, max_per_image=NO_LIMIT))
+    scores = scores * candidates.mask_ious[index].to(scores) ** rule.mask_iou_power
+    order = scores.sort(descending=True, stable=True).indices
+    order = order[scores[order] > rule.thresholds(candidates.labels)[index[order]]]
+    if rule.nms != "mask":  # NMS on masks counts afterwards
+        order = order[: rule.max_per_image]
+    return index[order], scores[order]
+
+
+def _suppress(candidates: Candidates, rule: Postprocess) -> tuple[Tensor, Tensor]:
+    """Return the candidates that NMS on boxes and the score thresholds keep, the best first, and their scores."""
     boxes, scores, labels = candidates.boxes, candidates.scores, candidates.labels
     if rule.nms == "box":
         index = survivors(boxes, scores, labels, rule)

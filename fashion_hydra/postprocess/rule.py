@@ -36,6 +36,8 @@ class Postprocess:
         calibration: with it, what is left after all the other rules is chosen from for the highest expected score,
             see `fashion_hydra.postprocess.expected_score`.
         attributes: which attributes detections are answered with; None: none, for a model that learns none.
+        mask_iou_power: where a model predicts the IoU of its masks, a candidate's score is its class score times the
+            IoU to this power, from NMS on; 0 leaves class scores as they are.
         steps: names of modules in `fashion_hydra.postprocess.steps`: what is done to masks before overlaps are
             suppressed.
 
@@ -56,6 +58,7 @@ class Postprocess:
     calibration: Calibration | None = None
     attributes: AttributeRule | None = None
     steps: tuple[str, ...] = ()
+    mask_iou_power: float = 1.0
 
     def __post_init__(self) -> None:
         shares = {name: getattr(self, name) for name in ("score_thr", "iou_thr", "mask_thr")}
@@ -70,6 +73,8 @@ class Postprocess:
             )
         if self.nms not in NMS_KINDS:
             raise UserError(f"postprocess.nms={self.nms}: choose one of {', '.join(NMS_KINDS)}")
+        if not 0 <= self.mask_iou_power <= 10:
+            raise UserError(f"postprocess.mask_iou_power={self.mask_iou_power}: between 0 and 10 expected")
         if not self.soft_nms_sigma > 0:
             raise UserError(f"postprocess.soft_nms_sigma={self.soft_nms_sigma}: more than 0 expected")
 

@@ -20,7 +20,17 @@ from fashion_hydra.utils.yaml_files import read_yaml
 NAME = "tuned.yaml"
 IN_FORCE = "postprocess.yaml"
 """In a prediction's folder: the rule that its answers were made with."""
-_PLAIN = ("score_thr", "nms", "iou_thr", "soft_nms_sigma", "max_per_image", "mask_thr", "suppress_overlaps", "min_area")
+_PLAIN = (
+    "score_thr",
+    "nms",
+    "iou_thr",
+    "soft_nms_sigma",
+    "max_per_image",
+    "mask_thr",
+    "mask_iou_power",
+    "suppress_overlaps",
+    "min_area",
+)
 
 
 def write_tuned(path: Path, rule: Postprocess, classes: ClassSet, about: Mapping[str, Any]) -> None:

@@ -25,6 +25,18 @@ class Refined(NamedTuple):
     attributes: Tensor | None = None
 
 
+class Segmented(NamedTuple):
+    """What the mask stages make of N boxes of an image.
+
+    Args:
+        masks: (N, M, M), mask probability on a grid over each box.
+        ious: (N,), expected IoU of each mask with the object's true mask; None for a model without mask scoring.
+    """
+
+    masks: Tensor
+    ious: Tensor | None = None
+
+
 @dataclass(frozen=True)
 class Candidates:
     """What one image may hold, before thresholds: boxes that survive NMS at any of the rules asked for.
@@ -37,6 +49,7 @@ class Candidates:
         labels: int64 (N,), indices into the class set.
         masks: float32 (N, M, M), mask probability on a grid over the box.
         attributes: float16 (N, A), probability of each attribute; None where none are learnt.
+        mask_ious: float32 (N,), expected IoU of each mask with a true mask; None for models without mask scoring.
     """
 
     image_id: str
@@ -46,11 +59,11 @@ class Candidates:
     labels: Tensor
     masks: Tensor
     attributes: Tensor | None = None
+    mask_ious: Tensor | None = None
 
     def __post_init__(self) -> None:
-        fields = ("boxes", "scores", "labels", "masks")
-        lengths = {name: len(getattr(self, name)) for name in fields}
-        check_lengths(self, **lengths, attributes=len(self) if self.attributes is None else len(self.attributes))
+        fields = ("boxes", "scores", "labels", "masks", "attributes", "mask_ious")
+        check_lengths(self, **{name: len(v) for name in fields if (v := getattr(self, name)) is not None})
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -64,6 +77,7 @@ class Candidates:
             self.labels[index],
             self.masks[index],
             None if self.attributes is None else self.attributes[index],
+            None if self.mask_ious is None else self.mask_ious[index],
         )
 
 

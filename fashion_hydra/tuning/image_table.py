@@ -40,7 +40,7 @@ class Family:
     mask_thrs: tuple[float, ...]
 
 
-Key = tuple[str, float, float, bool, float]
+Key = tuple[str, float, float, bool, float, float]
 
 
 def family_key(rule: Postprocess) -> Key:
@@ -51,6 +51,7 @@ def family_key(rule: Postprocess) -> Key:
         rule.soft_nms_sigma if rule.nms == "soft" else 0.0,
         rule.suppress_overlaps,
         rule.mask_thr if rule.nms == "mask" else 0.0,
+        rule.mask_iou_power,
     )
 
 

@@ -159,7 +159,7 @@ def test_preparing_for_inference_keeps_the_outputs(name, semantic_convs):
             if name != "htc_tiny":  # heads without norms, which the huge features of these weights saturate
                 return features
             refined = detector.refine(features, boxes, sizes)
-            masks = detector.segment(features, boxes, labels)
+            masks = [found.masks for found in detector.segment(features, boxes, labels)]
         return [*features, *(part for one in refined for part in one[:2]), *masks]
 
     before = outputs()
@@ -179,7 +179,7 @@ def test_last_stage_masks_are_mmdets(batch, semantic_convs):
         features = detector.features(batch.images, batch.sizes)
         found = [s.pred_instances for s in theirs]
         masks = detector.segment(features, [f.bboxes for f in found], [f.labels for f in found], last_stage_only=True)
-    for size, instances, probabilities in zip(batch.sizes, found, masks, strict=True):
+    for size, instances, (probabilities, _) in zip(batch.sizes, found, masks, strict=True):
         assert probabilities.shape[1:] == (16, 16)
         for box, mask, expected in zip(instances.bboxes, probabilities, instances.masks, strict=True):
             crop, x, y, *_ = paste(mask.numpy(), box.double().numpy(), size=size, mask_thr=0.5)
@@ -204,11 +204,11 @@ def test_masks_do_not_depend_on_the_blocks_that_they_are_made_in(batch):
     with torch.no_grad():
         features = detector.features(batch.images, batch.sizes)
         together = detector.segment(features, boxes, labels)
-        for i, (own, of_image) in enumerate(zip(together, boxes, strict=True)):
+        for i, ((own, _), of_image) in enumerate(zip(together, boxes, strict=True)):
             for k in (0, 63, 64, len(of_image) - 1):
                 only = [box[k : k + 1] if j == i else box[:0] for j, box in enumerate(boxes)]
                 its = [label[k : k + 1] if j == i else label[:0] for j, label in enumerate(labels)]
-                assert torch.allclose(own[k], detector.segment(features, only, its)[i][0], atol=1e-6)
+                assert torch.allclose(own[k], detector.segment(features, only, its)[i].masks[0], atol=1e-6)
 
 
 def test_masks_are_averaged_over_the_stages(batch):
@@ -217,8 +217,10 @@ def test_masks_are_averaged_over_the_stages(batch):
     labels = [t.labels for t in batch.targets]
     with torch.no_grad():
         features = detector.features(batch.images, batch.sizes)
-        merged = torch.cat(detector.segment(features, boxes, labels))
-        last = torch.cat(detector.segment(features, boxes, labels, last_stage_only=True))
+        merged, last = (
+            torch.cat([found.masks for found in detector.segment(features, boxes, labels, last_stage_only=only)])
+            for only in (False, True)
+        )
     assert merged.shape == last.shape
     assert ((merged >= 0) & (merged <= 1)).all()
     assert not torch.allclose(merged, last)

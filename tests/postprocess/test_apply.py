@@ -105,6 +105,34 @@ def test_thresholds_of_single_labels_and_dropped_labels_which_take_no_places(see
     assert {0, 1, 3} >= set(answer.labels)
 
 
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("limit", [6, 100])
+def test_scores_are_weighed_by_the_ious_of_masks_after_nms_on_boxes(power, limit):
+    c = scene(3)
+    c = replace(c, mask_ious=torch.rand(len(c), generator=torch.Generator().manual_seed(1)))
+    product = (c.scores.double() * c.mask_ious.double() ** power).tolist()
+    kept = greedy(
+        c, lambda i, j: iou(c.boxes[i].tolist(), c.boxes[j].tolist()) <= 0.4, dict.fromkeys(range(4), 0.0), 1000
+    )
+    expected = sorted((i for i in kept if product[i] > 0.3), key=lambda i: -product[i])[:limit]
+    rule = replace(RULE, mask_iou_power=power, max_per_image=limit, iou_thr=0.4, suppress_overlaps=False)
+    answer = apply(c, rule, size=c.size)
+    assert answer.scores == pytest.approx([product[i] for i in expected], rel=1e-6)
+    assert list(answer.labels) == c.labels[expected].tolist()
+
+
+@pytest.mark.parametrize("limit", [6, 100])
+def test_nms_on_masks_goes_by_the_weighed_scores(limit):
+    c = scene(3)
+    ious = torch.rand(len(c), generator=torch.Generator().manual_seed(1))
+    rule = replace(RULE, nms="mask", max_per_image=limit, iou_thr=0.2, suppress_overlaps=False)
+    order = (c.scores * ious).sort(descending=True, stable=True).indices
+    expected = apply(replace(c, scores=c.scores * ious)[order], rule, size=c.size)
+    answer = apply(replace(c, mask_ious=ious), rule, size=c.size)
+    assert answer.scores == expected.scores
+    assert answer.masks == expected.masks
+
+
 def test_a_score_at_its_threshold_is_left_out():
     """0.3 is no float32: the threshold is rounded as the score is."""
     c = scene(0)[torch.tensor([0, 1])]

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from fashion_hydra.evaluation.score_submission import score_files
 from fashion_hydra.formats import writers
 from fashion_hydra.formats.submission import write_truth
+from fashion_hydra.inference.candidate_cache import CandidateCache
 from fashion_hydra.postprocess.apply import apply
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.tuning.build import build_score_table
@@ -40,6 +42,7 @@ def random_rule(draw, nms):
         suppress_overlaps=draw.choice([True, True, nms == "soft"]),
         nms=nms,
         soft_nms_sigma=0.4,
+        mask_iou_power=draw.choice([1.0, 1.0, 0.5, 0.0]),
     )
 
 
@@ -58,6 +61,24 @@ def test_any_rule_scores_as_predicting_and_scoring_with_it(scenes, tmp_path, nms
         )
         assert per_image == expected.per_image
     assert len({score_table.score(rule) for rule in rules}) > 6
+
+
+@pytest.mark.parametrize("nms", ["box", "mask", "soft"])
+def test_any_rule_scores_so_where_masks_are_scored(scenes, tmp_path, nms):
+    plain, truth = scenes
+    cache, random_ious = CandidateCache(tmp_path / "scored", plain.manifest), torch.Generator().manual_seed(0)
+    for image in truth:
+        candidates = plain.read(image)
+        ious = torch.rand(len(candidates), generator=random_ious) * 0.7 + 0.3
+        cache.write(replace(candidates, mask_ious=ious))
+        assert torch.equal(cache.read(image).mask_ious, ious)
+    draw = random.Random(nms)
+    rules = [random_rule(draw, nms) for _ in range(12)]
+    score_table, without = (build_score_table(one, truth, rules, workers=1) for one in (cache, plain))
+    for rule in rules:
+        expected = the_long_way(cache, truth, rule, tmp_path, "class")
+        assert score_table.score(rule) == expected.value
+    assert sum(score_table.score(rule) != without.score(rule) for rule in rules) > 4
 
 
 def test_more_processes_measure_the_same(scenes):

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,8 +15,12 @@ from fashion_hydra.model.weights.layouts import FileClasses, Imported, import_we
 from fashion_hydra.model.weights.normalization import check_inputs
 from fashion_hydra.utils.errors import UserError
 
-_ROW_A_CLASS = re.compile(r"roi_head\..*\.(fc_cls|conv_logits)\.(weight|bias)$")
-_SEMANTIC = "roi_head.semantic_"
+_ROW_A_CLASS = re.compile(r"roi_head\..*\.(fc_cls|conv_logits|fc_mask_iou)\.(weight|bias)$")
+_OPTIONAL = {
+    "roi_head.semantic_": "semantic branch, which this model does not have",
+    "roi_head.mask_iou_head.": "mask scoring head, which this model does not have",
+}
+"""Parts that a file or a model may lack, by the start of their tensors' names."""
 _ATTRIBUTES = re.compile(r"roi_head\..*\.fc_attribute\.(weight|bias)$")
 _REGRESSION = re.compile(r"roi_head\..*\.fc_reg\.(weight|bias)$")
 
@@ -109,8 +113,8 @@ def _fit(imported: Imported, own: Mapping[str, Tensor], classes: ClassSet | None
     wrong: list[str] = []
     for name, value in imported.tensors.items():
         mine = own.get(name)
-        if mine is None and name.startswith(_SEMANTIC) and not any(n.startswith(_SEMANTIC) for n in own):
-            fit.dropped[name] = "semantic branch, which this model does not have"
+        if (part := _part_missing(name, own)) is not None:
+            fit.dropped[name] = _OPTIONAL[part]
         elif _ATTRIBUTES.search(name):
             _take_attributes(fit, name, value, mine, imported.classes, classes)
         elif mine is None:
@@ -124,12 +128,11 @@ def _fit(imported: Imported, own: Mapping[str, Tensor], classes: ClassSet | None
             fit.dropped[name] = "box regression class by class, which this model does not have"
         else:
             wrong.append(_both_shapes(name, value, mine))
-    without_branch = not any(name.startswith(_SEMANTIC) for name in imported.tensors)
     for name in (n for n in own.keys() - imported.tensors.keys() if n.startswith(imported.parts)):
         # Offsets start at zero, see build_htc. Only norms without a momentum read how many batches they have seen.
         at_rest = imported.backbone_only and ".conv_offset." in name
         is_output = _ROW_A_CLASS.search(name) or _ATTRIBUTES.search(name)
-        if at_rest or is_output or (without_branch and name.startswith(_SEMANTIC)):
+        if at_rest or is_output or _part_missing(name, imported.tensors) is not None:
             fit.fresh.append(name)
         elif not name.endswith("num_batches_tracked"):
             wrong.append(f"{name} {tuple(own[name].shape)}, which the file does not have")
@@ -137,6 +140,12 @@ def _fit(imported: Imported, own: Mapping[str, Tensor], classes: ClassSet | None
         raise UserError(_misfit(source, imported, wrong))
     fit.fresh.sort()
     return fit
+
+
+def _part_missing(name: str, others: Iterable[str]) -> str | None:
+    """Return the optional part that a tensor belongs to, if none of the others belongs to it."""
+    part = next((part for part in _OPTIONAL if name.startswith(part)), None)
+    return None if part is None or any(other.startswith(part) for other in others) else part
 
 
 def _shared_rows(file: FileClasses, classes: ClassSet) -> list[int | None]:
@@ -164,7 +173,7 @@ def _take_rows(
     """Put rows of shared categories, and the background's, into a copy of the model's; False if rows do not fit."""
     if value.shape[1:] != mine.shape[1:]:
         return False
-    background = ".mask_head." not in name  # box heads and the semantic branch have one, last
+    background = ".mask" not in name  # box heads and the semantic branch have one, last
     shared = [(label, row) for label, row in enumerate(rows) if row is not None]
     if not shared or len(value) != file.count + background:
         theirs, ours = len(value) - background, len(mine) - background

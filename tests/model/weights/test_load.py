@@ -58,7 +58,7 @@ def outputs(detector, labels):
         features = detector.features(images, sizes)
         proposals = detector.propose(features, sizes)
         refined = detector.refine(features, boxes, sizes)
-        masks = detector.segment(features, boxes, [torch.tensor(labels)] * 2)
+        masks = [found.masks for found in detector.segment(features, boxes, [torch.tensor(labels)] * 2)]
     return {
         "features": [*features, *(part for pair in proposals for part in pair)],
         "boxes": [one.boxes for one in refined],
@@ -183,19 +183,28 @@ def test_rows_are_found_by_name_however_categories_are_numbered(tmp_path):
     assert torch.equal(rows, torch.stack([theirs[2], mine[1], theirs[0], theirs[4]]))
 
 
-def test_the_semantic_branch_is_taken_where_the_model_has_it(tmp_path):
-    with_branch = "model.semantic_convs=2"
-    source, other = detector_of(46, 1, with_branch), detector_of(len(SOME), 2, with_branch)
+@pytest.mark.parametrize(
+    ("option", "prefix", "output", "background"),
+    [
+        ("model.semantic_convs=2", "roi_head.semantic_", "conv_logits", [46]),
+        ("model.mask_scoring=true", "roi_head.mask_iou_head", "fc_mask_iou", []),
+    ],
+)
+def test_optional_parts_are_taken_where_the_model_has_them(tmp_path, option, prefix, output, background):
+    source, other = detector_of(46, 1, option), detector_of(len(SOME), 2, option)
     plain = detector_of(46, 3)
     write_ours(tmp_path / "with", state_of(source))
     load_weights(other, tmp_path / "with", SOME)
     state, found = state_of(source), state_of(other)
-    branch = [name for name in found if "semantic" in name]
-    assert any("conv_logits" in name for name in branch)
+    branch = [name for name in found if name.startswith(prefix)]
+    assert any(output in name for name in branch)
     for name in branch:
-        wanted = state[name][[*SOME.ids, 46]] if "conv_logits" in name else state[name]
+        wanted = state[name][[*SOME.ids, *background]] if output in name else state[name]
         assert torch.equal(found[name], wanted), name
 
+    kept = load_weights(detector_of(46, 4), tmp_path / "with", EVERYTHING)
+    assert f"{len(branch)} dropped (" in kept
+    assert "which this model does not have" in kept
     write_ours(tmp_path / "without", state_of(plain))
     assert f"{len(branch)} not in the file" in load_weights(source, tmp_path / "without", EVERYTHING)
 

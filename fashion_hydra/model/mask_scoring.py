@@ -1,0 +1,138 @@
+"""Mask Scoring: a head that predicts the IoU of each predicted mask with the object's true mask.
+
+Huang et al., Mask Scoring R-CNN, CVPR 2019, arXiv:1903.00241, on the last stage of a cascade. The head reads the
+features of the last mask stage and the mask averaged over the stages, the one that inference pastes. No gradient flows
+from the head into the rest of the network, so boxes, classes and masks are those of a model without it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmdet.models import HybridTaskCascadeRoIHead
+from mmdet.models.task_modules import SamplingResult
+from mmdet.utils import InstanceList
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fashion_hydra.model.mask_targets import GroundTruthMasks
+
+
+class MaskIoUHead(nn.Module):
+    """Two convolutions and two fully connected layers over mask features and the mask itself.
+
+    Args:
+        num_classes: number of outputs.
+        channels: number of channels of the mask features.
+        roi_size: height and width of the mask features; the masks have twice as many cells per edge.
+        fc_channels: width of the hidden fully connected layer.
+    """
+
+    def __init__(self, *, num_classes: int, channels: int, roi_size: int, fc_channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels + 1, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.fc = nn.Linear(channels * (-(-roi_size // 2)) ** 2, fc_channels)
+        self.fc_mask_iou = nn.Linear(fc_channels, num_classes)
+
+    def forward(self, features: Tensor, masks: Tensor) -> Tensor:
+        """Return the logit of the mask IoU for each class.
+
+        Args:
+            features: (N, C, S, S).
+            masks: (N, 2 S, 2 S), mask probabilities.
+
+        Returns:
+            (N, classes).
+        """
+        x = torch.cat([features, F.max_pool2d(masks[:, None].to(features), 2)], dim=1)
+        x = F.relu(self.conv2(F.relu(self.conv1(x))))
+        logits: Tensor = self.fc_mask_iou(F.relu(self.fc(x.flatten(1))))
+        return logits
+
+
+class MaskScoringRoIHead(HybridTaskCascadeRoIHead):
+    """Hybrid Task Cascade's heads with a `MaskIoUHead` on the last stage.
+
+    Args:
+        mask_iou: arguments of `MaskIoUHead`; None for heads without it.
+        arguments: arguments of mmdet's head.
+    """
+
+    def __init__(self, *, mask_iou: Mapping[str, Any] | None = None, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.mask_iou_head = None if mask_iou is None else MaskIoUHead(**mask_iou)
+        self._features: Tensor | None = None
+        self._logits: list[Tensor] = []
+
+    def _mask_forward(
+        self,
+        stage: int,
+        x: tuple[Tensor],
+        rois: Tensor,
+        semantic_feat: Tensor | None = None,
+        training: bool = True,
+    ) -> dict[str, Tensor]:
+        """Run mmdet's forward pass; on the last stage of a training step, remember what the new head reads."""
+        if self.mask_iou_head is None or not training or stage < self.num_stages - 1:
+            result: dict[str, Tensor] = super()._mask_forward(stage, x, rois, semantic_feat, training)
+            return result
+        extract = self.mask_roi_extractor[stage]
+        pooled = extract(x[: extract.num_inputs], rois)
+        if self.with_semantic:
+            pooled = pooled + self.semantic_roi_extractor([semantic_feat], rois)
+        self._logits, carried = [], None
+        for head in self.mask_head:
+            logits, carried = head(pooled, carried)
+            self._logits.append(logits)
+        self._features = carried
+        return {"mask_preds": self._logits[-1]}
+
+    def mask_loss(
+        self,
+        stage: int,
+        x: tuple[Tensor],
+        sampling_results: list[SamplingResult],
+        batch_gt_instances: InstanceList,
+        semantic_feat: Tensor | None = None,
+    ) -> dict:
+        """Return mmdet's result; on the last stage with `loss_mask_iou`, the mean over the boxes on objects."""
+        result: dict = super().mask_loss(stage, x, sampling_results, batch_gt_instances, semantic_feat)
+        if self._features is None or self.mask_iou_head is None:
+            return result
+        labels = torch.cat([sampled.pos_gt_labels for sampled in sampling_results])
+        index = torch.arange(len(labels), device=labels.device)
+        with torch.no_grad():
+            masks = torch.stack([logits[index, labels].float().sigmoid() for logits in self._logits]).mean(0)
+            truth = torch.cat([mask_areas(*pair) for pair in zip(sampling_results, batch_gt_instances, strict=True)])
+            boxes = torch.cat([sampled.pos_priors for sampled in sampling_results])
+            wanted = mask_ious(masks > 0.5, result["mask_targets"] > 0.5, boxes, truth)
+        logits = self.mask_iou_head(self._features.detach(), masks)[index, labels].float()
+        each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
+        result["loss_mask"]["loss_mask_iou"] = each / max(1, len(labels))
+        self._features, self._logits = None, []
+        return result
+
+
+def mask_areas(sampled: SamplingResult, truth: Any) -> Tensor:
+    """Return the area in pixels of the true mask behind each box on an object: float32 (P,)."""
+    masks: GroundTruthMasks = truth.masks
+    return masks.areas.to(sampled.pos_priors.device, torch.float32)[sampled.pos_assigned_gt_inds]
+
+
+def mask_ious(masks: Tensor, targets: Tensor, boxes: Tensor, areas: Tensor) -> Tensor:
+    """Return the IoU of masks on grids over boxes with whole true masks, also where these leave the box.
+
+    Args:
+        masks: bool (N, M, M).
+        targets: bool (N, M, M), the true masks on the same grids.
+        boxes: (N, 4) in pixels.
+        areas: (N,), pixels of the whole true masks.
+
+    Returns:
+        float32 (N,); 0 where both masks are empty.
+    """
+    cell = (boxes[:, 2:] - boxes[:, :2]).float().prod(1) / masks[0].numel() if len(masks) else boxes[:, 0].float()
+    both = (masks & targets).sum((1, 2)) * cell
+    union = masks.sum((1, 2)) * cell + torch.maximum(areas, both) - both
+    return torch.where(union > 0, both / union.clamp(min=1e-6), torch.zeros_like(union))
