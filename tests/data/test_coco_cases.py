@@ -208,19 +208,19 @@ def test_loose_types_are_taken(tmp_path, more, class_id):
 @pytest.mark.parametrize(
     ("more", "kind", "value"),
     [
-        ({"segmentation": None}, "no-segmentation", "category_id 1: a box alone"),
+        ({"segmentation": None}, "no-segmentation", "category_id 1: only a box"),
         ({"segmentation": [], "bbox": None}, "no-segmentation", "category_id 1: no mask"),
         ({"segmentation": [[1, 2, None, 4, 5, 6]]}, "bad-segmentation", "a polygon with a point at nan"),
-        ({"segmentation": [[1, 2, 3, 4, 5]]}, "bad-segmentation", "a polygon of 5 numbers: x and y in turn expected"),
+        ({"segmentation": [[1, 2, 3, 4, 5]]}, "bad-segmentation", "a polygon of 5 numbers: pairs of x and y expected"),
         (
             {"segmentation": {"size": [48, 64], "counts": [500, 20]}},
             "bad-segmentation",
-            "counts: 520 pixels together, the image has 3072",
+            "counts: a sum of 520 pixels, but the image has 3072",
         ),
         (
             {"segmentation": [[0.1, 0.2, 0.9, 0.2, 0.9, 0.8]]},
             "bad-segmentation",
-            "points from 0 to 1, as shares of the picture: COCO's are in pixels",
+            "points are shares of the picture, from 0 to 1; COCO requires pixels",
         ),
         (
             {"segmentation": {"size": [64, 48], "counts": [500, 20, 2552]}},
@@ -229,7 +229,7 @@ def test_loose_types_are_taken(tmp_path, more, class_id):
         ),
         ({"attribute_ids": ["red"]}, "bad-segmentation", "attribute_ids: 'red': ids from 0 to 999999 expected"),
         ({"category_id": None}, "unknown-class", "category_id null"),
-        ({"image_id": float("nan")}, "unknown-image", "image_id NaN, which no image has"),
+        ({"image_id": float("nan")}, "unknown-image", "image_id NaN: no such image"),
         ({"segmentation": [[70, 3, 79, 3, 79, 12]]}, "empty-mask", "category_id 1: no pixel inside the picture"),
     ],
 )
@@ -249,8 +249,8 @@ def test_polygons_outside_the_picture_and_other_boxes_are_remarks(tmp_path):
     assert found.areas.tolist() == [54 * 38, 81]
     assert [(f.kind, f.value, f.is_remark) for f in faults] == [
         ("outside-picture", "71% of the polygons' boxes, picture 48x64", True),
-        ("box-disagrees", "bbox [10, 10, 100, 70], the mask's is [10, 10, 54, 38]", True),
-        ("box-disagrees", "bbox [30, 30, 9, 9], the mask's is [3, 3, 9, 9]", True),
+        ("box-disagrees", "bbox [10, 10, 100, 70], the mask's box is [10, 10, 54, 38]", True),
+        ("box-disagrees", "bbox [30, 30, 9, 9], the mask's box is [3, 3, 9, 9]", True),
     ]
 
 
