@@ -69,7 +69,9 @@ class JoinedReader:
             reader.scan(part, own)  # type: ignore[arg-type] # _Part has the methods that readers use
             self._places |= {part.name(image_id): reader.place_of(image_id) for image_id in part.image_ids}
             faults += [_renamed(fault, part) for fault in own]
-            faults += [DataFault("in-two-parts", name, "", f"also in {subset}", "not used there") for name in part.twice]
+            faults += [
+                DataFault("in-two-parts", name, "", f"also in {subset}", "not used there") for name in part.twice
+            ]
 
 
 class _Part:

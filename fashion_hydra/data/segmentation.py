@@ -72,7 +72,7 @@ def _is_numbers(values: Sequence[Any]) -> bool:
 
 
 def _is_pairs(values: Sequence[Any]) -> bool:
-    """Return whether `values` are the points of one polygon, as pairs of x and y, and not a list of polygons."""
+    """Return whether `values` are points (pairs of x and y); as polygons, each would have only one point."""
     return len(values) >= 3 and all(isinstance(v, list) and len(v) == 2 and _is_numbers(v) for v in values)
 
 
