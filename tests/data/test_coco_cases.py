@@ -74,7 +74,7 @@ def test_cocos_own_layout(tmp_path, stem, folder):
         picture(tmp_path / part / "0001.png")
     write(tmp_path / "annotations" / f"{stem}.json", ["0001.png"], [annotation()])
     if stem == "val":  # not the whole of a folder's name: nothing tells which
-        with pytest.raises(UserError, match=r"its images are in .*train2017, .*val2017 alike. Give the right one"):
+        with pytest.raises(UserError, match=r"images are in several folders: .*train2017, .*val2017. Choose one with"):
             read(tmp_path, f"annotations/{stem}.json")
         return
     found, _ = read(tmp_path, f"annotations/{stem}.json")
@@ -123,7 +123,7 @@ def test_a_name_in_another_case_gets_a_hint(tmp_path):
     picture(tmp_path / "Look.PNG")
     write(tmp_path / "a.json", ["a.png", "look.png"], [annotation(), annotation(2, 2)])
     _, faults = read(tmp_path, "a.json")
-    assert faults[0].value == "look.png (there is Look.PNG, differing in case)"
+    assert faults[0].value == "look.png (Look.PNG exists, but differs in case)"
 
 
 def test_one_id_for_two_files_drops_both_and_says_which(tmp_path):
@@ -303,7 +303,7 @@ def test_crowds_train_where_asked_for(tmp_path):
         (b'{"images": [', "not a JSON file"),
         (
             b'{"images": [], "categories": [], "annotations": [{"segments_info": []}]}',
-            "panoptic format. Give the file of instances",
+            "panoptic format. Give the instances file",
         ),
         (b'{"images": [], "annotations": [], "categories": [{"id": "x"}]}', r'categories\[0\]: {"id": "x"}: an id'),
     ],
