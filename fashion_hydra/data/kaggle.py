@@ -163,7 +163,7 @@ class KaggleReader:
             scan.add(parse_row(line, fitted, header), hash(tuple(fitted)))
             refuse_too_many(faults, self.path)
         if not builder.image_ids:
-            raise UserError(f"{self.path}: no row that names an image and its size. Put Kaggle's train.csv there")
+            raise UserError(f"{self.path}: no row with an image and its size. Put Kaggle's train.csv there")
 
 
 def _mend_numbers(values: list[str], header: Header) -> None:

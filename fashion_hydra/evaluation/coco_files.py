@@ -209,7 +209,7 @@ def _read_truth(path: Path) -> _File:
         key = image_key(annotation.get("image_id")) if isinstance(annotation, dict) else None
         category = whole_number(annotation.get("category_id")) if key is not None else None
         if key not in file.frames or category not in file.categories:
-            file.left_out.append(f"{where}: an image_id and a category_id of the file expected")
+            file.left_out.append(f"{where}: image_id and category_id must be listed in the file")
             continue
         assert key is not None
         assert category is not None
@@ -254,7 +254,7 @@ def _drawn(segmentation: Any, frame: Size) -> CocoRLE:
 
 
 def _read_results(path: Path, truth: _File) -> _File:
-    """Read results with the image ids of the truth or, if the truth is a CSV, of NAME_images.json beside the results."""
+    """Read results. Image ids are those of the truth or, if it is a CSV, of NAME_images.json beside the results."""
     try:
         content = read_json(path)
     except ValueError as error:

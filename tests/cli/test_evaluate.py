@@ -114,7 +114,7 @@ def test_what_is_left_out_is_told(tmp_path, capsys):
     assert "left out: " in said
     for part in (
         "annotations[0]: no polygon",
-        "annotations[1]: an image_id and",
+        "annotations[1]: image_id and category_id must",
         "annotations[2]: id 0: pycocotools counts",
     ):
         assert part in said
