@@ -47,7 +47,7 @@ class DataFault:
 
     @property
     def is_remark(self) -> bool:
-        """Whether the data may be intended: reported, but `data.on_fault=error` does not stop for it."""
+        """Whether the data may be correct: reported, but `data.on_fault=error` does not stop for it."""
         return self.kind in REMARKS
 
 

@@ -37,7 +37,7 @@ class Augment:
             or as `_target_` the import path of your own, and its arguments.
         photometric_on: image to which photometric transforms are applied, `original` or `resized`.
         geometric: transforms that move image and masks together, such as albumentations' `Affine` or `Perspective`, in
-            the same form, applied last. Objects without a remaining pixel are dropped; boxes are drawn again.
+            the same form, applied last. Objects without a remaining pixel are dropped; boxes are recomputed.
         mask_sampling: `centre` reads the mask under the centre of each new pixel, aligned with the image; `corner`
             under its corner, half a pixel off, like the nearest neighbour of OpenCV and therefore of mmdet.
     """

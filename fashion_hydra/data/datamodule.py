@@ -286,10 +286,7 @@ class FashionDataModule(LightningDataModule):
         return repeat_factors(has_class, self.repeat_threshold)
 
     def val_dataloader(self) -> DataLoader:
-        """Return the loader of validation images, one per batch, so that results do not depend on other images.
-
-        Each process loads every `world_size`-th image.
-        """
+        """Return the loader of this rank's validation images, one per batch, so that no result depends on others."""
         images = np.flatnonzero(self.is_validation)
         if self.trainer:
             images = images[self.trainer.global_rank :: self.trainer.world_size]

@@ -120,11 +120,7 @@ def has_file(folder: Path, file: str) -> bool:
 
 @contextmanager
 def open_picture(path: Path) -> Iterator[Image.Image]:
-    """Open a picture of a known format and read its header.
-
-    Raises:
-        Image.DecompressionBombError: the picture has too many pixels.
-    """
+    """Open a picture of a known format and read its header; raise `Image.DecompressionBombError` if it is too large."""
     formats: tuple[str, ...] = _FORMATS
     if _HAS_HEIF and path.suffix.lower() in HEIF_SUFFIXES:
         import_module("pillow_heif").register_heif_opener()

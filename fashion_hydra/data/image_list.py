@@ -102,8 +102,7 @@ def list_folder(root: Path, *, recursive: bool = False) -> ImageList:
     """List the images to predict in a folder.
 
     If the folder has `test/` and sample_submission.csv, lists the images of `test/` named in that file, in its order;
-    with `test/` only, all images in it; otherwise all images in the folder itself. Hidden files are left out; the list
-    counts what is left out.
+    with `test/` only, all images in it; otherwise all images in the folder itself. Hidden files are only counted.
 
     Args:
         root: a folder, or one picture.

@@ -75,7 +75,7 @@ class JoinedReader:
 
 
 class _Part:
-    """Builder that the reader of one part uses: accepts image ids of that reader."""
+    """Builder for the reader of one part, which uses its own image ids."""
 
     def __init__(self, builder: AnnotationsBuilder, reader: AnnotationReader, subset: str, *, prefix: str) -> None:
         self.builder, self.reader, self.subset = builder, reader, subset

@@ -131,8 +131,7 @@ def mask_ap(
         truth: image id -> its objects and crowd regions.
         found: image id -> detections on the same frame as the image's truth.
         labels: number of classes.
-        pixel_areas: image id -> factor from mask pixels of a detection to the area that determines its size; 1 if
-            missing.
+        pixel_areas: image id -> area of a mask pixel, for the size of detections; 1 if missing.
         overlap: function that computes the overlaps of detections with true masks.
     """
     classes = class_matches(truth, found, range(labels), matcher(overlap), pixel_areas or {})

@@ -296,7 +296,7 @@ def test_crowds_train_where_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[]", "Results of a detector are lists"),
+        (b"[]", "Detection results are lists"),
         (b"{}", r"no list of images \(found: nothing\)"),
         (b'{"images": [], "shapes": []}', r"no list of annotations \(found: images, shapes\)"),
         ('{"images": "Mäntel"}'.encode("latin-1"), r"not a JSON file \(byte 13 is not UTF-8; save the file as UTF-8\)"),
