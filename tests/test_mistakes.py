@@ -147,7 +147,7 @@ MISTAKES = [
     Mistake("predict ensemble.run=RUN data.root=EMPTY", "empty",
             "…: no images. Give data.root=FOLDER with pictures in it, or in its folder test/…"),
     Mistake("predict ensemble.run=RUN data.root=DATA/train.csv", "train.csv",
-            "data.root=…: is a file, but no picture. Give a picture, a folder of pictures, or one with test/"),
+            "data.root=…: is a file, but not a picture. Give a picture, a folder of pictures, or one with test/"),
     Mistake("predict ensemble.run=RUN data.root=PHONE", "1 .heic",
             "…: … .heic/.heif pictures, which need Pillow's plugin: pip install pillow-heif, or save them as JPEG"),
     Mistake("train data=coco data.annotations=a.json data.crowd=keep", "=keep",

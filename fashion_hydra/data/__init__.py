@@ -1,1 +1,1 @@
-"""Annotated images -> batches."""
+"""Read annotated data sets and assemble batches."""

@@ -1,4 +1,4 @@
-"""Annotations -> records, checked once and kept: the next run maps them from the disk in a moment."""
+"""Read and check annotations once, and cache the records, so that later runs map them from disk."""
 
 import contextlib
 import hashlib
@@ -28,55 +28,55 @@ from fashion_hydra.utils.files import file_lock
 
 
 class UnusableData(UserError):
-    """No image of a source can be used; `faults` says of each why."""
+    """No image of a source can be used; `faults` has the reason for each image."""
 
     def __init__(self, message: str, faults: Sequence[DataFault]) -> None:
         super().__init__(message)
         self.faults = faults
 
 
-_VERSION = 5  # of what lies in the cache; another one is read anew
+_VERSION = 5  # version of the cached records; other versions are read again
 
 
 class AnnotationReader(Protocol):
-    """Annotations in some format."""
+    """Reader of annotations in some format."""
 
     folder: Path
-    """Where the image files are."""
+    """Folder of the image files."""
 
     def key(self) -> Mapping[str, str]:
-        """What tells this source from any other: paths and options."""
+        """Return the paths and options that identify this source."""
         ...
 
     def files(self) -> Sequence[Path]:
-        """The files that the annotations are read from; a change of one makes the records stale."""
+        """Return the files with the annotations; a change to one of them invalidates the cached records."""
         ...
 
     def categories(self) -> Mapping[int, str]:
-        """Category id -> name."""
+        """Return category id -> name."""
         ...
 
     def scan(self, builder: AnnotationsBuilder, faults: list[DataFault]) -> None:
-        """Read everything into the builder, and tell what is left out."""
+        """Read everything into the builder, and add what is left out to the faults."""
         ...
 
     def file_of(self, image_id: str) -> str:
-        """The image's file below the folder."""
+        """Return the path of the image's file below the folder."""
         ...
 
     def place_of(self, image_id: str) -> str:
-        """Where the annotations first name the image, as in `DataFault`; empty where its file's name says enough."""
+        """Return where the annotations first name the image, as in `DataFault`; empty if its file name is enough."""
         ...
 
 
 def attribute_names(reader: AnnotationReader) -> Mapping[int, str]:
-    """Attribute id -> name; a reader without a method `attribute_names` names none."""
+    """Return attribute id -> name; empty for a reader without a method `attribute_names`."""
     named = getattr(reader, "attribute_names", None)
     return {} if named is None else {int(number): str(name) for number, name in named().items()}
 
 
 def cache_folder() -> Path:
-    """Where records, the memory of checked images and downloads are kept: FASHION_HYDRA_CACHE, or the user's."""
+    """Return the folder for records, image checks and downloads: FASHION_HYDRA_CACHE, or the user's cache folder."""
     chosen = os.environ.get("FASHION_HYDRA_CACHE")
     if chosen:
         return Path(chosen)
@@ -84,18 +84,18 @@ def cache_folder() -> Path:
 
 
 def load_annotations(reader: AnnotationReader, *, decode: bool = False) -> tuple[Annotations, list[DataFault]]:
-    """The records of a source, from the cache where nothing changed since.
+    """Return the records of a source, from the cache if nothing has changed since.
 
     Args:
-        reader: what to read.
-        decode: read every image to its end; without it the header, and the file's end for its end mark.
+        reader: reader of the source.
+        decode: decode every image; if False, read only the header and look for the end mark.
 
     Returns:
-        What can be used, and the faults of what cannot.
+        The usable images with their masks, and the faults.
 
     Raises:
-        UnusableData: nothing can be used.
-        UserError: the source is no such source.
+        UnusableData: no image can be used.
+        UserError: the source is missing or not in the reader's format.
     """
     cache = _usable(cache_folder())
     key = json.dumps({name: value for name, value in sorted(reader.key().items())})
@@ -110,7 +110,7 @@ def load_annotations(reader: AnnotationReader, *, decode: bool = False) -> tuple
     manifest = json.loads(json.dumps(manifest))
     with file_lock(target):
         if _is_current(target, manifest, decode=decode):
-            with contextlib.suppress(OSError, ValueError, KeyError):  # damaged since: made anew
+            with contextlib.suppress(OSError, ValueError, KeyError):  # damaged: build them again
                 return open_annotations(target), read_faults(target / "faults.csv")
         _build(reader, target, {**manifest, "decoded": decode}, listing, decode=decode)
         return open_annotations(target), read_faults(target / "faults.csv")
@@ -121,12 +121,12 @@ def _usable(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
-    except OSError:  # a read-only home: this run reads anew, and so will the next
+    except OSError:  # in a read-only home nothing stays cached: every run reads the annotations
         return Path(tempfile.mkdtemp(prefix="fashion_hydra-"))
 
 
 def _list_images(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every file below a folder with its size and time of change."""
+    """Return every file below a folder with its size and modification time."""
     found: dict[str, tuple[int, int]] = {}
     for parent, _, names in os.walk(folder, followlinks=True):
         for name in names:
@@ -153,7 +153,7 @@ def _build(
     *,
     decode: bool,
 ) -> None:
-    """Read, check, and put the finished folder in its place in one step."""
+    """Read and check the source, then move the finished folder to its place in one step."""
     for left_over in target.parent.glob(f"{target.name}.*-*"):
         shutil.rmtree(left_over, ignore_errors=True)
     faults: list[DataFault] = []
@@ -167,7 +167,7 @@ def _build(
     used = set(files)
     unused = sorted(f for f in listing if f not in used and Path(f).suffix.lower() in IMAGE_SUFFIXES)
     faults[:] = [_with_hint(fault, {file.lower(): file for file in unused}) for fault in faults]
-    faults += [DataFault("image-without-rows", file, "", "no annotation names it", "image not used") for file in unused]
+    faults += [DataFault("image-without-rows", file, "", "not in the annotations", "image not used") for file in unused]
     if not keep.any():
         first = next((fault for fault in faults if fault.action == "image dropped"), None)
         shown = f"; first: {first.kind} {first.value}" if first else ""
@@ -189,19 +189,19 @@ def _build(
 
 
 def _with_hint(fault: DataFault, unused: Mapping[str, str]) -> DataFault:
-    """A missing image's fault, with the unused file (lower case -> name) that differs from it in case alone."""
+    """Add to a missing image's fault the unused file (lower case -> name) that differs only in case, if any."""
     other = unused.get(fault.value.lower()) if fault.kind == "missing-image" else None
-    return fault if other is None else replace(fault, value=f"{fault.value} (there is {other}, differing in case)")
+    return fault if other is None else replace(fault, value=f"{fault.value} ({other} exists, but differs in case)")
 
 
 def _judge(
     reader: AnnotationReader, builder: AnnotationsBuilder, facts: Sequence[ImageFacts], faults: list[DataFault]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which images are used, and the turn from each file to the masks' frame.
+    """Return which images are used, and the orientation code from each file to the frame of its masks.
 
-    Where width and height show whether the masks were drawn on the photo as stored or as EXIF turns it, they
-    decide. Turns that leave the size as it is follow the folder's other photos, and without any the way in
-    which every viewer shows them.
+    Width and height decide whether the masks were drawn on the photo as stored or with its EXIF orientation applied.
+    If both have the same size, the majority of the folder's other photos decides; without any, EXIF applies, as in
+    viewers.
     """
     keep, orientation = np.ones(len(facts), dtype=bool), np.ones(len(facts), dtype=np.uint8)
     undecided, votes = [], Counter[bool]()
@@ -212,7 +212,7 @@ def _judge(
         if not kind and size not in ((stored, turned) if quarter else (stored,)):
             kind = "size-mismatch"
             value = f"annotations say {size[0]}x{size[1]}, file is {stored[0]}x{stored[1]} (height x width)"
-            value += ": exchanged?" if size == turned else ""
+            value += ": swapped?" if size == turned else ""
         if kind:
             keep[i] = False
             faults.append(DataFault(kind, image_id, reader.place_of(image_id), value, "image dropped"))

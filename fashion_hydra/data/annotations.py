@@ -1,4 +1,4 @@
-"""Images and their masks as flat arrays, on disk and shared: what every reader of annotations makes."""
+"""Images and their masks as flat arrays on disk, the common output of all annotation readers."""
 
 import csv
 import json
@@ -18,20 +18,20 @@ from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import atomic_write
 from fashion_hydra.utils.limits import MOST_FAULTS, MOST_MASKS
 
-_CHUNK = 1 << 20  # runs handled at a time while writing
+_CHUNK = 1 << 20  # runs to write at a time
 
 
 @dataclass(frozen=True)
 class DataFault:
-    """Something wrong with the data.
+    """A fault in the data, or a remark on the data.
 
     Args:
-        kind: a short name, such as `missing-image`.
-        image_id: as in the annotations; empty where it is about no image.
-        place: where it stands: `row 5` of the CSV, the header being 1; `annotation id 7` of a COCO file; `a.txt line
-            2`; empty where one image or the whole data set is meant.
-        value: what is there.
-        action: what is done about it.
+        kind: short name, such as `missing-image`.
+        image_id: image id as in the annotations; empty if the fault concerns no single image.
+        place: place in the annotations: `row 5` of a CSV, where the header is row 1; `annotation id 7` of a COCO file;
+            `a.txt line 2`; empty if the fault concerns a whole image or data set.
+        value: the faulty value.
+        action: how the fault is handled.
     """
 
     kind: str
@@ -41,19 +41,19 @@ class DataFault:
     action: str
 
     def __str__(self) -> str:
-        """One line, as `fashion-hydra check` lists it."""
+        """Return the fault in one line, as in the list of `fashion-hydra check`."""
         where = " ".join(filter(None, (self.image_id, self.place)))
         return ": ".join(filter(None, (self.kind, where, f"{self.value} -> {self.action}")))
 
     @property
     def is_remark(self) -> bool:
-        """Whether the data can be meant so: worth a line, but no reason to stop for `data.on_fault=error`."""
+        """Whether the data may be correct: reported, but `data.on_fault=error` does not stop for it."""
         return self.kind in REMARKS
 
 
 REMARKS = frozenset(
     {
-        "image-without-rows",  # a file that no annotation names
+        "image-without-rows",  # an image file without annotations
         "crowd-region",
         "part-left-out",
         "outside-picture",
@@ -67,7 +67,7 @@ REMARKS = frozenset(
 
 
 def describe_faults(faults: Sequence[DataFault]) -> str:
-    """How many faults and remarks there are of each kind, in one line."""
+    """Count the faults and remarks of each kind, in one line of text."""
     if not faults:
         return "no faults"
     kinds = Counter((fault.is_remark, fault.kind) for fault in faults)
@@ -76,13 +76,13 @@ def describe_faults(faults: Sequence[DataFault]) -> str:
 
 
 def refuse_too_many(faults: Sequence[DataFault], path: Path) -> None:
-    """Raise `UserError` where a file has more faults than are worth a list."""
+    """Raise `UserError` if a file has more than `MOST_FAULTS` faults."""
     if len(faults) > MOST_FAULTS:
         raise UserError(f"{path}: more than {MOST_FAULTS} faults, the first {faults[0].kind}. Give another file")
 
 
 def write_faults(path: Path, faults: Sequence[DataFault]) -> None:
-    """Write faults as a CSV; text that UTF-8 does not know is written as escapes."""
+    """Write faults to a CSV. Characters that UTF-8 cannot encode are written as escapes."""
     rows = (map(str, astuple(fault)) for fault in faults)
     with atomic_write(path) as stream:
         writer = csv.writer(stream)
@@ -91,7 +91,7 @@ def write_faults(path: Path, faults: Sequence[DataFault]) -> None:
 
 
 def read_faults(path: Path) -> list[DataFault]:
-    """Read what `write_faults` wrote."""
+    """Read a CSV that `write_faults` wrote."""
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.reader(stream))[1:]
     return [DataFault(kind, image_id, place, value, action) for kind, image_id, place, value, action in rows]
@@ -99,34 +99,34 @@ def read_faults(path: Path) -> list[DataFault]:
 
 @dataclass(frozen=True)
 class Annotations:
-    """Images and their masks as flat arrays: mapped from a file, shared by workers without a copy.
+    """Images and their masks as flat arrays, mapped from files and shared by workers without copies.
 
     Args:
-        folder: where the image files are.
-        image_ids: (I,) as in the annotations.
-        files: (I,) file names below `folder`.
-        sizes: int32 (I, 2), height and width of the frame that the masks are drawn in.
-        orientation: uint8 (I,), EXIF's code of the turn from the file's pixels to that frame; 1 for none.
+        folder: folder of the image files.
+        image_ids: (I,), image ids as in the annotations.
+        files: (I,), file paths below `folder`.
+        sizes: int32 (I, 2), height and width of the frame in which the masks are drawn.
+        orientation: uint8 (I,), EXIF orientation code that turns the file's pixels to that frame; 1 for none.
         first: int64 (I + 1,), masks of image i are `first[i]:first[i + 1]`.
-        coco_ids: (I,) each image's id in COCO's files, as JSON text: `5`, or `"a"`; of other formats 1, 2, ...
-        subsets: (I,) the part that the data set itself puts the image in: train, val, test, or empty.
-        class_ids: (M,) ClassId strings with attributes, such as `6_28_77`.
-        annotation_ids: int64 (M,), each mask's id in COCO's files; of other formats 1, 2, ...
-        categories: int32 (M,).
+        coco_ids: (I,), image ids of the COCO file as JSON text, such as `5` or `"a"`; 1, 2, ... for other formats.
+        subsets: (I,), subset that the data set assigns to the image: train, val, test, or empty.
+        class_ids: (M,), ClassId strings with attributes, such as `6_28_77`.
+        annotation_ids: int64 (M,), mask ids of the COCO file; 1, 2, ... for other formats.
+        categories: int32 (M,), category ids.
         boxes: int32 (M, 4), `(x0, y0, x1, y1)`, half-open.
-        areas: int64 (M,), pixels.
-        listed_areas: float64 (M,), what COCO's file says of them, by which its AP tells sizes apart; else the pixels.
+        areas: int64 (M,), areas in pixels.
+        listed_areas: float64 (M,), areas listed in the COCO file, whose AP uses them as sizes; else equal to `areas`.
         run_first: int64 (M + 1,), runs of mask m are `run_first[m]:run_first[m + 1]`.
         runs: int32 (R, 2), 0-indexed start and length, column-major.
-        crowd_first: int64 (I + 1,), crowd regions of image i are `crowd_first[i]:crowd_first[i + 1]`. They are regions
-            of an unknown number of objects (COCO's `iscrowd`), not among the M masks: nothing is trained on them, and
-            AP ignores detections on them.
-        crowd_categories: int32 (K,).
-        crowd_ids: int64 (K,), each one's id in COCO's file.
-        crowd_run_first: int64 (K + 1,), as `run_first`.
-        crowd_runs: int32 (S, 2), as `runs`.
+        crowd_first: int64 (I + 1,), crowd regions of image i are `crowd_first[i]:crowd_first[i + 1]`. A crowd region
+            has an unknown number of objects (COCO's `iscrowd`) and is not one of the M masks: it is not trained on,
+            and AP ignores detections on it.
+        crowd_categories: int32 (K,), category ids.
+        crowd_ids: int64 (K,), crowd region ids of the COCO file.
+        crowd_run_first: int64 (K + 1,), like `run_first`.
+        crowd_runs: int32 (S, 2), like `runs`.
         names: category id -> name.
-        source: the folder that the arrays are mapped from.
+        source: folder that the arrays are mapped from.
     """
 
     folder: Path
@@ -157,34 +157,34 @@ class Annotations:
         return len(self.image_ids)
 
     def instances(self, image: int) -> range:
-        """Indices of the masks of one image."""
+        """Return the indices of an image's masks."""
         return range(int(self.first[image]), int(self.first[image + 1]))
 
     def crowds(self, image: int) -> range:
-        """Indices of the crowd regions of one image."""
+        """Return the indices of an image's crowd regions."""
         return range(int(self.crowd_first[image]), int(self.crowd_first[image + 1]))
 
     def crowd_runs_of(self, crowd: int) -> np.ndarray:
-        """The runs of one crowd region: int64 (K, 2)."""
+        """Return the runs of a crowd region: int64 (K, 2)."""
         return self.crowd_runs[self.crowd_run_first[crowd] : self.crowd_run_first[crowd + 1]].astype(np.int64)
 
     def runs_of(self, mask: int) -> np.ndarray:
-        """The runs of one mask: int64 (K, 2)."""
+        """Return the runs of a mask: int64 (K, 2)."""
         return self.runs[self.run_first[mask] : self.run_first[mask + 1]].astype(np.int64)
 
     def owners(self) -> np.ndarray:
-        """The image of each mask: int64 (M,)."""
+        """Return the image index of each mask: int64 (M,)."""
         return np.repeat(np.arange(len(self)), np.diff(self.first))
 
     def category_table(self) -> np.ndarray:
-        """Which categories each image has: uint8 (I, C), columns in the order of `names`."""
+        """Return which categories each image has: uint8 (I, C), with columns in the order of `names`."""
         table = np.zeros((len(self), len(self.names)), dtype=np.uint8)
         column = {category: i for i, category in enumerate(self.names)}
         table[self.owners(), [column[int(c)] for c in self.categories]] = 1
         return table
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A process that is sent mapped records maps the files itself instead of receiving a copy.
+        # When mapped arrays are sent to another process, it maps the files instead of receiving a copy.
         if self.source is None:
             return Annotations, tuple(getattr(self, f.name) for f in fields(self))
         return open_annotations, (self.source,)
@@ -194,16 +194,16 @@ _ARRAYS = tuple(f.name for f in fields(Annotations) if f.type is np.ndarray)
 
 
 def open_annotations(source: Path) -> Annotations:
-    """Map what `AnnotationsBuilder.write` wrote.
+    """Map the files that `AnnotationsBuilder.write` wrote.
 
     Raises:
-        UserError: a file of it is damaged.
+        UserError: a file is damaged.
     """
     try:
         about = json.loads((source / "records.json").read_text(encoding="utf-8"))
         folder, names = Path(about["folder"]), {int(key): str(name) for key, name in about["names"].items()}
         arrays = {name: np.load(source / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
-    except Exception as error:  # NumPy has many words for a damaged file
+    except Exception as error:  # NumPy raises many types for a damaged file
         raise UserError(f"{source}: damaged ({error}); delete this folder to read the data again") from error
     images, masks, crowds = (len(arrays[name]) for name in ("image_ids", "class_ids", "crowd_ids"))
     lengths = dict.fromkeys(("files", "sizes", "orientation", "coco_ids", "subsets"), images)
@@ -219,10 +219,10 @@ def open_annotations(source: Path) -> Annotations:
 
 
 class AnnotationsBuilder:
-    """Takes images and masks in any order and writes them grouped by image, runs never all in memory.
+    """Builder that takes images and masks in any order and writes them grouped by image, with the runs kept on disk.
 
     Args:
-        folder: where the image files are.
+        folder: folder of the image files.
         names: category id -> name.
     """
 
@@ -238,18 +238,18 @@ class AnnotationsBuilder:
         self._areas = array("d")
         self._masks = Counter[int]()
         self._crowds: list[tuple[int, int, int, np.ndarray]] = []
-        self._spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it goes with the builder
+        self._spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the builder
 
     def image(
         self, image_id: str, size: tuple[int, int], *, coco_id: str | None = None, subset: str = ""
     ) -> tuple[int, int]:
-        """Make an image known, and give the size that it was first said to have.
+        """Add an image unless it was added before, and return the size with which it was first added.
 
         Args:
-            image_id: of the image.
+            image_id: id of the image.
             size: height and width.
-            coco_id: its id as JSON text; None to number it.
-            subset: train, val or test, where the data set says so.
+            coco_id: id in the COCO file as JSON text; None to number the image.
+            subset: train, val or test if the data set assigns one.
         """
         index = self._index.setdefault(image_id, len(self.image_ids))
         if index == len(self.image_ids):
@@ -260,7 +260,7 @@ class AnnotationsBuilder:
         return self.sizes[index]
 
     def add_crowd(self, image_id: str, category: int, runs: np.ndarray, *, annotation_id: int) -> None:
-        """Add a crowd region of a known image, see `Annotations`."""
+        """Add a crowd region of an added image, see `Annotations`."""
         self._crowds.append((self._index[image_id], category, annotation_id, np.asarray(runs, dtype=np.int32)))
 
     def add(
@@ -272,14 +272,14 @@ class AnnotationsBuilder:
         annotation_id: int | None = None,
         area: float | None = None,
     ) -> bool:
-        """Add a mask of a known image; False where it has as many as an image may have.
+        """Add a mask of an added image; return False if the image already has `MOST_MASKS` masks.
 
         Args:
-            image_id: of the image.
+            image_id: id of the image.
             class_id: category, with attributes.
             runs: int (K, 2), K > 0, normalised and inside the image.
-            annotation_id: its id in COCO's file; None to number it.
-            area: that the file lists; None for the number of its pixels.
+            annotation_id: id in the COCO file; None to number the mask.
+            area: area listed in the file; None for the number of pixels.
         """
         owner = self._index[image_id]
         if self._masks[owner] >= MOST_MASKS:
@@ -297,10 +297,10 @@ class AnnotationsBuilder:
         """Write the records into an empty folder.
 
         Args:
-            target: the folder; read it with `open_annotations`.
-            keep: bool (I,), which images are kept, in the order in which they came.
-            files: (I,) file names below the images' folder.
-            orientation: (I,) EXIF codes, see `Annotations`.
+            target: output folder, to be read with `open_annotations`.
+            keep: bool (I,), which images to keep, in the order in which they were added.
+            files: (I,), file paths below the image folder.
+            orientation: (I,), EXIF orientation codes, see `Annotations`.
         """
         owners, codes, counts = (np.array(a, dtype=np.int64) for a in (self._owners, self._codes, self._counts))
         order = np.argsort(owners, kind="stable")
@@ -335,7 +335,7 @@ class AnnotationsBuilder:
         (target / "records.json").write_text(json.dumps(about), encoding="utf-8")
 
     def _crowd_arrays(self, keep: np.ndarray) -> dict[str, np.ndarray]:
-        """The arrays of crowd regions, grouped by image."""
+        """Return the arrays of crowd regions, grouped by image."""
         crowds = sorted((c for c in self._crowds if keep[c[0]]), key=lambda c: c[0])
         per_image = np.bincount([owner for owner, *_ in crowds], minlength=len(keep))[keep]
         runs = [runs for *_, runs in crowds]
@@ -350,7 +350,7 @@ class AnnotationsBuilder:
     def _write_runs(
         self, path: Path, order: np.ndarray, counts: np.ndarray, run_first: np.ndarray, heights: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Write the runs in their new order, some masks at a time, and measure the masks on the way."""
+        """Write the runs in `order`, some masks at a time, and return the boxes and areas of the masks."""
         boxes, areas = np.zeros((len(order), 4), np.int32), np.zeros(len(order), np.int64)
         begins = np.cumsum(np.append(0, counts))[order]
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.int32)), "fortran_order": False}
@@ -368,13 +368,13 @@ class AnnotationsBuilder:
         return boxes, areas
 
     def _spooled(self, begin: int, count: int) -> np.ndarray:
-        """So many runs from the spool: int32 (count, 2)."""
+        """Read `count` runs from the spool, starting at run `begin`: int32 (count, 2)."""
         self._spool.seek(begin * 8)
         return np.frombuffer(self._spool.read(count * 8), dtype=np.int32).reshape(-1, 2)
 
 
 def _spans(begins: np.ndarray, lengths: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Neighbouring pieces joined: (begin, length) of each stretch without a gap."""
+    """Join adjacent pieces; yield (begin, length) of each stretch without a gap."""
     last = np.flatnonzero(np.append(begins[1:] != begins[:-1] + lengths[:-1], True))
     first = np.append(0, last[:-1] + 1)
     for i, j in zip(first.tolist(), last.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""The attributes that a model learns beside its classes, and the sets of them that occur together."""
+"""The attributes that a model learns in addition to classes, and the sets of attributes that occur together."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from fashion_hydra.formats.class_id import attributes_of, category_of
 from fashion_hydra.utils.types import BoolArray
 
 MOST_SETS = 300
-"""Of a class, the most frequent ones are kept."""
+"""Maximum number of sets per class; the most frequent ones are used."""
 
 Places = tuple[int, ...]
 """Indices into `AttributeSet.ids`, ascending."""
@@ -20,14 +20,14 @@ Places = tuple[int, ...]
 
 @dataclass(frozen=True)
 class AttributeSet:
-    """The attributes behind a model's outputs.
+    """The attributes of a model's outputs.
 
     Args:
-        ids: of each output, ascending.
-        names: of each output; empty texts where nothing names them.
+        ids: attribute id of each output, ascending.
+        names: attribute name of each output; empty texts if the data has no names.
         of_label: for each label, the attributes that masks of its class have in the training data.
-        sets: for each label, the sets that its masks have there, how often each, the most frequent first; the empty
-            set is among them where masks have none. At most `MOST_SETS` of a label.
+        sets: for each label, the attribute sets of its masks in the training data and their counts, the most frequent
+            first. Masks without attributes count as the empty set. Up to `MOST_SETS` per label.
     """
 
     ids: tuple[int, ...] = ()
@@ -44,14 +44,14 @@ class AttributeSet:
         return {attribute: place for place, attribute in enumerate(self.ids)}
 
     def allowed(self) -> BoolArray:
-        """Which attributes count for each label: (C, A)."""
+        """Return which attributes each label can have: bool (C, A)."""
         table = np.zeros((len(self.of_label), len(self)), bool)
         for label, places in enumerate(self.of_label):
             table[label, list(places)] = True
         return table
 
     def frequencies(self) -> np.ndarray:
-        """Share of the masks of classes that can have an attribute which do have it: float64 (A,)."""
+        """Return the share of masks with each attribute, among masks of classes that can have it: float64 (A,)."""
         have, can = np.zeros(len(self)), np.zeros(len(self))
         for places, sets in zip(self.of_label, self.sets, strict=True):
             can[list(places)] += sum(count for _, count in sets)
@@ -60,15 +60,15 @@ class AttributeSet:
         return have / np.maximum(1, can)
 
     def suffix(self, places: Iterable[int]) -> str:
-        """What a ClassId has behind its category: `_28_77`."""
+        """Return the part of a ClassId after the category, such as `_28_77`."""
         return "".join(f"_{self.ids[place]}" for place in places)
 
     def by_id(self) -> dict[int, str]:
-        """Attribute id -> name."""
+        """Return attribute id -> name."""
         return dict(zip(self.ids, self.names, strict=True))
 
     def plain(self) -> dict[str, Any]:
-        """As plain containers, for checkpoints and JSON; `from_plain` reads it."""
+        """Return plain containers for checkpoints and JSON, which `from_plain` reads."""
         return {
             "ids": list(self.ids),
             "names": list(self.names),
@@ -78,14 +78,14 @@ class AttributeSet:
 
     @classmethod
     def from_plain(cls, values: Any, *, classes: int) -> "AttributeSet":
-        """What `plain` gave; None gives the set without attributes.
+        """Restore what `plain` returned; None becomes a set without attributes.
 
         Args:
-            values: as plain containers.
+            values: plain containers.
             classes: number of labels.
 
         Raises:
-            ValueError: they are something else.
+            ValueError: the values are invalid.
         """
         if values is None:
             return cls()
@@ -103,11 +103,11 @@ class AttributeSet:
             )
 
         if not all(type(i) is int and i >= 0 for i in ids) or list(ids) != sorted(set(ids)):
-            raise ValueError("attributes with other ids than ascending numbers")
+            raise ValueError("attributes whose ids are not ascending whole numbers")
         if len(names) != len(ids) or not all(isinstance(name, str) for name in names):
-            raise ValueError("attributes without a name each")
+            raise ValueError("attributes without exactly one name each")
         if len(of_label) != classes or len(sets) != classes or not all(map(are_places, of_label)):
-            raise ValueError(f"attributes of other than {classes} classes")
+            raise ValueError(f"attributes that are not those of {classes} classes")
         for places, of_class in zip(of_label, sets, strict=True):
             for entry in of_class if isinstance(of_class, list | tuple) else [()]:
                 counted = isinstance(entry, list | tuple) and len(entry) > 0 and type(entry[0]) is int and entry[0] > 0
@@ -122,11 +122,11 @@ class AttributeSet:
 
 
 def attribute_set_of(class_ids: Iterable[str], label_of: Mapping[int, int], names: Mapping[int, str]) -> AttributeSet:
-    """The attributes that occur in some masks.
+    """Return the attributes that occur in masks.
 
     Args:
         class_ids: ClassId of each mask, attributes included.
-        label_of: category -> label of the classes that are learnt.
+        label_of: category -> label, for the classes to learn.
         names: attribute id -> name.
     """
     counts: Sequence[Counter[tuple[int, ...]]] = [Counter() for _ in label_of]

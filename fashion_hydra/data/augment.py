@@ -1,4 +1,4 @@
-"""Augmentation: photometric and geometric by albumentations; resize, window and flip of image and masks together."""
+"""Augmentation: albumentations' photometric and geometric transforms; resizing, cropping and sampling of masks."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its newest version at import
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # at import, it would look for updates online
 import albumentations as A
 
 from fashion_hydra.structures.batch import Size
@@ -16,7 +16,7 @@ from fashion_hydra.utils.imports import import_object
 from fashion_hydra.utils.text import one_line
 
 Window = tuple[int, int, int, int]
-"""x0, y0, x1, y1 in pixels, the right and lower edges outside."""
+"""x0, y0, x1, y1 in pixels, half-open."""
 
 PLACES = ("original", "resized")
 SAMPLINGS = ("centre", "corner")
@@ -24,22 +24,22 @@ SAMPLINGS = ("centre", "corner")
 
 @dataclass(frozen=True)
 class Augment:
-    """How a training image is varied.
+    """Augmentation of training images.
 
     Args:
-        short_edge: range that the short edge is drawn from, in pixels, both ends possible.
-        long_edge: the long edge is at most this.
+        short_edge: range from which the short edge is drawn, in pixels, both ends included.
+        long_edge: maximum long edge, in pixels.
         flip: probability of a horizontal flip.
-        crop: short and long edge of the window that is cut from the resized image at a random place, laid as the image
-            is; None: no window. An edge of the image that is shorter than the window's stays whole.
-        crop_keeps: an object stays if the window has at least this share of its mask.
-        photometric: transforms that leave pixels where they are, in order: the `name` of one of albumentations, or
-            `_target_`, the import path of one of your own, and its arguments.
-        photometric_on: `original` or `resized` image.
-        geometric: transforms that move image and masks together, such as albumentations' `Affine` or `Perspective`,
-            named likewise; they come last. An object stays if a pixel of its mask does, and its box is drawn anew.
-        mask_sampling: `centre` takes the mask's value under each new pixel's centre, in step with the image;
-            `corner` under its corner, half a pixel aside, as OpenCV's and with it mmdet's nearest neighbour does.
+        crop: short and long edge of a window at a random place in the resized image, with the long edge along the
+            image's long edge; None for no window. Image edges shorter than the window's are not cut.
+        crop_keeps: minimum share of an object's mask inside the window; other objects are dropped.
+        photometric: transforms that do not move pixels, in order. Each has the `name` of an albumentations transform,
+            or as `_target_` the import path of your own, and its arguments.
+        photometric_on: image to which photometric transforms are applied, `original` or `resized`.
+        geometric: transforms that move image and masks together, such as albumentations' `Affine` or `Perspective`, in
+            the same form, applied last. Objects without a remaining pixel are dropped; boxes are recomputed.
+        mask_sampling: `centre` reads the mask under the centre of each new pixel, aligned with the image; `corner`
+            under its corner, half a pixel off, like the nearest neighbour of OpenCV and therefore of mmdet.
     """
 
     short_edge: Sequence[int]
@@ -76,15 +76,15 @@ class Augment:
 
 
 class Photometric:
-    """The photometric transforms of an `Augment`, seeded anew for every image."""
+    """The photometric transforms of an `Augment`, with a seed for every image."""
 
     def __init__(self, transforms: Sequence[Mapping[str, Any]]) -> None:
-        kinds, what = (A.ImageOnlyTransform, A.CoarseDropout), "that leaves pixels where they are"
+        kinds, what = (A.ImageOnlyTransform, A.CoarseDropout), "that does not move pixels"
         made = [_transform(spec, "photometric", kinds, what) for spec in transforms]
         self._compose = A.Compose(made) if made else None
 
     def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
-        """Vary an image (uint8 (H, W, 3), RGB): the same seed, the same result."""
+        """Transform an image, uint8 (H, W, 3), RGB. The same seed gives the same result."""
         if self._compose is None:
             return image
         self._compose.set_random_seed(seed)
@@ -92,7 +92,7 @@ class Photometric:
 
 
 class Geometric:
-    """The geometric transforms of an `Augment`, seeded anew for every image."""
+    """The geometric transforms of an `Augment`, with a seed for every image."""
 
     def __init__(self, transforms: Sequence[Mapping[str, Any]]) -> None:
         what = "that moves image and masks together"
@@ -103,25 +103,25 @@ class Geometric:
         return self._compose is not None
 
     def __call__(self, image: np.ndarray, masks: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Move an image, uint8 (H, W, 3), and its masks, uint8 (N, H, W): the same seed, the same result.
+        """Transform an image, uint8 (H, W, 3), and its masks, uint8 (N, H, W). The same seed gives the same result.
 
         Raises:
-            UserError: a transform refuses them, such as one that cuts more than there is.
+            UserError: a transform fails, for example because its crop is larger than the image.
         """
         assert self._compose is not None
         self._compose.set_random_seed(seed)
         try:
             moved = self._compose(image=np.ascontiguousarray(image), masks=list(masks))
-        except Exception as error:  # whatever a transform, perhaps the user's own, refuses them with
+        except Exception as error:  # transforms, which may be the user's own, can raise any exception
             raise UserError(f"augment.geometric: {one_line(error, 200)}") from error
         return moved["image"], np.array(moved["masks"], np.uint8).reshape(-1, *moved["image"].shape[:2])
 
 
 class _CoarseDropout(A.CoarseDropout):
-    """Holes no larger than the image, where albumentations fails on one that is smaller than its smallest hole."""
+    """CoarseDropout that limits holes to the image; albumentations fails if the smallest hole exceeds the image."""
 
     def calculate_hole_dimensions(self, image_shape: Any, height_range: Any, width_range: Any, size: int) -> Any:
-        if height_range[1] >= 1:  # pixels; shares of the image otherwise
+        if height_range[1] >= 1:  # pixels, not shares of the image
             height_range, width_range = (
                 tuple(min(bound, edge) for bound in bounds)
                 for bounds, edge in zip((height_range, width_range), image_shape, strict=False)
@@ -138,8 +138,8 @@ def _transform(spec: Mapping[str, Any], group: str, kinds: tuple[type, ...], wha
         kind = getattr(A, str(name), None)
     if not (isinstance(kind, type) and issubclass(kind, kinds)):
         raise UserError(
-            f"augment.{group}: {name!r} is no albumentations transform {what}; resize, crop and flip are options of "
-            "augment itself"
+            f"augment.{group}: {name!r} is not an albumentations transform {what}; resize, crop and flip are options "
+            "of augment itself"
         )
     try:
         return (_CoarseDropout if kind is A.CoarseDropout else kind)(**arguments)
@@ -148,12 +148,12 @@ def _transform(spec: Mapping[str, Any], group: str, kinds: tuple[type, ...], wha
 
 
 def scaled_size(size: Size, *, short_edge: int, long_edge: int) -> Size:
-    """The size of an image resized so that the short edge, and the long one at most, are as given.
+    """Return the size of an image resized to `short_edge`, or smaller if the long edge would exceed `long_edge`.
 
     Args:
         size: height and width in pixels.
-        short_edge: wanted length of the shorter edge.
-        long_edge: bound of the longer edge.
+        short_edge: target length of the short edge.
+        long_edge: maximum length of the long edge.
     """
     height, width = size
     scale = min(short_edge / min(size), long_edge / max(size))
@@ -166,7 +166,7 @@ def draw_window(size: Size, crop: Sequence[int] | None, rng: np.random.Generator
     Args:
         size: height and width of the resized image.
         crop: short and long edge of the window, the long one along the image's long edge; None: the whole image.
-        rng: is asked for nothing where there is nothing to draw.
+        rng: random generator; not used for an edge that is not cut.
 
     Returns:
         x0, y0, x1, y1 in pixels of the resized image.
@@ -187,7 +187,7 @@ def checked_scales(scales: Sequence[Sequence[int]] | None) -> tuple[tuple[int, i
     """Return `tta.scales` as pairs of short and long edge.
 
     Raises:
-        UserError: there are none, or one is no such pair.
+        UserError: there are no scales, or one is not a valid pair.
     """
     if not scales or any(len(scale) != 2 or not 16 <= scale[0] <= scale[1] for scale in scales):
         raise UserError(
@@ -198,6 +198,6 @@ def checked_scales(scales: Sequence[Sequence[int]] | None) -> tuple[tuple[int, i
 
 
 def source_index(old: int, new: int, sampling: str = "centre") -> np.ndarray:
-    """For each of `new` pixels the one of `old` under its centre or corner: int64 (new,), nearest neighbour."""
+    """Return the index of the old pixel under the centre or corner of each new one: int64 (new,), nearest neighbour."""
     within = 1 if sampling == "centre" else 0
     return (2 * np.arange(new, dtype=np.int64) + within) * old // (2 * new)

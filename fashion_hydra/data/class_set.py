@@ -1,4 +1,4 @@
-"""Label spaces: which categories a model is trained on and which are left out of a submission."""
+"""Label spaces: which categories a model learns and which ones a submission leaves out."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,18 +9,18 @@ from fashion_hydra.formats.class_id import attributes_of, category_of
 from fashion_hydra.utils.errors import UserError
 
 Entry = int | str
-"""A category by id or by name."""
+"""Id or name of a category."""
 
 
 @dataclass(frozen=True)
 class ClassSet:
-    """The categories behind a model's outputs, in their order.
+    """Categories of a model's outputs, in output order.
 
     Args:
         ids: category id of each output.
         names: category name of each output.
         drop: category ids that a submission leaves out.
-        attributes: that are learnt too; none in most models.
+        attributes: attributes that the model also learns; empty for most models.
     """
 
     ids: tuple[int, ...]
@@ -32,15 +32,15 @@ class ClassSet:
         return len(self.ids)
 
     def by_id(self) -> dict[int, str]:
-        """Category id -> name, in the order of the outputs."""
+        """Return category id -> name, in output order."""
         return dict(zip(self.ids, self.names, strict=True))
 
     def label_of(self) -> dict[int, int]:
-        """Category id -> output index."""
+        """Return category id -> output index."""
         return {category: label for label, category in enumerate(self.ids)}
 
     def can_answer(self, class_id: str) -> bool:
-        """Whether a submission may have this ClassId, attributes included."""
+        """Return whether a submission may contain this ClassId, attributes included."""
         category = category_of(class_id)
         if category not in self.ids or category in self.drop:
             return False
@@ -48,19 +48,19 @@ class ClassSet:
         return all(self.attributes.place_of.get(attribute) in known for attribute in attributes_of(class_id))
 
     def dropped_labels(self) -> tuple[int, ...]:
-        """Output indices of the categories that a submission leaves out."""
+        """Return the output indices of the categories that a submission leaves out."""
         labels = self.label_of()
         return tuple(labels[category] for category in self.drop if category in labels)
 
 
 @dataclass(frozen=True)
 class ClassSpec:
-    """A class set as the config writes it; `resolve` makes it definite.
+    """A class set as written in the config; `resolve` applies it to a data set.
 
     Args:
-        name: shown to people.
-        train: `all` categories of the data set, those `present` in its annotations, or a list of ids or names.
-        drop: ids or names left out of a submission.
+        name: display name.
+        train: `all` for every category of the data set, `present` for those in its annotations, or ids or names.
+        drop: ids or names of the categories that a submission leaves out.
     """
 
     name: str
@@ -68,14 +68,14 @@ class ClassSpec:
     drop: Sequence[Entry] = ()
 
     def resolve(self, categories: Mapping[int, str], present: Iterable[int]) -> ClassSet:
-        """The class set for a data set.
+        """Return the class set for a data set.
 
         Args:
             categories: id -> name, from label_descriptions.json.
             present: category ids that occur in the annotations.
 
         Raises:
-            UserError: an id or a name that the data set does not have, or an empty set.
+            UserError: a category is unknown or listed twice, or the set is empty.
         """
         if isinstance(self.train, str):
             if self.train not in ("all", "present"):
@@ -90,10 +90,10 @@ class ClassSpec:
 
 
 def find_category(entry: Entry, categories: Mapping[int, str], option: str) -> int:
-    """The id of a category given by id or name.
+    """Return the id of a category given by id or name.
 
     Raises:
-        UserError: no such category; the nearest names are suggested.
+        UserError: the category does not exist; the message suggests similar names.
     """
     if isinstance(entry, int):
         if entry in categories:
@@ -109,10 +109,10 @@ def find_category(entry: Entry, categories: Mapping[int, str], option: str) -> i
 
 
 def named_categories(entries: Sequence[int | str], classes: ClassSet, option: str) -> tuple[int, ...]:
-    """Categories by id or name; an id may be of a category that these classes do not have.
+    """Return the ids of categories given by id or name. An id need not be one of `classes`.
 
     Raises:
-        UserError: no such name.
+        UserError: a name is unknown.
     """
     names = classes.by_id()
     return tuple(entry if isinstance(entry, int) else find_category(entry, names, option) for entry in entries)

@@ -1,4 +1,4 @@
-"""COCO's JSON (https://cocodataset.org/#format-data), with Fashionpedia's `attribute_ids` where given."""
+"""Read COCO's JSON (https://cocodataset.org/#format-data), with Fashionpedia's `attribute_ids` if present."""
 
 import json
 from collections import defaultdict
@@ -26,7 +26,7 @@ _PARTS = ("images", "annotations", "categories")
 
 @dataclass(frozen=True)
 class _Image:
-    """An entry of `images`: its position, id as JSON text, name and size where it has one."""
+    """An entry of `images`: its index, id as JSON text, file name, and size if listed."""
 
     place: int
     coco_id: str
@@ -35,17 +35,17 @@ class _Image:
 
 
 class CocoReader:
-    """A folder of images and a JSON file in COCO's format.
+    """Reader of a folder of images and a JSON file in COCO's format.
 
     Args:
-        root: the images are below it, or beside the JSON file: see `find_images`.
-        annotations: the JSON file, below `root` or anywhere.
-        crowd: what becomes of regions with `iscrowd`: `ignore` keeps them from training and from AP, as COCO does;
-            `train` takes each as one object.
-        subset: the part of a data set that this file is: train, val, or empty.
+        root: folder above the images, which may also be beside the JSON file: see `find_images`.
+        annotations: path of the JSON file, relative to `root` or to the working directory, or absolute.
+        crowd: how to treat regions with `iscrowd`: `ignore` excludes them from training and AP, as COCO does;
+            `train` treats each as one object.
+        subset: subset of the data set in this file: train, val, or empty.
 
     Raises:
-        UserError: the file is missing or is not in COCO's format, or where the images are cannot be told.
+        UserError: the file is missing or not in COCO's format, or the folder of the images is ambiguous.
     """
 
     def __init__(self, root: str | Path, annotations: str | None, *, crowd: str = "ignore", subset: str = "") -> None:
@@ -70,34 +70,34 @@ class CocoReader:
         self.folder = found.folder
         self._file_of = dict(zip(self._images, found.files, strict=True))
         for number in found.by_name:
-            value = f"{entries[number].name!r} is {found.files[number]}, by the file's name"
+            value = f"{entries[number].name!r} found by its file name as {found.files[number]}"
             self._faults.append(DataFault("found-by-name", str(found.files[number]), "", shorten(value), "image used"))
 
     def key(self) -> Mapping[str, str]:
-        """The file, the images' folder and what becomes of crowd regions."""
+        """Return the paths of the JSON file and the image folder, and the options."""
         place = {"coco": str(self.path.absolute()), "images": str(self.folder.absolute())}
         return {**place, "crowd": self.crowd, "subset": self.subset}
 
     def files(self) -> Sequence[Path]:
-        """The JSON file."""
+        """Return the JSON file."""
         return (self.path,)
 
     def categories(self) -> Mapping[int, str]:
-        """As the file lists them."""
+        """Return category id -> name, as listed in the file."""
         return self.names
 
     def attribute_names(self) -> Mapping[int, str]:
-        """Attribute id -> name, as Fashionpedia's files list them; what is no such entry is left out."""
+        """Return attribute id -> name, as listed in Fashionpedia's files; invalid entries are left out."""
         listed = self._attributes if isinstance(self._attributes, list) else []
         entries = [entry for entry in listed if isinstance(entry, dict) and type(entry.get("id")) is int]
         return {entry["id"]: str(entry.get("name", "")) for entry in entries}
 
     def place_of(self, image_id: str) -> str:
-        """Nothing: faults of images name the file."""
+        """Return an empty text: faults of images name the file."""
         return ""
 
     def file_of(self, image_id: str) -> str:
-        """Images are known by their files' names."""
+        """Return the image id, which is the path of its file."""
         return image_id
 
     def scan(self, builder: AnnotationsBuilder, faults: list[DataFault]) -> None:
@@ -118,7 +118,7 @@ class CocoReader:
             faults += masks.add(place, annotation)
 
     def _known_images(self, entries: Sequence[Any]) -> dict[int | str, _Image]:
-        """Images by id; entries without an id, and ids that several files share, become faults."""
+        """Return the images by id; entries without an id and ids shared by several files become faults."""
         by_id = defaultdict[int | str, list[_Image]](list)
         for place, entry in enumerate(entries):
             key = image_key(entry.get("id")) if isinstance(entry, dict) else None
@@ -139,7 +139,7 @@ class CocoReader:
         return {key: same[0] for key, same in by_id.items() if len({image.name for image in same}) == 1}
 
     def _add_images(self, builder: AnnotationsBuilder, faults: list[DataFault]) -> dict[int | str, str]:
-        """Make images known; the file of each image id that can be used, which is what it is called here."""
+        """Add the usable images to the builder; return COCO image id -> file, which is the id in the builder."""
         image_of: dict[int | str, str] = {}
         first_of: dict[str, _Image] = {}
         for key, image in self._images.items():
@@ -152,7 +152,7 @@ class CocoReader:
             if (first := first_of.setdefault(name, image)) is not image:
                 value = f"images[{first.place}] id {first.coco_id} and images[{image.place}] id {image.coco_id}"
                 same = builder.image(name, size) == size
-                action = "read as one image" if same else "the second's masks dropped, its size differs"
+                action = "read as one image" if same else "masks of the second dropped, its size differs"
                 faults.append(DataFault("file-under-two-ids", name, "", value, action))
                 if not same:
                     continue
@@ -161,16 +161,16 @@ class CocoReader:
         return image_of
 
     def _size_on_disk(self, name: str) -> tuple[int, int] | None:
-        """Height and width of a file as viewers show it."""
+        """Return height and width of a file as viewers show it, or None if it is unreadable."""
         facts = examine(self.folder, name, decode=False)
         return None if facts.fault else facts.shown_size
 
 
 def read_coco_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that has COCO's lists of images, annotations and categories.
+    """Read a JSON file with COCO's lists of images, annotations and categories.
 
     Raises:
-        UserError: it is no such file.
+        UserError: the file is not in COCO's format.
     """
     try:
         content = read_json(path)
@@ -178,25 +178,25 @@ def read_coco_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a JSON file ({one_line(error, 120)}). Export the data set again") from error
     if not isinstance(content, dict):
         raise UserError(
-            f"{path}: a list, not a data set in COCO's format. Results of a detector are lists; give the "
-            "file that has images, annotations and categories"
+            f"{path}: a list, not a data set in COCO's format. Detection results are lists; give the file with "
+            "images, annotations and categories"
         )
     if wrong := [name for name in _PARTS if not isinstance(content.get(name), list)]:
         found = ", ".join(shorten(key, 20) for key in list(content)[:6]) or "nothing"
         raise UserError(
-            f"{path}: not in COCO's format: no list of {wrong[0]} (found: {found}). It has images, annotations and "
-            "categories; Kaggle's train.csv is read with data=kaggle"
+            f"{path}: not in COCO's format: no list of {wrong[0]} (found: {found}). Give a file with images, "
+            "annotations and categories; for Kaggle's train.csv set data=kaggle"
         )
     if any(isinstance(entry, dict) and "segments_info" in entry for entry in content["annotations"][:1]):
-        raise UserError(f"{path}: COCO's panoptic format. Give the file of instances, such as instances_train2017.json")
+        raise UserError(f"{path}: COCO's panoptic format. Give the instances file, such as instances_train2017.json")
     return content
 
 
 def _categories(entries: Sequence[Any], path: Path, faults: list[DataFault]) -> tuple[dict[int, str], frozenset[int]]:
-    """Names by id, and ids that several names share.
+    """Return names by id, and the ids that several names share.
 
     Raises:
-        UserError: an entry without id or name.
+        UserError: an entry has no valid id or name.
     """
     names = defaultdict[int, list[str]](list)
     for place, entry in enumerate(entries):
@@ -212,7 +212,7 @@ def _categories(entries: Sequence[Any], path: Path, faults: list[DataFault]) -> 
     twice = {number: found for number, found in names.items() if len(found) > 1}
     for number, found in twice.items():
         value = shorten(f"id {number}: {', '.join(found)}", 200)
-        faults.append(DataFault("category-id-twice", "", "", value, "annotations of it dropped"))
+        faults.append(DataFault("category-id-twice", "", "", value, "its annotations dropped"))
     known = {number: found[0] for number, found in names.items()}
     ids_of = defaultdict[str, list[int]](list)
     for number, name in known.items():
@@ -220,12 +220,12 @@ def _categories(entries: Sequence[Any], path: Path, faults: list[DataFault]) -> 
     for name, ids in ids_of.items():
         if len(ids) > 1:
             value = shorten(f"{name}: ids {', '.join(map(str, ids))}", 200)
-            faults.append(DataFault("category-name-twice", "", "", value, "kept apart"))
+            faults.append(DataFault("category-name-twice", "", "", value, "separate classes"))
     return known, frozenset(twice)
 
 
 def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Height and width of an image's entry; None where they are to be read from its file."""
+    """Return height and width of an image's entry, or None if both are missing and must be read from the file."""
     if all(is_nothing(entry.get(name)) for name in ("height", "width")):
         return None
     height, width = (whole_number(entry.get(name)) for name in ("height", "width"))

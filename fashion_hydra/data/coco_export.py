@@ -1,4 +1,4 @@
-"""A data set as COCO's JSON, with the ids that it came with."""
+"""Write a data set as COCO's JSON, with its original ids."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,17 +14,17 @@ from fashion_hydra.utils.files import atomic_write
 
 
 def write_coco(annotations: Annotations, path: Path, chosen: Sequence[int]) -> tuple[int, int]:
-    """Write images with their masks and crowd regions as COCO's JSON, atomically and mask by mask.
+    """Write images with their masks and crowd regions as COCO's JSON, atomically and one mask at a time.
 
-    Ids of images, categories and annotations are those of the COCO file that they were read from.
+    Images, categories and annotations keep the ids of the COCO file that they were read from.
 
     Args:
-        annotations: the data set.
-        path: the file.
-        chosen: which images.
+        annotations: data set to write.
+        path: output file.
+        chosen: indices of the images to write.
 
     Returns:
-        How many masks and how many crowd regions were written.
+        Number of masks and number of crowd regions written.
     """
     images = [
         {
@@ -51,7 +51,7 @@ def write_coco(annotations: Annotations, path: Path, chosen: Sequence[int]) -> t
 
 
 def _annotations(annotations: Annotations, image: int) -> Iterator[dict[str, Any]]:
-    """The entries of an image's masks, and of its crowd regions after them."""
+    """Yield the entries of an image's masks, followed by those of its crowd regions."""
     height, width = annotations.sizes[image].tolist()
     coco_id = json.loads(str(annotations.coco_ids[image]))
     for mask in annotations.instances(image):

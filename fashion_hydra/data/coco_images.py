@@ -1,4 +1,4 @@
-"""Where the images of a COCO file are: its `file_name`s, as many tools write them, and the files below a folder."""
+"""Find the images of a COCO file: match its `file_name`s, as various tools write them, with files on disk."""
 
 import os
 import unicodedata
@@ -12,7 +12,7 @@ from fashion_hydra.data.image_files import has_file
 from fashion_hydra.utils.errors import UserError
 
 _USUAL_FOLDERS = ("", "train", "images")
-"""Below the data's root, in the order in which they are taken where several hold the images."""
+"""Folders below the data's root, by descending preference if several contain the images."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class FoundImages:
     """The files of a COCO file's images.
 
     Args:
-        folder: that all of them are below.
-        files: of each image, below `folder`; of one that is not there its name as the COCO file has it.
-        by_name: images that are elsewhere than the COCO file says, found by their file's name alone.
+        folder: folder above all files.
+        files: path of each image below `folder`; for a missing image, its name in the COCO file.
+        by_name: indices of images that are not where the COCO file says and were found by their file name.
     """
 
     folder: Path
@@ -33,16 +33,16 @@ class FoundImages:
 def find_images(names: Sequence[str], *, root: Path, json_file: Path) -> FoundImages:
     """Find the images of a COCO file.
 
-    The folder beside the file comes first, then `root`, then the folder below `root` that holds most of the names.
-    Where several hold as many, the one whose name is in the file's own is taken (`instances_val2017.json`: `val2017`).
+    Tries the folder of the COCO file, then `root`, then the folder below `root` with most of the names. If several
+    folders have equally many, chooses the one named in the file's name (`instances_val2017.json`: `val2017`).
 
     Args:
         names: `file_name` of each image.
-        root: the data's root.
+        root: root of the data set.
         json_file: the COCO file.
 
     Raises:
-        UserError: several folders hold the images and nothing tells which are meant.
+        UserError: several folders contain the images and the choice is ambiguous.
     """
     wanted = [_normalised(name, root) for name in names]
     for folder in (json_file.parent, root):
@@ -67,7 +67,7 @@ def find_images(names: Sequence[str], *, root: Path, json_file: Path) -> FoundIm
 
 
 class _Listing:
-    """All files below a folder, by their names; names that differ in how accents are encoded are the same."""
+    """All files below a folder, by name; names that differ only in the encoding of accents are equal."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -79,17 +79,17 @@ class _Listing:
                 self.paths[_composed(name)].append(name if place == "." else f"{place}/{name}")
 
     def folders_of(self, name: str) -> list[str]:
-        """The folders, below the root, that a name is a file of."""
+        """Return the folders below the root that contain a file of this name."""
         found = self._called(PurePosixPath(name).name)
         return [path[: -len(name)].rstrip("/") for path in found if path == name or path.endswith(f"/{name}")]
 
     def only(self, name: str) -> Path | None:
-        """The only file with the last part of this name, if there is just one."""
+        """Return the file with the last part of this name, or None unless there is exactly one."""
         found = self._called(PurePosixPath(name).name)
         return self.root / found[0] if len(found) == 1 else None
 
     def _called(self, name: str) -> Sequence[str]:
-        """The files of a name, or of one that it stands for in an address: `my%20photo.jpg`."""
+        """Return the files of this name, or of the URL-decoded name: `my photo.jpg` for `my%20photo.jpg`."""
         return self.paths.get(_composed(name)) or self.paths.get(_composed(unquote(name))) or ()
 
 
@@ -104,14 +104,14 @@ def _best_folder(names: Sequence[str], listing: _Listing, *, root: Path, json_fi
         found = _chosen(found, json_file)
     if len(found) > 1:
         raise UserError(
-            f"data.annotations={json_file}: its images are in {', '.join(str(root / f) for f in sorted(found)[:4])} "
-            "alike. Give the right one as data.root=FOLDER"
+            f"data.annotations={json_file}: its images are in several folders: "
+            f"{', '.join(str(root / f) for f in sorted(found)[:4])}. Choose one with data.root=FOLDER"
         )
     return root / found[0] if found else root
 
 
 def _chosen(folders: Sequence[str], json_file: Path) -> list[str]:
-    """The folder that the file's own name tells, or the first usual one; all where neither does."""
+    """Return the folder that the COCO file's name contains, else the first usual folder, else all folders."""
     stem = json_file.stem.lower()
     told = {
         folder: max((len(part) for part in PurePosixPath(folder.lower()).parts if part in stem), default=0)
@@ -125,7 +125,7 @@ def _chosen(folders: Sequence[str], json_file: Path) -> list[str]:
 
 
 def _normalised(name: str, root: Path) -> str:
-    """A `file_name` with `/` between its parts and without `./`; an absolute one below the root relative to that."""
+    """Write a `file_name` with `/` and without `./`; a path below the root becomes relative to the root."""
     is_windows = "\\" in name and not has_file(root, name)
     path = PurePosixPath(PureWindowsPath(name).as_posix() if is_windows else name)
     if path.is_absolute():

@@ -1,4 +1,4 @@
-"""The annotations of a COCO file: each one's mask, category and attributes, or what is wrong with it."""
+"""Read the masks, categories and attributes of a COCO file's annotations, and report their faults."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -16,18 +16,18 @@ from fashion_hydra.utils.limits import LONGEST_NAME, MOST_MASKS
 from fashion_hydra.utils.text import one_line, shorten
 
 _SAME_BOX = 0.5
-"""IoU of an annotation's `bbox` with its mask's box, below which they are reported as different."""
+"""An annotation's `bbox` is reported if its IoU with the mask's box is lower."""
 
 
 class MaskReader:
-    """Adds annotations to the builder and tells what is wrong with them.
+    """Reader that adds annotations to a builder and reports their faults.
 
     Args:
-        builder: takes the masks.
-        image_of: image id, see `image_key` -> what the image is called in the builder.
-        categories: ids that annotations may have.
-        crowd_trains: take crowd regions as masks of one object.
-        first_free_id: number of the first annotation without an id of its own.
+        builder: builder that receives the masks.
+        image_of: image id in the file, see `image_key` -> image id in the builder.
+        categories: category ids that annotations may have.
+        crowd_trains: whether to train on each crowd region as one object.
+        first_free_id: id of the first annotation without a usable id.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class MaskReader:
         self.seen, self.ids = set[int](), set[int]()
 
     def add(self, place: int, annotation: Any) -> Iterator[DataFault]:
-        """Add the annotation at a place of the list; yields its faults and remarks."""
+        """Add the annotation at index `place` of the list; yield its faults and remarks."""
         if not isinstance(annotation, dict):
             yield DataFault("bad-row", "", f"annotations[{place}]", shorten(annotation, 80), "annotation dropped")
             return
@@ -53,14 +53,14 @@ class MaskReader:
         key = image_key(annotation.get("image_id"))
         image_id = self.image_of.get(key) if key is not None else None
         if image_id is None:
-            value = shorten(f"image_id {json.dumps(annotation.get('image_id'), default=str)}, which no image has")
+            value = shorten(f"image_id {json.dumps(annotation.get('image_id'), default=str)}: no such image")
             yield DataFault("unknown-image", "", where, value, "annotation dropped")
             return
         for kind, value, action in self._read(annotation, image_id, own):
             yield DataFault(kind, image_id, where, value, action)
 
     def _read(self, annotation: Mapping[str, Any], image_id: str, own: int | None) -> Iterator[tuple[str, str, str]]:
-        """Add one annotation of a known image; yields kind, value and action of each fault and remark."""
+        """Add an annotation of a known image; yield kind, value and action of each fault and remark."""
         dropped = "annotation dropped"
         category = whole_number(annotation.get("category_id"))
         if category not in self.categories:
@@ -72,7 +72,7 @@ class MaskReader:
         segmentation = annotation.get("segmentation")
         if is_nothing(segmentation) or segmentation == []:
             has_box = not is_nothing(annotation.get("bbox"))
-            yield "no-segmentation", f"category_id {category}: {'a box alone' if has_box else 'no mask'}", dropped
+            yield "no-segmentation", f"category_id {category}: {'only a box' if has_box else 'no mask'}", dropped
             return
         try:
             region = read_segmentation(segmentation, height=height, width=width)
@@ -80,25 +80,25 @@ class MaskReader:
         except (ValueError, UserError) as error:
             yield "bad-segmentation", one_line(error, 120), dropped
             return
-        except Exception:  # pycocotools raises what its arguments lead to
-            yield "bad-segmentation", shorten(f"not drawable: {json.dumps(segmentation, default=str)}"), dropped
+        except Exception:  # pycocotools can raise any exception
+            yield "bad-segmentation", shorten(f"cannot be drawn: {json.dumps(segmentation, default=str)}"), dropped
             return
         if len(region.runs) == 0:
             outside = " inside the picture" if region.outside else ""
             yield "empty-mask", f"category_id {category}: no pixel{outside}", dropped
             return
         if region.left_out:
-            yield "part-left-out", region.left_out, "the rest used"
+            yield "part-left-out", region.left_out, "other parts used"
         if region.outside:
             yield "outside-picture", f"{region.outside:.0%} of the polygons' boxes, picture {height}x{width}", "cut off"
         if shown := _other_box(annotation.get("bbox"), region.runs, height):
             yield "box-disagrees", shown, "mask used"
         number = self._number(own)
         if own is not None and number != own:
-            yield "annotation-id-twice", f"id {own}", f"numbered {number}"
+            yield "annotation-id-twice", f"id {own}", f"new id {number}"
         if is_crowd(annotation.get("iscrowd")) and not self.crowd_trains:
             self.builder.add_crowd(image_id, category, region.runs, annotation_id=number)
-            yield "crowd-region", f"category_id {category}", "not trained on, ignored in AP (data.crowd=train takes it)"
+            yield "crowd-region", f"category_id {category}", "not trained on, ignored in AP (data.crowd=train uses it)"
             return
         area = listed_area(annotation.get("area"))
         yield from self._add_mask(image_id, category, attributes, region.runs, number=number, area=area)
@@ -118,13 +118,13 @@ class MaskReader:
         if len(class_id) > LONGEST_NAME:
             yield "unknown-class", f"category_id {category} with {len(attributes)} attributes", "annotation dropped"
         elif content in self.seen:
-            yield "duplicate-row", f"category_id {category}, the same mask as before", "annotation dropped"
+            yield "duplicate-row", f"category_id {category}: same mask as an earlier annotation", "annotation dropped"
         elif not self.builder.add(image_id, class_id, runs, annotation_id=number, area=area):
-            yield "too-many-masks", f"more than {MOST_MASKS} of one image", "annotation dropped"
+            yield "too-many-masks", f"more than {MOST_MASKS} masks in one image", "annotation dropped"
         self.seen.add(content)
 
     def _number(self, own: int | None) -> int:
-        """An annotation's own id where it has one that is not taken, else a new one."""
+        """Return the annotation's own id if it has one that is still free, else a new id."""
         if own is None or own in self.ids:
             own, self.next_id = self.next_id, self.next_id + 1
         self.ids.add(own)
@@ -132,7 +132,7 @@ class MaskReader:
 
 
 def image_key(value: Any) -> int | str | None:
-    """An id as it is looked up: 5, 5.0 and "5" are the same; None for nothing and for what is no id."""
+    """Normalise an image id: 5, 5.0 and "5" all become 5. Return None if the id is missing or invalid."""
     number = whole_number(value)
     if number is not None:
         return number
@@ -140,13 +140,13 @@ def image_key(value: Any) -> int | str | None:
 
 
 def own_id(annotation: Any) -> int | None:
-    """An annotation's id, where it has one that can be kept."""
+    """Return an annotation's id, or None unless it is a whole number from 0 to 2**62 - 1."""
     number = whole_number(annotation.get("id")) if isinstance(annotation, dict) else None
     return number if number is not None and 0 <= number < 2**62 else None
 
 
 def listed_area(value: Any) -> float | None:
-    """An annotation's area, where it is a number above 0."""
+    """Return an annotation's `area`, or None unless it is a number between 0 and 1e12."""
     try:
         area = float(value) if not isinstance(value, bool) else 0.0
     except (TypeError, ValueError):
@@ -155,7 +155,7 @@ def listed_area(value: Any) -> float | None:
 
 
 def attribute_ids(values: Any) -> list[int]:
-    """Ids of attributes, ascending, each once."""
+    """Return attribute ids in ascending order without duplicates; raise `ValueError` for invalid ids."""
     if is_nothing(values):
         return []
     if not isinstance(values, list):
@@ -167,12 +167,12 @@ def attribute_ids(values: Any) -> list[int]:
 
 
 def is_crowd(value: Any) -> bool:
-    """Whether an annotation's `iscrowd` says so, in whatever type it is written."""
+    """Return whether an annotation's `iscrowd`, of any type, means true."""
     return not is_nothing(value) and bool(whole_number(value) if not isinstance(value, bool) else value)
 
 
 def _other_box(bbox: Any, runs: rle.Runs, height: int) -> str:
-    """What an annotation's box is and what its mask's, where they have little in common; else nothing."""
+    """Describe an annotation's box and its mask's box if they overlap little, else return an empty text."""
     if not isinstance(bbox, list) or len(bbox) != 4:
         return ""
     try:
@@ -186,4 +186,4 @@ def _other_box(bbox: Any, runs: rle.Runs, height: int) -> str:
     union = w * h + (x1 - x0) * (y1 - y0) - shared
     if shared / union >= _SAME_BOX:
         return ""
-    return f"bbox [{x:g}, {y:g}, {w:g}, {h:g}], the mask's is [{x0}, {y0}, {x1 - x0}, {y1 - y0}]"
+    return f"bbox [{x:g}, {y:g}, {w:g}, {h:g}], the mask's box is [{x0}, {y0}, {x1 - x0}, {y1 - y0}]"

@@ -1,4 +1,4 @@
-"""The LightningDataModule: annotations -> records -> split -> loaders."""
+"""The LightningDataModule, which reads annotations, splits the images and provides data loaders."""
 
 import math
 import sys
@@ -26,30 +26,30 @@ from fashion_hydra.utils.errors import UserError
 
 
 class FashionDataModule(LightningDataModule):
-    """Images and masks of a folder, split and fed.
+    """Images and masks of a data folder, split into training, validation and test images.
 
     Args:
-        root: the folder.
-        annotations: the file with the masks; null for train.csv in `root`.
-        val_annotations: another file, of the images to validate with; null to split the images of the first.
-        reader: reads root and file, such as `fashion_hydra.data.kaggle.KaggleReader`.
-        classes: which categories are learnt.
-        augment: how training images are varied.
-        eval_scale: short and long edge of validation images.
-        folds: the images are split into this many; one of them validates.
-        fold: which one.
-        test_fold: another one that neither trains nor validates, so that thresholds tuned on the validation images
-            can be scored on images that nothing has seen; null for none.
-        split_seed: of the split.
-        split_file: a CSV with each image's fold, in place of a split of our own.
-        batch_size: images a device and step.
-        num_workers: loader processes of each device.
+        root: data folder.
+        annotations: file with the masks; None for train.csv in `root`.
+        val_annotations: file with the validation images; None to split the images of `annotations`.
+        reader: makes a reader from root and file, such as `fashion_hydra.data.kaggle.KaggleReader`.
+        classes: categories to learn.
+        augment: augmentation of training images.
+        eval_scale: short edge and maximum long edge of validation images, in pixels.
+        folds: number of folds into which the images are split.
+        fold: fold used for validation.
+        test_fold: fold used neither for training nor for validation, so that thresholds tuned on validation images can
+            be scored on unseen images; None for no test fold.
+        split_seed: seed of the split.
+        split_file: CSV with each image's fold, used instead of a stratified split.
+        batch_size: images per device and step.
+        num_workers: loader processes per device.
         repeat_threshold: classes in a smaller share of the training images are shown more often, see
-            `repeat_factors`; None: every image once an epoch.
-        attributes: whether the masks' attributes are learnt too.
-        seed: of order and augmentation.
+            `repeat_factors`; None to show every image once per epoch.
+        attributes: whether to learn the masks' attributes too.
+        seed: seed of image order and augmentation.
         on_fault: `drop` images and rows with faults, or stop with an `error`.
-        report_dir: where the split and the faults are written.
+        report_dir: folder to which the split and the faults are written.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class FashionDataModule(LightningDataModule):
         self._done = (0, 0)
 
     def read(self) -> ClassSet:
-        """Read the folder and split it, once; the class set decides the model's outputs.
+        """Read and split the folder on the first call; return the class set, which defines the model's outputs.
 
         Raises:
             UserError: the folder is unusable, or has faults and `on_fault` is `error`.
@@ -131,7 +131,7 @@ class FashionDataModule(LightningDataModule):
         return JoinedReader({"val": self.make_reader(self.root, self.val_annotation_file), "train": train})
 
     def _refuse_faults(self) -> None:
-        """Raise `UserError` for faults, not for remarks, where `on_fault` is `error`."""
+        """Raise `UserError` if `on_fault` is `error` and there are faults; remarks do not count."""
         faults = [fault for fault in self.faults if not fault.is_remark]
         if faults and self.on_fault == "error":
             raise UserError(
@@ -140,11 +140,11 @@ class FashionDataModule(LightningDataModule):
             )
 
     def _refuse_nothing(self, annotations: Annotations) -> None:
-        """Raise `UserError` where there is nothing to train on, or nothing to validate with."""
+        """Raise `UserError` if there is nothing to train on or nothing to validate with."""
         if not (self.is_validation.any() and self.is_training.any()):
             raise UserError(
                 f"data.fold={self.fold}: {self.is_training.sum()} images to train on and "
-                f"{self.is_validation.sum()} to validate with; at least one of each needed"
+                f"{self.is_validation.sum()} to validate with; at least one of each is required"
             )
         learnt = np.isin(annotations.categories, self.classes.ids)
         has_mask = np.bincount(annotations.owners()[learnt], minlength=len(annotations)) > 0
@@ -162,7 +162,7 @@ class FashionDataModule(LightningDataModule):
             )
 
     def _attribute_set(self, names: Mapping[int, str]) -> AttributeSet:
-        """The attributes of the training images' masks."""
+        """Return the attributes of the training images' masks."""
         learnt = self.annotations.class_ids[self.is_training[self.annotations.owners()]]
         found = attribute_set_of(map(str, learnt), self.classes.label_of(), names)
         if not found:
@@ -181,19 +181,19 @@ class FashionDataModule(LightningDataModule):
         return read_split(Path(self.split_file), annotations.image_ids, left_out=left_out)
 
     def _own_split(self, annotations: Annotations) -> np.ndarray:
-        """The folds of a data set that says itself what validates, and what tests, used with `test_fold` alone."""
+        """Return the folds by the data set's own subsets; its test images are used only with `test_fold`."""
         trains = next(number for number in range(3) if number not in (self.fold, self.test_fold))
         tests = UNUSED if self.test_fold is None else self.test_fold
         return np.select([annotations.subsets == "val", annotations.subsets == "test"], [self.fold, tests], trains)
 
     @property
     def annotations(self) -> Annotations:
-        """What `read` found."""
-        assert self._annotations is not None, "read() comes first"
+        """The annotations found by `read`."""
+        assert self._annotations is not None, "call read() first"
         return self._annotations
 
     def state_dict(self) -> dict[str, int]:
-        """Where in the epoch training is, and what decides the order of its images."""
+        """Return the position in the epoch, and what determines the order of its images."""
         assert self.trainer is not None
         loop = self.trainer.fit_loop
         epochs: Any = loop.epoch_progress.current
@@ -208,16 +208,16 @@ class FashionDataModule(LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on from a checkpoint.
+        """Resume from a checkpoint.
 
         Raises:
-            UserError: it is from within an epoch of other batches.
+            UserError: the checkpoint is from within an epoch with different batches.
         """
         assert self.trainer is not None
         batch, images = self.batch_size * self.trainer.world_size, int(self.is_training.sum())
         done, whole = state_dict["batches"], math.ceil(state_dict["images"] / state_dict["batch"])
         has_ended = bool(state_dict.get("epoch_ended", done >= whole)) and done > 0
-        # An epoch that has ended goes no further, however many batches it would have by this run's options.
+        # A finished epoch is not continued, even if it would have more batches with this run's options.
         self._done = state_dict["epoch"], sys.maxsize if has_ended else done
         within = done > 0 and not has_ended
         if within and (batch, images) != (state_dict["batch"], state_dict["images"]):
@@ -228,7 +228,7 @@ class FashionDataModule(LightningDataModule):
             )
 
     def prepare_data(self) -> None:
-        """Write the split and the faults into the run folder (once a machine)."""
+        """Write the split and the faults to the run folder, once per machine."""
         self.read()
         if self.report_dir is None:
             return
@@ -237,11 +237,11 @@ class FashionDataModule(LightningDataModule):
         write_faults(self.report_dir / "faults.csv", self.faults)
 
     def setup(self, stage: str) -> None:
-        """Read in every process."""
+        """Read the data in every process."""
         self.read()
 
     def describe(self) -> str:
-        """Images, masks, classes and faults in one line for a person."""
+        """Describe images, masks, classes and faults in one line."""
         tested = int(self.is_test.sum())
         unused = len(self.annotations) - int(self.is_training.sum()) - int(self.is_validation.sum()) - tested
         folder, root = self.annotations.folder, Path(self.root).absolute()
@@ -250,13 +250,13 @@ class FashionDataModule(LightningDataModule):
             f"{self.root}{elsewhere}: {self.is_training.sum()} training and {self.is_validation.sum()} validation "
             f"images, {len(self.annotations.class_ids)} masks, {len(self.classes)} classes ({self.spec.name})"
             + (f", {len(self.classes.attributes)} attributes" if self.classes.attributes else "")
-            + (f"; {tested} images kept to test (data.test_fold)" if tested else "")
+            + (f"; {tested} test images (data.test_fold)" if tested else "")
             + (f"; {unused} images not used (data.split_file)" if unused else "")
             + (f"; {describe_faults(self.faults)}" if self.faults else "")
         )
 
     def train_dataloader(self) -> DataLoader:
-        """Batches for training, alike in aspect."""
+        """Return the loader of training batches; the images of a batch have the same aspect."""
         images = np.flatnonzero(self.is_training)
         sizes = self.annotations.sizes[images]
         sampler = AspectBatchSampler(
@@ -269,12 +269,12 @@ class FashionDataModule(LightningDataModule):
             repeats=self._repeats(images),
             is_fixed=bool(self.trainer and self.trainer.overfit_batches),  # type: ignore[attr-defined]
         )
-        sampler.set_epoch(self._done[0])  # Lightning tells the epoch only once workers have begun to fetch
+        sampler.set_epoch(self._done[0])  # Lightning sets the epoch only after the workers start fetching
         dataset = TrainDataset(self.annotations, images, self.classes, self.augment, seed=self.seed)
         return self._loader(dataset, batch_sampler=sampler)
 
     def _repeats(self, images: np.ndarray) -> np.ndarray | None:
-        """How often an epoch shows each training image; None where each is shown once."""
+        """Return how often an epoch shows each training image, or None if each is shown once."""
         if self.repeat_threshold is None:
             return None
         label_of = self.classes.label_of()
@@ -286,7 +286,7 @@ class FashionDataModule(LightningDataModule):
         return repeat_factors(has_class, self.repeat_threshold)
 
     def val_dataloader(self) -> DataLoader:
-        """Single images, so that no result depends on its neighbours; each process takes every world_size-th."""
+        """Return the loader of this rank's validation images, one per batch, so that no result depends on others."""
         images = np.flatnonzero(self.is_validation)
         if self.trainer:
             images = images[self.trainer.global_rank :: self.trainer.world_size]
@@ -295,7 +295,7 @@ class FashionDataModule(LightningDataModule):
         return self._loader(dataset, batch_size=1)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Images go to the device, targets stay on the host."""
+        """Move the images to the device; targets stay on the host."""
         return batch.to(device)
 
     def _loader(self, dataset: TrainDataset | EvalDataset, **how: Any) -> DataLoader:

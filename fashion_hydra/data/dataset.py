@@ -1,4 +1,4 @@
-"""Records -> samples: decode, augment, resize and flip; and samples -> padded batches."""
+"""Decode, augment, resize and flip images, and collate samples into padded batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from fashion_hydra.data.targets import make_targets, targets_of_bitmaps
 from fashion_hydra.structures.batch import PAD_DIVISOR, Batch, ScaledImage, Size, Targets
 from fashion_hydra.utils.errors import UserError
 
-_GEOMETRIC = 1  # makes of the seed of the photometric transforms that of the geometric ones
+_GEOMETRIC = 1  # XORed with the photometric seed, this gives the geometric seed
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with its objects: `image` is uint8 (3, H, W), RGB."""
+    """One image with its objects; `image` is uint8 (3, H, W), RGB."""
 
     image: torch.Tensor
     original_size: Size
@@ -32,10 +32,10 @@ class Sample:
 
 
 def read_image(annotations: Annotations, image: int) -> np.ndarray:
-    """Decode an image in the frame of its masks: uint8 (H, W, 3), RGB.
+    """Decode an image, oriented like its masks: uint8 (H, W, 3), RGB.
 
     Raises:
-        UserError: the file cannot be decoded, or not to the size that its header gives.
+        UserError: the file cannot be decoded, or its decoded size differs from the annotated size.
     """
     height, width = (int(edge) for edge in annotations.sizes[image])
     path = annotations.folder / str(annotations.files[image])
@@ -43,7 +43,7 @@ def read_image(annotations: Annotations, image: int) -> np.ndarray:
 
 
 class TrainDataset(Dataset):
-    """Augmented samples, each decided by (seed, epoch, image): the same in any process, worker or resumed run."""
+    """Augmented samples, determined by (seed, epoch, image): identical in every process, worker and resumed run."""
 
     def __init__(
         self, annotations: Annotations, images: np.ndarray, classes: ClassSet, augment: Augment, *, seed: int
@@ -57,10 +57,10 @@ class TrainDataset(Dataset):
         return len(self.images)
 
     def draw(self, key: tuple[int, ...], old: Size) -> tuple[Frame, int]:
-        """Decide by chance how an image of a size is varied.
+        """Draw the augmentation of an image of size `old`.
 
         Returns:
-            Its frame, and the seed of the photometric transforms.
+            The image's frame, and the seed of the photometric transforms.
         """
         augment = self.augment
         rng = np.random.default_rng((self.seed, *key))
@@ -85,14 +85,14 @@ class TrainDataset(Dataset):
             pixels = pixels[:, ::-1]
         targets = make_targets(self.annotations, image, self.classes, frame, keeps=self.augment.crop_keeps)
         if self.geometric:
-            # Another seed than the photometric one, of which the frame's random numbers know nothing.
+            # Derive a different seed without drawing one, so that the frame's random numbers stay the same.
             pixels, masks = self.geometric(pixels, targets.masks.bitmaps().numpy(), photometric_seed ^ _GEOMETRIC)
             targets = targets_of_bitmaps(masks, targets.labels, targets.attributes)
         return Sample(_to_tensor(pixels), old, str(self.annotations.image_ids[image]), targets)
 
 
 class EvalDataset(Dataset):
-    """Samples at one fixed scale, not flipped."""
+    """Samples at one fixed scale, without augmentation."""
 
     def __init__(
         self, annotations: Annotations, images: np.ndarray, classes: ClassSet, *, short_edge: int, long_edge: int
@@ -119,7 +119,7 @@ def _to_tensor(pixels: np.ndarray) -> torch.Tensor:
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Pad the images of some samples, at the right and below, to one size divisible by 32."""
+    """Batch samples, padding their images on the right and bottom to one size divisible by 32."""
     sizes = tuple((s.image.shape[1], s.image.shape[2]) for s in samples)
     height, width = (-(-max(edge) // PAD_DIVISOR) * PAD_DIVISOR for edge in zip(*sizes, strict=True))
     images = torch.zeros((len(samples), 3, height, width), dtype=torch.uint8)
@@ -135,11 +135,11 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 class PredictDataset(Dataset):
-    """Images at every scale; a file that cannot be read becomes a sample that says so.
+    """Images at every scale; an unreadable file yields a sample with an error message.
 
     Args:
         image_list: the images.
-        scales: short edge and bound of the long edge, one a scale.
+        scales: (short edge, maximum long edge) of each scale, in pixels.
     """
 
     def __init__(self, image_list: ImageList, scales: Sequence[tuple[int, int]]) -> None:
@@ -158,12 +158,12 @@ class PredictDataset(Dataset):
 
 
 def scaled_image(image_id: str, pixels: np.ndarray, scales: Sequence[tuple[int, int]]) -> ScaledImage:
-    """An image at every scale.
+    """Resize an image to every scale.
 
     Args:
-        image_id: of the image.
+        image_id: id of the image.
         pixels: uint8 (H, W, 3), RGB.
-        scales: short edge and bound of the long edge, one a scale.
+        scales: (short edge, maximum long edge) of each scale, in pixels.
     """
     size = (pixels.shape[0], pixels.shape[1])
     images = []

@@ -1,4 +1,4 @@
-"""Where a training image lies on its file: resized, a window cut out of it, mirrored."""
+"""The frame of a training image: its file resized, cropped to a window, and flipped."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ from fashion_hydra.structures.batch import Size
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a training image lies on its file: resized, a window cut out, mirrored, in this order.
+    """Geometry of a training image: the file is resized, cropped to a window, and flipped, in this order.
 
     Args:
         old: height and width of the file, in which masks and boxes are drawn.
-        new: height and width that it is resized to; masks take the nearest neighbour.
-        window: what is cut out of the resized image; None: all of it.
-        flip: whether the window is mirrored left and right.
+        new: height and width of the resized image; masks are resized by nearest neighbour.
+        window: window cut out of the resized image; None for the whole image.
+        flip: whether the window is flipped horizontally.
         sampling: see `fashion_hydra.data.augment.Augment.mask_sampling`.
     """
 
@@ -29,7 +29,7 @@ class Frame:
 
     @property
     def cut(self) -> Window:
-        """The window."""
+        """Window of the resized image; the whole image if there is none."""
         return self.window or (0, 0, self.new[1], self.new[0])
 
     @property
@@ -39,12 +39,12 @@ class Frame:
         return y1 - y0, x1 - x0
 
     def resize(self, pixels: np.ndarray) -> np.ndarray:
-        """The window of an image (H, W, 3), not mirrored yet."""
+        """Resize an image (H, W, 3) and cut out the window, without flipping it."""
         x0, y0, x1, y1 = self.cut
         return cv2.resize(pixels, (self.new[1], self.new[0]), interpolation=cv2.INTER_LINEAR)[y0:y1, x0:x1]
 
     def boxes(self, boxes: np.ndarray) -> np.ndarray:
-        """Boxes of the file (N, 4), clipped to the window and mirrored with it: float32 (N, 4)."""
+        """Move boxes of the file (N, 4) to the frame, clipped to the window and flipped: float32 (N, 4)."""
         scale_y, scale_x = self.new[0] / self.old[0], self.new[1] / self.old[1]
         moved = boxes.astype(np.float32) * np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
         if self.window is not None:
@@ -56,7 +56,7 @@ class Frame:
         return moved
 
     def is_cut(self, boxes: np.ndarray) -> np.ndarray:
-        """Whether the window's edge runs through boxes of the file (N, 4), or they lie outside: bool (N,)."""
+        """Return which boxes of the file (N, 4) are partly or fully outside the window: bool (N,)."""
         if self.window is None:
             return np.zeros(len(boxes), dtype=bool)
         scale_y, scale_x = self.new[0] / self.old[0], self.new[1] / self.old[1]

@@ -1,4 +1,4 @@
-"""The truth of a data set's images as the competition scores it."""
+"""The ground truth of a data set, in the form that the competition scores."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,12 @@ from fashion_hydra.structures.rle import CocoRLE, resize_runs, runs_to_coco
 
 
 def truth_on_grid(annotations: Annotations, images: Sequence[int], *, size: int) -> dict[str, dict[str, list[CocoRLE]]]:
-    """Image id -> ClassId, attributes included -> masks on the grid, as `submission.read_masks` reads them.
+    """Return image id -> ClassId, attributes included -> masks on the grid, like `submission.read_masks`.
 
     Args:
         annotations: the data set.
-        images: indices.
-        size: height and width of the grid; masks that have no pixel on it are left out.
+        images: indices of the images.
+        size: height and width of the grid; masks without a pixel on the grid are left out.
     """
     truth: dict[str, dict[str, list[CocoRLE]]] = {}
     for image in images:

@@ -1,4 +1,4 @@
-"""Image files: what their headers say, whether they are whole, and their pixels in the masks' frame."""
+"""Read image headers, check that image files are complete, and decode pixels in the orientation of the masks."""
 
 import csv
 import os
@@ -25,20 +25,20 @@ HEIF_SUFFIXES = (".heic", ".heif")
 HEIF_PLUGIN = "pillow-heif"
 _HAS_HEIF = find_spec("pillow_heif") is not None
 _PILLOW_ALONE = (".tif", ".tiff", ".avif", *HEIF_SUFFIXES)
-"""OpenCV turns some of these and multiplies others with their transparency, whatever the flags say."""
+"""Read with Pillow only: whatever the flags, OpenCV rotates some of these and multiplies others by their alpha."""
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".ppm", ".jfif", ".jpe", ".avif"),
     *(HEIF_SUFFIXES if _HAS_HEIF else ()),
 )
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "JPEG2000", "PPM", "AVIF")
-"""Of Pillow; others run programs."""
+"""Pillow formats to accept; some of the others run external programs."""
 _EXIF_ORIENTATION = 0x0112
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
-_UNTURNED = {6: 8, 8: 6}  # the turn that undoes another; the others undo themselves
+_UNTURNED = {6: 8, 8: 6}  # inverse orientations; every other orientation is its own inverse
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "I;16", "I;16L", "I;16B")
-"""What Pillow can make 8-bit RGB of; the rest has values of a range that the file does not tell."""
+"""Pillow modes that convert to 8-bit RGB; files in other modes do not state their value range."""
 _TIFF_SIZE = (257, 256)  # tags of height and width
-_TAIL = 1 << 16  # bytes at a file's end in which its end mark is looked for
+_TAIL = 1 << 16  # bytes at the end of a file to search for its end mark
 _END_MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}  # JPEG, PNG
 _THREADS = min(16, 4 * (os.cpu_count() or 1))
 _IN_FLIGHT = 512
@@ -46,15 +46,15 @@ _IN_FLIGHT = 512
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is known of an image file.
+    """Facts about an image file.
 
     Args:
-        height: as stored, before any turn.
-        width: likewise.
-        orientation: EXIF's code, 1 for none.
+        height: stored height in pixels, before the EXIF orientation is applied.
+        width: stored width in pixels.
+        orientation: EXIF orientation code; 1 if the file has none.
         fault: `missing-image`, `outside-folder`, `unreadable-image`, `cut-short-image`, `too-large-image`, or empty.
-        value: what is wrong, for a person.
-        decoded: whether the pixels were read to the end, not the header and the file's end alone.
+        value: description of the fault.
+        decoded: whether all pixels were decoded, not only the header and the end of the file.
     """
 
     height: int = 0
@@ -66,17 +66,17 @@ class ImageFacts:
 
     @property
     def shown_size(self) -> tuple[int, int]:
-        """Height and width as viewers show the image, turned as its orientation says."""
+        """Height and width as viewers show the image, with its EXIF orientation applied."""
         return (self.width, self.height) if self.orientation in QUARTER_TURNS else (self.height, self.width)
 
 
 def examine(folder: Path, file: str, *, decode: bool) -> ImageFacts:
-    """Read an image's header and see whether the file is whole.
+    """Read an image's header and check that the file is complete.
 
     Args:
-        folder: that the file has to be in.
-        file: its name below the folder.
-        decode: read all pixels; without it only the files that do not end as their format ends.
+        folder: folder that must contain the file.
+        file: path of the file below the folder.
+        decode: decode all pixels; if False, decode only files without their format's end mark.
     """
     path = folder / file
     if not is_inside(file):
@@ -86,16 +86,16 @@ def examine(folder: Path, file: str, *, decode: bool) -> ImageFacts:
     try:
         with open_picture(path) as picture:
             width, height = picture.size
-            if isinstance(picture, TiffImageFile):  # whose size Pillow tells as turned
+            if isinstance(picture, TiffImageFile):  # for TIFFs, Pillow reports the size after rotation
                 height, width = (int(picture.tag_v2[tag]) for tag in _TIFF_SIZE)
                 _check_mode(picture)
             orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
     except Image.DecompressionBombError as error:
         return ImageFacts(fault="too-large-image", value=one_line(error, 80), decoded=True)
-    except Exception as error:  # Pillow raises whatever a broken header leads to
-        kind = "unreadable-image" if _ends_well(path) else "cut-short-image"  # some headers stand at the end
+    except Exception as error:  # a broken header can make Pillow raise any exception
+        kind = "unreadable-image" if _ends_well(path) else "cut-short-image"  # some formats store the header last
         unknown = isinstance(error, UnidentifiedImageError)
-        return ImageFacts(fault=kind, value="of no known format" if unknown else one_line(error, 80), decoded=True)
+        return ImageFacts(fault=kind, value="unknown format" if unknown else one_line(error, 80), decoded=True)
     if not is_frame(height, width):
         return ImageFacts(fault="too-large-image", value=f"{height}x{width}, {FRAME}", decoded=True)
     facts = ImageFacts(height, width, orientation if orientation in range(1, 9) else 1, decoded=decode)
@@ -106,36 +106,36 @@ def examine(folder: Path, file: str, *, decode: bool) -> ImageFacts:
 
 
 def is_inside(file: str) -> bool:
-    """Whether a name stays below the folder that it is meant in; links there are the user's own."""
+    """Return whether a relative path stays below its folder. Symbolic links in the folder are trusted."""
     return is_name(file) and not Path(file).is_absolute() and ".." not in Path(file).parts
 
 
 def has_file(folder: Path, file: str) -> bool:
-    """Whether a name is that of a file below a folder: no folder, pipe or device, and nothing that it leads out to."""
+    """Return whether a path names a regular file below a folder; False for pipes, devices and paths that lead out."""
     try:
         return is_inside(file) and (folder / file).is_file()
-    except OSError:  # names that are too long for the file system
+    except OSError:  # the name is too long for the file system
         return False
 
 
 @contextmanager
 def open_picture(path: Path) -> Iterator[Image.Image]:
-    """A picture of a known format, its header read; one that is too large raises `Image.DecompressionBombError`."""
+    """Open a picture of a known format and read its header; raise `Image.DecompressionBombError` if it is too large."""
     formats: tuple[str, ...] = _FORMATS
     if _HAS_HEIF and path.suffix.lower() in HEIF_SUFFIXES:
         import_module("pillow_heif").register_heif_opener()
-        formats = (*_FORMATS, "HEIF")  # which Pillow alone does not know
+        formats = (*_FORMATS, "HEIF")  # Pillow does not support HEIF without the plugin
     with (
         warnings.catch_warnings(),
         path.open("rb") as stream,
-    ):  # given a path, Pillow maps turned TIFFs in a wrong shape
+    ):  # if given a path, Pillow maps rotated TIFFs with a wrong shape
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with Image.open(stream, formats=formats) as picture:
             yield picture
 
 
 def _ends_well(path: Path) -> bool:
-    """Whether the file has its format's end mark near its end (cameras append to it); True for other formats."""
+    """Return whether a JPEG or PNG has its end mark near its end (cameras append data); True for other formats."""
     with path.open("rb") as stream:
         mark = _END_MARKS.get(stream.read(2))
         stream.seek(max(0, path.stat().st_size - _TAIL))
@@ -143,7 +143,7 @@ def _ends_well(path: Path) -> bool:
 
 
 def _decoding_fault(path: Path) -> str:
-    """What reading all pixels fails with, or nothing; JPEGs are decoded small, which reads all the same bytes."""
+    """Return the error of decoding all pixels, or an empty text. JPEGs are decoded small, which reads all bytes."""
     try:
         with open_picture(path) as picture:
             if picture.format == "JPEG":
@@ -154,16 +154,16 @@ def _decoding_fault(path: Path) -> str:
     return ""
 
 
-ImageFile.LOAD_TRUNCATED_IMAGES = False  # other libraries switch it on, and a file cut short would pass
-Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Pillow refuses twice as many
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # other libraries enable it, and then truncated files decode without error
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Pillow raises an error above twice this number
 
 
 class ImageMemory:
-    """Remembers what was found of files, as long as their size and time of change stay.
+    """Store of facts about image files. Facts are valid while a file's size and modification time stay the same.
 
     Args:
-        path: the CSV that it is kept in; rows are appended as they come, so an interrupted check goes on.
-        folder: where the images are.
+        path: CSV with the facts; a row is appended for each file, so an interrupted check can resume.
+        folder: folder of the images.
     """
 
     def __init__(self, path: Path, folder: Path) -> None:
@@ -180,20 +180,20 @@ class ImageMemory:
             facts = ImageFacts(int(height), int(width), int(orientation), fault, value, decoded == "True")
             self._known[file] = ((int(size), int(changed)), facts)
         except ValueError:
-            return  # the last row of an interrupted check
+            return  # an incomplete row of an interrupted check
 
     def recall(self, file: str, stamp: tuple[int, int], *, decode: bool) -> ImageFacts | None:
-        """What is known of a file with that size and time of change, if it was looked at closely enough."""
+        """Return the facts about a file, or None if its stamp changed or `decode` asks for a more thorough check."""
         known = self._known.get(file)
         if known is None or known[0] != stamp or (decode and not known[1].decoded):
             return None
         return known[1]
 
     def examine_all(self, files: Sequence[str], *, decode: bool) -> Iterator[ImageFacts]:
-        """Facts of each file in turn, from memory or by looking, several at a time.
+        """Yield the facts about each file in order; files without stored facts are examined in parallel.
 
         Args:
-            files: names below the folder.
+            files: paths below the folder.
             decode: see `examine`.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -223,16 +223,16 @@ class ImageMemory:
 
 
 def file_stamp(path: Path) -> tuple[int, int] | None:
-    """Size and time of change (ns) of a file, None without one."""
+    """Return a file's size in bytes and modification time in ns, or None if the file does not exist."""
     try:
         status = path.stat()
-    except (OSError, ValueError):  # the latter for names that no file can have
+    except (OSError, ValueError):  # ValueError: no file can have this name
         return None
     return status.st_size, status.st_mtime_ns
 
 
 def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels as stored (H, W, ...) -> as EXIF's orientation says that they are to be seen."""
+    """Apply an EXIF orientation to stored pixels (H, W, ...)."""
     if orientation in QUARTER_TURNS:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -243,15 +243,15 @@ def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def read_pixels(path: Path, *, size: tuple[int, int], orientation: int) -> np.ndarray:
-    """Decode any format that OpenCV or Pillow reads: uint8 (H, W, 3), RGB; 16 bits become 8, transparency is left out.
+    """Decode an image file: uint8 (H, W, 3), RGB. 16-bit values are scaled to 8 bits, transparency is dropped.
 
     Args:
-        path: the file.
+        path: image file, in any format of OpenCV or Pillow.
         size: height and width that the result must have.
-        orientation: EXIF's code of the turn to apply, 1 for none.
+        orientation: EXIF orientation code to apply, 1 for none.
 
     Raises:
-        UserError: the file cannot be decoded, or not to that size.
+        UserError: the file cannot be decoded, or its decoded size is not `size`.
     """
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     stored = None if path.suffix.lower() in _PILLOW_ALONE else cv2.imread(str(path), flags)
@@ -272,22 +272,22 @@ def read_pixels(path: Path, *, size: tuple[int, int], orientation: int) -> np.nd
 
 
 def _read_with_pillow(path: Path) -> np.ndarray:
-    """The pixels as stored, uint8 (H, W, 3), RGB; raises whatever Pillow does."""
+    """Decode the pixels as stored, uint8 (H, W, 3), RGB. Raises any exception of Pillow's."""
     with open_picture(path) as picture:
         _check_mode(picture)
         code = picture.getexif().get(_EXIF_ORIENTATION, 1)
         picture.load()
-        orientation = code if picture.getexif().get(_EXIF_ORIENTATION, 1) != code else 1  # Pillow turns TIFFs itself
+        orientation = code if picture.getexif().get(_EXIF_ORIENTATION, 1) != code else 1  # Pillow rotates TIFFs
         pixels = _as_rgb(picture)
     return turn(pixels, _UNTURNED.get(orientation, orientation))
 
 
 def pixels_of(picture: Image.Image) -> np.ndarray:
-    """The pixels of an open picture as viewers show it, turned by its EXIF: uint8 (H, W, 3), RGB.
+    """Return the pixels of an open picture with its EXIF orientation applied: uint8 (H, W, 3), RGB.
 
     Raises:
-        OSError: it cannot be decoded.
-        ValueError: pixels whose range is not known.
+        OSError: the picture cannot be decoded.
+        ValueError: the value range of its pixels is unknown.
     """
     _check_mode(picture)
     picture.load()
@@ -303,4 +303,4 @@ def _as_rgb(picture: Image.Image) -> np.ndarray:
 
 def _check_mode(picture: Image.Image) -> None:
     if picture.mode not in _MODES:
-        raise ValueError(f"pixels of kind {picture.mode}; save it with 8 or 16 bits, grey or RGB")
+        raise ValueError(f"pixel mode {picture.mode} is not supported; save it with 8 or 16 bits, grey or RGB")

@@ -1,4 +1,4 @@
-"""Which images are to be predicted: a test set, a fold of a data set, or any folder of pictures."""
+"""Lists of images to predict: a test set, a fold of a data set, or any folder of pictures."""
 
 import csv
 import os
@@ -25,7 +25,7 @@ from fashion_hydra.utils.limits import is_name
 from fashion_hydra.utils.text import shorten
 
 BY_EXIF = 0
-"""Orientation of a file that is turned as its EXIF says, as viewers show it."""
+"""Stands for the orientation in the file's own EXIF data, as viewers show it."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class ImageList:
     """Images to predict.
 
     Args:
-        folder: where the files are.
-        image_ids: as the answer names them.
-        files: below the folder, one an image.
-        orientation: EXIF's code of the turn to apply, `BY_EXIF` where the file itself says; one an image.
-        coco_ids: of each image in COCO's files, as JSON text; empty to number them.
-        left_out: what of a folder is not in the list, in words; empty where that is nothing.
+        folder: folder of the files.
+        image_ids: image ids to write in the predictions.
+        files: path of each image below the folder.
+        orientation: EXIF orientation code to apply to each image; `BY_EXIF` for the code in the file.
+        coco_ids: id of each image in the COCO file, as JSON text; empty to number the images.
+        left_out: description of what the folder has beyond the listed images; empty if there is nothing.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class ImageList:
         """Decode an image: uint8 (H, W, 3), RGB.
 
         Raises:
-            UserError: the file is missing, cut short, or none that can be decoded.
+            UserError: the file is missing, cut short, or cannot be decoded.
         """
         facts = examine(self.folder, self.files[index], decode=False)
         if facts.fault:
@@ -76,7 +76,7 @@ class ImageList:
         return read_pixels(self.folder / self.files[index], size=size, orientation=orientation)
 
     def fingerprint(self) -> list[tuple[str, int]]:
-        """Each image with its file's size in bytes (-1 without a file): what tells this set of images from another."""
+        """Return each image id with its file size in bytes (-1 if missing), to identify this set of images."""
         return [
             (image_id, (self.folder / file).stat().st_size if has_file(self.folder, file) else -1)
             for image_id, file in zip(self.image_ids, self.files, strict=True)
@@ -84,10 +84,10 @@ class ImageList:
 
 
 def one_picture(path: Path) -> ImageList:
-    """One picture, named as its file.
+    """List one picture, whose image id is its file name.
 
     Raises:
-        UserError: no such file, or none of a picture.
+        UserError: the file does not exist or is not a picture.
     """
     if not path.is_file():
         what = "a folder; give the files in it" if path.is_dir() else "no such file"
@@ -99,22 +99,22 @@ def one_picture(path: Path) -> ImageList:
 
 
 def list_folder(root: Path, *, recursive: bool = False) -> ImageList:
-    """The images that a folder asks to be predicted.
+    """List the images to predict in a folder.
 
-    In a folder with sample_submission.csv those that it names, in its order, from `test/`; with a folder `test`
-    alone, all in it; else all images in the folder itself. Hidden files are left out; what is left out is counted.
+    If the folder has `test/` and sample_submission.csv, lists the images of `test/` named in that file, in its order;
+    with `test/` only, all images in it; otherwise all images in the folder itself. Hidden files are only counted.
 
     Args:
         root: a folder, or one picture.
-        recursive: take pictures of folders below too, by their names from `root` or `test` on.
+        recursive: also list pictures in subfolders; their ids are paths below `root` or `test`.
 
     Raises:
-        UserError: there are none.
+        UserError: there are no images.
     """
     if root.is_file() and (root.suffix.lower() in IMAGE_SUFFIXES or _needs_plugin(root)):
         return one_picture(root)
     if not root.is_dir():
-        what = "is a file, but no picture" if root.is_file() else "no such folder"
+        what = "is a file, but not a picture" if root.is_file() else "no such folder"
         raise UserError(f"data.root={root}: {what}. Give a picture, a folder of pictures, or one with test/")
     left_out = ""
     folder = root / "test" if (root / "test").is_dir() else root
@@ -132,30 +132,30 @@ def list_folder(root: Path, *, recursive: bool = False) -> ImageList:
         left_out = found.describe_rest(recursive=recursive)
         if not ids:
             _refuse_without_plugin(found.unreadable, folder)
-            more = f". There: {left_out}" if left_out else ""
+            more = f". Left out: {left_out}" if left_out else ""
             raise UserError(
                 f"{folder}: no images. Give data.root=FOLDER with pictures in it, or in its folder test/{more}"
             )
     if wrong := next((name for name in ids if not is_name(name)), None):
         raise UserError(
-            f"{sample if sample.is_file() else folder}: {shorten(wrong, 80)!r} cannot name an image. Rename it"
+            f"{sample if sample.is_file() else folder}: {shorten(wrong, 80)!r} is not a valid image name. Rename it"
         )
     if not ids:
-        raise UserError(f"{sample}: names no image. Remove it to predict all pictures in {folder}")
+        raise UserError(f"{sample}: names no images. Remove the file to predict all pictures in {folder}")
     return ImageList(folder, ids, files, (BY_EXIF,) * len(ids), left_out=left_out)
 
 
 @dataclass(frozen=True)
 class _FolderContent:
-    """What is in a folder.
+    """The content of a folder.
 
     Args:
-        pictures: names below the folder.
-        below: how many pictures are in folders below, where these are not wanted.
-        hidden: how many files and folders begin with a dot.
-        unreadable: pictures of formats that a plugin reads which is not installed.
-        others: how many other files there are.
-        folders: names of folders that end like pictures.
+        pictures: paths of the pictures below the folder.
+        below: number of pictures in subfolders, if subfolders are not searched.
+        hidden: number of files and folders whose name starts with a dot.
+        unreadable: pictures that need a plugin that is not installed.
+        others: number of other files.
+        folders: names of folders with the suffix of a picture.
     """
 
     pictures: list[str]
@@ -166,11 +166,11 @@ class _FolderContent:
     folders: list[str]
 
     def describe_rest(self, *, recursive: bool) -> str:
-        """What is left out, in words."""
+        """Describe what is left out."""
         suffixes = "/".join(HEIF_SUFFIXES)
         parts = [
-            (self.below, "in folders below (data.recursive=true takes them)"),
-            (len(self.unreadable), f"{suffixes} (pip install {HEIF_PLUGIN} takes them)"),
+            (self.below, "in subfolders (data.recursive=true includes them)"),
+            (len(self.unreadable), f"{suffixes} (pip install {HEIF_PLUGIN} to read them)"),
             (self.hidden, "hidden"),
             (len(self.folders), "folders named like pictures" if not recursive else ""),
             (self.others, "other files"),
@@ -204,7 +204,7 @@ def _needs_plugin(path: Path) -> bool:
 
 
 def _refuse_without_plugin(paths: Sequence[Path], where: Path) -> None:
-    """Raise `UserError` where all that there is needs a plugin of Pillow's that is not installed."""
+    """Raise `UserError` if there are paths and all of them need Pillow's HEIF plugin, which is not installed."""
     if paths and all(map(_needs_plugin, paths)):
         raise UserError(
             f"{where}: {len(paths)} {'/'.join(HEIF_SUFFIXES)} pictures, which need Pillow's plugin: "
@@ -213,7 +213,7 @@ def _refuse_without_plugin(paths: Sequence[Path], where: Path) -> None:
 
 
 def list_annotated(annotations: Annotations, chosen: np.ndarray) -> ImageList:
-    """Images of a data set: `chosen` are their indices."""
+    """List images of a data set; `chosen` are their indices."""
     names, files, turns, ids = (
         tuple(values[chosen].tolist())
         for values in (annotations.image_ids, annotations.files, annotations.orientation, annotations.coco_ids)

@@ -1,8 +1,8 @@
-"""The label space of iMaterialist (Fashion) 2019: 46 categories and 92 attributes, in tables."""
+"""The label space of iMaterialist (Fashion) 2019: tables of 46 categories and 92 attributes."""
 
 from dataclasses import dataclass
 
-# Ids run on through the groups in the order written; a category of level 2 lies under its supercategory.
+# (supercategory, names). Ids are consecutive across the groups, in this order. All categories have level 2.
 _CATEGORY_GROUPS = (
     ("upperbody", "shirt, blouse; top, t-shirt, sweatshirt; sweater; cardigan; jacket; vest"),
     ("lowerbody", "pants; shorts; skirt"),
@@ -18,7 +18,7 @@ _CATEGORY_GROUPS = (
     ("decorations", "applique; bead; bow; flower; fringe; ribbon; rivet; ruffle; sequin; tassel"),
 )
 
-# (supercategory, level, names). Spelling is the competition's, "wasitline" included.
+# (supercategory, level, names). The spelling is the competition's, including "wasitline".
 _ATTRIBUTE_GROUPS = (
     (
         "length",
@@ -78,22 +78,22 @@ def _number(groups: tuple[tuple[str, int, str], ...]) -> tuple[Label, ...]:
 
 CATEGORIES = _number(tuple((group, 2, names) for group, names in _CATEGORY_GROUPS))
 ATTRIBUTES = _number(_ATTRIBUTE_GROUPS)
-# Categories 0-12, the garments, are the only ones whose masks carry attributes.
+# Only masks of the garments, categories 0-12, have attributes.
 NUM_WITH_ATTRIBUTES = 13
 
 
 def category_id(name: str) -> int:
-    """Id of the category whose name, up to a comma or in full, is `name`: `category_id("top")` is 1."""
+    """Return the id of the category with this name, in full or up to a comma: `category_id("top")` is 1."""
     return next(c.id for c in CATEGORIES if name in (c.name, c.name.split(",")[0]))
 
 
 def attribute_id(name: str) -> int:
-    """Id of the attribute whose name, with or without its bracket, is `name`: `attribute_id("hip")` is 1."""
+    """Return the id of the attribute with this name, with or without its bracket: `attribute_id("hip")` is 1."""
     return next(a.id for a in ATTRIBUTES if name in (a.name, a.name.split(" (")[0]))
 
 
 def label_descriptions() -> dict:
-    """The content of Kaggle's label_descriptions.json: info, categories, attributes."""
+    """Return the content of Kaggle's label_descriptions.json: info, categories, attributes."""
     as_dicts = [
         [{"id": label.id, "name": label.name, "supercategory": label.supercategory, "level": label.level}
          for label in labels]

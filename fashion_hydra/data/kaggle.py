@@ -1,4 +1,4 @@
-"""Kaggle's folder: train.csv in either schema, train/, label_descriptions.json."""
+"""Read Kaggle's folder: train.csv in either schema, train/, label_descriptions.json."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ from fashion_hydra.utils.text import shorten
 
 CSV_NAMES = ("train.csv", "train.csv.zip", "train.csv.gz")
 LARGEST_ID = 10**6
-"""Of a category or an attribute, not reached."""
+"""Exclusive upper bound of category and attribute ids."""
 _CORRECTIONS = {"unsorted-runs": "runs sorted", "overlapping-runs": "runs merged"}
 
 
@@ -38,17 +38,17 @@ def read_annotations(
 
     Args:
         root: the folder.
-        csv_name: annotation file below it, when it is not train.csv.
-        decode: read every image to its end.
+        csv_name: annotation file below the folder, if not train.csv.
+        decode: decode every image.
     """
     return load_annotations(KaggleReader(root, csv_name), decode=decode)
 
 
 def find_csv(root: Path, name: str | None = None) -> Path:
-    """The annotation file of a folder.
+    """Return the annotation file of a folder.
 
     Raises:
-        UserError: no such folder or file; what is there instead is listed.
+        UserError: the folder or file does not exist; the message lists the content of the folder.
     """
     if not root.is_dir():
         what = "is a file" if root.is_file() else "no such folder"
@@ -65,10 +65,10 @@ def find_csv(root: Path, name: str | None = None) -> Path:
 
 
 def read_labels(root: Path) -> tuple[dict[int, str], dict[int, str] | None]:
-    """Category id -> name, and attribute id -> name (None where none are described), from label_descriptions.json.
+    """Read category id -> name, and attribute id -> name (None if there are none), from label_descriptions.json.
 
     Raises:
-        UserError: the file is missing or is not what Kaggle gives.
+        UserError: the file is missing or not in Kaggle's format.
     """
     path = root / "label_descriptions.json"
     if not path.is_file():
@@ -87,13 +87,13 @@ def read_labels(root: Path) -> tuple[dict[int, str], dict[int, str] | None]:
 
 
 def read_attribute_groups(root: Path) -> dict[int, str]:
-    """Attribute id -> its supercategory, such as `length`, from a label_descriptions.json that `read_labels` reads."""
+    """Read attribute id -> supercategory, such as `length`, from a label_descriptions.json checked by `read_labels`."""
     attributes = read_json(root / "label_descriptions.json").get("attributes", ())
     return {int(a["id"]): str(a["supercategory"]) for a in attributes if a.get("supercategory")}
 
 
 def file_of(folder: Path, image_id: str) -> str:
-    """The file of an image below a folder: with the suffix that is there, where the id has none."""
+    """Return the file of an image below a folder; an id without a suffix gets that of the existing file."""
     if not is_inside(image_id) or has_file(folder, image_id):
         return image_id
     for suffix in IMAGE_SUFFIXES:
@@ -104,11 +104,11 @@ def file_of(folder: Path, image_id: str) -> str:
 
 
 class KaggleReader:
-    """A folder in Kaggle's layout, either schema.
+    """Reader of a folder in Kaggle's layout, in either schema.
 
     Args:
         root: the folder.
-        annotations: the CSV below it, when it is not train.csv.
+        annotations: CSV below `root`, if not train.csv.
 
     Raises:
         UserError: the folder, the CSV or the label descriptions are missing or unusable.
@@ -122,34 +122,34 @@ class KaggleReader:
         self.first_rows: dict[str, int] = {}
 
     def key(self) -> Mapping[str, str]:
-        """The folder and its annotation file."""
+        """Return the path of the annotation file."""
         return {"kaggle": str(self.path.absolute())}
 
     def files(self) -> Sequence[Path]:
-        """The CSV and the label descriptions."""
+        """Return the CSV and the label descriptions."""
         return (self.path, self.root / "label_descriptions.json")
 
     def categories(self) -> Mapping[int, str]:
-        """From label_descriptions.json."""
+        """Return category id -> name, from label_descriptions.json."""
         return self.names
 
     def attribute_names(self) -> Mapping[int, str]:
-        """Attribute id -> name, from label_descriptions.json."""
+        """Return attribute id -> name, from label_descriptions.json."""
         return self.attributes or {}
 
     def place_of(self, image_id: str) -> str:
-        """The first line of the CSV that names the image."""
+        """Return the first row of the CSV that names the image."""
         return f"row {self.first_rows[image_id]}"
 
     def file_of(self, image_id: str) -> str:
-        """The image's file: the 2020 schema leaves the suffix out."""
+        """Return the image's file; ids in the 2020 schema have no suffix."""
         return file_of(self.folder, image_id)
 
     def scan(self, builder: AnnotationsBuilder, faults: list[DataFault]) -> None:
         """Read the CSV row by row.
 
         Raises:
-            UserError: a column is missing, there are no rows, or the file is no CSV.
+            UserError: a column is missing, there are no rows, or the file is not a CSV.
         """
         rows = read_rows(self.path, f"reading {self.path.name}")
         header = read_header(next(rows)[1], required=TRAIN_COLUMNS, optional=(ATTRIBUTES,))
@@ -163,17 +163,17 @@ class KaggleReader:
             scan.add(parse_row(line, fitted, header), hash(tuple(fitted)))
             refuse_too_many(faults, self.path)
         if not builder.image_ids:
-            raise UserError(f"{self.path}: no row that names an image and its size. Put Kaggle's train.csv there")
+            raise UserError(f"{self.path}: no row with an image and its size. Put Kaggle's train.csv there")
 
 
 def _mend_numbers(values: list[str], header: Header) -> None:
-    """Write numbers of a row as whole ones where pandas made floats of them: `48.0`, and `nan` for nothing.
+    """Restore whole numbers that pandas wrote as floats, `48.0`, and empty values that it wrote as `nan`.
 
-    A column with a missing value becomes one of floats in pandas, and is written so.
+    pandas converts a whole-number column with missing values to floats.
 
     Args:
-        values: of the row; changed.
-        header: of the file.
+        values: values of the row; modified in place.
+        header: header of the file.
     """
     for place in header.places[1:]:
         value = values[place] if 0 <= place < len(values) else ""
@@ -186,22 +186,22 @@ def _mend_numbers(values: list[str], header: Header) -> None:
 
 
 class _Scan:
-    """Add rows to the builder, and what is wrong with them to the faults."""
+    """Consumer of rows: adds their masks to the builder and their faults to the list."""
 
     def __init__(self, source: KaggleReader, builder: AnnotationsBuilder, faults: list[DataFault]) -> None:
         self.source, self.builder, self.faults = source, builder, faults
         self.seen: set[int] = set()
 
     def add(self, row: KaggleRow, content: int) -> None:
-        """Add a row whose values have this hash."""
+        """Add a row; `content` is the hash of its values."""
         if not self._add_image(row):
             return
         if content in self.seen:
-            self._fault(row, "duplicate-row", f"ClassId {row.class_id}, the same mask as before")
+            self._fault(row, "duplicate-row", f"ClassId {row.class_id}: same mask as an earlier row")
             return
         self.seen.add(content)
         if row.is_empty:
-            if row.class_id:  # without a class it says that nothing is on the photo
+            if row.class_id:  # without a class, the row states that the photo has no objects
                 self._fault(row, "empty-mask", f"ClassId {row.class_id}")
             return
         class_id = self._known_class(row)
@@ -209,10 +209,10 @@ class _Scan:
             if problem.column == PIXELS and (row.runs is None) == (problem.kind not in _CORRECTIONS):
                 self._fault(row, problem.kind, problem.message, _CORRECTIONS.get(problem.kind, "row dropped"))
         if class_id and row.runs is not None and not self.builder.add(row.image_id, class_id, row.runs):
-            self._fault(row, "too-many-masks", f"more than {MOST_MASKS} of one image")
+            self._fault(row, "too-many-masks", f"more than {MOST_MASKS} masks in one image")
 
     def _add_image(self, row: KaggleRow) -> bool:
-        """Make a row's image known, unless its name or its size is not valid."""
+        """Add a row's image; return False if its name or size is invalid."""
         for problem in row.problems:
             if problem.column in (IMAGE_ID, HEIGHT):
                 self._fault(row, "bad-row" if problem.column == IMAGE_ID else problem.kind, problem.message)
@@ -221,12 +221,12 @@ class _Scan:
         self.source.first_rows.setdefault(row.image_id, row.line)
         first = self.builder.image(row.image_id, row.size)
         if first != row.size:
-            value = f"{row.size[0]}x{row.size[1]} after {first[0]}x{first[1]}"
+            value = f"{row.size[0]}x{row.size[1]}, but {first[0]}x{first[1]} in an earlier row"
             self._fault(row, "sizes-differ-between-rows", value)
         return first == row.size
 
     def _known_class(self, row: KaggleRow) -> str:
-        """The ClassId with the attributes that are described; empty where its category is not."""
+        """Return the ClassId without unknown attributes; empty if its category is unknown."""
         wrong = [problem.message for problem in row.problems if problem.column == CLASS_ID]
         category, *attributes = row.class_id.split("_")
         if wrong or int(category) not in self.source.names:

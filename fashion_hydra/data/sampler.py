@@ -1,4 +1,4 @@
-"""The order of training: batches of alike aspect, decided by (seed, epoch) alone."""
+"""The order of training images: batches of the same aspect, determined by (seed, epoch) alone."""
 
 import math
 from collections import Counter
@@ -10,20 +10,20 @@ import numpy as np
 
 @dataclass
 class AspectBatchSampler:
-    """Batches of keys, (epoch, image), in which all images are upright or all are lying.
+    """Sampler of batches of keys (epoch, image), in which all images are portrait or all are landscape.
 
-    The epoch travels with the index, so that workers that outlive an epoch still augment anew. The global
-    batches do not depend on the number of processes: each process takes its slice of every one.
+    Keys include the epoch, so that persistent workers draw new augmentations in every epoch. The global batches do
+    not depend on the number of processes: each process takes its slice of every batch.
 
     Args:
         lying: bool (I,), whether an image is wider than high.
-        batch_size: images a process and step.
-        seed: of the shuffling.
-        rank: this process.
+        batch_size: images per process and step.
+        seed: seed of the shuffle.
+        rank: rank of this process.
         world_size: number of processes.
-        done: epoch, and how many of its batches are left out because they were done before.
-        repeats: float (I,), how often an epoch shows each image on average, see `repeat_factors`; None: once.
-        is_fixed: whether every epoch is the first one again, to see whether a model can learn a few batches by heart.
+        done: an epoch, and the number of its batches to skip because they were trained on before.
+        repeats: float (I,), how often an epoch shows each image on average, see `repeat_factors`; None for once.
+        is_fixed: whether every epoch repeats the first, to test whether a model can overfit a few batches.
     """
 
     lying: np.ndarray
@@ -38,11 +38,11 @@ class AspectBatchSampler:
 
     @property
     def sampler(self) -> "AspectBatchSampler":
-        """Itself: Lightning looks here for `set_epoch`."""
+        """This sampler, on which Lightning calls `set_epoch`."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Set the epoch; Lightning calls this before each epoch."""
         self.epoch = 0 if self.is_fixed else epoch
 
     def __len__(self) -> int:
@@ -54,7 +54,7 @@ class AspectBatchSampler:
             yield batch[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
 
     def _keys(self) -> list[list[tuple[int, ...]]]:
-        """The global batches as keys: epoch and image, and from an image's second showing on its number."""
+        """Return the global batches as keys: (epoch, image), and (epoch, image, n) when an image is repeated."""
         shown: Counter[int] = Counter()
         batches: list[list[tuple[int, ...]]] = []
         for images in self._global_batches():
@@ -66,8 +66,10 @@ class AspectBatchSampler:
         return batches
 
     def _global_batches(self) -> list[np.ndarray]:
-        """Every image once, or as often as it is repeated; what is left of the two kinds shares batches, and the last
-        is filled from the first."""
+        """Return batches that show every image once, or as often as it is repeated.
+
+        Leftover portrait and landscape images share batches. The first images in the order fill up the last batch.
+        """
         size = self.batch_size * self.world_size
         rng = np.random.default_rng((self.seed, self.epoch))
         order = rng.permutation(len(self.lying))
@@ -89,7 +91,7 @@ class AspectBatchSampler:
 
 
 def repeat_factors(has_class: np.ndarray, threshold: float) -> np.ndarray:
-    """How often an epoch shows each image so that rare classes are seen more (Gupta et al. 2019, LVIS, section 4).
+    """Return how often an epoch shows each image, more for rare classes (Gupta et al. 2019, LVIS, section 4).
 
     Args:
         has_class: bool (I, C), whether an image has an object of a class.
@@ -108,7 +110,7 @@ def _total(repeats: np.ndarray) -> int:
 
 
 def _counts(repeats: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Whole numbers of the same sum in every epoch, each the factor rounded up or down, on average the factor."""
+    """Round factors up or down at random, with the factors as means and the same sum in every epoch."""
     more = np.concatenate([[0.0], (repeats - 1).cumsum()])
     if more[-1] > 0:
         more *= (_total(repeats) - len(repeats)) / more[-1]

@@ -1,4 +1,4 @@
-"""Hold-out and k-fold splits, stratified over the categories that each image has."""
+"""Hold-out and k-fold splits, stratified by the categories in each image."""
 
 import csv
 import re
@@ -15,7 +15,7 @@ from fashion_hydra.utils.files import atomic_write
 from fashion_hydra.utils.text import shorten
 
 UNUSED = -1
-"""Fold of an image that neither trains nor validates."""
+"""Fold of an image that is used neither for training nor for validation."""
 
 
 def stratified_folds(category_table: np.ndarray, *, folds: int, seed: int) -> np.ndarray:
@@ -24,18 +24,18 @@ def stratified_folds(category_table: np.ndarray, *, folds: int, seed: int) -> np
     Args:
         category_table: (I, C), 1 where the image has the category.
         folds: number of folds, at least 2.
-        seed: of the shuffling.
+        seed: seed of the shuffle.
 
     Returns:
         int64 (I,), fold of each image.
 
     Raises:
-        UserError: fewer images than folds.
+        UserError: `folds` or `seed` is out of range; at least one image per fold is required.
     """
     images = len(category_table)
     if not 2 <= folds <= images:
         raise UserError(f"data.folds={folds}: between 2 and the number of images ({images}) expected")
-    if category_table.shape[1] < 2:  # a single column would not be taken for a table of categories
+    if category_table.shape[1] < 2:  # the splitter needs two columns to see a table of categories
         has_any = category_table.any(axis=1, keepdims=True).astype(np.uint8)
         category_table = np.hstack([has_any, 1 - has_any])
     fold_of = np.empty(images, dtype=np.int64)
@@ -48,11 +48,11 @@ def stratified_folds(category_table: np.ndarray, *, folds: int, seed: int) -> np
 
 
 def write_split(path: Path, image_ids: Sequence[str] | np.ndarray, fold_of: np.ndarray) -> None:
-    """Write each image's fold as a CSV that a person can edit and `read_split` reads.
+    """Write each image's fold to a CSV, which users can edit and `read_split` reads.
 
     Args:
-        path: the CSV.
-        image_ids: (I,).
+        path: output file.
+        image_ids: (I,), image ids.
         fold_of: (I,), see `stratified_folds`.
     """
     with atomic_write(path) as stream:
@@ -62,18 +62,18 @@ def write_split(path: Path, image_ids: Sequence[str] | np.ndarray, fold_of: np.n
 
 
 def read_split(path: Path, image_ids: Sequence[str] | np.ndarray, *, left_out: frozenset[str]) -> np.ndarray:
-    """Read a split; images that it does not name, or names without a fold, are not used.
+    """Read a split. Images without a row or without a fold are not used.
 
     Args:
         path: a CSV with the columns ImageId and fold.
-        image_ids: (I,) of the data.
-        left_out: images that the data names but that are left out for a fault.
+        image_ids: (I,), image ids of the data.
+        left_out: ids of images that were left out of the data because of a fault.
 
     Returns:
         int64 (I,), fold of each image or `UNUSED`.
 
     Raises:
-        UserError: the file is missing or has a row that cannot be meant.
+        UserError: the file is missing or has an invalid row.
     """
     if not path.is_file():
         raise UserError(f"data.split_file={path}: no such file. `fashion-hydra split` writes one")
@@ -90,12 +90,12 @@ def read_split(path: Path, image_ids: Sequence[str] | np.ndarray, *, left_out: f
             image_id, fold = line["ImageId"] or "", (line["fold"] or "").strip()
             where = f"{path}, row {reader.line_num}"
             if image_id in seen:
-                raise UserError(f"{where}: {shorten(image_id, 80)} a second time")
+                raise UserError(f"{where}: duplicate image {shorten(image_id, 80)}")
             if image_id not in index and image_id not in left_out:
                 raise UserError(f"{where}: the data has no image {shorten(image_id, 80)}")
             if fold and not re.fullmatch("[0-9]{1,4}", fold):
                 raise UserError(
-                    f"{where}: fold {shorten(fold, 80)!r}: a number from 0, or nothing for an image not to be used"
+                    f"{where}: fold {shorten(fold, 80)!r}: give a number from 0, or nothing to leave the image out"
                 )
             seen.add(image_id)
             if image_id in index and fold:
@@ -105,15 +105,15 @@ def read_split(path: Path, image_ids: Sequence[str] | np.ndarray, *, left_out: f
 
 @dataclass(frozen=True)
 class Deviation:
-    """How far the classes' shares of images differ between validation and training.
+    """Difference between the class frequencies of validation and training images.
 
-    A class's deviation is |share of validation images that have it / share of training images that have it - 1|,
-    over the classes that some training image has.
+    The deviation of a class is |share of validation images with it / share of training images with it - 1|. It is
+    defined for classes in at least one training image.
 
     Args:
-        worst: the largest.
-        worst_class: its column in the table.
-        mean: over the classes.
+        worst: largest deviation of a class.
+        worst_class: column of that class in the table.
+        mean: mean deviation over the classes.
     """
 
     worst: float
@@ -122,11 +122,11 @@ class Deviation:
 
 
 def deviation(category_table: np.ndarray, validation: np.ndarray) -> Deviation | None:
-    """Measure a split; None where no training image has any class, or there is nothing to validate with.
+    """Measure the deviation of a split; None if no training image has a class or there are no validation images.
 
     Args:
         category_table: (I, C), 1 where the image has the category.
-        validation: bool (I,).
+        validation: bool (I,), whether the image is used for validation.
     """
     if not category_table[~validation].any() or not validation.any():
         return None
@@ -138,14 +138,14 @@ def deviation(category_table: np.ndarray, validation: np.ndarray) -> Deviation |
 
 
 def unbalanced(category_table: np.ndarray, fold_of: np.ndarray) -> tuple[list[int], list[int]]:
-    """What no split into so many folds could make even.
+    """Return the categories that no split could balance, and the folds without any object.
 
     Args:
         category_table: (I, C), 1 where the image has the category.
         fold_of: (I,), see `stratified_folds`.
 
     Returns:
-        Columns of the categories that some image has, but fewer images than there are folds; folds without any object.
+        Columns of the categories that occur, but in fewer images than there are folds; folds without any object.
     """
     folds = int(fold_of.max(initial=UNUSED)) + 1
     images = category_table[fold_of != UNUSED].sum(axis=0)
@@ -156,7 +156,7 @@ def unbalanced(category_table: np.ndarray, fold_of: np.ndarray) -> tuple[list[in
 def random_deviation(
     category_table: np.ndarray, validation: np.ndarray, *, seed: int, draws: int = 50
 ) -> Deviation | None:
-    """The same measures of random splits of that size: the medians over those draws that can be measured."""
+    """Return the median deviation of random splits of the same size; None if none of them can be measured."""
     rng = np.random.default_rng(seed)
     every = [deviation(category_table, rng.permutation(validation)) for _ in range(draws)]
     drawn = [found for found in every if found is not None]

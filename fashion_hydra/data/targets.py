@@ -1,4 +1,4 @@
-"""Masks of the annotations -> the objects of an image on its frame."""
+"""Build the training targets of an image, on its frame, from the annotations."""
 
 from collections.abc import Sequence
 
@@ -16,12 +16,12 @@ from fashion_hydra.structures.batch import CropMasks, Targets
 
 
 def crop_masks(annotations: Annotations, masks: Sequence[int], frame: Frame) -> CropMasks:
-    """The masks of one image on a frame, touching the pixels of their boxes alone.
+    """Return masks of one image on a frame, processing only the pixels inside their boxes.
 
     Args:
-        annotations: where the masks are.
-        masks: indices into the records' masks.
-        frame: the image's; a mask outside its window is empty.
+        annotations: data set with the masks.
+        masks: indices of the masks in `annotations`.
+        frame: frame of the image; a mask outside the frame's window becomes empty.
     """
     x_from, y_from, x_to, y_to = frame.cut
     rows, columns = (source_index(*edges, frame.sampling) for edges in zip(frame.old, frame.new, strict=True))
@@ -44,18 +44,17 @@ def crop_masks(annotations: Annotations, masks: Sequence[int], frame: Frame) -> 
 def make_targets(
     annotations: Annotations, image: int, classes: ClassSet, frame: Frame, *, keeps: float = 0.0
 ) -> Targets:
-    """The objects of an image on its frame.
+    """Return the objects of an image on its frame, each with box, label and mask.
 
-    Objects of categories outside the class set are left out, and those of whose mask too little is left: no pixel, or
-    less than a share of it in the window. Box, label and mask go together. The box of an object that the window cuts
-    is that of the pixels that are left.
+    Leaves out objects of categories outside the class set, and objects of which the window has no pixel or less than
+    the share `keeps`. If the window cuts an object, its box is drawn around the remaining pixels.
 
     Args:
-        annotations: where they are.
+        annotations: data set with the objects.
         image: index of the image.
-        classes: that are learnt, with their attributes.
-        frame: where the image lies.
-        keeps: share of an object's mask that must be in the window.
+        classes: classes to learn, with their attributes.
+        frame: frame of the image.
+        keeps: minimum share of an object's mask inside the window.
     """
     label_of = classes.label_of()
     known = [m for m in annotations.instances(image) if int(annotations.categories[m]) in label_of]
@@ -80,7 +79,7 @@ def make_targets(
 
 
 def _attributes(class_ids: Sequence[str], attributes: AttributeSet) -> torch.Tensor | None:
-    """Which attributes masks of these ClassIds have: bool (N, A); those that are not learnt are left out."""
+    """Return which attributes the ClassIds have: bool (N, A); attributes outside `attributes` are left out."""
     if not attributes:
         return None
     table = torch.zeros((len(class_ids), len(attributes)), dtype=torch.bool)
@@ -90,7 +89,7 @@ def _attributes(class_ids: Sequence[str], attributes: AttributeSet) -> torch.Ten
 
 
 def targets_of_bitmaps(masks: np.ndarray, labels: torch.Tensor, attributes: torch.Tensor | None = None) -> Targets:
-    """Objects from masks on the whole frame, uint8 (N, H, W); those without a pixel are left out."""
+    """Build objects from masks on the whole frame, uint8 (N, H, W), leaving out empty masks."""
     seen = np.flatnonzero(masks.any(axis=(1, 2)))
     size = (masks.shape[1], masks.shape[2])
     windows = np.array([_box_of(mask, (0, 0, size[1], size[0])) for mask in masks[seen]], np.int64).reshape(-1, 4)
@@ -102,7 +101,7 @@ def targets_of_bitmaps(masks: np.ndarray, labels: torch.Tensor, attributes: torc
 
 
 def _box_of(crop: np.ndarray, window: Sequence[int]) -> tuple[int, int, int, int]:
-    """The box around the pixels of a mask that has some."""
+    """Return the box around the pixels of a non-empty mask."""
     columns, rows = np.flatnonzero(crop.any(0)), np.flatnonzero(crop.any(1))
     x0, y0 = window[0], window[1]
     return x0 + int(columns[0]), y0 + int(rows[0]), x0 + int(columns[-1]) + 1, y0 + int(rows[-1]) + 1

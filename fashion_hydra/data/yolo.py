@@ -1,6 +1,6 @@
-"""YOLO's segmentation layout (https://docs.ultralytics.com/datasets/segment/): data.yaml, images/, labels/*.txt.
+"""Read YOLO's segmentation layout (https://docs.ultralytics.com/datasets/segment/): data.yaml, images/, labels/*.txt.
 
-The libraries that read it bring a second OpenCV, which overwrites the one installed with this package.
+YOLO's own libraries are not used: they install a second OpenCV, which overwrites the one of this package.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,21 +22,21 @@ SUBSETS = ("train", "val", "test")
 _FILE_NAMES = ("data.yaml", "data.yml", "dataset.yaml")
 _BOX_VALUES = 4
 _LIKELY_PIXELS = 2.0
-_IN_PIXELS = ", points given in pixels? YOLO's are shares of the picture, from 0 to 1"
+_IN_PIXELS = " (points in pixels? YOLO requires shares of the picture, from 0 to 1)"
 
 
 class YoloReader:
-    """A folder in YOLO's segmentation layout. The parts train, val and test are those of its data.yaml.
+    """Reader of a folder in YOLO's segmentation layout, with the subsets train, val and test of its data.yaml.
 
-    Polygons are in shares of width and height of the image as viewers show it, as YOLO's own tools have it. An image
+    Polygons are shares of the width and height of the image as viewers show it, as in YOLO's own tools. An image
     without a label file has no objects.
 
     Args:
-        root: the folder with data.yaml.
-        annotations: another file below it in place of data.yaml.
+        root: folder with data.yaml.
+        annotations: file below `root` to read instead of data.yaml.
 
     Raises:
-        UserError: data.yaml is missing or names no classes or no images.
+        UserError: data.yaml is missing, or lists no classes or no images.
     """
 
     def __init__(self, root: str | Path, annotations: str | None = None) -> None:
@@ -55,23 +55,23 @@ class YoloReader:
         self._rows: dict[str, int] = {}
 
     def key(self) -> Mapping[str, str]:
-        """The folder and its data.yaml."""
+        """Return the paths of data.yaml and of the image folder."""
         return {"yolo": str(self.path.absolute()), "images": str(self.folder.absolute())}
 
     def files(self) -> Sequence[Path]:
-        """data.yaml and the label files."""
+        """Return data.yaml and the label files."""
         return [self.path, *(label for image in self.images if (label := self._label_file(image)).is_file())]
 
     def categories(self) -> Mapping[int, str]:
-        """As data.yaml lists them."""
+        """Return class index -> name, as listed in data.yaml."""
         return self.names
 
     def place_of(self, image_id: str) -> str:
-        """Nothing: faults of images name the file."""
+        """Return an empty text: faults of images name the file."""
         return ""
 
     def file_of(self, image_id: str) -> str:
-        """Images are known by their files below the root."""
+        """Return the image id, which is the path of the file below the root."""
         return image_id
 
     def scan(self, builder: AnnotationsBuilder, faults: list[DataFault]) -> None:
@@ -87,7 +87,7 @@ class YoloReader:
         faults += self._labels_without_image()
 
     def _listed(self, content: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-        """Images below the root, each with its subset."""
+        """Yield the images below the root, each with its subset."""
         base = self.root / str(content.get("path") or "")
         for subset in SUBSETS:
             places = content.get(subset) or []
@@ -96,7 +96,7 @@ class YoloReader:
                     yield image, subset
 
     def _label_file(self, image: str) -> Path:
-        """`labels/a.txt` of `images/a.jpg`: the last folder called images becomes labels."""
+        """Return `labels/a.txt` for `images/a.jpg`: the last folder named `images` becomes `labels`."""
         parts = list(PurePosixPath(image).with_suffix(".txt").parts)
         places = [i for i, part in enumerate(parts[:-1]) if part == "images"]
         if places:
@@ -126,18 +126,18 @@ class YoloReader:
     def _add(
         self, words: Sequence[str], image: str, size: tuple[int, int], builder: AnnotationsBuilder, seen: set[str]
     ) -> tuple[str, str]:
-        """Add the object of a line, or give the kind and value of its fault."""
+        """Add the object of a line; return kind and value of its fault or remark, or two empty texts."""
         category = whole_number(words[0])
         if category is None or category not in self.names:
             return "unknown-class", f"class {shorten(words[0], 40)}, data.yaml has {len(self.names)} names"
         if len(words) == 1 + _BOX_VALUES:
-            return "no-segmentation", f"class {category}: a box alone; polygons of three points or more expected"
+            return "no-segmentation", f"class {category}: only a box; polygons of three points or more expected"
         if (text := " ".join(words)) in seen:
-            return "duplicate-row", f"class {category}, the same polygon as before"
+            return "duplicate-row", f"class {category}: same polygon as an earlier line"
         seen.add(text)
         height, width = size
         if wrong := [word for word in words[1:] if not _is_number(word)]:
-            return "bad-segmentation", f"{shorten(wrong[0], 40)} is no number"
+            return "bad-segmentation", f"{shorten(wrong[0], 40)} is not a number"
         try:
             points = np.array(words[1:], dtype=np.float64)
             if len(points) % 2 or len(points) < 6:
@@ -152,17 +152,17 @@ class YoloReader:
                 max(map(float, words[1:])) > _LIKELY_PIXELS
             )
         if not builder.add(image, str(category), region.runs):
-            return "too-many-masks", f"more than {MOST_MASKS} of one image"
+            return "too-many-masks", f"more than {MOST_MASKS} masks in one image"
         return ("outside-picture", f"{region.outside:.0%} of the polygon's box") if region.outside else ("", "")
 
     def _labels_without_image(self) -> Iterator[DataFault]:
-        """Label files whose image is not there."""
+        """Yield a fault for each label file without an image."""
         used = {self._label_file(image) for image in self.images}
         for folder in sorted({path.parent for path in used}):
             for path in sorted(folder.glob("*.txt")):
                 if path not in used:
                     name = path.relative_to(self.folder).as_posix()
-                    yield DataFault("labels-without-image", name, "", "no image of its name", "not used")
+                    yield DataFault("labels-without-image", name, "", "no image with this name", "not used")
 
 
 def _is_number(word: str) -> bool:
@@ -181,22 +181,22 @@ def _find_file(root: Path, name: str | None) -> Path:
         if (root / candidate).is_file():
             return root / candidate
     found = ", ".join(sorted(p.name + "/" * p.is_dir() for p in root.iterdir())[:8]) or "nothing"
-    raise UserError(f"data.root={root}: no {name or _FILE_NAMES[0]} (found: {found}). Put YOLO's there")
+    raise UserError(f"data.root={root}: no {name or _FILE_NAMES[0]} (found: {found}). Put YOLO's file there")
 
 
 def _names(given: object, path: Path) -> dict[int, str]:
-    """Class index -> name, of a list or a mapping."""
+    """Return class index -> name, from a list or a mapping."""
     pairs = enumerate(given) if isinstance(given, list) else given.items() if isinstance(given, dict) else ()
     names = {whole_number(key): str(name) for key, name in pairs}
     if not names or None in names or not all(is_name(name) for name in names.values()):
-        raise UserError(f"{path}: names: {shorten(given, 80)}: a list of class names, or index: name, expected")
+        raise UserError(f"{path}: names: {shorten(given, 80)}: a list of class names or a mapping index: name expected")
     return {key: name for key, name in sorted((k, n) for k, n in names.items() if k is not None)}
 
 
 def _images_of(place: str, base: Path, root: Path) -> Iterator[str]:
-    """Images of a folder, or of a text file that lists them, as names below the root.
+    """Yield the images of a folder, or of a text file that lists images, as paths below the root.
 
-    Roboflow writes `../train/images` where it means `train/images`; so that is looked for too.
+    Roboflow writes `../train/images` for `train/images`, so both are tried.
     """
     trimmed = place
     while trimmed.startswith("../"):

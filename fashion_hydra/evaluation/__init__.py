@@ -1,1 +1,1 @@
-"""What predictions are worth: the competition score, COCO AP, kinds of errors, intervals."""
+"""Evaluate predictions: the competition score, COCO AP, kinds of errors, intervals."""

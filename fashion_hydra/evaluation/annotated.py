@@ -1,4 +1,4 @@
-"""The truth of a data set's images as COCO's average precision takes it."""
+"""The ground truth of a data set, in the form that COCO's average precision uses."""
 
 from collections.abc import Iterator
 
@@ -9,12 +9,12 @@ from fashion_hydra.structures import rle
 
 
 def true_masks(annotations: Annotations, image: int, classes: ClassSet) -> Iterator[TrueMask]:
-    """Yield an image's objects and crowd regions of some classes.
+    """Yield an image's objects and crowd regions.
 
     Args:
         annotations: the data set.
-        image: its index.
-        classes: that labels stand for; objects of others are left out.
+        image: index of the image.
+        classes: classes of the labels; objects of other classes are left out.
     """
     label_of = classes.label_of()
     height, width = (int(edge) for edge in annotations.sizes[image])

@@ -1,8 +1,8 @@
-"""Fashionpedia's average precision: a detection is right where its mask and its attributes are (Jia et al., ECCV 2020).
+"""Fashionpedia's average precision, which requires correct masks and correct attributes (Jia et al., ECCV 2020).
 
-As the package `fashionpedia` computes it. Beside an IoU, a detection of a class that carries attributes needs an F1 of
-its attributes with those of the true mask, at thresholds of 0.50 to 0.95; the F1 is the mean of that of the attributes
-and that of their absence. Of classes that carry none, IoU decides alone.
+The results equal those of the package `fashionpedia`. For classes with attributes, both the IoU and the F1 between the
+attributes of the detection and the true mask must reach a threshold, from 0.50 to 0.95. The F1 is the mean of the F1 of
+the attributes and the F1 of their absence. For classes without attributes, only the IoU counts.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -31,20 +31,20 @@ NAMES = (
     *("AP_F1", "AP50_F1", "AP75_F1", "AP_F1_50", "AP_F1_75", "AP50_F1_50", "AP50_F1_75", "AP75_F1_50", "AP75_F1_75"),
     *("AP_F1_small", "AP_F1_medium", "AP_F1_large"),
 )
-"""`AP75_F1_50` is at IoU 0.75 and F1 0.50; without a number the mean over 0.50 to 0.95."""
+"""`AP75_F1_50` is at IoU 0.75 and F1 0.50; a missing number stands for the mean over 0.50 to 0.95."""
 
 _LEVELS = len(THRESHOLDS) ** 2
-_PLACES = {"": slice(None), "50": slice(0, 1), "75": slice(5, 6)}  # of thresholds
+_PLACES = {"": slice(None), "50": slice(0, 1), "75": slice(5, 6)}  # indices of thresholds
 _LEAST = np.minimum(THRESHOLDS, 1 - 1e-10)
 
 
 def attribute_f1(mine: Collection[int], theirs: Collection[int], *, vocabulary: int) -> float:
-    """Mean of the F1 of the attributes and the F1 of their absence.
+    """Return the mean of the F1 of the attributes and the F1 of their absence.
 
     Args:
         mine: attribute ids of a prediction.
-        theirs: those of the truth.
-        vocabulary: number of attributes that there are.
+        theirs: attribute ids of the true mask.
+        vocabulary: total number of attributes.
     """
     both = len(set(mine) & set(theirs))
     wrong = len(set(mine) ^ set(theirs))
@@ -62,17 +62,17 @@ def attribute_ap(
     carriers: Collection[int] | None = None,
     pixel_areas: Mapping[str, float] | None = None,
 ) -> AveragePrecision:
-    """Average precision of masks with attributes, the numbers of `NAMES`.
+    """Compute the average precision of masks with attributes, the metrics of `NAMES`.
 
-    Classes that carry attributes count with each threshold of F1, others once, so that the means over IoU and F1 are
-    ten parts of the former to one of the latter.
+    Classes with attributes count once for each F1 threshold, other classes once, so in means over F1 a class with
+    attributes has ten times the weight.
 
     Args:
         truth: image id -> its objects and crowd regions, with attributes.
         found: image id -> detections on the same frame, with attributes.
         labels: number of classes.
-        vocabulary: number of attributes that there are.
-        carriers: labels of the classes that carry attributes; None: those whose true masks have any.
+        vocabulary: total number of attributes.
+        carriers: labels of the classes with attributes; None for the classes whose true masks have any.
         pixel_areas: see `mask_ap`.
     """
     if carriers is None:
@@ -101,7 +101,7 @@ def attribute_ap(
 
 
 def _parts(name: str) -> tuple[str, str, str]:
-    """Thresholds of IoU and F1, and the size, of a name: `AP75_F1_50` -> 75, 50, none."""
+    """Split a name into IoU threshold, F1 threshold and size: `AP75_F1_50` into "75", "50" and ""."""
     iou, _, rest = name.removeprefix("AP").partition("_F1")
     return (iou, rest.removeprefix("_"), "") if rest not in SIZES else (iou, "", rest)
 
@@ -126,11 +126,11 @@ def _match(
 
 
 def _match_at_size(iou_NM: FloatArray, f1_NM: FloatArray, aside_M: BoolArray) -> tuple[BoolArray, BoolArray]:
-    """Whether each detection takes an object, and whether that is set aside, at each pair of thresholds: (N, L) twice.
+    """Return whether each detection matches, and whether the match is ignored, at each pair of thresholds: 2 x (N, L).
 
-    A detection looks at the objects that are left, those set aside last, and takes each that reaches the thresholds and
-    is no worse, in IoU and in F1, than the one that it had before; an object set aside only where it has no other. A
-    crowd region can be taken once, as in the package.
+    A detection goes through the unmatched objects, ignored ones last. It switches to each object that reaches the
+    thresholds and is not worse than its current match in IoU or F1; to an ignored object only if it has no other match.
+    A crowd region can be matched once, as in the package.
     """
     order = aside_M.argsort(kind="stable").tolist()
     shape = (len(THRESHOLDS), len(THRESHOLDS))

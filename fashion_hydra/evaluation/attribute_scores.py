@@ -1,8 +1,8 @@
-"""How well attributes are answered, on masks whose category and place are right.
+"""Score predicted attributes on masks with the right category and position.
 
-Predicted and true masks of an image and category are paired as the score pairs them at IoU 0.5, whatever their
-attributes. Of each pair, an attribute that both have is a hit, one of the prediction alone a false positive, one of the
-truth alone a miss; F1 is 2 TP / (2 TP + FP + FN) over all pairs.
+Predicted and true masks of an image and category are paired as in the score at IoU 0.5, whatever their attributes. In
+each pair, an attribute of both masks is a hit, one of the prediction only a false positive, and one of the truth only
+a miss; F1 is 2 TP / (2 TP + FP + FN) over all pairs.
 """
 
 from collections import Counter, defaultdict
@@ -21,17 +21,17 @@ Attributes = frozenset[int]
 
 @dataclass
 class AttributeScores:
-    """Counts over some images; `update` adds one.
+    """Counts over several images; `update` adds an image.
 
     Args:
-        hits: attribute id -> pairs that both have it.
-        false_positives: of the prediction alone.
-        misses: of the truth alone.
-        mistakes: (missed, wrong), the attributes of the truth alone and of the prediction alone -> pairs that have
-            these, where there are any.
-        sets: (category, number of attributes that the true mask has) -> pairs, and those whose sets are equal.
-        with_some: pairs that have attributes in truth or prediction.
-        right_with_some: those of them whose sets are equal.
+        hits: attribute id -> pairs in which both masks have it.
+        false_positives: attribute id -> pairs in which only the predicted mask has it.
+        misses: attribute id -> pairs in which only the true mask has it.
+        mistakes: (missed, wrong) -> pairs with these attributes of the true mask only and of the predicted mask only;
+            pairs without mistakes are not counted.
+        sets: (category, number of attributes of the true mask) -> pairs, and pairs with equal attribute sets.
+        with_some: pairs with attributes in truth or prediction.
+        right_with_some: pairs with equal attribute sets that are not empty.
     """
 
     hits: Counter[int] = field(default_factory=Counter)
@@ -43,7 +43,7 @@ class AttributeScores:
     right_with_some: int = 0
 
     def update(self, truth: ClassMasks, predicted: ClassMasks) -> int:
-        """Add an image's masks; return the number of attributes that are missed or wrong."""
+        """Add an image's masks; return the number of missed and wrong attributes."""
         errors = 0
         mine, theirs = _by_category(predicted), _by_category(truth)
         for category, true in theirs.items():
@@ -66,22 +66,22 @@ class AttributeScores:
 
     @property
     def attributes(self) -> list[int]:
-        """Ids of the attributes that a pair has in truth or prediction, ascending."""
+        """Ids of the attributes in the truth or prediction of any pair, ascending."""
         return sorted({*self.hits, *self.false_positives, *self.misses})
 
     def f1(self, attribute: int) -> float:
-        """F1 of an attribute; NaN where no pair has it."""
+        """Return the F1 of an attribute; NaN if no pair has it."""
         hits = 2 * self.hits[attribute]
         count = hits + self.false_positives[attribute] + self.misses[attribute]
         return hits / count if count else float("nan")
 
     def mean_f1(self) -> float:
-        """Mean of F1 over the attributes that the truth of a pair has; NaN without any."""
+        """Return the mean F1 over the attributes in the truth of any pair; NaN if there are none."""
         known = [a for a in self.attributes if self.hits[a] + self.misses[a]]
         return float(np.mean([self.f1(a) for a in known])) if known else float("nan")
 
     def sets_right(self, *, category: int | None = None, count: int | None = None) -> tuple[int, int]:
-        """Pairs, and pairs whose sets are equal, of a category and a number of attributes; of all without."""
+        """Count pairs, and pairs with equal sets, of a category and a number of attributes; None selects all."""
         chosen = [
             pair
             for (of_category, of_count), pair in self.sets.items()
@@ -91,9 +91,9 @@ class AttributeScores:
 
 
 def score_attributes(truth: Mapping[str, ClassMasks], predicted: Mapping[str, ClassMasks]) -> AttributeScores:
-    """Count over all images of the truth: ImageId -> ClassId, attributes included -> masks of one size.
+    """Score the attributes of all images in `truth`: ImageId -> ClassId, attributes included -> masks of one size.
 
-    Images are matched as `fashion_hydra.evaluation.score_submission.match_images` does, and errors are raised as there.
+    Images are matched by `fashion_hydra.evaluation.score_submission.match_images`, which lists the errors raised.
     """
     scores = AttributeScores()
     for name, answer in match_images(truth, predicted).items():

@@ -19,9 +19,9 @@ class Interval:
     """A mean over images and its bootstrap interval.
 
     Args:
-        value: the mean.
-        low: lower end.
-        high: upper end.
+        value: mean over the images.
+        low: lower end of the interval.
+        high: upper end of the interval.
     """
 
     value: float
@@ -30,15 +30,15 @@ class Interval:
 
 
 def bootstrap(values: FloatArray, *, seed: int, draws: int = DRAWS, level: float = LEVEL) -> Interval:
-    """The percentile interval of the mean over images drawn with replacement.
+    """Return the percentile interval of the mean over images drawn with replacement.
 
-    (Efron, Tibshirani: An Introduction to the Bootstrap, 1993, chapter 13.)
+    Source: Efron, Tibshirani: An Introduction to the Bootstrap, 1993, chapter 13.
 
     Args:
-        values: (I,), one an image.
-        seed: of the draws.
-        draws: how many.
-        level: share of the draws inside.
+        values: (I,), value of each image.
+        seed: seed of the draws.
+        draws: number of draws.
+        level: share of the draws inside the interval.
     """
     rng = np.random.default_rng(seed)
     means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(draws)]
@@ -46,12 +46,12 @@ def bootstrap(values: FloatArray, *, seed: int, draws: int = DRAWS, level: float
 
 
 def interval_of(value: float, draws: Sequence[float] | FloatArray, *, level: float = LEVEL) -> Interval:
-    """The percentile interval of a number.
+    """Return the percentile interval of a number.
 
     Args:
-        value: of all images.
-        draws: of each draw of images.
-        level: share of the draws inside.
+        value: number for all images.
+        draws: number for each draw of images.
+        level: share of the draws inside the interval.
     """
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))

@@ -1,6 +1,6 @@
-"""Boundary IoU (Cheng et al.: Boundary IoU, CVPR 2021): how well masks agree along their outlines.
+"""Boundary IoU (Cheng et al.: Boundary IoU, CVPR 2021), which measures how well outlines of masks agree.
 
-In place of IoU it gives boundary AP, which large objects with ragged edges do not pass.
+Used instead of IoU, it gives boundary AP, which penalizes ragged edges of large objects.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from fashion_hydra.structures.rle import CocoRLE
 from fashion_hydra.utils.types import FloatArray
 
 WIDTH = 0.02
-"""Of the boundary, as a share of the frame's diagonal; that of the paper, and of its results."""
+"""Width of the boundary as a share of the frame's diagonal, as in the paper and its results."""
 
 
 def boundary_iou(predicted: Sequence[CocoRLE], true: Sequence[CocoRLE], crowd: Sequence[bool]) -> FloatArray:
-    """The smaller of IoU and IoU of the boundaries, of every detection with every true mask: (N, M).
+    """Return the smaller of IoU and boundary IoU of every detection with every true mask: (N, M).
 
-    See `fashion_hydra.evaluation.coco_ap.Overlap`. The smaller, because a detection inside an object is near none of
-    its boundary, yet two thin objects are all boundary. Where IoU is too low to match, boundaries are not drawn and it
-    stands for both.
+    See `fashion_hydra.evaluation.coco_ap.Overlap`. The minimum is used because a detection inside an object may be far
+    from its boundary, while thin objects consist of boundary only. If the IoU is too low for a match, boundaries are
+    not computed and the IoU is returned.
     """
     iou = mask_iou(predicted, true, crowd)
     rows, columns = (np.flatnonzero((iou >= LEAST_IOU).any(axis=axis)).tolist() for axis in (1, 0))
@@ -34,7 +34,7 @@ def boundary_iou(predicted: Sequence[CocoRLE], true: Sequence[CocoRLE], crowd: S
 
 
 def boundary(mask: CocoRLE) -> CocoRLE:
-    """The pixels of a mask from which one outside it, or outside the frame, is at most so many steps of eight away."""
+    """Return the boundary: mask pixels up to `WIDTH`, in 8-connected steps, from a pixel outside mask or frame."""
     height, width = mask["size"]
     steps = max(1, round(WIDTH * float(np.hypot(height, width))))
     frame = coco_mask.decode(mask)

@@ -1,8 +1,8 @@
-"""COCO's average precision and recall of masks: over all objects, by size, and class by class, with crowd regions.
+"""COCO's average precision and recall of masks: overall, by size and by class, with crowd regions.
 
-As pycocotools computes them (COCO 2014, 101 recalls interpolated, IoU 0.50 to 0.95, the best 100 detections of an image
-and class), but with IoU only where an image has both truth and detections of a class: that is a small part of all
-detections, and the rest are false positives whatever they look like.
+The results equal those of pycocotools (COCO 2014, 101 interpolated recalls, IoU 0.50 to 0.95, the best 100 detections
+per image and class). IoU is computed only if an image has both truth and detections of a class, which is a small part
+of all detections; the rest are false positives in any case.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,45 +16,45 @@ from fashion_hydra.structures.rle import CocoRLE
 from fashion_hydra.utils.types import BoolArray, FloatArray
 
 SIZES = {"": (0.0, 1e10), "_small": (0.0, 32.0**2), "_medium": (32.0**2, 96.0**2), "_large": (96.0**2, 1e10)}
-"""End of a number's name -> least and largest area in pixels, both inside."""
+"""Suffix of a metric's name -> minimum and maximum area in pixels, both inclusive."""
 NAMES = (
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
     *("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
 )
-"""Of the numbers, in the order in which pycocotools prints them."""
+"""Names of the metrics, in the order in which pycocotools prints them."""
 
 Overlap = Callable[[Sequence[CocoRLE], Sequence[CocoRLE], Sequence[bool]], FloatArray]
-"""Detections, true masks, which of those are crowd regions -> overlaps (N, M)."""
+"""Detections, true masks, whether each true mask is a crowd region -> overlaps (N, M)."""
 
 Matched = dict[int, tuple[BoolArray, BoolArray]]
 """See `ClassMatches.matched`."""
 
 LEAST_IOU = 0.5
-"""Below it a detection matches nothing."""
+"""Minimum IoU of a match."""
 
 THRESHOLDS = np.linspace(LEAST_IOU, 0.95, 10)
-"""Of IoU: not those of the competition to the last bit, and with >=."""
+"""IoU thresholds, compared with >=; in the last bit they differ from the competition's."""
 
 RANGES = np.array(list(SIZES.values()))
-"""Least and largest area of each size, (R, 2)."""
+"""Minimum and maximum area of each size, (R, 2)."""
 
 RECALLS = np.linspace(0, 1, 101)
-"""At which precision is averaged."""
+"""Recalls at which precision is averaged."""
 
-_MOST = 100  # detections of an image and class
+_MOST = 100  # detections per image and class
 _R, _T = np.ogrid[: len(RANGES), : len(THRESHOLDS)]
 
 
 @dataclass(frozen=True)
 class TrueMask:
-    """A true object, or a crowd region: any number of objects that nobody told apart.
+    """A true object, or a crowd region: any number of objects that were not annotated separately.
 
     Args:
-        label: of its class.
-        mask: on the frame of the image's detections.
-        area: in pixels, what the sizes go by.
-        crowd: a detection that finds nothing better, and lies on this, counts neither for nor against.
-        attributes: ids, which `attribute_ap` alone looks at.
+        label: label of the class.
+        mask: mask on the frame of the image's detections.
+        area: area in pixels, which determines the size.
+        crowd: whether this is a crowd region; a detection on it without a better match is ignored.
+        attributes: attribute ids, which only `attribute_ap` uses.
     """
 
     label: int
@@ -70,12 +70,12 @@ Matcher = Callable[[Detections, Sequence[int], Sequence[int], Sequence[TrueMask]
 
 @dataclass(frozen=True)
 class AveragePrecision:
-    """The numbers of `NAMES`.
+    """The metrics of `NAMES`.
 
     Args:
-        overall: name -> mean over the classes that the truth has. Without any object of the size NaN, but AP, AP50 and
-            AP75 are 0, so that something can be logged.
-        of_class: name -> (labels,), NaN for classes that the truth does not have in that size.
+        overall: name -> mean over the classes in the truth; NaN if there are no objects of the size, but AP, AP50 and
+            AP75 are then 0, so that a number can be logged.
+        of_class: name -> (labels,); NaN for classes without true objects of the size.
     """
 
     overall: Mapping[str, float]
@@ -84,15 +84,15 @@ class AveragePrecision:
 
 @dataclass
 class ClassMatches:
-    """What became of the detections of a class, of all images; R sizes, T thresholds or pairs of them.
+    """The matches of a class's detections over all images; R sizes, T thresholds or pairs of thresholds.
 
     Args:
-        true_areas: of the objects.
-        scores: of each detection.
-        ranks: of each, the place in its image.
-        areas: of each.
-        matched: detection -> where it takes an object or crowd region (R, T), where that is not of the size (R, T);
-            of the few that take any.
+        true_areas: area of each true object.
+        scores: score of each detection.
+        ranks: rank of each detection in its image.
+        areas: area of each detection.
+        matched: detection -> whether it matches an object or crowd region (R, T), whether this match is ignored, for a
+            crowd region or an object of another size (R, T); only detections with a match.
     """
 
     true_areas: list[float] = field(default_factory=list)
@@ -102,7 +102,7 @@ class ClassMatches:
     matched: Matched = field(default_factory=dict)
 
     def add(self, scores: Sequence[float], areas: Sequence[float]) -> int:
-        """Add an image's detections, the best first; return the number of the first."""
+        """Add an image's detections, the best first; return the index of the first."""
         first = len(self.scores)
         self.scores += scores
         self.ranks += range(len(scores))
@@ -111,7 +111,7 @@ class ClassMatches:
 
 
 def mask_iou(predicted: Sequence[CocoRLE], true: Sequence[CocoRLE], crowd: Sequence[bool]) -> FloatArray:
-    """IoU of every detection with every true mask, (N, M); with a crowd region, the share of the detection on it."""
+    """Return the IoU of detections and true masks, (N, M); for crowd regions, the share of the detection on them."""
     if not predicted or not true:
         return np.zeros((len(predicted), len(true)))
     return np.asarray(coco_mask.iou(list(predicted), list(true), [int(c) for c in crowd]))
@@ -125,21 +125,21 @@ def mask_ap(
     pixel_areas: Mapping[str, float] | None = None,
     overlap: Overlap = mask_iou,
 ) -> AveragePrecision:
-    """Average precision and recall of detections.
+    """Compute the average precision and recall of detections.
 
     Args:
         truth: image id -> its objects and crowd regions.
         found: image id -> detections on the same frame as the image's truth.
         labels: number of classes.
-        pixel_areas: image id -> what a pixel of a detection's mask counts where sizes are told apart; 1 without.
-        overlap: of detections with true masks.
+        pixel_areas: image id -> area of a mask pixel, for the size of detections; 1 if missing.
+        overlap: function that computes the overlaps of detections with true masks.
     """
     classes = class_matches(truth, found, range(labels), matcher(overlap), pixel_areas or {})
     return _summarise([class_rates(one, len(THRESHOLDS)) for one in classes.values()])
 
 
 def matcher(overlap: Overlap) -> Matcher:
-    """Return what matches detections with true masks by these overlaps, see `class_matches`."""
+    """Return a function that matches detections with true masks by `overlap`, see `class_matches`."""
 
     def match(
         detections: Detections, areas: Sequence[int], members: Sequence[int], true: Sequence[TrueMask]
@@ -156,14 +156,14 @@ def class_matches(
     match: Matcher,
     pixel_areas: Mapping[str, float],
 ) -> dict[int, ClassMatches]:
-    """What became of the detections of some classes.
+    """Match the detections of classes with the truth; return label -> matches.
 
     Args:
         truth: see `mask_ap`.
         found: see `mask_ap`.
-        labels: of the classes.
-        match: an image's detections, their areas, which of them are of a class (the best first), and the true masks of
-            that class -> what became of them.
+        labels: labels of the classes.
+        match: an image's detections, their areas, indices of the detections of a class (the best first), true masks of
+            that class -> matches.
         pixel_areas: see `mask_ap`.
     """
     classes = {label: ClassMatches() for label in sorted(labels)}
@@ -188,12 +188,12 @@ def class_matches(
 
 
 def are_inside(areas: FloatArray) -> BoolArray:
-    """Whether each area is of each size: (N, R)."""
+    """Return whether each area is of each size: bool (N, R)."""
     return (areas[:, None] >= RANGES[:, 0]) & (areas[:, None] <= RANGES[:, 1])
 
 
 def _best_by_label(detections: Detections) -> dict[int, list[int]]:
-    """Which detections are of each label, the best first."""
+    """Return the indices of each label's detections, the best first, up to `_MOST`."""
     groups: dict[int, list[int]] = {}
     for i in np.argsort(-np.array(detections.scores, np.float64), kind="stable").tolist():
         groups.setdefault(detections.labels[i], []).append(i)
@@ -203,9 +203,10 @@ def _best_by_label(detections: Detections) -> dict[int, list[int]]:
 def _match(predicted: Sequence[tuple[CocoRLE, int]], true: Sequence[TrueMask], overlap: Overlap) -> Matched:
     """Match the detections of an image and class, the best first; see `ClassMatches.matched`.
 
-    A detection takes the object of the size with which it overlaps most, the last of equal ones, among those at the
-    threshold that no better one took; failing that, likewise an object of another size or a crowd region, which leaves
-    it ignored. Crowd regions can be taken again. Overlaps are computed where areas are near enough to let any match.
+    A detection matches the object of the size with the highest overlap (the last one if overlaps are equal), among
+    objects that reach the threshold and were not matched by a better detection. If there is none, it matches an object
+    of another size or a crowd region by the same rule and is ignored. Crowd regions can be matched several times.
+    Overlaps are computed only for areas that allow a match.
     """
     crowd, masks = [one.crowd for one in true], [one.mask for one in true]
     areas = coco_mask.area(masks)
@@ -215,7 +216,7 @@ def _match(predicted: Sequence[tuple[CocoRLE, int]], true: Sequence[TrueMask], o
     overlaps = overlap([predicted[n][0] for n in able_N], masks, crowd)
     if not (matching := np.flatnonzero(overlaps.max(axis=1, initial=0.0) >= LEAST_IOU).tolist()):
         return {}
-    again_M = np.array(crowd)  # what can be taken again
+    again_M = np.array(crowd)  # can be matched several times
     aside_RM = again_M | ~are_inside(np.array([one.area for one in true])).T
     preferred_RM = len(true) * ~aside_RM
     left_RTM = np.ones((len(RANGES), len(THRESHOLDS), len(true)), bool)
@@ -232,7 +233,7 @@ def _match(predicted: Sequence[tuple[CocoRLE, int]], true: Sequence[TrueMask], o
 
 @dataclass(frozen=True)
 class ClassRates:
-    """Of a class: precision averaged over recalls (R, T), recall (R, T), and recall of the best 1 and 10 (2, T)."""
+    """Precision averaged over recalls (R, T), recall (R, T), and recall of the best 1 and 10 (2, T) of a class."""
 
     precision: FloatArray
     recall: FloatArray
@@ -240,21 +241,21 @@ class ClassRates:
 
 
 def class_rates(matches: ClassMatches, levels: int) -> ClassRates:
-    """Precision and recall from what became of the detections; NaN where there is no object of the size.
+    """Compute precision and recall from matches; NaN if there is no object of the size.
 
     Args:
-        matches: of a class.
+        matches: matches of a class.
         levels: number of thresholds, T.
     """
     objects = are_inside(np.array(matches.true_areas)).sum(axis=0)
     none = np.where(objects > 0, 0.0, np.nan)[:, None].repeat(levels, axis=1)
     if not matches.matched or not objects.any():
         return ClassRates(none, none, none[[0, 0]])
-    # False positives behind the last detection that takes something lower no precision that counts.
+    # False positives after the last detection with a match do not lower any precision that counts.
     order = np.argsort(-np.array(matches.scores), kind="stable")
     place = np.argsort(order)
     order = order[: place[list(matches.matched)].max() + 1]
-    # Detections of another size that take nothing are neither hits nor false positives.
+    # Detections of another size without a match are neither hits nor false positives.
     ignored = (~are_inside(np.array(matches.areas)[order]))[..., None].repeat(levels, axis=2)
     hits = np.zeros_like(ignored)
     for n, (matched, aside) in matches.matched.items():
@@ -270,14 +271,14 @@ def class_rates(matches: ClassMatches, levels: int) -> ClassRates:
 
 
 def mean_precision(found: np.ndarray, judged: np.ndarray, objects: float) -> FloatArray:
-    """Precision averaged over recalls, at each threshold: (T,).
+    """Return precision averaged over recalls, at each threshold: (T,).
 
     Args:
-        found: (N, T), hits among the best 1, 2, ... detections.
-        judged: (N, T), hits and false positives among them.
-        objects: true ones, more than 0.
+        found: (N, T), number of hits among the best 1, 2, ... detections.
+        judged: (N, T), number of hits and false positives among the best 1, 2, ... detections.
+        objects: number of true objects, more than 0.
     """
-    envelope = np.maximum.accumulate((found / np.maximum(judged, 1))[::-1])[::-1]  # what any higher recall still has
+    envelope = np.maximum.accumulate((found / np.maximum(judged, 1))[::-1])[::-1]  # best at any later recall
     envelope = np.concatenate([envelope, np.zeros((1, envelope.shape[1]))])
     recall = found / objects
     at = [np.searchsorted(recall[:, level], RECALLS, side="left") for level in range(recall.shape[1])]

@@ -1,8 +1,8 @@
-"""Truth and results as files, COCO's JSON or CSVs, brought to one set of images and classes for `mask_ap`.
+"""Read truth and results from COCO's JSON or CSV files, with one set of images and classes for `mask_ap`.
 
-JSON against JSON is compared on the images' own frames, as pycocotools does. A CSV holds masks on the 512x512 grid of a
-submission, so whatever is compared with one is brought to that grid; where a frame is known, a cell counts as many
-pixels as it covers there.
+Two JSON files are compared on the frames of the images, as in pycocotools. A CSV has masks on the 512x512 grid of a
+submission, so if either file is a CSV, masks are resized to that grid. If the frame of an image is known, a grid cell
+counts as the number of pixels that it covers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ _GRID_CELLS = SUBMISSION_SIZE * SUBMISSION_SIZE
 
 @dataclass(frozen=True)
 class _Mask:
-    """One mask of a file: category id, mask on its image's frame, and what else the file says of it."""
+    """One mask of a file: category id, mask on the image's frame, and other values from the file."""
 
     category: int
     mask: CocoRLE
@@ -44,17 +44,17 @@ class _Mask:
 
 @dataclass
 class _File:
-    """What a file says.
+    """The content of a file.
 
     Args:
-        path: of it.
-        names: of its images, without suffix -> id in it, which is the name itself in a CSV.
-        frames: id -> height and width; empty for a CSV.
-        masks: id -> masks.
-        categories: id -> name, as far as the file knows.
-        attributes: ids that it lists; empty where it lists none.
-        left_out: what was left out and why.
-        notes: what else a reader should know.
+        path: path of the file.
+        names: image name without suffix -> image id in the file; in a CSV, the id is the name with its suffix.
+        frames: image id -> height and width; empty for a CSV.
+        masks: image id -> masks.
+        categories: category id -> name; empty if the file lists none.
+        attributes: listed attribute ids; empty if the file lists none.
+        left_out: entries that were left out, and why.
+        notes: other messages for the user.
     """
 
     path: Path
@@ -68,25 +68,24 @@ class _File:
 
     @property
     def is_csv(self) -> bool:
-        """Whether masks are on the submission's grid."""
+        """Whether masks are on the submission grid."""
         return not self.frames
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `mask_ap` takes.
+    """The input of `mask_ap` from two files.
 
     Args:
-        truth: image -> objects.
-        found: image -> detections; images without any are missing.
-        category_ids: of the labels.
-        category_names: of the labels.
+        truth: image name -> objects.
+        found: image name -> detections; images without results are missing.
+        category_ids: category id of each label.
+        category_names: category name of each label.
         pixel_areas: see `mask_ap`.
-        left_out: what was left out of the files and why.
-        notes: what a reader should know.
-        on_grid: whether masks were compared on the submission's grid.
-        vocabulary: number of attributes that there are: those that the truth lists, or that occur; 0 where no true mask
-            has any.
+        left_out: entries of the files that were left out, and why.
+        notes: other messages for the user.
+        on_grid: whether masks are compared on the submission grid.
+        vocabulary: number of attributes that the truth lists or that occur; 0 if no true mask has attributes.
     """
 
     truth: Mapping[str, Sequence[TrueMask]]
@@ -101,15 +100,15 @@ class Comparison:
 
 
 def compare_files(truth_path: Path, results_path: Path, *, predicted_only: bool = False) -> Comparison:
-    """Read both files.
+    """Read a truth file and a results file.
 
     Args:
         truth_path: COCO's JSON with annotations, Kaggle's train.csv, or a CSV with a submission's columns.
-        results_path: COCO's results, or a submission; that has no scores, and its masks get equal ones.
-        predicted_only: leave out images that nothing was predicted for; else they count as empty, as in pycocotools.
+        results_path: COCO's results, or a submission, which has no scores: its masks get equal scores.
+        predicted_only: leave out images without results; otherwise they count as empty, as in pycocotools.
 
     Raises:
-        UserError: a file that cannot be read, or results of images that the truth does not have.
+        UserError: a file cannot be read, or there are results for images that are not in the truth.
     """
     truth = _read_csv(truth_path) if _is_csv(truth_path) else _read_truth(truth_path)
     results = _read_csv(results_path) if _is_csv(results_path) else _read_results(results_path, truth)
@@ -122,13 +121,13 @@ def compare_files(truth_path: Path, results_path: Path, *, predicted_only: bool 
     on_grid = truth.is_csv or results.is_csv
     notes = [*truth.notes, *results.notes]
     if results.is_csv:
-        notes.append("a CSV has no scores: all masks count alike, so AP is one point of precision and recall")
+        notes.append("a CSV has no scores: all masks get equal scores, so AP is one point of precision and recall")
     ids = sorted(truth.categories) or sorted({m.category for masks in truth.masks.values() for m in masks})
     label_of = {category: label for label, category in enumerate(ids)}
     chosen = sorted(answered if predicted_only else truth.names, key=lambda name: _order(truth.names[name]))
     missing = len(truth.names) - len(answered)
     if missing:
-        what = "left out (--predicted)" if predicted_only else "count as empty (--predicted leaves them out)"
+        what = "are left out (--predicted)" if predicted_only else "count as empty (--predicted leaves them out)"
         notes.append(f"{missing} of {len(truth.names)} images have no result and {what}")
     objects, found, pixels = {}, {}, {}
     foreign = 0
@@ -151,7 +150,7 @@ def compare_files(truth_path: Path, results_path: Path, *, predicted_only: bool 
         )
     left_out = [*truth.left_out, *results.left_out]
     if foreign:
-        left_out.append(f"{results_path}: {foreign} masks of categories that the truth does not have")
+        left_out.append(f"{results_path}: {foreign} masks of categories that are not in the truth")
     names = [truth.categories.get(i) or results.categories.get(i) or f"category {i}" for i in ids]
     return Comparison(objects, found, ids, names, pixels, left_out, notes, on_grid, _vocabulary(truth, results))
 
@@ -168,7 +167,7 @@ def _is_csv(path: Path) -> bool:
 
 
 def _order(image_id: int | str) -> tuple[bool, int, str]:
-    """pycocotools goes through images by ascending id, which decides between equal scores."""
+    """Return the sort key of an image. As in pycocotools, ascending ids decide between equal scores."""
     is_name = isinstance(image_id, str)
     return is_name, 0 if is_name else int(image_id), str(image_id)
 
@@ -210,7 +209,7 @@ def _read_truth(path: Path) -> _File:
         key = image_key(annotation.get("image_id")) if isinstance(annotation, dict) else None
         category = whole_number(annotation.get("category_id")) if key is not None else None
         if key not in file.frames or category not in file.categories:
-            file.left_out.append(f"{where}: an image_id and a category_id of the file expected")
+            file.left_out.append(f"{where}: image_id and category_id must be listed in the file")
             continue
         assert key is not None
         assert category is not None
@@ -223,7 +222,7 @@ def _read_truth(path: Path) -> _File:
         crowd, area = is_crowd(annotation.get("iscrowd")), listed_area(annotation.get("area"))
         file.masks[key].append(_Mask(category, mask, area, crowd, attributes=tuple(attributes)))
         if own_id(annotation) == 0:
-            file.notes.append(f"{where}: id 0, for which pycocotools counts a detection that finds it as wrong")
+            file.notes.append(f"{where}: id 0: pycocotools counts a detection that matches it as a false positive")
     return file
 
 
@@ -236,7 +235,7 @@ def _read_images(entries: Sequence[Any], file: _File) -> None:
             file.left_out.append(f"{file.path}: images[{place}]: {shorten(entry, 60)}: id, height and width expected")
             continue
         stem = image_stem(str(name))
-        if stem in file.names and file.names[stem] != key:  # one name in two folders, say
+        if stem in file.names and file.names[stem] != key:  # for example one name in two folders
             stem = f"{stem} (id {key})"
         file.names[stem] = key
         file.frames[key] = (size[0], size[1])
@@ -244,18 +243,18 @@ def _read_images(entries: Sequence[Any], file: _File) -> None:
 
 
 def _drawn(segmentation: Any, frame: Size) -> CocoRLE:
-    """A segmentation as a mask on the frame. Raises UserError for what cannot be read."""
+    """Draw a segmentation as a mask on the frame; raise UserError if it is invalid."""
     try:
         runs = read_segmentation(segmentation, height=frame[0], width=frame[1]).runs
     except (ValueError, UserError) as error:
         raise UserError(one_line(error, 120)) from error
-    except Exception as error:  # pycocotools raises what its arguments lead to
-        raise UserError(f"not drawable: {shorten(segmentation, 60)}") from error
+    except Exception as error:  # pycocotools can raise any exception
+        raise UserError(f"cannot be drawn: {shorten(segmentation, 60)}") from error
     return runs_to_coco(runs, height=frame[0], width=frame[1])
 
 
 def _read_results(path: Path, truth: _File) -> _File:
-    """Results, by the ids of the truth, or of NAME_images.json beside them where the truth is a CSV."""
+    """Read results. Image ids are those of the truth or, if it is a CSV, of NAME_images.json beside the results."""
     try:
         content = read_json(path)
     except ValueError as error:

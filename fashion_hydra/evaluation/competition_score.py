@@ -1,15 +1,13 @@
-"""The competition score: pure functions on COCO run-length encodings, no files.
+"""The competition score: pure functions on COCO run-length encodings, without file access.
 
-Source: the evaluation page of iMaterialist (Fashion) 2019 at FGVC6. At each IoU threshold t in 0.50, 0.55 ...
-0.95 a predicted mask is a hit where its IoU with a true mask of the same class is greater than t, and
-precision(t) = TP / (TP + FP + FN). A ClassId is compared as text, attributes included: `6` never matches
-`6_28`.
+Source: the evaluation page of iMaterialist (Fashion) 2019 at FGVC6. At each IoU threshold t in 0.50, 0.55 ... 0.95, a
+predicted mask is a hit if its IoU with a true mask of the same class is greater than t, and precision(t) =
+TP / (TP + FP + FN). ClassIds are compared as text, attributes included: `6` never matches `6_28`.
 
-The page does not say how the classes of an image are pooled, so both readings are here: `class` (the
-first-place solution's local metric, and the default) takes the average of precision(t) over the ten t for
-each class that the image has in truth or prediction, then averages these over the classes; `image` adds up
-TP, FP and FN over the classes first. Either way the score is the mean over images, and an image without masks
-in truth and prediction scores 1.
+The page does not say how the classes of an image are pooled, so both readings are available. `class` (the first-place
+solution's local metric, and the default) averages precision(t) over the ten thresholds for each class in the truth or
+prediction of the image, then over these classes. `image` first adds up TP, FP and FN over the classes. In both cases
+the score is the mean over images, and an image without masks in truth and prediction scores 1.
 """
 
 import math
@@ -29,27 +27,26 @@ ClassMasks = Mapping[str, Sequence[CocoRLE]]
 
 POOLINGS = ("class", "image")
 
-# k / 20 and pycocotools' intersection / union are each the double nearest to the true quotient. So an IoU
-# that equals a threshold exactly compares equal, and any other differs by at least 1 / (20 * union), far more
-# than the rounding of a double; `iou > THRESHOLDS` therefore decides as the fractions would. np.arange would
-# drift.
+# k / 20 and pycocotools' intersection / union are both the double nearest to the exact quotient. An IoU that equals a
+# threshold therefore compares equal, and any other IoU differs by at least 1 / (20 * union), far more than a rounding
+# error. So `iou > THRESHOLDS` is exact. np.arange in steps of 0.05 would drift.
 THRESHOLDS: FloatArray = np.arange(10, 20) / 20
 
 
 def precision(hits: npt.NDArray[np.integer], masks: npt.NDArray[np.integer] | int) -> FloatArray:
-    """TP / (TP + FP + FN) averaged over the thresholds.
+    """Return TP / (TP + FP + FN) averaged over the thresholds.
 
     Args:
         hits: (..., 10), TP at each threshold.
-        masks: (...), true and predicted masks together, at least one.
+        masks: (...), number of true and predicted masks together, at least one.
     """
-    # TP + FP + FN: every mask once, a matched pair once.
+    # TP + FP + FN counts every unmatched mask once and every matched pair once.
     return np.mean(hits / (np.asarray(masks)[..., None] - hits), axis=-1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """Hits and numbers of masks, of one class in one image or of several added up."""
+    """Hits and numbers of masks of one class in one image, or sums of these."""
 
     true_positives: IntArray  # (10,), one for each threshold
     n_true: int
@@ -57,7 +54,7 @@ class Counts:
 
     @property
     def score(self) -> float:
-        """TP / (TP + FP + FN) averaged over the thresholds; 1 without any mask."""
+        """TP / (TP + FP + FN) averaged over the thresholds; 1 if there are no masks."""
         if self.n_true + self.n_predicted == 0:
             return 1.0
         return float(precision(self.true_positives, self.n_true + self.n_predicted))
@@ -65,7 +62,7 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassSummary:
-    """One class over all images: its mean score over the images that have it in truth or prediction."""
+    """One class over all images; the score is the mean over images with the class in truth or prediction."""
 
     score: float
     n_images: int
@@ -75,7 +72,7 @@ class ClassSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """The competition score, and what it is made of."""
+    """The competition score, overall, per image and per class."""
 
     value: float
     per_image: dict[str, float]
@@ -83,9 +80,9 @@ class Score:
 
 
 def iou_matrix(predicted: Sequence[CocoRLE], true: Sequence[CocoRLE]) -> FloatArray:
-    """IoU of every predicted with every true mask, (N, M): pixels counted, then one division of doubles.
+    """Return the IoU of every predicted with every true mask, (N, M): pixel counts, then one division of doubles.
 
-    Raises ValueError where the masks are not all of one size.
+    Raises ValueError if the masks have different sizes.
     """
     sizes = {tuple(rle["size"]) for rle in (*predicted, *true)}
     if len(sizes) > 1:
@@ -96,19 +93,18 @@ def iou_matrix(predicted: Sequence[CocoRLE], true: Sequence[CocoRLE]) -> FloatAr
 
 
 def true_positives(iou_NM: FloatArray) -> IntArray:
-    """Hits at each threshold, (10,), when every prediction and every truth is used once at most.
+    """Count the hits at each threshold, (10,), using every predicted and every true mask at most once.
 
-    Pairs are made greedily by descending IoU. The pairs above a threshold come first in that order, so one
-    pass serves all thresholds. Where predictions do not overlap, as the rules demand within a class, at most
-    one of them has an IoU above 0.5 with a given truth, and greedy pairing finds as many hits as any other
-    could.
+    Pairs are formed greedily by descending IoU. The pairs above a threshold come first in that order, so one pass
+    serves all thresholds. If predictions do not overlap, as the rules require within a class, at most one of them has
+    an IoU above 0.5 with a given true mask, so greedy pairing finds the maximum number of hits.
     """
     rows, columns = match(iou_NM).T
     return (iou_NM[rows, columns][:, None] > THRESHOLDS).sum(axis=0, dtype=np.int64)
 
 
 def match(iou_NM: FloatArray) -> IntArray:
-    """The pairs that `true_positives` makes, by descending IoU: (K, 2), predictions and truths."""
+    """Return the pairs that `true_positives` counts, by descending IoU: (K, 2), predicted and true masks."""
     matched: list[tuple[int, int]] = []
     used_rows: set[int] = set()
     used_columns: set[int] = set()
@@ -123,8 +119,8 @@ def match(iou_NM: FloatArray) -> IntArray:
 
 
 def count_image(truth: ClassMasks, predicted: ClassMasks) -> dict[str, Counts]:
-    """Counts of every class that one image has in truth or prediction."""
-    classes = {c: None for c, masks in (*truth.items(), *predicted.items()) if masks}  # a set in stable order
+    """Return the counts of every class in the truth or prediction of an image."""
+    classes = {c: None for c, masks in (*truth.items(), *predicted.items()) if masks}  # an ordered set
     counts = {}
     for class_id in classes:
         true_masks, masks = truth.get(class_id, ()), predicted.get(class_id, ())
@@ -134,7 +130,7 @@ def count_image(truth: ClassMasks, predicted: ClassMasks) -> dict[str, Counts]:
 
 
 def pool_classes(counts: Mapping[str, Counts], *, pooling: str = "class") -> float:
-    """Score of one image from the counts of its classes; see the module's text for the two poolings."""
+    """Return the score of an image from the counts of its classes; see the module's docstring for `pooling`."""
     if pooling not in POOLINGS:
         raise UserError(f"pooling={pooling}: choose one of {', '.join(POOLINGS)}")
     if not counts:
@@ -149,17 +145,17 @@ def pool_classes(counts: Mapping[str, Counts], *, pooling: str = "class") -> flo
 
 
 def score_image(truth: ClassMasks, predicted: ClassMasks, *, pooling: str = "class") -> float:
-    """Score of one image, all masks of one size."""
+    """Return the score of an image; all masks must have one size."""
     return pool_classes(count_image(truth, predicted), pooling=pooling)
 
 
 def score_images(
     truth: Mapping[str, ClassMasks], predicted: Mapping[str, ClassMasks], *, pooling: str = "class"
 ) -> Score:
-    """Score of a set of images: ImageId -> ClassId -> masks.
+    """Score a set of images: ImageId -> ClassId -> masks.
 
-    An image that `predicted` lacks counts as one without predictions. Raises UserError for an image that
-    `truth` lacks, for no images at all, and for an unknown pooling.
+    An image missing in `predicted` counts as one without predictions. Raises UserError for a predicted image missing
+    in `truth`, for an empty truth, and for an unknown pooling.
     """
     unknown = [image for image in predicted if image not in truth]
     if unknown:
@@ -169,9 +165,9 @@ def score_images(
 
 
 def combine(counts: Mapping[str, Mapping[str, Counts]], *, pooling: str = "class") -> Score:
-    """The score of images counted one by one with `count_image`: ImageId -> ClassId -> counts.
+    """Return the score of images that `count_image` counted: ImageId -> ClassId -> counts.
 
-    Raises UserError without images.
+    Raises UserError if there are no images.
     """
     if not counts:
         raise UserError("no images to score: the truth is empty")
@@ -193,6 +189,6 @@ def combine(counts: Mapping[str, Mapping[str, Counts]], *, pooling: str = "class
 
 
 def mean(values: Iterable[float]) -> float:
-    """The mean, rounded once, so that the order of images and classes cannot change the last digit."""
+    """Return the mean, rounded once, so that the order of images and classes cannot change the last digit."""
     listed = list(values)
     return math.fsum(listed) / len(listed)

@@ -1,4 +1,4 @@
-"""Which class is taken for which."""
+"""Count which class is predicted in place of which."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from fashion_hydra.formats.class_id import category_of
 from fashion_hydra.structures.rle import CocoRLE
 
 Confusions = Counter[tuple[int | None, int | None]]
-"""(true category, predicted category) -> pairs of masks; None: predicted where nothing is, or not predicted."""
+"""(true category, predicted category) -> pairs of masks; None for no true mask or no predicted mask."""
 
 
 def confusions(predicted: Sequence[tuple[str, CocoRLE]], true: Sequence[tuple[str, CocoRLE]]) -> Confusions:
-    """Pair the masks of an image whose IoU is above 0.5, each once: those of one category first, then any.
+    """Count the category pairs of an image: masks with an IoU above 0.5 are paired once, first within a category.
 
     Args:
-        predicted: ClassId, whose attributes do not matter here, and mask.
-        true: likewise.
+        predicted: ClassId (attributes are ignored) and mask of each prediction.
+        true: ClassId (attributes are ignored) and mask of each true object.
     """
     iou_NM = iou_matrix([mask for _, mask in predicted], [mask for _, mask in true])
     ours, theirs = (np.array([category_of(i) for i, _ in masks], np.int64) for masks in (predicted, true))

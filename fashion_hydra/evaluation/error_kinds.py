@@ -1,23 +1,23 @@
-"""What kind of error each mask is, in the spirit of TIDE (Bolya et al.: TIDE, ECCV 2020, section 2.2).
+"""Classify the errors of predicted and true masks, similar to TIDE (Bolya et al.: TIDE, ECCV 2020, section 2.2).
 
-Predicted and true masks of an image are paired as the score pairs them at IoU 0.5: within a ClassId (attributes
-included), by descending IoU, each mask once, where the IoU is above 0.5. These are *hits*. Every other prediction, a
-false positive, is the first of
+Predicted and true masks of an image are paired as in the score at IoU 0.5: within a ClassId (attributes included), by
+descending IoU, each mask once, if the IoU is above 0.5. These are *hits*. Every other prediction is a false positive;
+its kind is the first that applies:
 
-- *duplicate*: more than half of its pixels lie on a true mask of its ClassId that another prediction has hit. (TIDE
-  asks for an IoU above 0.5. In an answer to this competition the masks of a class do not overlap, so two of them can
-  never both have that; the worse one keeps a remainder on the same truth, which this finds.)
+- *duplicate*: more than half of its pixels are on a true mask of its ClassId that another prediction hits. (TIDE
+  requires an IoU above 0.5. In a submission, masks of a class do not overlap, so two of them cannot both have that. The
+  worse one keeps only a remainder on the true mask, which this rule detects.)
 - *wrong class*: its IoU with a true mask of another ClassId is above 0.5.
 - *poor mask*: its IoU with a true mask of its ClassId is above 0.1 (and then at most 0.5).
-- *background*: anything else.
+- *background*: none of the above.
 
-Every true mask that is not hit, a miss, is the first of
+Every true mask that is not hit is a miss; its kind is the first that applies:
 
-- *wrong class*: a false positive called so covers it (IoU above 0.5).
-- *poor mask*: a false positive called so covers it (IoU above 0.1, same ClassId).
-- *missed*: anything else.
+- *wrong class*: a false positive of this kind covers it (IoU above 0.5).
+- *poor mask*: a false positive of this kind covers it (IoU above 0.1, same ClassId).
+- *missed*: none of the above.
 
-So each false positive and each miss is counted once, and a poor mask or a wrong class costs one of each.
+So each false positive and each miss is counted once; a poor mask or a wrong class costs one of each.
 """
 
 from collections import Counter
@@ -50,12 +50,13 @@ OneMask = tuple[str, CocoRLE]
 
 @dataclass(frozen=True)
 class MaskResult:
-    """What became of one mask.
+    """The result for one mask.
 
     Args:
         kind: one of the module's kinds.
-        iou: with the mask that made it so; for `background` and `missed` the highest with any mask of its ClassId.
-        partner: place of the mask that made it so among those of the other side; -1 for those two kinds.
+        iou: IoU with the partner; for `background` and `missed` the highest IoU with any mask of the same ClassId.
+        partner: index of the mask that determined the kind, a true mask for a prediction and a prediction for a true
+            mask; -1 for `background` and `missed`.
     """
 
     kind: str
@@ -66,11 +67,11 @@ class MaskResult:
 def classify_errors(
     predicted: Sequence[OneMask], true: Sequence[OneMask]
 ) -> tuple[tuple[MaskResult, ...], tuple[MaskResult, ...]]:
-    """Judge all masks of an image, which have one size: those predicted (N), then the true ones (M)."""
+    """Classify all masks of an image, which must have one size; return results of predicted (N) and true (M) masks."""
     masks, true_masks = [mask for _, mask in predicted], [mask for _, mask in true]
     iou_NM = iou_matrix(masks, true_masks)
     inside_NM = np.zeros_like(iou_NM)
-    if masks and true_masks:  # with "crowds" pycocotools divides what is shared by the prediction's area
+    if masks and true_masks:  # for "crowds", pycocotools divides the intersection by the prediction's area
         inside_NM = np.asarray(coco_mask.iou(masks, true_masks, [1] * len(true_masks)))
     ids, true_ids = (np.array([class_id for class_id, _ in given], dtype=object) for given in (predicted, true))
     same_NM = ids[:, None] == true_ids[None, :]
@@ -83,7 +84,7 @@ def classify_errors(
 
 
 def _hits(iou_NM: FloatArray, ids: npt.NDArray, true_ids: npt.NDArray) -> dict[int, int]:
-    """Prediction -> the true mask that it hits."""
+    """Return prediction -> the true mask that it hits."""
     hit_of: dict[int, int] = {}
     for class_id in set(ids) & set(true_ids):
         rows, columns = np.flatnonzero(ids == class_id), np.flatnonzero(true_ids == class_id)
@@ -125,14 +126,14 @@ def _judge_truth(
 
 
 def _nearest(kind: str, iou: npt.NDArray, able: npt.NDArray) -> MaskResult:
-    """A judgement because of the mask with the highest IoU among those that are able to make it so."""
+    """Return a result whose partner is the mask with the highest IoU among `able`."""
     partner = int(np.where(able, iou, -1.0).argmax())
     return MaskResult(kind, float(iou[partner]), partner)
 
 
 @dataclass
 class ErrorCounts:
-    """How many masks were judged how.
+    """Number of masks of each kind.
 
     Args:
         predicted: kind -> number of predictions.
@@ -144,12 +145,12 @@ class ErrorCounts:
 
     @classmethod
     def empty(cls) -> "ErrorCounts":
-        """Nothing counted yet."""
+        """Return counts of zero."""
         return cls(Counter(), Counter())
 
     @classmethod
     def total(cls, tallies: Iterable["ErrorCounts"]) -> "ErrorCounts":
-        """All of them added up."""
+        """Return the sum of counts."""
         whole = cls.empty()
         for tally in tallies:
             whole.predicted.update(tally.predicted)
@@ -163,7 +164,7 @@ class ErrorCounts:
 
     @property
     def false_positives(self) -> int:
-        """Predictions that are no hits."""
+        """Predictions that are not hits."""
         return self.predicted.total() - self.predicted[HIT]
 
     @property
@@ -173,9 +174,9 @@ class ErrorCounts:
 
     @property
     def judged(self) -> int:
-        """TP + FP + FN, what the score divides by at IoU 0.5."""
+        """TP + FP + FN, the denominator of the score at IoU 0.5."""
         return self.hits + self.false_positives + self.misses
 
     def cost(self, kind: str) -> int:
-        """False positives and misses of a kind, of `HIT` the hits: over all kinds they add up to `judged`."""
+        """Return the false positives and misses of a kind, or the hits for `HIT`; all kinds add up to `judged`."""
         return self.hits if kind == HIT else self.predicted[kind] + self.true[kind]

@@ -1,4 +1,4 @@
-"""Scores of a ladder: recipes that change one thing each, with their table ladder.csv."""
+"""Scores of a ladder, whose recipes change one thing each, and its table ladder.csv."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,9 @@ class Rung:
         title: what the recipe changes compared with the previous rung.
         images: number of scored images.
         score: mean over the images, with its interval.
-        gain: over the previous rung, paired by image; None for the first rung and in tables without these columns.
+        gain: gain over the previous rung, paired by image; None for the first rung and in tables without gains.
         leaderboard: the winner's score on the competition's private test images; None if unknown.
-        seconds: per image, to predict its candidates; None if unknown.
+        seconds: time to predict the candidates of an image, in seconds; None if unknown.
     """
 
     number: str
@@ -52,7 +52,7 @@ def write_ladder(path: Path, rungs: Sequence[Rung]) -> None:
 
 
 def read_ladder(path: Path) -> list[Rung]:
-    """Read rungs from a CSV file, also from an older one without gains.
+    """Read rungs from a CSV file, including older files without gains.
 
     Raises:
         UserError: the file is damaged or empty.

@@ -1,4 +1,4 @@
-"""What a prediction has to get right to match a true mask: the whole ClassId, attributes included, or the category."""
+"""Match predictions with true masks by the whole ClassId, attributes included, or by category."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from fashion_hydra.structures.rle import CocoRLE
 from fashion_hydra.utils.errors import UserError
 
 CLASS_ID, CATEGORY = MATCHES = ("class_id", "category")
-"""`class_id`, as the competition has it, and `category`, whatever the attributes."""
+"""`class_id` compares whole ClassIds, as in the competition; `category` ignores attributes."""
 
 
 def by_category(masks: ClassMasks) -> dict[str, list[CocoRLE]]:
-    """The masks of an image by category: those of `6`, `6_28` and `6_28_77` are all of `6`."""
+    """Group the masks of an image by category: masks of `6`, `6_28` and `6_28_77` all become masks of `6`."""
     merged: dict[str, list[CocoRLE]] = {}
     for class_id, of_class in masks.items():
         merged.setdefault(str(category_of(class_id)), []).extend(of_class)
@@ -21,10 +21,10 @@ def by_category(masks: ClassMasks) -> dict[str, list[CocoRLE]]:
 
 
 def masks_to_match(table: Mapping[str, ClassMasks], match: str) -> Mapping[str, ClassMasks]:
-    """Masks of several images, true or predicted, by what has to be equal: ImageId -> class -> masks.
+    """Group the masks of several images, true or predicted, by ClassId or category: ImageId -> class -> masks.
 
     Raises:
-        UserError: `match` is none of `MATCHES`.
+        UserError: `match` is not one of `MATCHES`.
     """
     if match not in MATCHES:
         raise UserError(f"score.match={match}: choose one of {', '.join(MATCHES)}")
@@ -33,12 +33,12 @@ def masks_to_match(table: Mapping[str, ClassMasks], match: str) -> Mapping[str, 
 
 @dataclass(frozen=True)
 class Reach:
-    """How far answers without all attributes can get.
+    """The highest score that predictions without some attributes can reach.
 
     Args:
-        masks: true masks.
-        with_attributes: how many of them have attributes that no answer has.
-        highest: score by ClassId of an answer that has every other mask perfectly and nothing else.
+        masks: number of true masks.
+        with_attributes: number of true masks with attributes that no prediction has.
+        highest: score by ClassId of a prediction with all other masks, perfectly, and nothing else.
     """
 
     masks: int
@@ -47,18 +47,18 @@ class Reach:
 
     def __str__(self) -> str:
         return (
-            f"{self.with_attributes} of {self.masks} true masks have attributes that no answer has, so by ClassId at "
-            f"most {self.highest:.4f} can be reached"
+            f"{self.with_attributes} of {self.masks} true masks have attributes that no prediction has, so by ClassId "
+            f"a score of at most {self.highest:.4f} can be reached"
         )
 
 
 def reach(images: Iterable[Sequence[str]], can_answer: Callable[[str], bool], *, pooling: str = "class") -> Reach:
-    """Measure how far answers can get.
+    """Compute the highest score that predictions can reach.
 
     Args:
         images: ClassIds of each image's true masks.
-        can_answer: whether an answer may have a ClassId.
-        pooling: of the score, see `fashion_hydra.evaluation.competition_score`.
+        can_answer: function that returns whether a prediction can have a ClassId.
+        pooling: pooling of the score, see `fashion_hydra.evaluation.competition_score`.
     """
     if pooling not in POOLINGS:
         raise UserError(f"pooling={pooling}: choose one of {', '.join(POOLINGS)}")
@@ -74,16 +74,16 @@ def reach(images: Iterable[Sequence[str]], can_answer: Callable[[str], bool], *,
 def reach_of_masks(
     truth: Mapping[str, ClassMasks], can_answer: Callable[[str], bool], *, pooling: str = "class"
 ) -> Reach:
-    """As `reach`, of masks: ImageId -> ClassId -> masks."""
+    """Compute `reach` from masks: ImageId -> ClassId -> masks."""
     images = ([class_id for class_id, masks in of_image.items() for _ in masks] for of_image in truth.values())
     return reach(images, can_answer, pooling=pooling)
 
 
 def choose_match(asked: str | None, found: Reach) -> str:
-    """What has to be equal: what was asked for, else the ClassId, unless nothing by it could be reached.
+    """Return `asked`; if it is None, `class_id`, or `category` if attributes make the score by ClassId 0.
 
     Raises:
-        UserError: `asked` is none of `MATCHES`.
+        UserError: `asked` is not one of `MATCHES`.
     """
     if asked is not None and asked not in MATCHES:
         raise UserError(f"score.match={asked}: null, or one of {', '.join(MATCHES)} expected")
@@ -92,10 +92,10 @@ def choose_match(asked: str | None, found: Reach) -> str:
 
 
 def describe_match(asked: str | None, found: Reach) -> str:
-    """What has to be equal and why, in a line for a person; nothing where it goes without saying."""
+    """Describe in one line how masks are matched and why; empty if there is nothing to explain."""
     match = choose_match(asked, found)
     if not found.with_attributes:
         return "by category" if asked == CATEGORY else ""
     other = CLASS_ID if match == CATEGORY else CATEGORY
     what = "category" if match == CATEGORY else "ClassId"
-    return f"by {what}: {found} (score.match={other} scores otherwise)"
+    return f"by {what}: {found} (score.match={other} changes this)"

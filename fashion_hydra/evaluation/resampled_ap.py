@@ -1,4 +1,4 @@
-"""COCO's average precision of images drawn with replacement, for intervals: matched once, summed up for each draw."""
+"""COCO's average precision of resampled images, for intervals: matched once, then summed up for each draw."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ from fashion_hydra.utils.types import BoolArray, FloatArray, IntArray
 
 @dataclass(frozen=True)
 class _Curve:
-    """The N detections of a class in I images, the best first, up to the last that is a hit at any threshold.
+    """The N detections of a class in I images, the best first, up to the last one that is a hit at any threshold.
 
     Args:
-        objects: (I,), true objects of each image.
-        image: (N,), of each detection.
-        hits: (N, T), at each threshold.
-        judged: (N, T), neither hits nor false positives are left out.
+        objects: (I,), number of true objects in each image.
+        image: (N,), image index of each detection.
+        hits: (N, T), whether a detection is a hit at each threshold.
+        judged: (N, T), whether a detection is a hit or a false positive at each threshold, and not ignored.
     """
 
     objects: FloatArray
@@ -51,7 +51,7 @@ class _Curve:
         return cls(objects, np.repeat(np.arange(len(images)), counts)[order], hits[order], judged[order])
 
     def precision(self, weights: FloatArray) -> FloatArray:
-        """Precision averaged over recalls, at each threshold: (T,); NaN without an object."""
+        """Return precision averaged over recalls, at each threshold: (T,); NaN if there are no objects."""
         objects = float(weights @ self.objects)
         if not objects:
             return np.full(len(THRESHOLDS), np.nan)
@@ -64,15 +64,15 @@ class _Curve:
 
 
 class ResampledAP:
-    """COCO's mask AP of images that count as often as weights say.
+    """COCO's mask AP of weighted images.
 
-    Equal to that of a data set with copies of the images, of which no two have detections of one score.
+    Equals the AP of a data set with copies of the images, if no two images have detections with the same score.
 
     Args:
         truth: image id -> its objects and crowd regions.
-        found: image id -> detections on the same frame; images without any count as empty.
+        found: image id -> detections on the same frame; missing images count as empty.
         labels: number of classes.
-        overlap: of detections with true masks.
+        overlap: function that computes the overlaps of detections with true masks.
     """
 
     def __init__(
@@ -91,18 +91,18 @@ class ResampledAP:
         self._curves = [_Curve.of([classes[label] for classes in of_image]) for label in range(labels)]
 
     def of_class(self, weights: FloatArray) -> FloatArray:
-        """Precision averaged over recalls, of each class at each IoU threshold from 0.50 to 0.95.
+        """Return precision averaged over recalls, of each class at each IoU threshold from 0.50 to 0.95.
 
         Args:
             weights: (I,), how often each image counts, in the order of the truth.
 
         Returns:
-            (labels, 10), NaN for classes of which those images have no object.
+            (labels, 10); NaN for classes without objects in the images that count.
         """
         return np.array([curve.precision(weights) for curve in self._curves]).reshape(-1, len(THRESHOLDS))
 
     def __call__(self, weights: FloatArray) -> FloatArray:
-        """AP at each IoU threshold, the mean over the classes that have objects: (10,); 0 without any."""
+        """Return AP at each IoU threshold, the mean over classes with objects: (10,); 0 if there are none."""
         of_class = self.of_class(weights)
         known = ~np.isnan(of_class[:, 0])
         return of_class[known].mean(axis=0) if known.any() else np.zeros(len(THRESHOLDS))

@@ -1,4 +1,4 @@
-"""Scoring one file of masks against another."""
+"""Score one file of masks against another."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from fashion_hydra.utils.errors import UserError
 
 
 def find_overlaps(masks: Mapping[str, Mapping[str, Sequence[CocoRLE]]]) -> list[tuple[str, str]]:
-    """The (ImageId, ClassId) whose masks share pixels, which the competition forbids within a submission."""
+    """Return each (ImageId, ClassId) whose masks overlap, which the competition forbids within a submission."""
     return [
         (image, class_id)
         for image, by_class in masks.items()
@@ -31,9 +31,9 @@ def score_masks(
     *,
     pooling: str = "class",
 ) -> tuple[Score, list[str]]:
-    """Score two tables from `read_masks`; also the images, by truth's names, that `predicted` lacks.
+    """Score two tables from `read_masks`; also return the images missing in `predicted`, by their names in `truth`.
 
-    A missing image counts as one without predictions. Raises UserError for images that the truth lacks.
+    A missing image counts as one without predictions. Raises UserError for predicted images missing in `truth`.
     """
     answered = match_images(truth, predicted)
     counts = {}
@@ -49,16 +49,16 @@ def reach_of(
     *,
     pooling: str = "class",
 ) -> Reach:
-    """How far a submission without attributes can get; one that has some is taken to know them all."""
+    """Return the `Reach` of a submission without attributes; one with any attributes is assumed to predict all."""
     knows = any("_" in class_id for by_class in predicted.values() for class_id in by_class)
     return reach_of_masks(truth, lambda class_id: knows or "_" not in class_id, pooling=pooling)
 
 
 def match_images(truth: Mapping[str, object], predicted: Mapping[str, object]) -> dict[str, str | None]:
-    """Each image by truth's name -> its name among those predicted, None where it is missing there.
+    """Return each image's name in `truth` -> its name in `predicted`, or None if it is missing there.
 
-    Images are matched with `.jpg` and the like cut off, since the 2019 files write `name.jpg` and those of 2020
-    `name`. Raises UserError for images that the truth lacks.
+    Names are compared without suffixes such as `.jpg`, because the 2019 files have `name.jpg` and the 2020 files
+    `name`. Raises UserError for predicted images missing in `truth`.
     """
     by_stem = _keyed_by_stem(predicted)
     known = _keyed_by_stem(truth)
@@ -72,16 +72,16 @@ def match_images(truth: Mapping[str, object], predicted: Mapping[str, object]) -
 
 
 def score_files(truth: str | Path, submission: str | Path, *, pooling: str = "class") -> tuple[Score, list[str]]:
-    """Read both files and score them as `score_masks` does."""
+    """Read both files and score them with `score_masks`."""
     return score_masks(read_masks(truth), read_masks(submission), pooling=pooling)
 
 
 def _keyed_by_stem(images: Mapping[str, object]) -> dict[str, str]:
-    """ImageId without image suffix -> ImageId."""
+    """Return ImageId without image suffix -> ImageId."""
     stems: dict[str, str] = {}
     for name in images:
         stem = image_stem(name)
         if stem in stems:
-            raise UserError(f"images {stems[stem]} and {name} are in one file: name each image in one way")
+            raise UserError(f"images {stems[stem]} and {name} are in one file: use one name per image")
         stems[stem] = name
     return stems

@@ -173,7 +173,7 @@ def test_views_that_there_are_not(model, photo):
         (np.zeros((3, 4, 4), np.uint8), r"array of shape \(3, 4, 4\)"),
         (np.zeros((0, 4, 3), np.uint8), r"array of shape \(0, 4, 3\)"),
         (torch.zeros(4, 4, 3), "Tensor; a path, a picture of Pillow or a NumPy array expected"),
-        (Image.new("F", (4, 4)), "pixels of kind F"),
+        (Image.new("F", (4, 4)), "pixel mode F is not supported"),
     ],
 )
 def test_what_is_no_image_is_named(model, image, message):
@@ -187,7 +187,7 @@ def test_files_that_are_no_pictures(model, tmp_path):
     for name, message in (("", "a folder; give the files in it"), ("a.txt", "not a picture by its name")):
         with pytest.raises(UserError, match=message):
             model(tmp_path / name)
-    with pytest.raises(UserError, match=r"b\.jpg: unreadable-image: of no known format"):
+    with pytest.raises(UserError, match=r"b\.jpg: unreadable-image: unknown format"):
         model(tmp_path / "b.jpg")
 
 

@@ -79,7 +79,7 @@ def test_several_photos_and_one_that_is_none(open_page, wardrobe, tmp_path):
     page = open_page()
     page.set_input_files("#file", [str(files[0]), str(tmp_path / "none.jpg"), str(files[1])])
     page.wait_for_selector("#alert:visible")
-    assert page.locator("#alert").text_content() == "none.jpg: unreadable-image: of no known format"
+    assert page.locator("#alert").text_content() == "none.jpg: unreadable-image: unknown format"
     assert page.locator("#strip button").count() == 2
     assert page.locator("#found-caption").text_content().startswith(files[1].name)
     page.locator("#strip button").first.focus()

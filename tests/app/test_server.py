@@ -95,8 +95,8 @@ def test_photos_of_the_data_set_have_their_truth(address, session):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jpg", b"", "a.jpg: unreadable-image: of no known format"),
-        ("a.jpg", b"<script>alert(1)</script>", "a.jpg: unreadable-image: of no known format"),
+        ("a.jpg", b"", "a.jpg: unreadable-image: unknown format"),
+        ("a.jpg", b"<script>alert(1)</script>", "a.jpg: unreadable-image: unknown format"),
         ("a.txt", b"text", "a.txt: not a picture by its name"),
         ("%00.jpg", b"x", "control characters"),
         ("..%2F..%2Fetc%2Fpasswd", b"x", "passwd: not a picture by its name"),

@@ -70,7 +70,7 @@ def test_an_object_that_leaves_the_picture_is_left_out(kaggle_folder):
 @pytest.mark.parametrize(
     ("transform", "message"),
     [
-        ({"name": "Blur"}, "'Blur' is no albumentations transform that moves image and masks together"),
+        ({"name": "Blur"}, "'Blur' is not an albumentations transform that moves image and masks together"),
         ({"name": "Nothing"}, "'Nothing' is no"),
         ({"name": "Affine", "rotate": "far"}, "augment.geometric: Affine: "),
         ({"name": "RandomCrop", "height": 500, "width": 500, "p": 1}, "augment.geometric: "),

@@ -74,7 +74,7 @@ def test_cocos_own_layout(tmp_path, stem, folder):
         picture(tmp_path / part / "0001.png")
     write(tmp_path / "annotations" / f"{stem}.json", ["0001.png"], [annotation()])
     if stem == "val":  # not the whole of a folder's name: nothing tells which
-        with pytest.raises(UserError, match=r"its images are in .*train2017, .*val2017 alike. Give the right one"):
+        with pytest.raises(UserError, match=r"images are in several folders: .*train2017, .*val2017. Choose one with"):
             read(tmp_path, f"annotations/{stem}.json")
         return
     found, _ = read(tmp_path, f"annotations/{stem}.json")
@@ -123,7 +123,7 @@ def test_a_name_in_another_case_gets_a_hint(tmp_path):
     picture(tmp_path / "Look.PNG")
     write(tmp_path / "a.json", ["a.png", "look.png"], [annotation(), annotation(2, 2)])
     _, faults = read(tmp_path, "a.json")
-    assert faults[0].value == "look.png (there is Look.PNG, differing in case)"
+    assert faults[0].value == "look.png (Look.PNG exists, but differs in case)"
 
 
 def test_one_id_for_two_files_drops_both_and_says_which(tmp_path):
@@ -208,19 +208,19 @@ def test_loose_types_are_taken(tmp_path, more, class_id):
 @pytest.mark.parametrize(
     ("more", "kind", "value"),
     [
-        ({"segmentation": None}, "no-segmentation", "category_id 1: a box alone"),
+        ({"segmentation": None}, "no-segmentation", "category_id 1: only a box"),
         ({"segmentation": [], "bbox": None}, "no-segmentation", "category_id 1: no mask"),
         ({"segmentation": [[1, 2, None, 4, 5, 6]]}, "bad-segmentation", "a polygon with a point at nan"),
-        ({"segmentation": [[1, 2, 3, 4, 5]]}, "bad-segmentation", "a polygon of 5 numbers: x and y in turn expected"),
+        ({"segmentation": [[1, 2, 3, 4, 5]]}, "bad-segmentation", "a polygon of 5 numbers: pairs of x and y expected"),
         (
             {"segmentation": {"size": [48, 64], "counts": [500, 20]}},
             "bad-segmentation",
-            "counts: 520 pixels together, the image has 3072",
+            "counts: a sum of 520 pixels, but the image has 3072",
         ),
         (
             {"segmentation": [[0.1, 0.2, 0.9, 0.2, 0.9, 0.8]]},
             "bad-segmentation",
-            "points from 0 to 1, as shares of the picture: COCO's are in pixels",
+            "points are shares of the picture, from 0 to 1; COCO requires pixels",
         ),
         (
             {"segmentation": {"size": [64, 48], "counts": [500, 20, 2552]}},
@@ -229,7 +229,7 @@ def test_loose_types_are_taken(tmp_path, more, class_id):
         ),
         ({"attribute_ids": ["red"]}, "bad-segmentation", "attribute_ids: 'red': ids from 0 to 999999 expected"),
         ({"category_id": None}, "unknown-class", "category_id null"),
-        ({"image_id": float("nan")}, "unknown-image", "image_id NaN, which no image has"),
+        ({"image_id": float("nan")}, "unknown-image", "image_id NaN: no such image"),
         ({"segmentation": [[70, 3, 79, 3, 79, 12]]}, "empty-mask", "category_id 1: no pixel inside the picture"),
     ],
 )
@@ -249,8 +249,8 @@ def test_polygons_outside_the_picture_and_other_boxes_are_remarks(tmp_path):
     assert found.areas.tolist() == [54 * 38, 81]
     assert [(f.kind, f.value, f.is_remark) for f in faults] == [
         ("outside-picture", "71% of the polygons' boxes, picture 48x64", True),
-        ("box-disagrees", "bbox [10, 10, 100, 70], the mask's is [10, 10, 54, 38]", True),
-        ("box-disagrees", "bbox [30, 30, 9, 9], the mask's is [3, 3, 9, 9]", True),
+        ("box-disagrees", "bbox [10, 10, 100, 70], the mask's box is [10, 10, 54, 38]", True),
+        ("box-disagrees", "bbox [30, 30, 9, 9], the mask's box is [3, 3, 9, 9]", True),
     ]
 
 
@@ -296,14 +296,14 @@ def test_crowds_train_where_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[]", "Results of a detector are lists"),
+        (b"[]", "Detection results are lists"),
         (b"{}", r"no list of images \(found: nothing\)"),
         (b'{"images": [], "shapes": []}', r"no list of annotations \(found: images, shapes\)"),
         ('{"images": "Mäntel"}'.encode("latin-1"), r"not a JSON file \(byte 13 is not UTF-8; save the file as UTF-8\)"),
         (b'{"images": [', "not a JSON file"),
         (
             b'{"images": [], "categories": [], "annotations": [{"segments_info": []}]}',
-            "panoptic format. Give the file of instances",
+            "panoptic format. Give the instances file",
         ),
         (b'{"images": [], "annotations": [], "categories": [{"id": "x"}]}', r'categories\[0\]: {"id": "x"}: an id'),
     ],

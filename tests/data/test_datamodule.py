@@ -68,7 +68,7 @@ def test_a_fold_kept_to_test_neither_trains_nor_validates(wardrobe):
     assert kept == ids(data, data.is_test) == ids(plain, plain.is_training) - ids(data, data.is_training)
     assert ids(data, data.is_validation) == ids(plain, plain.is_validation)
     assert not plain.is_test.any()
-    assert f"{len(kept)} images kept to test" in data.describe()
+    assert f"{len(kept)} test images (data.test_fold)" in data.describe()
     assert "not used" not in data.describe()
     for fold in (0, 4):
         with pytest.raises(UserError, match=rf"data\.test_fold={fold}: null, or between 0 and 3 and not data\.fold=0"):

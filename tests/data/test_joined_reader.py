@@ -49,11 +49,11 @@ def test_a_photo_in_both_validates_and_is_named(tmp_path):
         ("1.png", "train"),
     ]
     assert np.array_equal(found.first, [0, 1, 2])
-    assert [(f.kind, f.image_id, f.value) for f in faults] == [("in-two-parts", "0.png", "in train too")]
+    assert [(f.kind, f.image_id, f.value) for f in faults] == [("in-two-parts", "0.png", "also in train")]
 
 
 def test_categories_have_to_agree(tmp_path):
     roboflow(tmp_path, categories=((1, "hat"), (2, "shoe")))
     parts = {p: CocoReader(tmp_path, f"{f}/a.json") for p, f in (("val", "valid"), ("train", "train"))}
-    with pytest.raises(UserError, match="category 1 is 'shirt' in the train part and 'hat' in the other"):
+    with pytest.raises(UserError, match="category 1 is 'shirt' in the train part and 'hat' in the other part"):
         JoinedReader(parts)

@@ -54,14 +54,14 @@ FAULTY_ROWS = [
     (row(pixels="1 x"), "runs-not-numbers", "the length 'x', is not an integer"),
     (row(pixels="199 3"), "runs-beyond-image", "run 199 3 ends at pixel 201"),
     (row(pixels=" "), "empty-mask", "ClassId 6"),
-    (row(), "duplicate-row", "ClassId 6, the same mask"),
+    (row(), "duplicate-row", "ClassId 6: same mask as an earlier row"),
     (row(class_id="46"), "unknown-class", "46"),
     (row(class_id="shirt"), "unknown-class", "shirt"),
     (row(class_id=""), "unknown-class", ""),
     (row(height="ten"), "bad-size", "tenx20"),
     (row(image=""), "bad-row", "ImageId is empty"),
     (row(pixels="199 3 11 3 1 3"), "runs-beyond-image", "run 199 3"),
-    (row(height=20, width=10), "sizes-differ-between-rows", "20x10 after 10x20"),
+    (row(height=20, width=10), "sizes-differ-between-rows", "20x10, but 10x20 in an earlier row"),
 ]
 
 

@@ -47,7 +47,7 @@ def test_a_folder_tells_what_it_leaves_out(pictures, without_heif):
     found = list_folder(pictures)
     assert set(found.files) == set(found.image_ids) == TOP
     assert found.left_out == (
-        "2 in folders below (data.recursive=true takes them), 1 .heic/.heif (pip install pillow-heif takes them), "
+        "2 in subfolders (data.recursive=true includes them), 1 .heic/.heif (pip install pillow-heif to read them), "
         "2 hidden, 1 folders named like pictures, 1 other files"
     )
     assert all(found.read(i).shape == (6, 8, 3) for i in range(len(found)))
@@ -67,7 +67,7 @@ def test_one_picture(pictures):
     found = list_folder(pictures / "look.png")
     assert (found.folder, found.files, found.image_ids) == (pictures, ("look.png",), ("look.png",))
     assert found.read(0).shape == (6, 8, 3)
-    with pytest.raises(UserError, match=r"notes\.txt: is a file, but no picture. Give a picture, a folder"):
+    with pytest.raises(UserError, match=r"notes\.txt: is a file, but not a picture. Give a picture, a folder"):
         list_folder(pictures / "notes.txt")
 
 
@@ -83,7 +83,9 @@ def test_pictures_that_need_a_plugin(pictures, without_heif, tmp_path):
 def test_nothing_but_folders_below(pictures, without_heif, tmp_path):
     above = tmp_path / "above"
     shutil.copytree(pictures / "2023", above / "2023")
-    with pytest.raises(UserError, match=r"no images\. .*There: 2 in folders below \(data\.recursive=true takes them\)"):
+    with pytest.raises(
+        UserError, match=r"no images\. .*Left out: 2 in subfolders \(data\.recursive=true includes them\)"
+    ):
         list_folder(above)
 
 

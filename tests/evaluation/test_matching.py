@@ -56,7 +56,7 @@ def test_the_highest_score_is_that_of_all_bare_masks_found(pooling, highest):
 def test_the_category_matches_where_nothing_else_could(images, asked, match, told):
     found = reach(images, lambda class_id: bare(class_id) and class_id != "99")
     assert choose_match(asked, found) == match
-    assert re.fullmatch(told + r"(.* scores otherwise\))?", describe_match(asked, found))
+    assert re.fullmatch(told + r"(.* changes this\))?", describe_match(asked, found))
 
 
 def test_what_is_no_match_is_refused():

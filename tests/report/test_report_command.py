@@ -70,7 +70,7 @@ def test_a_prediction_alone(made, tmp_path, capsys):
     assert re.search(r"<dt>score</dt><dd>([\d.]+)", page)[1] == score
     notes = [line for line in told.splitlines() if line.startswith("note")]
     assert len(notes) == 1
-    assert "scored by ClassId: 38 of 194 true masks have attributes that no answer has" in notes[0]
+    assert "scored by ClassId: 38 of 194 true masks have attributes that no prediction has" in notes[0]
     assert sections(page) == ["scores", "classes", "errors", "gallery"]
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["page.html"]
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
