@@ -119,6 +119,7 @@ class ScheduleConfig:
     backbone_lr: float = 1.0
     layer_decay: float = 1.0
     decay_norms: bool = True
+    train_only: list[str] | None = None
     gradient_clip: float | None = None
     skip_nonfinite: int = MISSING
     optimizer: Any = None

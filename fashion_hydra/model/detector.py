@@ -13,6 +13,7 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fashion_hydra.model.attribute_head import AttributeRoIHead
 from fashion_hydra.model.fuse import fuse_batch_norms
@@ -23,6 +24,7 @@ from fashion_hydra.postprocess.nms import top_survivors
 from fashion_hydra.structures.batch import PAD_DIVISOR, Batch, Size
 from fashion_hydra.structures.detections import Refined, Segmented
 from fashion_hydra.utils.errors import UserError
+from fashion_hydra.utils.text import shorten
 
 STRIDES = (4, 8, 16, 32, 64)
 SEMANTIC_LEVEL = 1
@@ -55,10 +57,43 @@ class Detector(nn.Module):
         super().__init__()
         if channel_order not in ("rgb", "bgr"):
             raise UserError(f"model.backbone.channel_order={channel_order}: give rgb or bgr")
+        self._frozen_norms: list[nn.Module] = []
         self.net = net
         self.bgr = channel_order == "bgr"
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
+
+    def train_only(self, parts: Sequence[str]) -> None:
+        """Freeze all parameters but those of some parts, and the statistics of the frozen batch norms.
+
+        Args:
+            parts: names of modules of mmdet's detector, such as `roi_head` or `roi_head.mask_iou_head`.
+
+        Raises:
+            UserError: a part that the model does not have, or one without parameters that can be trained.
+        """
+        modules = dict(self.net.named_modules())
+        for part in parts:
+            if part not in modules or not any(p.requires_grad for p in modules[part].parameters()):
+                depth = part.count(".") + 1
+                known = sorted({".".join(name.split(".")[:depth]) for name, _ in self.net.named_parameters()})
+                raise UserError(
+                    f"schedule.train_only=[{part}]: the model has no such part with parameters to train; it has "
+                    f"{shorten(', '.join(known), 300)}"
+                )
+        trained = {id(p) for part in parts for p in modules[part].parameters()}
+        for parameter in self.parameters():
+            parameter.requires_grad_(parameter.requires_grad and id(parameter) in trained)
+        inside = {id(module) for part in parts for module in modules[part].modules()}
+        self._frozen_norms = [m for m in self.modules() if isinstance(m, _BatchNorm) and id(m) not in inside]
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch between training and evaluation; the batch norms that `train_only` froze stay in evaluation."""
+        super().train(mode)
+        for norm in self._frozen_norms:
+            norm.eval()
+        return self
 
     def for_inference(self, device: torch.device) -> Self:
         """On a device and in evaluation mode for good, which leaves no way back to training: batch norms become part

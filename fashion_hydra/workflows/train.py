@@ -249,7 +249,21 @@ def make_detector(options: TrainConfig, classes: ClassSet, ckpt_path: Path | Non
             "weights, or model.backbone.frozen_stages=-1 model.backbone.norm_eval=false to train all from scratch",
             backbone["frozen_stages"],
         )
+    if options.schedule.train_only:
+        freeze_rest(detector, options.schedule.train_only)
+        if not ckpt_path and options.weights is None:
+            warn_rank_zero("schedule.train_only without weights=FILE: the frozen layers stay as they were initialised")
     return detector
+
+
+def freeze_rest(detector: Detector, parts: list[str]) -> None:
+    """Freeze all but some parts of a model and log how many parameters are trained."""
+    if not isinstance(detector, Detector):
+        raise UserError(f"schedule.train_only={parts}: not available for a custom {type(detector).__name__}")
+    detector.train_only(parts)
+    counts = [(p.numel(), p.requires_grad) for p in detector.parameters()]
+    trained, total = sum(n for n, is_trained in counts if is_trained), sum(n for n, _ in counts)
+    log_rank_zero("train_only     %s: %d of %d parameters", ", ".join(parts), trained, total)
 
 
 def fit(run: TrainingSetup) -> float:
