@@ -101,6 +101,8 @@ class HTCConfig:
     attribute_loss: str = "bce"
     attribute_weight: float = 0.5
     mask_scoring: bool = False
+    box_loss: str = "smooth_l1"
+    dice_weight: float = 0.0
 
 
 @dataclass
@@ -116,6 +118,7 @@ class ScheduleConfig:
     decay: str = MISSING
     milestones: list[int] = field(default_factory=list)
     gamma: float = 0.1
+    cycles: int = 1
     backbone_lr: float = 1.0
     layer_decay: float = 1.0
     decay_norms: bool = True

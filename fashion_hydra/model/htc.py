@@ -17,6 +17,7 @@ from fashion_hydra.data.attribute_set import AttributeSet
 from fashion_hydra.model.attribute_head import LOSSES, AttributeBoxHead, AttributeRoIHead
 from fashion_hydra.model.detector import SEMANTIC_LEVEL, STRIDES, Detector
 from fashion_hydra.model.htc_checks import check_features, check_numbers, check_pixels
+from fashion_hydra.model.mask_loss import MaskLoss
 from fashion_hydra.model.mask_scoring import MaskScoringRoIHead
 from fashion_hydra.model.outline import outline
 from fashion_hydra.model.roi_align import PreciseRoIExtractor
@@ -30,6 +31,10 @@ from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.imports import import_object
 
 _MOST_PARAMETERS = 5 * 10**8  # 2 GB; the winner's has 1.4 * 10**8
+_BOX_LOSSES: dict[str, dict[str, Any]] = {
+    "smooth_l1": {"type": "SmoothL1Loss", "beta": 1.0},
+    "giou": {"type": "GIoULoss", "loss_weight": 10.0},
+}
 _BOX_STDS = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))
 
 
@@ -61,6 +66,8 @@ def build_htc(
     attribute_weight: float = 0.5,
     attribute_set: AttributeSet | None = None,
     mask_scoring: bool = False,
+    box_loss: str = "smooth_l1",
+    dice_weight: float = 0.0,
 ) -> Detector:
     """Hybrid Task Cascade: interleaved, with mask information flow and, where asked, semantic branch and attributes.
 
@@ -94,6 +101,9 @@ def build_htc(
             objects; or `focal`.
         attribute_weight: of it.
         attribute_set: which attributes; the data say, or the checkpoint.
+        box_loss: loss of the boxes in the stages: `smooth_l1`, or `giou`, the generalised IoU of decoded boxes
+            (Rezatofighi et al., CVPR 2019, arXiv:1902.09630), with weight 10.
+        dice_weight: weight of the Dice loss in the mask stages, see `fashion_hydra.model.mask_loss`; 0 for none.
         mask_scoring: whether a head predicts the IoU of each mask, see `fashion_hydra.model.mask_scoring`.
 
     Raises:
@@ -136,9 +146,11 @@ def build_htc(
     norm_cfg = _norm_cfg(norm)
     roi_head = _roi_head(
         stage_weights,
-        box_heads=[_box_head(num_classes, neck_channels, fc_channels, stds) for stds in _BOX_STDS[: len(stage_ious)]],
+        box_heads=[
+            _box_head(num_classes, neck_channels, fc_channels, stds, box_loss) for stds in _BOX_STDS[: len(stage_ious)]
+        ],
         mask_heads=[
-            _mask_head(num_classes, neck_channels, mask_channels, mask_convs, norm_cfg, first=stage == 0)
+            _mask_head(num_classes, neck_channels, mask_channels, mask_convs, norm_cfg, dice_weight, first=stage == 0)
             for stage in range(len(stage_ious))
         ],
         box_roi=_roi_extractor(neck_channels, 7, roi_sampling_ratio),
@@ -154,6 +166,8 @@ def build_htc(
                 "fc_channels": fc_channels,
             },
         }
+    if not dice_weight >= 0:
+        raise UserError(f"model.dice_weight={dice_weight}: at least 0 expected")
     if attributes:
         if not attribute_set:
             raise UserError("model.attributes=true: nothing says which attributes there are")
@@ -296,7 +310,9 @@ def _rpn_head(channels: int, anchor_scale: float, ratios: Sequence[float]) -> di
     }
 
 
-def _box_head(num_classes: int, channels: int, fc_channels: int, stds: Sequence[float]) -> dict[str, Any]:
+def _box_head(num_classes: int, channels: int, fc_channels: int, stds: Sequence[float], loss: str) -> dict[str, Any]:
+    if loss not in _BOX_LOSSES:
+        raise UserError(f"model.box_loss={loss}: choose one of {', '.join(_BOX_LOSSES)}")
     return {
         "type": "Shared2FCBBoxHead",
         "in_channels": channels,
@@ -305,13 +321,21 @@ def _box_head(num_classes: int, channels: int, fc_channels: int, stds: Sequence[
         "num_classes": num_classes,
         "bbox_coder": _box_coder(stds),
         "reg_class_agnostic": True,
+        "reg_decoded_bbox": loss == "giou",
         "loss_cls": {"type": "CrossEntropyLoss", "use_sigmoid": False},
-        "loss_bbox": {"type": "SmoothL1Loss", "beta": 1.0},
+        "loss_bbox": _BOX_LOSSES[loss],
     }
 
 
 def _mask_head(
-    num_classes: int, channels: int, mask_channels: int, convs: int, norm_cfg: dict[str, Any] | None, *, first: bool
+    num_classes: int,
+    channels: int,
+    mask_channels: int,
+    convs: int,
+    norm_cfg: dict[str, Any] | None,
+    dice_weight: float,
+    *,
+    first: bool,
 ) -> dict[str, Any]:
     return {
         "type": "HTCMaskHead",
@@ -321,7 +345,7 @@ def _mask_head(
         "conv_out_channels": mask_channels,
         "norm_cfg": norm_cfg,
         "num_classes": num_classes,
-        "loss_mask": {"type": "CrossEntropyLoss", "use_mask": True},
+        "loss_mask": {"type": MaskLoss, "dice_weight": dice_weight},
     }
 
 

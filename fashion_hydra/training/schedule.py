@@ -22,6 +22,9 @@ class Schedule:
         warmup_ratio: share of the learning rate that the warm-up starts from.
         decay: `multistep`; `cosine` or `linear`, down to zero at the end; `constant`; or `onecycle` (Smith and Topin
             2018), which rises to the learning rate over the first three tenths and has no other warm-up.
+        cycles: how often `cosine` falls from the full rate to zero (Loshchilov and Hutter 2017, arXiv:1608.03983). With
+            one cycle per epoch, the checkpoints of all epochs can be averaged (`ensemble=soup`; Zhang et al. 2020,
+            arXiv:2012.12645).
         milestones: epochs after which `multistep` multiplies by `gamma`.
         gamma: see there.
         backbone_lr: share of the learning rate that the backbone learns with.
@@ -38,6 +41,7 @@ class Schedule:
     decay: str = "multistep"
     milestones: Sequence[int] = ()
     gamma: float = 0.1
+    cycles: int = 1
     backbone_lr: float = 1.0
     layer_decay: float = 1.0
     decay_norms: bool = True
@@ -56,6 +60,10 @@ class Schedule:
                     f"schedule.{name}={value}: a share above 0, at most 1 expected (model.backbone.frozen_stages=4 "
                     "trains no backbone)"
                 )
+        if self.cycles < 1 or (self.cycles > 1 and self.decay != "cosine"):
+            raise UserError(
+                f"schedule.cycles={self.cycles}: at least 1 expected, and more only with schedule.decay=cosine"
+            )
         if self.decay not in DECAYS:
             raise UserError(f"schedule.decay={self.decay}: give {', '.join(DECAYS[:-1])} or {DECAYS[-1]}")
 
@@ -73,7 +81,8 @@ class Schedule:
             warmup = self.warmup_ratio + (1 - self.warmup_ratio) * step / self.warmup_steps
         done = min(1.0, step / total)
         if self.decay == "cosine":
-            return warmup * (1 + math.cos(math.pi * done)) / 2
+            within = done * self.cycles % 1 if done < 1 else 1.0
+            return warmup * (1 + math.cos(math.pi * within)) / 2
         if self.decay == "linear":
             return warmup * (1 - done)
         if self.decay == "constant":

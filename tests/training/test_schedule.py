@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts, LinearLR, MultiStepLR, OneCycleLR
 
 from fashion_hydra.training.schedule import Schedule
 from fashion_hydra.utils.errors import UserError
@@ -31,6 +31,15 @@ def test_cosine_is_torchs():
     schedule = Schedule(epochs=3, lr=1, warmup_steps=0, decay="cosine")
     mine = [schedule.factor(step, steps_per_epoch=10) for step in range(30)]
     assert mine == pytest.approx(torch_factors(lambda o: [CosineAnnealingLR(o, 30)], 30), abs=1e-9)
+
+
+@pytest.mark.parametrize(("epochs", "cycles"), [(3, 3), (4, 2)])
+def test_cycles_are_torchs_warm_restarts(epochs, cycles):
+    schedule = Schedule(epochs=epochs, lr=1, warmup_steps=0, decay="cosine", cycles=cycles)
+    mine = [schedule.factor(step, steps_per_epoch=10) for step in range(10 * epochs)]
+    theirs = torch_factors(lambda o: [CosineAnnealingWarmRestarts(o, 10 * epochs // cycles)], 10 * epochs)
+    assert mine == pytest.approx(theirs, abs=1e-9)
+    assert schedule.factor(10 * epochs, 10) == 0
 
 
 def test_linear_is_torchs():

@@ -1,0 +1,87 @@
+"""Losses of the heads that options choose, against torchvision's functions and against their definitions."""
+
+import numpy as np
+import pytest
+import torch
+from torchvision.ops import generalized_box_iou_loss
+
+from fashion_hydra.data.augment import Augment
+from fashion_hydra.data.class_set import ClassSpec
+from fashion_hydra.data.dataset import TrainDataset, collate
+from fashion_hydra.data.kaggle import read_annotations
+from fashion_hydra.model.htc import build_htc
+from fashion_hydra.model.mask_loss import MaskLoss
+from fashion_hydra.utils.errors import UserError
+from tests.helpers import model_options
+
+
+@pytest.fixture(scope="module")
+def batch(wardrobe):
+    annotations, _ = read_annotations(wardrobe)
+    classes = ClassSpec("some", [31, 23, 10]).resolve(annotations.names, [])
+    dataset = TrainDataset(annotations, np.arange(2), classes, Augment(short_edge=[90, 120], long_edge=160), seed=0)
+    return collate([dataset[0, i] for i in range(2)])
+
+
+def tiny(**changes):
+    torch.manual_seed(0)
+    return build_htc(num_classes=3, **{**model_options(), **changes}).train()
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_the_mask_loss_is_cross_entropy_and_dice_of_each_mask(weight):
+    rng = np.random.default_rng(0)
+    logits, targets, labels = rng.normal(size=(5, 3, 6, 6)), rng.random((5, 6, 6)) < 0.4, rng.integers(0, 3, 5)
+    targets[4] = False
+    entropies, dices = [], []
+    for mask, truth, label in zip(logits, targets, labels, strict=True):
+        p = 1 / (1 + np.exp(-mask[label]))
+        entropies.append(-np.where(truth, np.log(p), np.log(1 - p)).mean())
+        dices.append(1 - 2 * p[truth].sum() / ((p**2).sum() + truth.sum()))
+    arguments = torch.tensor(logits), torch.tensor(targets).double(), torch.tensor(labels)
+    assert MaskLoss(weight)(*arguments).item() == pytest.approx(np.mean(entropies) + weight * np.mean(dices), rel=1e-6)
+
+
+def test_dice_is_part_of_the_mask_losses_alone(batch):
+    plain, with_dice = (tiny(dice_weight=weight).loss(batch, [1, 2]) for weight in (0.0, 1.0))
+    assert plain.keys() == with_dice.keys()
+    for name, value in plain.items():
+        assert (with_dice[name].item() > value.item() + 1e-3) == ("loss_mask" in name), name
+        if "loss_mask" not in name:
+            assert with_dice[name].item() == value.item()
+
+
+def test_giou_is_torchvisions_of_decoded_boxes(batch, monkeypatch):
+    detector, seen = tiny(box_loss="giou"), []
+    head = detector.net.roi_head
+    original = type(head).bbox_loss
+
+    def spy(self, stage, x, sampling_results, semantic_feat=None):
+        result = original(self, stage, x, sampling_results, semantic_feat)
+        seen.append((stage, sampling_results, result["bbox_pred"].detach()))
+        return result
+
+    monkeypatch.setattr(type(head), "bbox_loss", spy)
+    losses = detector.loss(batch, [1, 2])
+    for stage, sampled, deltas in seen:
+        coder, first, terms, count = head.bbox_head[stage].bbox_coder, 0, 0.0, 0
+        for of_image in sampled:
+            own = deltas[first : first + len(of_image.pos_inds)]
+            first += len(of_image.priors)
+            count += len(of_image.priors)
+            decoded = coder.decode(of_image.pos_priors, own)
+            terms += generalized_box_iou_loss(decoded, of_image.pos_gt_bboxes, reduction="sum").item()
+        weight = [1.0, 0.5, 0.25][stage]
+        assert losses[f"s{stage}.loss_bbox"].item() == pytest.approx(weight * 10 * terms / count, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"box_loss": "iou"}, r"model\.box_loss=iou: choose one of smooth_l1, giou"),
+        ({"dice_weight": -1}, r"model\.dice_weight=-1: at least 0"),
+    ],
+)
+def test_options_that_cannot_be(changes, message):
+    with pytest.raises(UserError, match=message):
+        tiny(**changes)
