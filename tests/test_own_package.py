@@ -164,7 +164,9 @@ def test_a_checkpoint_that_names_code_imports_none_of_it(run, tmp_path, monkeypa
 
     monkeypatch.delitem(sys.modules, "mypackage.parts")
     options = compose_options("predict", *predict_words(run, tmp_path / "out"))
-    with pytest.raises(UserError, match=r"would import code from mypackage\.parts\.build_mine\..* set trust=\[mypackage\]"):
+    with pytest.raises(
+        UserError, match=r"would import code from mypackage\.parts\.build_mine\..* set trust=\[mypackage\]"
+    ):
         predict(options, Command())
     assert "mypackage.parts" not in sys.modules
 
