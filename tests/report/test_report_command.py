@@ -273,11 +273,11 @@ def test_the_rule_of_a_folder(made, tmp_path):
         ({"submission.csv": HEADER, "truth.csv": HEADER}, "no images to score"),
         ({"submission.csv": HEADER, "truth.csv": HEADER + "a.jpg,1 9,6\n"}, "none of its images is in the truth"),
         ({"submission.csv": HEADER + "b.jpg,,23\n", "truth.csv": HEADER + "a.jpg,,23\n"}, "not in the truth"),
-        ({"ladder.csv": "rung,name\n1,a\n"}, r"ladder\.csv: not as this software writes it \(KeyError\('change'\)\)"),
+        ({"ladder.csv": "rung,name\n1,a\n"}, r"ladder\.csv: not in fashion_hydra's format \(KeyError\('change'\)\)"),
         ({"ladder.csv": "rung,name\n"}, r"ladder\.csv: .*no rows"),
         ({"csv/version_0/metrics.csv": "step\n", ".hydra/config.yaml": "a: ["}, r"config\.yaml: not readable as YAML"),
-        ({"methods.csv": "method\ngrid\n"}, r"methods\.csv: not as this software writes it"),
-        ({"csv/version_0/metrics.csv": "step,train/loss\nx,1\n"}, r"metrics\.csv: not as this software writes it"),
+        ({"methods.csv": "method\ngrid\n"}, r"methods\.csv: not in fashion_hydra's format"),
+        ({"csv/version_0/metrics.csv": "step,train/loss\nx,1\n"}, r"metrics\.csv: not in fashion_hydra's format"),
     ],
 )
 def test_mistakes_are_told_in_one_line(tmp_path, capsys, files, told):
