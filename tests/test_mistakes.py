@@ -246,7 +246,7 @@ MISTAKES = [
     Mistake("fashion-hydra compare EMPTY USED", "empty",
             "…: no methods.csv: not a folder that tune_thresholds.py wrote"),
     Mistake("fashion-hydra ladder RUN", "--truth",
-            "--truth: the test images' true masks are needed, or --images val or test_fold"),
+            "--truth: give the true masks of the test images, or choose --images val or test_fold"),
     Mistake("fashion-hydra import-checkpoint DATA/train.csv a.safetensors", "train.csv",
             "…: neither a safetensors file nor a whole one of torch.save (begins with …). …"),
     # Files and folders
@@ -256,7 +256,7 @@ MISTAKES = [
     Mistake("fashion-hydra export-coco DATA EMPTY", "empty", A_FOLDER),
     Mistake("fashion-hydra eda DATA --out EMPTY", "empty", A_FOLDER),
     Mistake("fashion-hydra split DATA --out OTHER_SPLIT", "other_split",
-            "… is there already; give another …, or --force to write over it"),
+            "… exists already; give another …, or --force to overwrite it"),
     Mistake("predict ensemble.run=RUN out=TRUTH", "truth.csv", errors.IN_THE_WAY),
     Mistake("predict ensemble.run=RUN out=READ_ONLY/out", "read_only", errors.PERMISSION),
     Mistake("fashion-hydra split DATA --out READ_ONLY/a.csv", "read_only/a.csv", errors.PERMISSION),

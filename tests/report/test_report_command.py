@@ -189,7 +189,7 @@ def test_without_candidates_or_photos_the_rest_is_there(made, tmp_path, capsys):
     folder.mkdir()
     shutil.copy(made.folder / "submission.csv", folder)
     page, told = report(capsys, folder, "--truth", made.folder / "truth.csv")
-    assert "AP and the scores of masks are not known" in told
+    assert "AP and the scores of masks are unknown" in told
     index, blocks = data_of(page)
     assert f"{len(index)} of {len(index)} photos not found" in told
     assert all(block["photo"] is None and block["fault"] for block in blocks)
@@ -202,7 +202,7 @@ def test_scores_are_only_told_where_the_rule_makes_the_answer(made, tmp_path, ca
     rule = (folder / "postprocess.yaml").read_text()
     (folder / "postprocess.yaml").write_text(rule.replace("mask_thr: 0.45", "mask_thr: 0.6"))
     page, told = report(capsys, folder)
-    assert "do not make its submission.csv" in told
+    assert "do not reproduce its submission.csv" in told
     assert "Thresholds: not known" in page
     _, blocks = data_of(page)
     assert any(mask["score"] is None for b in blocks for mask in b["masks"] if mask["side"] == "prediction")
