@@ -48,7 +48,7 @@ class Mistake(NamedTuple):
     message: str
 
 
-CHOICE = "…=…: no such choice. There are …"
+CHOICE = "…=…: no such choice. Available: …"
 OPTION = "…: no such option. Perhaps …"
 WHOLE = "…=…: a whole number expected, such as …"
 LIST = "…=…: a list expected, such as …"
@@ -70,7 +70,7 @@ COMMAND_LINES = [
     Mistake("train.py data.batchsize=2", "data.batchsize: no such option. Perhaps data.batch_size", OPTION),
     Mistake("train.py epochs=2", "epochs: no such option. Perhaps schedule.epochs", OPTION),
     Mistake("predict.py model=htc_tiny", "model: predict.py", "…: … has no such option or group; its groups are …"),
-    Mistake("predict.py experiment=demo", "demo", "experiment=…: not made for …, which has no group …"),
+    Mistake("predict.py experiment=demo", "demo", "experiment=…: not for …, which has no group …"),
     Mistake("train.py model = htc_tiny", "model", "…: not of the form KEY=VALUE. …"),
     Mistake("train.py logger=null", "logger", "…: the name of a choice expected; --help lists them"),
     Mistake("train.py data.folds=two", "data.folds=two", WHOLE),
@@ -83,7 +83,7 @@ COMMAND_LINES = [
     Mistake("train.py data.root=null", "data.root=null", "…=null: a value expected, …"),
     # Devices
     Mistake("train.py seed=1,2 -m trainer.devices=2", "trainer.devices=2",
-            "trainer.devices=…: a multirun (-m) in this process takes one device a job. …"),
+            "trainer.devices=…: a multirun (-m) in this process uses one device per job. …"),
     Mistake("tune_thresholds.py -m trainer.devices=2 candidates.folder=USED", "=2",
             "trainer.devices=…: a multirun (-m) …"),
     # Files and folders
