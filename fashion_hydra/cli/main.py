@@ -1,7 +1,4 @@
-"""Train, run and evaluate models that segment clothes.
-
-This is the `fashion-hydra` console script, which imports the command's module and runs it.
-"""
+"""The `fashion-hydra` console script: train, run and evaluate models that segment clothes."""
 
 import argparse
 import importlib

@@ -29,14 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--score-thr", type=float, default=0.5, help="minimum score of a mask (default: %(default)s)")
     parser.add_argument(
-        "--tag-thr",
-        type=float,
-        default=0.05,
-        help="minimum score of the best mask of a tagged class (default: %(default)s)",
+        "--tag-thr", type=float, default=0.05, help="minimum score of a tagged class's best mask (default: %(default)s)"
     )
-    parser.add_argument(
-        "--mask-thr", type=float, default=0.5, help="minimum probability of a mask's pixels (default: %(default)s)"
-    )
+    parser.add_argument("--mask-thr", type=float, default=0.5, help="threshold of mask pixels (default: %(default)s)")
     parser.add_argument(
         "--missing",
         type=int,

@@ -172,8 +172,7 @@ def _names(
 ) -> tuple[dict[int, str], dict[int, str], dict[int, str]]:
     """Return category id -> name, attribute id -> name and attribute id -> group.
 
-    Names come from the candidates, else from a label_descriptions.json in or next to the given paths, which also has
-    the groups.
+    Names come from the candidates, else from a label_descriptions.json in or next to `beside`, which also has groups.
     """
     from fashion_hydra.data.kaggle import read_attribute_groups, read_labels
 
