@@ -122,7 +122,7 @@ def export_onnx(detector: Detector, description: Description, *, input_type: str
                 input_names=["image"],
                 output_names=outputs,
                 dynamic_axes=dynamic,
-                training=torch.onnx.TrainingMode.PRESERVE,  # folded norms would exceed float16
+                training=torch.onnx.TrainingMode.PRESERVE,  # otherwise norms are folded, which float16 cannot hold
             )
             model = onnx.load(path)
     except Exception as error:  # tracing raises exceptions of many kinds

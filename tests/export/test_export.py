@@ -194,7 +194,7 @@ def test_the_command(tmp_path, tiny_checkpoint, wardrobe, capsys):
     assert entries["scale"] == list(predictor.members[0].scale)
     assert [one["id"] for one in entries["classes"]] == list(predictor.classes.ids)
     assert main(words) == 2
-    assert f"{out} is there already" in capsys.readouterr().err
+    assert f"{out} exists already" in capsys.readouterr().err
     assert main([*words, "--force", "--size", "64", "96", "--input", "float"]) == 0
     assert "float images of 64x96 pixels" in capsys.readouterr().out
 

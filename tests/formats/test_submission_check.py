@@ -71,7 +71,7 @@ def test_what_was_written_for_kaggle_is_silent(tmp_path):
         (f"c.jpg,1 2,{'9' * 900}", "bad-class", "up to four digits"),
         (f"c.jpg,1 2,{'9' * 5000}", "bad-class", "of 5000 characters"),
         ("c.jpg,1 2,6_77_28", "unsorted-attributes", "'6_77_28'"),
-        ("c.jpg,1 2,6_28_28", "unsorted-attributes", "each once"),
+        ("c.jpg,1 2,6_28_28", "unsorted-attributes", "must be ascending and unique"),
         ("c.jpg,,6", "empty-mask", "ClassId 6"),
         ("c.jpg,,", "bad-class", "''"),
         ("c.jpg,1 2", "bad-row", "2 values, the header has 3"),

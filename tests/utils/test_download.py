@@ -196,7 +196,7 @@ def test_a_server_that_is_away_keeps_what_there_is(server, tmp_path):
     server.status = 503
     with pytest.raises(UserError, match=r"answers 503 Service Unavailable. 1000000 of 3000000 bytes are kept in"):
         fetch(server.url(), folder=tmp_path)
-    with pytest.raises(UserError, match=r"http://127.0.0.1:9/x.pth: .*refused. Nothing was kept"):
+    with pytest.raises(UserError, match=r"http://127.0.0.1:9/x.pth: .*refused. Nothing was downloaded"):
         fetch("http://127.0.0.1:9/x.pth", folder=tmp_path)
 
 
@@ -205,7 +205,7 @@ def test_a_server_that_is_away_keeps_what_there_is(server, tmp_path):
     [
         ("ftp://host/x.pth", None, "ftp://host/x.pth: only http:// and https:// URLs"),
         ("file:///etc/passwd", None, "only http:// and https:// URLs"),
-        ("nowhere.pth", None, "nowhere.pth: no such file. Give a file, or an address"),
+        ("nowhere.pth", None, "nowhere.pth: no such file. Give a file, or a URL"),
         ("nowhere.pth", "946fd751", "sha256=946fd751: 64 hexadecimal digits expected"),
     ],
 )

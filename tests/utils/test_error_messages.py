@@ -110,7 +110,7 @@ STOPPING = "Early stopping conditioned on metric `val/map` which is not availabl
 CHECKPOINT = "`ModelCheckpoint(monitor='val/map')` could not find the monitored key in the returned metrics: ..."
 METRIC = "the metric …, which a callback monitors, is not logged. Available: …"
 WANDB = "Weights & Biases cannot be reached (…). Run `wandb login`, or set logger.wandb.offline=true …"
-PACKAGE = "the package … is not installed. Run `make setup`; for clusters …"
+PACKAGE = "the package … is not installed. Run `make setup`; for clusters, …"
 LAUNCHER = "… (a job of the launcher; its full log is in …)"
 IMAGE = "…: cannot be decoded (…); replace or delete the file"
 SPACE = "…no space left on the device. Free space, or write elsewhere: …"
