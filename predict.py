@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 @entry_point("predict")
 def main(options: "PredictConfig", command: "Command") -> None:
-    """Predict the images that are not predicted yet, and write the answers."""
-    from fashion_hydra.workflows.predict import predict  # torch and mmdet, only when there is something to predict
+    """Predict the images that have no predictions yet, and write the results."""
+    from fashion_hydra.workflows.predict import predict  # loads torch and mmdet: not needed for --help
 
     predict(options, command)
 

@@ -1,4 +1,4 @@
-"""Builds wheels with what lies beside the package: conf/, the three scripts and the released models."""
+"""Build wheels that include conf/, the three scripts and the released models."""
 
 import shutil
 from pathlib import Path
@@ -11,16 +11,16 @@ SCRIPTS = ("train.py", "predict.py", "tune_thresholds.py")
 
 
 class BuildWithProject(build_py):
-    """Copies them into `fashion_hydra/_project`, where `fashion_hydra.config.places` looks."""
+    """The build step that copies these files to `fashion_hydra/_project`, where `fashion_hydra.config.places` looks."""
 
     def run(self) -> None:
-        """Build, then copy."""
+        """Build the package, then copy the project's files into the wheel."""
         super().run()
         if self.editable_mode:
             return
         project = Path(self.build_lib) / "fashion_hydra" / "_project"
         shutil.rmtree(project, ignore_errors=True)
-        for folder in ("conf", "models"):  # conf/experiment is a link to experiments/, and becomes a copy
+        for folder in ("conf", "models"):  # the link conf/experiment -> experiments/ becomes a copy
             shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("*.md", "*.png", "*.jpg"))
         for script in SCRIPTS:
             shutil.copy(ROOT / script, project / script)

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 @entry_point("train")
 def main(options: "TrainConfig", command: "Command") -> float:
-    """Train, and return the best validation score, which Hydra's sweepers read."""
-    from fashion_hydra.workflows.train import train  # torch and mmdet, only when there is something to train
+    """Train, and return the best validation score for Hydra's sweepers."""
+    from fashion_hydra.workflows.train import train  # loads torch and mmdet: not needed for --help
 
     return train(options, command)
 

@@ -1,4 +1,4 @@
-"""Find thresholds: `python tune_thresholds.py --help` shows the groups and options, `-m` scores one rule a job."""
+"""Tune thresholds: `python tune_thresholds.py --help` shows the groups and options, `-m` scores one rule per job."""
 
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 @entry_point("tune")
 def main(options: "TuneConfig", command: "Command") -> float:
-    """Tune, or with `-m` score one rule; return the score, which Hydra's sweepers read."""
-    from fashion_hydra.workflows.tune import score_rule, tune  # torch, only when there is something to tune
+    """Tune, or score one rule with `-m`, and return the score for Hydra's sweepers."""
+    from fashion_hydra.workflows.tune import score_rule, tune  # loads torch: not needed for --help
 
     return score_rule(options, command) if command.is_sweep else tune(options, command)
 

@@ -32,7 +32,7 @@ MESSAGES = {
     "checkpoint": "refused|is not wholly there|at most 500000000",
     "safetensors": "not a readable safetensors file",
     "candidates": "damaged candidates",
-    "tuned.yaml": r"references \(\*NAME\), or nested too deeply",
+    "tuned.yaml": r"aliases \(\*NAME\), or is nested too deeply",
     "predict": "outside-folder; outside-folder; missing-image; missing-image",
 }
 

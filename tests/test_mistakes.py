@@ -48,14 +48,14 @@ class Mistake(NamedTuple):
     message: str
 
 
-CHOICE = "…=…: no such choice. There are …"
+CHOICE = "…=…: no such choice. Available: …"
 OPTION = "…: no such option. Perhaps …"
 WHOLE = "…=…: a whole number expected, such as …"
 LIST = "…=…: a list expected, such as …"
 ROOT = "data.root=…: no such folder. Give a …"
 A_FOLDER = "…: a folder; name a file, such as …"
 SEPARATOR = "…Its columns are separated by …: save it as CSV separated by commas"
-UTF8 = "…: byte … is not UTF-8 (…). Save the file as CSV in UTF-8, or give the right one"
+UTF8 = "…: byte … is not UTF-8 (…). Save the file as CSV in UTF-8, or choose another file"
 DAMAGED = "…: not a whole checkpoint of plain data (…). Give another of the run's"
 OTHERS = "…: holds candidates of other …: …, this run has …. Give another out=FOLDER, or remove that one"
 OTHER_PYTHON = "Python 3.11 to 3.13 needed, … is …: set PYTHON=…"
@@ -70,7 +70,7 @@ COMMAND_LINES = [
     Mistake("train.py data.batchsize=2", "data.batchsize: no such option. Perhaps data.batch_size", OPTION),
     Mistake("train.py epochs=2", "epochs: no such option. Perhaps schedule.epochs", OPTION),
     Mistake("predict.py model=htc_tiny", "model: predict.py", "…: … has no such option or group; its groups are …"),
-    Mistake("predict.py experiment=demo", "demo", "experiment=…: not made for …, which has no group …"),
+    Mistake("predict.py experiment=demo", "demo", "experiment=…: not for …, which has no group …"),
     Mistake("train.py model = htc_tiny", "model", "…: not of the form KEY=VALUE. …"),
     Mistake("train.py logger=null", "logger", "…: the name of a choice expected; --help lists them"),
     Mistake("train.py data.folds=two", "data.folds=two", WHOLE),
@@ -83,7 +83,7 @@ COMMAND_LINES = [
     Mistake("train.py data.root=null", "data.root=null", "…=null: a value expected, …"),
     # Devices
     Mistake("train.py seed=1,2 -m trainer.devices=2", "trainer.devices=2",
-            "trainer.devices=…: a multirun (-m) in this process takes one device a job. …"),
+            "trainer.devices=…: a multirun (-m) in this process uses one device per job. …"),
     Mistake("tune_thresholds.py -m trainer.devices=2 candidates.folder=USED", "=2",
             "trainer.devices=…: a multirun (-m) …"),
     # Files and folders
@@ -246,7 +246,7 @@ MISTAKES = [
     Mistake("fashion-hydra compare EMPTY USED", "empty",
             "…: no methods.csv: not a folder that tune_thresholds.py wrote"),
     Mistake("fashion-hydra ladder RUN", "--truth",
-            "--truth: the test images' true masks are needed, or --images val or test_fold"),
+            "--truth: give the true masks of the test images, or choose --images val or test_fold"),
     Mistake("fashion-hydra import-checkpoint DATA/train.csv a.safetensors", "train.csv",
             "…: neither a safetensors file nor a whole one of torch.save (begins with …). …"),
     # Files and folders
@@ -256,7 +256,7 @@ MISTAKES = [
     Mistake("fashion-hydra export-coco DATA EMPTY", "empty", A_FOLDER),
     Mistake("fashion-hydra eda DATA --out EMPTY", "empty", A_FOLDER),
     Mistake("fashion-hydra split DATA --out OTHER_SPLIT", "other_split",
-            "… is there already; give another …, or --force to write over it"),
+            "… exists already; give another …, or --force to overwrite it"),
     Mistake("predict ensemble.run=RUN out=TRUTH", "truth.csv", errors.IN_THE_WAY),
     Mistake("predict ensemble.run=RUN out=READ_ONLY/out", "read_only", errors.PERMISSION),
     Mistake("fashion-hydra split DATA --out READ_ONLY/a.csv", "read_only/a.csv", errors.PERMISSION),

@@ -164,7 +164,9 @@ def test_a_checkpoint_that_names_code_imports_none_of_it(run, tmp_path, monkeypa
 
     monkeypatch.delitem(sys.modules, "mypackage.parts")
     options = compose_options("predict", *predict_words(run, tmp_path / "out"))
-    with pytest.raises(UserError, match=r"mypackage\.parts\.build_mine would be imported.* give trust=\[mypackage\]"):
+    with pytest.raises(
+        UserError, match=r"would import code from mypackage\.parts\.build_mine\..* set trust=\[mypackage\]"
+    ):
         predict(options, Command())
     assert "mypackage.parts" not in sys.modules
 
@@ -172,7 +174,7 @@ def test_a_checkpoint_that_names_code_imports_none_of_it(run, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["model._target_=mypackage.nowhere.build"], r"model\._target_=mypackage\.nowhere\.build: not importable"),
+        (["model._target_=mypackage.nowhere.build"], r"model\._target_=mypackage\.nowhere\.build: cannot be imported"),
         (["model._target_=mypackage.parts.Grey"], r"model: mypackage\.parts\.Grey refuses its arguments"),
         (["+callbacks.x._target_=mypackage.parts.Nothing"], r"callbacks\.x: .*Nothing"),
         (["+callbacks.x.file=a"], r"callbacks\.x=.*_target_ expected"),

@@ -1,1 +1,1 @@
-"""`fashion-hydra app`: a page in the browser to try a model on photos."""
+"""`fashion-hydra app`: a browser page to try a model on photos."""

@@ -1,4 +1,4 @@
-// What the page of fashion-hydra app and the page without a server (docs/demo) share: messages, sliders, chips, files.
+// Messages, sliders, chips and file input, shared by fashion-hydra app and the page without a server (docs/demo).
 
 export const $ = (id) => document.getElementById(id);
 export const count = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
@@ -18,11 +18,11 @@ export function complain(lines) {
 
 // ---- sliders ----------------------------------------------------------------------------------------------------
 
-// Two sliders go through lists: the overlaps that the candidates are exact for, and sizes that grow twofold. Those of
-// the model are among them.
+// Two sliders step through lists: the IoU thresholds for which the candidates are exact, and areas that double at each
+// step. Both lists include the model's own value.
 const lists = {};
 
-/** Put the sliders at the model's own thresholds. */
+/** Set the sliders to the model's own thresholds. */
 export function setSliders(own, iouGrid, scoreFloor) {
   const sizes = [...Array(13).keys()].map((power) => 2 ** power);
   lists.iou_thr = iouGrid;
@@ -35,7 +35,7 @@ export function setSliders(own, iouGrid, scoreFloor) {
   }
 }
 
-/** The thresholds that the sliders stand at, by name, as text; shows them beside the sliders. */
+/** Return the sliders' thresholds by name, as text, and show them beside the sliders. */
 export function sliderValues() {
   return Object.fromEntries(SLIDERS.map((name) => {
     const value = String(lists[name] ? lists[name][$(name).value] : $(name).value);
@@ -45,7 +45,7 @@ export function sliderValues() {
   }));
 }
 
-/** Call update a moment after a slider moves, and at once after setOwn has put them back. */
+/** Call update shortly after a slider moves, and immediately after a reset by setOwn. */
 export function onSliders(update, setOwn) {
   let waiting = null;
   for (const name of SLIDERS) {
@@ -69,7 +69,7 @@ export function swatch(colour) {
   return element;
 }
 
-/** A chip for each class of some objects; describe gives name and colour of a class. */
+/** Show a chip for each class in classes; describe returns name and colour of a class. */
 export function showChips(classes, hidden, describe) {
   const focused = document.activeElement?.dataset?.class;
   $("chips").replaceChildren(...[...new Set(classes)].sort((a, b) => a - b).map((id) => {
@@ -83,7 +83,7 @@ export function showChips(classes, hidden, describe) {
   if (focused !== undefined) $("chips").querySelector(`[data-class="${focused}"]`)?.focus();
 }
 
-/** Hide and show classes where chips, or all and none, are pressed; classes gives those of the objects. */
+/** Hide or show classes when their chip, "all" or "none" is pressed; classes returns the objects' classes. */
 export function onChips(hidden, classes, draw) {
   $("chips").addEventListener("click", (event) => {
     const chip = event.target.closest("button");
@@ -103,7 +103,7 @@ export function onChips(hidden, classes, draw) {
 
 // ---- files ------------------------------------------------------------------------------------------------------
 
-/** Take files that are chosen, dropped or pasted. */
+/** Pass files that are chosen, dropped or pasted to take. */
 export function onFiles(take) {
   $("file").addEventListener("change", async () => {
     const files = [...$("file").files];

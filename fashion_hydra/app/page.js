@@ -6,14 +6,14 @@ const SVG = "http://www.w3.org/2000/svg";
 const photos = new Map(), hidden = new Set();
 let session, current = null, shown = { found: [], truth: [] }, asked = 0;
 
-// ---- talking to the server ------------------------------------------------------------------------------------
+// ---- requests to the server -----------------------------------------------------------------------------------
 
 async function ask(path, options) {
   let response;
   try {
     response = await fetch(path, options);
   } catch {
-    throw new Error("fashion-hydra app does not answer: was it stopped?");
+    throw new Error("fashion-hydra app does not respond: was it stopped?");
   }
   const answer = await response.json();
   if (!response.ok) throw new Error(answer.error);
@@ -99,7 +99,7 @@ async function update() {
   const number = ++asked, photo = current, query = thresholds();
   try {
     const objects = await ask(`api/photos/${photo.number}/objects?${query}`);
-    if (number !== asked) return; // the sliders have moved on
+    if (number !== asked) return; // the sliders have moved since
     shown = objects;
     draw();
     $("status").textContent = `${count(shown.found.length, "object")} of ${photo.candidates} candidates`;
@@ -135,7 +135,7 @@ async function send(files) {
   const wrong = [];
   complain([]);
   for (const [i, file] of [...files].entries()) {
-    $("status").textContent = `looking at ${file.name} (${i + 1} of ${files.length}) …`;
+    $("status").textContent = `predicting ${file.name} (${i + 1} of ${files.length}) …`;
     try {
       await ready;
       await keep(await ask(`api/photos?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file }));
@@ -147,14 +147,14 @@ async function send(files) {
   complain(wrong);
 }
 
-// ---- what people do -------------------------------------------------------------------------------------------
+// ---- events ---------------------------------------------------------------------------------------------------
 
 onFiles(send);
 $("data-name").addEventListener("change", async () => {
   const index = session.data.indexOf($("data-name").value);
-  complain(index < 0 ? ["the data set has no photo of that name"] : []);
+  complain(index < 0 ? ["the data set has no photo with this name"] : []);
   if (index < 0) return;
-  $("status").textContent = `looking at ${$("data-name").value} …`;
+  $("status").textContent = `predicting ${$("data-name").value} …`;
   try {
     await keep(await ask(`api/data/${index}`, { method: "POST" }));
   } catch (error) {

@@ -1,4 +1,4 @@
-"""The photos of a session: what the model saw in each is kept, so that thresholds need no model."""
+"""Keep the photos of a session with the model's raw outputs, so that thresholds change without running the model."""
 
 import io
 import itertools
@@ -29,9 +29,9 @@ from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.limits import is_name
 
 LONGEST_EDGE = 1000
-"""Of the pictures that the page shows, and of the grid that its masks are drawn on."""
+"""Long edge in pixels of the photos that the page shows, and of the grid of their masks."""
 FORMATS = {"masks": "zip", "coco": "json", "csv": "csv"}
-"""What can be downloaded -> suffix of the file."""
+"""Download format -> suffix of the file."""
 _KEPT = 40
 
 
@@ -40,10 +40,10 @@ class Photo:
     """A photo of the session.
 
     Args:
-        number: by which the page asks for it.
-        name: of the file.
-        look: what the model saw in it.
-        truth: (category id, attribute ids, mask on the shown grid) of each true object; None where nothing is known.
+        number: id of the photo in the page's requests.
+        name: file name.
+        look: raw outputs of the model.
+        truth: (category id, attribute ids, mask on the shown grid) of each ground-truth object; None without truth.
     """
 
     number: int
@@ -53,11 +53,11 @@ class Photo:
 
     @property
     def shown(self) -> Size:
-        """Height and width that it is shown in."""
+        """Height and width of the photo on the page."""
         return overlay_size(self.look.candidates.size, LONGEST_EDGE)
 
     def picture(self) -> bytes:
-        """A JPEG of that size."""
+        """Return the photo as a JPEG of the shown size."""
         height, width = self.shown
         reduced = cv2.resize(self.look.image, (width, height), interpolation=cv2.INTER_AREA)
         stream = io.BytesIO()
@@ -66,11 +66,11 @@ class Photo:
 
 
 class Session:
-    """A model, and the photos that it looked at; the last 40 are kept.
+    """A model and the last 40 photos that it has seen.
 
     Args:
         predictor: the model.
-        annotations: a data set whose photos can be looked at beside their truth; None without one.
+        annotations: a data set whose photos are offered with their ground truth; None without a data set.
         tta: views, see `Predictor`.
     """
 
@@ -78,21 +78,21 @@ class Session:
         self.predictor, self.annotations, self.tta = predictor, annotations, tta
         self._photos: OrderedDict[int, Photo] = OrderedDict()
         self._numbers = itertools.count(1)
-        self._one_at_a_time = threading.Lock()  # the model; a second thread would only take its cores away
+        self._one_at_a_time = threading.Lock()  # a second prediction would only compete for the cores
 
     def add(self, name: str, content: bytes) -> Photo:
-        """Look at a photo that was sent.
+        """Run the model on an uploaded photo.
 
         Args:
-            name: of its file.
-            content: of its file.
+            name: name of the file.
+            content: content of the file.
 
         Raises:
-            UserError: it is no picture that can be decoded.
+            UserError: the file name is invalid, or the file cannot be decoded as an image.
         """
         name = PurePath(name.replace("\\", "/")).name or "photo"
         if not is_name(name):
-            raise UserError("a file whose name has control characters, or is too long: rename it")
+            raise UserError("the file's name has control characters or is too long: rename the file")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"photo{PurePath(name).suffix.lower()}"
             path.write_bytes(content)
@@ -102,10 +102,10 @@ class Session:
                 raise UserError(str(error).replace(str(path), name)) from error
 
     def open(self, index: int) -> Photo:
-        """Look at a photo of the data set.
+        """Run the model on a photo of the data set.
 
         Raises:
-            UserError: there is none of that number, or it cannot be read.
+            UserError: the index is invalid, or the photo cannot be read.
         """
         data = self.annotations
         if data is None or not 0 <= index < len(data):
@@ -113,7 +113,7 @@ class Session:
         photo = self._look(str(data.image_ids[index]), data.folder / str(data.files[index]))
         height, width = (int(edge) for edge in data.sizes[index])
         if (height, width) != photo.look.candidates.size:
-            return photo  # turned otherwise than its masks
+            return photo  # the photo is rotated relative to its masks
         masks = data.instances(index)
         encoded = [runs_to_coco(data.runs_of(mask), height=height, width=width) for mask in masks]
         truth = [
@@ -125,10 +125,10 @@ class Session:
         return known
 
     def get(self, number: int) -> Photo:
-        """Return a photo that is kept.
+        """Return a photo of the session.
 
         Raises:
-            KeyError: it is not, or not any more.
+            KeyError: the photo is not, or no longer, in memory.
         """
         return self._photos[number]
 
@@ -142,10 +142,10 @@ class Session:
         return photo
 
     def objects(self, photo: Photo, thresholds: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-        """Return the objects of a photo for the page, the best first, and the true ones where they are known.
+        """Return the predicted objects of a photo for the page, best first, and the ground-truth objects if known.
 
         Raises:
-            UserError: thresholds that there are not, or that the candidates are not exact for.
+            UserError: a threshold does not exist, or the candidates are not exact for its value.
         """
         found = photo.look.on_grid(photo.shown, **thresholds)
         ids = self.predictor.classes.ids
@@ -165,7 +165,7 @@ class Session:
         }
 
     def described(self) -> dict[str, Any]:
-        """Return what the page has to know: classes, the thresholds in force, what can be chosen."""
+        """Return the data that the page needs: model, classes, thresholds in force, slider ranges, names of photos."""
         rule, options = self.predictor.rule(), predict_options(self.tta)
         names = dict(self.predictor.classes.by_id())
         if self.annotations is not None:
@@ -183,12 +183,12 @@ class Session:
         }
 
     def download(self, photos: Sequence[Photo], kind: str, thresholds: Mapping[str, Any]) -> bytes:
-        """Return a file with the objects of some photos, as predict.py writes it.
+        """Return the content of a file with the objects of some photos, as predict.py writes it.
 
         Args:
-            photos: one or more.
+            photos: one or more photos.
             kind: one of `FORMATS`.
-            thresholds: in place of the model's own.
+            thresholds: thresholds that replace the model's own.
 
         Raises:
             UserError: see `objects`.
@@ -217,7 +217,7 @@ class Session:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Names with numbers where one comes twice."""
+    """Return the names, with numbers added to repeated ones."""
     taken: set[str] = set()
     return [writers.free_path(name, PurePath(name).suffix, taken) for name in names]
 

@@ -1,4 +1,4 @@
-"""The page's server: photos in, objects and files out."""
+"""Serve the page: it uploads photos, and receives objects and files."""
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,7 +18,7 @@ from fashion_hydra.utils.error_messages import describe_error
 from fashion_hydra.utils.errors import UserError
 
 LARGEST_FILE = 100 * 2**20
-"""Of a photo, in bytes."""
+"""Largest upload, in bytes."""
 _HERE = Path(__file__).parent
 _SHARED = _HERE.parent / "report"
 _FILES = {
@@ -29,7 +29,7 @@ _FILES = {
     "/page.js": (_HERE / "page.js", "text/javascript"),
 }
 _HEADERS = {
-    # Nothing from elsewhere, and no other page may show this one.
+    # Load nothing from other sites, and do not let other pages embed this one.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -50,7 +50,7 @@ def make_app(session: Session, hosts: Sequence[str] = ("127.0.0.1", "localhost",
 
     Args:
         session: the model and its photos.
-        hosts: names that it may be asked by, without ports; `*` for any.
+        hosts: allowed host names in requests, without ports; `*` for any.
     """
     routes = [Route(path, _file(*of)) for path, of in _FILES.items()]
     for path, handler, method in (
@@ -73,16 +73,16 @@ def _file(path: Path, kind: str) -> Callable[[Request], Awaitable[Response]]:
 
 
 def _told(session: Session, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-    """Answer what goes wrong as one line; refuse what pages of other places ask for."""
+    """Wrap a handler: respond with a one-line message to errors, and refuse requests from other sites' pages."""
 
     async def answer(request: Request) -> Response:
         origin = request.headers.get("origin")
         if origin is not None and origin.split("://")[-1] != request.headers.get("host"):
-            return JSONResponse({"error": "a page of another place asked for this"}, 403, _HEADERS)
+            return JSONResponse({"error": "refused, because a page of another site sent the request"}, 403, _HEADERS)
         try:
             response = await handler(session, request)
         except KeyError:
-            return JSONResponse({"error": "this photo is not kept any more: drop it again"}, 404, _HEADERS)
+            return JSONResponse({"error": "this photo is no longer in memory: drop it again"}, 404, _HEADERS)
         except Exception as error:
             line, code = describe_error(error, "app")
             return JSONResponse({"error": line}, 400 if code == 2 else 500, _HEADERS)

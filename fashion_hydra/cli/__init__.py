@@ -1,1 +1,1 @@
-"""The `fashion-hydra` console script, one module a command."""
+"""The `fashion-hydra` console script, one module per command."""

@@ -1,4 +1,4 @@
-"""`python -m fashion_hydra.cli` is `fashion-hydra`."""
+"""Run `fashion-hydra` as `python -m fashion_hydra.cli`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The file that a command writes: its name checked, and another one never overwritten unasked."""
+"""The output file of a command: check its suffix, and overwrite it only with `--force`."""
 
 import argparse
 from pathlib import Path
@@ -12,8 +12,8 @@ def add_force_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def check_out(out: Path, suffix: str, *, force: bool) -> None:
-    """Raise `UserError` for a file of another suffix, or one that exists, unless forced."""
+    """Raise `UserError` if the file has another suffix, or exists and `force` is not set."""
     if out.suffix != suffix:
         raise UserError(f"{out}: a name that ends in {suffix} expected")
     if out.exists() and not force:
-        raise UserError(f"{out} is there already; give another name, or --force to write over it")
+        raise UserError(f"{out} exists already; give another name, or --force to overwrite it")

@@ -1,4 +1,4 @@
-"""`fashion-hydra app [MODEL]`: a page in the browser to try a model on photos."""
+"""`fashion-hydra app [MODEL]`: try a model on photos in the browser."""
 
 import argparse
 import socket
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_model_arguments(parser)
-    parser.add_argument("--data", metavar="DIR", help="data set whose photos can be looked at beside their truth")
+    parser.add_argument("--data", metavar="DIR", help="data set whose photos are offered with their ground truth")
     add_layout_arguments(parser)
-    parser.add_argument("--device", help="as PyTorch writes it, such as cuda:1; without it a GPU where there is one")
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other computers in (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=7860, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument("--device", help="PyTorch device, such as cuda:1 (default: a GPU if available)")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 admits other computers (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=7860, help="0 takes a free port (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until Ctrl-C."""
+    """Serve the page until Ctrl-C."""
     try:
         import uvicorn
 
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Take the port before the model is loaded. Raises UserError where it cannot be had."""
+    """Take the port before the model is loaded; raise UserError if it is not available."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -71,7 +71,7 @@ def _annotations(args: argparse.Namespace) -> "Annotations | None":
 
     if args.data is None:
         if args.coco or args.csv or args.yolo:
-            raise UserError("--coco, --csv and --yolo say how --data DIR is laid out. Give --data too")
+            raise UserError("--coco, --csv and --yolo describe the layout of --data DIR. Give --data too")
         return None
     args.folder = args.data
     return load_annotations(reader_of(args))[0]

@@ -1,4 +1,4 @@
-"""`fashion-hydra benchmark [MODEL]`: how fast a model predicts here, and what it needs."""
+"""`fashion-hydra benchmark [MODEL]`: measure the speed and the memory of a model on this machine."""
 
 import argparse
 import json
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_model_arguments(parser)
-    parser.add_argument("--photos", metavar="DIR", type=Path, help="pictures to predict; without it drawn figures")
-    parser.add_argument("--images", type=int, default=20, help="how many are timed (default: %(default)s)")
-    parser.add_argument("--warmup", type=int, default=3, help="predictions that are not timed (default: %(default)s)")
+    parser.add_argument("--photos", metavar="DIR", type=Path, help="photos to predict (default: drawn figures)")
+    parser.add_argument("--images", type=int, default=20, help="number of timed images (default: %(default)s)")
+    parser.add_argument("--warmup", type=int, default=3, help="predictions before the timing (default: %(default)s)")
     parser.add_argument("--size", type=int, default=800, help="long edge of drawn figures (default: %(default)s)")
-    parser.add_argument("--devices", nargs="+", metavar="DEVICE", help="such as cpu cuda:0; without it all there are")
-    parser.add_argument("--threads", type=int, help="of PyTorch on the CPU; without it as many as PyTorch takes")
-    parser.add_argument("--out", metavar="FILE.json", type=Path, help="write the numbers too")
+    parser.add_argument("--devices", nargs="+", metavar="DEVICE", help="such as cpu cuda:0 (default: all)")
+    parser.add_argument("--threads", type=int, help="PyTorch threads on the CPU (default: PyTorch's own number)")
+    parser.add_argument("--out", metavar="FILE.json", type=Path, help="also write the numbers to a file")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _photos(args: argparse.Namespace) -> "Sequence[np.ndarray]":
-    """Return the decoded photos of --photos; none without it."""
+    """Return the decoded photos of --photos; empty without --photos."""
     if args.photos is None:
         return []
     from fashion_hydra.data.image_list import list_folder
@@ -82,14 +82,14 @@ def _photos(args: argparse.Namespace) -> "Sequence[np.ndarray]":
 
 
 def _figures(args: argparse.Namespace) -> "Sequence[np.ndarray]":
-    """Draw figures, not more than eight, which take their turns."""
+    """Draw up to eight figures, which are predicted in turn."""
     from fashion_hydra.wardrobe.writer import draw_image
 
     return [draw_image(seed=0, split="test", index=i, size=args.size).rgb for i in range(min(args.images, 8))]
 
 
 def _describe(model: "Predictor", image: "np.ndarray", tta: str) -> dict[str, Any]:
-    """Return what does not depend on the device: parameters, views, and FLOPs of an image."""
+    """Return the facts that do not depend on the device: parameters, views, and FLOPs per image."""
     from torch.utils.flop_counter import FlopCounterMode
 
     from fashion_hydra.api.predictor import predict_options
@@ -117,7 +117,7 @@ def _print(about: dict[str, Any]) -> None:
     print(f"views        {len(about['scales']) * about['flips']}: {scales}{mirrored}")
     print(
         f"FLOPs        {about['flops'] / 1e9:.1f} G in all views of an image of {width}x{height}: convolutions and "
-        "products of matrices, a multiplication and an addition counted as two"
+        "matrix products; a multiply-add counts as two"
     )
 
 
@@ -132,7 +132,7 @@ def _time(model: "Predictor", images: "Sequence[np.ndarray]", args: argparse.Nam
     seconds = []
     for turn in range(args.images):
         begin = time.perf_counter()
-        model(images[turn % len(images)], tta=args.tta)  # masks are on the host at its end, so the device is done
+        model(images[turn % len(images)], tta=args.tta)  # returns masks on the host, so the device has finished
         seconds.append(time.perf_counter() - begin)
     name = torch.cuda.get_device_name(device) if on_gpu else f"cpu, {torch.get_num_threads()} threads"
     ordered = sorted(seconds)
@@ -147,7 +147,7 @@ def _time(model: "Predictor", images: "Sequence[np.ndarray]", args: argparse.Nam
 
 
 def _peak_mib() -> float:
-    """Return the largest resident memory of this process so far, PyTorch and its libraries included."""
+    """Return the peak resident memory of this process in MiB, including PyTorch and its libraries."""
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # KiB on Linux

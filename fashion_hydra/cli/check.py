@@ -1,4 +1,4 @@
-"""`fashion-hydra check DIR`: every fault of a data set, one a line."""
+"""`fashion-hydra check DIR`: list every fault of a data set, one per line."""
 
 import argparse
 from collections import Counter
@@ -18,12 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser)
     parser.add_argument("--report", type=Path, metavar="CSV", help="also write the faults as a table")
     parser.add_argument(
-        "--quick", action="store_true", help="read images' headers and ends, not all of their pixels (as training does)"
+        "--quick", action="store_true", help="read only headers and ends of images, not all pixels (as training does)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the faults and a summary; 1 if there are any, or nothing can be used."""
+    """Print the faults and a summary; return 1 if there are faults or nothing can be used."""
     from fashion_hydra.data.annotation_cache import UnusableData, load_annotations
     from fashion_hydra.data.annotations import write_faults
 
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def print_summary(folder: str, faults: "Sequence[DataFault]", usable: str) -> None:
-    """How many faults and remarks there are of each kind, and what can be used."""
+    """Print the number of faults and remarks of each kind, and the usable data."""
     remarks = sum(fault.is_remark for fault in faults)
     wrong = len(faults) - remarks
     counted = f"{wrong or 'no'} faults" + (f", {remarks} remarks" if remarks else "")

@@ -1,4 +1,4 @@
-"""`fashion-hydra compare`: what tuned rules score on images that tuning did not see."""
+"""`fashion-hydra compare`: score tuned rules on images that were not used for tuning."""
 
 import argparse
 from pathlib import Path
@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--truth",
         metavar="TRUTH.csv",
         type=Path,
-        help="the images' true masks, as train.csv or a submission has them (default: PREDICTED/truth.csv)",
+        help="ground-truth masks of the images, a train.csv or a submission (default: PREDICTED/truth.csv)",
     )
     parser.add_argument(
         "--pooling", choices=("class", "image"), default="class", help="see `fashion-hydra score --help`"
@@ -22,12 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--match",
         choices=("class_id", "category"),
-        help="what has to be equal, see `fashion-hydra score --help` (default: what the rules were tuned for)",
+        help="what must be equal, see `fashion-hydra score --help` (default: as in tuning)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score each method's rule on the predicted images' candidates, and print the table, the simplest method first."""
+    """Score each method's rule on the candidates of the predicted images; print a table, simplest method first."""
     from fashion_hydra.evaluation.bootstrap import bootstrap
     from fashion_hydra.evaluation.competition_score import mean
     from fashion_hydra.evaluation.matching import CLASS_ID, masks_to_match

@@ -1,4 +1,4 @@
-"""`fashion-hydra compare-runs`: whether one way to train is better than another, on photos that their runs held out."""
+"""`fashion-hydra compare-runs`: compare two training configurations on the photos that their runs held out."""
 
 import argparse
 import csv
@@ -10,7 +10,7 @@ from fashion_hydra.utils.errors import UserError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "runs", metavar="RUN", type=Path, nargs="+", help="training runs of one way, A, or folders that hold them"
+        "runs", metavar="RUN", type=Path, nargs="+", help="training runs of configuration A, or folders of runs"
     )
     parser.add_argument(
         "--with",
@@ -19,30 +19,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         required=True,
-        help="those of the other way, B: of the same folds, as many of each",
+        help="training runs of configuration B: the same folds, and the same number of runs per fold",
     )
     parser.add_argument(
         "--checkpoint",
         choices=("last", "best"),
         default="last",
-        help="which of each run; the best was chosen on the photos that are compared on (default: last)",
+        help="checkpoint of each run; the best was chosen on the same photos, so it is biased (default: last)",
     )
     parser.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("predictions/compare-runs"), help="default: %(default)s"
     )
-    parser.add_argument("--draws", metavar="N", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--draws", metavar="N", type=int, default=1000, help="bootstrap draws (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: %(default)s)")
     parser.add_argument(
         "--set",
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="an option for predict.py, such as tta=flip or data.root=DIR; may be given again",
+        help="an option for predict.py, such as tta=flip or data.root=DIR; may be repeated",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict what is missing, compare, and write comparison.csv and classes.csv."""
+    """Make missing predictions, compare the runs, and write comparison.csv and classes.csv."""
     from fashion_hydra.training.console import silence_library_noise
     from fashion_hydra.utils.files import atomic_write
     from fashion_hydra.workflows.compare_runs import check_pairs, compare_runs, differing_options, find_runs
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     for key, (mine, other) in differing_options(*firsts).items():
         print(f"differs        {key}: A {mine}, B {other}")
     found = compare_runs(sides, args.out, checkpoint=args.checkpoint, words=args.set, draws=args.draws, seed=args.seed)
-    print(f"{found.images} photos that were held out; 95% intervals over photos")
+    print(f"{found.images} held-out photos; 95% intervals over photos")
     print(f"{'':12} {'A':24} {'B':24} B - A")
     for row in found.differences:
         cells = [f"{i.value:.4f} [{i.low:.4f}, {i.high:.4f}]" for i in (row.first, row.second)]

@@ -1,4 +1,4 @@
-"""`fashion-hydra eda DIR`: write a page about a data set."""
+"""`fashion-hydra eda DIR`: write an HTML page about a data set."""
 
 import argparse
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fashion_hydra.cli._data_arguments import add_data_arguments, reader_of
 from fashion_hydra.utils.errors import UserError
 
-if TYPE_CHECKING:  # `--help` shall not wait for albumentations
+if TYPE_CHECKING:  # `--help` must not wait for albumentations
     from fashion_hydra.data.augment import Augment
 
 _AUGMENTS = Path(__file__).resolve().parents[2] / "conf" / "augment"
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_data_arguments(parser)
     parser.add_argument("--out", type=Path, default=Path("eda.html"), metavar="HTML", help="default: %(default)s")
-    parser.add_argument("--samples", type=int, default=12, metavar="N", help="images shown (default: %(default)s)")
+    parser.add_argument("--samples", type=int, default=12, metavar="N", help="images to show (default: %(default)s)")
     parser.add_argument(
         "--augment",
         default="winner",
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read, count, draw, write; then say where the page is."""
+    """Read the data set, write the page, and print its path."""
     if not 0 <= args.samples <= _MOST_SAMPLES:
         raise UserError(f"--samples {args.samples}: give 0 to {_MOST_SAMPLES}")
     if args.seed < 0:
@@ -102,7 +102,7 @@ def _read_augment(name: str) -> "Augment":
 
 
 def _attribute_names(folder: Path) -> Mapping[int, str]:
-    """Attribute id -> name; none where nothing describes attributes."""
+    """Return attribute id -> name; empty if label_descriptions.json has no attributes or does not exist."""
     path = folder / "label_descriptions.json"
     if not path.is_file():
         return {}

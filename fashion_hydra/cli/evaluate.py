@@ -1,4 +1,4 @@
-"""`fashion-hydra evaluate`: COCO's average precision of results, as pycocotools computes it."""
+"""`fashion-hydra evaluate`: print COCO's average precision of results, as pycocotools computes it."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # `--help` shall not wait for numpy
+if TYPE_CHECKING:  # `--help` must not wait for numpy
     from fashion_hydra.evaluation.coco_files import Comparison
     from fashion_hydra.utils.types import FloatArray
 
@@ -21,13 +21,13 @@ _MEANINGS = {
     "AP_small": "up to 32 x 32 pixels",
     "AP_medium": "up to 96 x 96 pixels",
     "AP_large": "larger",
-    "AR_1": "recall of the best 1 of an image and class",
-    "AR_10": "of the best 10",
-    "AR_100": "of the best 100",
-    "AR_small": "of the best 100, by size",
+    "AR_1": "recall with the best prediction per image and class",
+    "AR_10": "with the best 10",
+    "AR_100": "with the best 100",
+    "AR_small": "with the best 100, by size",
     "AR_medium": "",
     "AR_large": "",
-    "boundary_AP": "by the smaller of IoU and IoU along the outlines",
+    "boundary_AP": "by the smaller of mask IoU and boundary IoU",
     "AP_F1": "IoU and F1 of the attributes 0.50 to 0.95 (Fashionpedia)",
     "AP50_F1": "IoU 0.50, F1 0.50 to 0.95",
     "AP75_F1": "IoU 0.75, F1 0.50 to 0.95",
@@ -45,22 +45,22 @@ _MEANINGS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("truth", metavar="TRUTH", type=Path, help="COCO's JSON with annotations, or a train.csv")
-    parser.add_argument("results", metavar="RESULTS", type=Path, help="COCO's results (output=coco), or a submission")
-    parser.add_argument("--per-class", action="store_true", help="print a table of classes, in the order of the truth")
-    parser.add_argument("--boundary", action="store_true", help="boundary AP too (Cheng et al., CVPR 2021)")
+    parser.add_argument("truth", metavar="TRUTH", type=Path, help="COCO JSON with annotations, or a train.csv")
+    parser.add_argument("results", metavar="RESULTS", type=Path, help="COCO results (output=coco), or a submission")
+    parser.add_argument("--per-class", action="store_true", help="print a table of classes, in the order of TRUTH")
+    parser.add_argument("--boundary", action="store_true", help="also print boundary AP (Cheng et al., CVPR 2021)")
     parser.add_argument(
         "--predicted",
         action="store_true",
-        help="leave out images that nothing was predicted for; without it they count as empty, as in pycocotools",
+        help="leave out images without predictions (default: they count as empty, as in pycocotools)",
     )
     parser.add_argument(
         "--attribute-classes",
         metavar="ID,ID",
         type=_ids,
-        help="categories that carry attributes; without it those whose true masks have any",
+        help="categories that have attributes (default: those whose ground-truth masks have any)",
     )
-    parser.add_argument("--out", metavar="FILE.json", type=Path, help="write all numbers, class by class too")
+    parser.add_argument("--out", metavar="FILE.json", type=Path, help="also write all numbers, with those per class")
 
 
 def _ids(text: str) -> list[int]:
@@ -70,7 +70,7 @@ def _ids(text: str) -> list[int]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate: numbers on stdout, what was left out and what to know on stderr."""
+    """Evaluate the results; print numbers to stdout, and omissions and notes to stderr."""
     from fashion_hydra.evaluation.attribute_ap import attribute_ap
     from fashion_hydra.evaluation.boundary import boundary_iou
     from fashion_hydra.evaluation.coco_ap import mask_ap
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _carriers(args: argparse.Namespace, compared: "Comparison") -> list[int] | None:
-    """Labels of --attribute-classes. Raises UserError for ids that the truth does not have."""
+    """Return the labels of --attribute-classes; raise UserError for ids that TRUTH does not have."""
     from fashion_hydra.utils.errors import UserError
 
     if args.attribute_classes is None:
@@ -150,7 +150,7 @@ def _print_files(args: argparse.Namespace, compared: "Comparison") -> None:
 def _write(
     path: Path, overall: Mapping[str, float], of_class: "Mapping[str, FloatArray]", compared: "Comparison"
 ) -> None:
-    """Write all numbers as JSON; null where there is no object."""
+    """Write all numbers as JSON; null for numbers without any object."""
     from fashion_hydra.utils.files import atomic_write
 
     def known(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""`fashion-hydra export CHECKPOINT OUT.onnx`: a trained model as an ONNX file, compared with itself."""
+"""`fashion-hydra export CHECKPOINT OUT.onnx`: write a trained model as ONNX, and compare the outputs of both."""
 
 import argparse
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT",
         help="name of a model in models/ (street), a checkpoint, or a training run's folder",
     )
-    parser.add_argument("out", metavar="OUT.onnx", type=Path, help="file to write; OUT.parity.csv is written beside it")
+    parser.add_argument("out", metavar="OUT.onnx", type=Path, help="file to write, with OUT.parity.csv next to it")
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument("--dynamic", action="store_true", help="accept images of any height and width (the default)")
     sizes.add_argument(
@@ -38,25 +38,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input",
         choices=["uint8", "float"],
         default="uint8",
-        help="pixel type of the input, RGB on 0-255 in both (default: %(default)s)",
+        help="pixel type of the input, RGB from 0 to 255 for both (default: %(default)s)",
     )
     parser.add_argument(
-        "--half", action="store_true", help="store weights as float16, half the file; compute in float32"
+        "--half", action="store_true", help="store weights as float16, for half the file size; compute in float32"
     )
     parser.add_argument(
         "--images",
         metavar="DIR",
         type=Path,
-        help="folder of pictures to compare the answers on; without it, drawn figures",
+        help="folder of images to compare the outputs on (default: drawn figures)",
     )
     parser.add_argument(
-        "--count", type=int, default=20, help="how many pictures or figures to compare (default: %(default)s)"
+        "--count", type=int, default=20, help="number of images or figures to compare (default: %(default)s)"
     )
     add_force_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, compare on images, and write the file if the answers are the same."""
+    """Export the model, compare the outputs on images, and write the file if they agree."""
     _check(args)
     try:
         from fashion_hydra.export.onnx_file import check_exportable, export_onnx
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     check_exportable(member.detector, member.path.name)
     description = _describe(model, args)
     images = list(_images(args))
-    # A second copy, since the batch norms of the first are folded.
+    # Export a second copy, because the first has folded batch norms.
     content = export_onnx(
         load_member(member.path).detector,
         description,
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     write_table(beside, rows)
     if difference := describe_difference(rows, tolerance_of(half=args.half)):
         raise UserError(
-            f"{args.out}: not written, its answers are not those of {member.path}: {difference}. See {beside}"
+            f"{args.out}: not written, its outputs differ from those of {member.path}: {difference}. See {beside}"
         )
     with atomic_write(args.out, "wb") as stream:
         stream.write(content)
@@ -126,13 +126,13 @@ def _describe(model: "Predictor", args: argparse.Namespace) -> "Description":
 
     [member] = model.members
     if args.size is None and min(member.scale) < 1:
-        raise UserError(f"{member.path}: the checkpoint does not hold the scale of its images. Give --size H W")
+        raise UserError(f"{member.path}: the checkpoint does not contain the scale of its images. Give --size H W")
     kept = predict_options().candidates
     return Description(
         classes=model.classes,
         scale=member.scale,
         size=None if args.size is None else (args.size[0], args.size[1]),
-        thresholds={key: value for key, value in model.thresholds.items() if key != "calibration"},  # a file here
+        thresholds={key: value for key, value in model.thresholds.items() if key != "calibration"},  # a local file
         score_floor=kept.score_floor,
         iou_grid=tuple(sorted({*kept.iou_grid, model.rule().iou_thr})),
         note=str(read_checkpoint(member.path).get("note", "")),
@@ -140,7 +140,7 @@ def _describe(model: "Predictor", args: argparse.Namespace) -> "Description":
 
 
 def _images(args: argparse.Namespace) -> "Iterator[tuple[str, np.ndarray]]":
-    """Yield name and pixels of the images that are compared."""
+    """Yield name and pixels of each image to compare."""
     if args.images is not None:
         from fashion_hydra.data.image_list import list_folder
 

@@ -1,4 +1,4 @@
-"""`fashion-hydra export-coco DIR OUT.json`: the data set in COCO's format."""
+"""`fashion-hydra export-coco DIR OUT.json`: write a data set in COCO's format."""
 
 import argparse
 import shlex
@@ -11,12 +11,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_data_arguments(parser)
     parser.add_argument("out", type=Path, metavar="OUT.json", help="file to write")
-    parser.add_argument("--split", type=Path, metavar="CSV", help="only the images of some folds of this split")
-    parser.add_argument("--folds", type=int, nargs="+", metavar="K", help="the folds, with --split")
+    parser.add_argument("--split", type=Path, metavar="CSV", help="export only the images of --folds of this split")
+    parser.add_argument("--folds", type=int, nargs="+", metavar="K", help="folds of --split to export")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the file and say what is in it."""
+    """Write the file and print a summary."""
     import numpy as np
 
     from fashion_hydra.data.annotation_cache import load_annotations

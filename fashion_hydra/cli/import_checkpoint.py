@@ -1,4 +1,4 @@
-"""`fashion-hydra import-checkpoint IN OUT.safetensors`: weights of any layout -> today's names, with a report."""
+"""`fashion-hydra import-checkpoint IN OUT.safetensors`: convert weights of any layout to current names."""
 
 import argparse
 from pathlib import Path
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("source", metavar="IN", help="a checkpoint or a backbone: a file, or an http(s) address")
+    parser.add_argument("source", metavar="IN", help="a checkpoint or a backbone: a file, or an http(s) URL")
     parser.add_argument("out", metavar="OUT.safetensors", type=Path, help="file to write")
-    parser.add_argument("--sha256", metavar="SUM", help="refuse an IN with any other")
+    parser.add_argument("--sha256", metavar="SUM", help="expected sha256 of IN")
     add_force_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert, say what was done, and write the file."""
+    """Convert the weights, write the file, and print a report."""
     from fashion_hydra.data.annotation_cache import cache_folder
     from fashion_hydra.model.weights.layouts import import_weights, write_weights
     from fashion_hydra.utils.download import locate
@@ -33,12 +33,12 @@ def run(args: argparse.Namespace) -> int:
     write_weights(args.out, imported, source=args.source, sha256=digest)
     print_report(imported, source=args.source, sha256=digest)
     print(f"written      {args.out}, {args.out.stat().st_size / 1e6:.1f} MB")
-    print(f"next         python train.py weights={args.out} model=... (the one that IN was made for)")
+    print(f"next         python train.py weights={args.out} model=... (the model that IN is for)")
     return 0
 
 
 def print_report(imported: "Imported", *, source: str, sha256: str) -> None:
-    """What was found, what was done to it, and what was left out."""
+    """Print the source, its contents, and the converted and dropped tensors."""
     values = sum(tensor.numel() for tensor in imported.tensors.values())
     print(f"source       {source}")
     print(f"sha256       {sha256}")

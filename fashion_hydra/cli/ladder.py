@@ -1,4 +1,4 @@
-"""`fashion-hydra ladder`: the winner's ladder walked with a training run's checkpoints."""
+"""`fashion-hydra ladder`: predict and score each rung of the winner's ladder with a training run's checkpoints."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ from fashion_hydra.utils.errors import UserError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "run", metavar="RUN", type=Path, help="a training run's folder, or a folder of runs: the newest"
+        "run", metavar="RUN", type=Path, help="a training run's folder, or a folder of runs, whose newest is used"
     )
     parser.add_argument(
         "--images",
@@ -17,16 +17,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="test",
         help="which images, see data.images of predict.py (default: test, which needs --truth)",
     )
-    parser.add_argument("--truth", metavar="TRUTH.csv", type=Path, help="the true masks of the test images")
-    parser.add_argument("--rungs", metavar="1,2", help="some of experiments/ladder, by name or number")
-    parser.add_argument("--title", help="of the picture (default: the run's name)")
+    parser.add_argument("--truth", metavar="TRUTH.csv", type=Path, help="ground-truth masks of the test images")
+    parser.add_argument("--rungs", metavar="1,2", help="rungs of experiments/ladder, by name or number (default: all)")
+    parser.add_argument("--title", help="title of the plot (default: the run's name)")
     parser.add_argument("--out", metavar="DIR", type=Path, help="default: predictions/ladder-NAME-DATE")
     parser.add_argument(
         "--set",
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="an option for predict.py and tune_thresholds.py, such as trainer.devices=8; may be given again",
+        help="an option for predict.py and tune_thresholds.py, such as trainer.devices=8; may be repeated",
     )
 
 
@@ -38,21 +38,21 @@ def run(args: argparse.Namespace) -> int:
     from fashion_hydra.workflows.ladder import Walk, line, read_recipes, walk
 
     if args.images == "test" and args.truth is None:
-        raise UserError("--truth: the test images' true masks are needed, or --images val or test_fold")
+        raise UserError("--truth: give the true masks of the test images, or choose --images val or test_fold")
     found = RunFolder.find(args.run).path.resolve()
     folder = args.out or Path("predictions") / f"ladder-{found.parent.name}-{found.name}"
     recipes = read_recipes()
     if args.rungs:
         known = {key: recipe for recipe in recipes for key in (recipe.name, recipe.name.split("_")[0])}
         if unknown := [name for name in args.rungs.split(",") if name not in known]:
-            raise UserError(f"--rungs {unknown[0]}: no such recipe; there are {', '.join(r.name for r in recipes)}")
+            raise UserError(f"--rungs {unknown[0]}: no such recipe. Available: {', '.join(r.name for r in recipes)}")
         recipes = [known[name] for name in args.rungs.split(",")]
     plan = Walk(found, args.images, args.truth, folder.resolve(), tuple(args.set))
     rungs = walk(plan, recipes)
     write_ladder(folder / FILE_NAME, rungs)
     title = args.title or f"{found.parent.name}, {rungs[0].images} images"
     draw_ladder(folder / "ladder.png", rungs, title=title)
-    print(f"\n{rungs[0].images} images; 95% intervals over images; gain over the rung before, image by image")
+    print(f"\n{rungs[0].images} images; 95% intervals over images; gain over the previous rung, image by image")
     for rung in rungs:
         print(line(rung))
     print(f"table          {folder / FILE_NAME}\npicture        {folder / 'ladder.png'}")

@@ -1,4 +1,4 @@
-"""`fashion-hydra pack CHECKPOINT MODEL.safetensors`: a trained model as one small file to hand on."""
+"""`fashion-hydra pack CHECKPOINT MODEL.safetensors`: write a trained model as one small file to share."""
 
 import argparse
 from pathlib import Path
@@ -11,9 +11,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a checkpoint of train.py")
     parser.add_argument("out", metavar="MODEL.safetensors", type=Path, help="file to write")
     parser.add_argument(
-        "--thresholds", metavar="tuned.yaml", type=Path, help="of tune_thresholds.py; predictions use them by default"
+        "--thresholds", metavar="tuned.yaml", type=Path, help="tune_thresholds.py's file; predictions use it by default"
     )
-    parser.add_argument("--note", default="", help="text for people: training data, licence, scores")
+    parser.add_argument("--note", default="", help="description: training data, licence, scores")
     add_force_argument(parser)
 
 

@@ -1,4 +1,4 @@
-"""`fashion-hydra pseudo-label DIR PREDICTIONS PICTURES OUT`: photos without masks join those with masks."""
+"""`fashion-hydra pseudo-label DIR PREDICTIONS PICTURES OUT`: add photos with predicted masks to a training set."""
 
 import argparse
 from pathlib import Path
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_data_arguments(parser)
-    parser.add_argument("predictions", type=Path, metavar="PREDICTIONS", help="what predict.py wrote for PICTURES")
-    parser.add_argument("pictures", type=Path, metavar="PICTURES", help="the folder that predict.py was given")
+    parser.add_argument("predictions", type=Path, metavar="PREDICTIONS", help="predict.py's folder for PICTURES")
+    parser.add_argument("pictures", type=Path, metavar="PICTURES", help="photos without masks, predict.py's input")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write, in Kaggle's layout")
     parser.add_argument(
         "--tags",
         type=Path,
         metavar="CSV",
-        help="what each picture shows: columns image and categories (ids separated by spaces)",
+        help="categories on each picture: columns image and categories (ids separated by spaces)",
     )
     parser.add_argument(
-        "--split", type=Path, metavar="CSV", help="folds of DIR (default: those of train.py; RUN/split.csv has a run's)"
+        "--split", type=Path, metavar="CSV", help="folds of DIR (default: train.py's; a run's are in RUN/split.csv)"
     )
-    parser.add_argument("--score-thr", type=float, default=0.5, help="of a mask (default: %(default)s)")
+    parser.add_argument("--score-thr", type=float, default=0.5, help="minimum score of a mask (default: %(default)s)")
     parser.add_argument(
-        "--tag-thr", type=float, default=0.05, help="of the best mask of a tagged class (default: %(default)s)"
+        "--tag-thr", type=float, default=0.05, help="minimum score of a tagged class's best mask (default: %(default)s)"
     )
-    parser.add_argument("--mask-thr", type=float, default=0.5, help="of a mask's pixels (default: %(default)s)")
+    parser.add_argument("--mask-thr", type=float, default=0.5, help="threshold of mask pixels (default: %(default)s)")
     parser.add_argument(
         "--missing",
         type=int,
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the folder and say what is in it."""
+    """Write the folder and print a summary."""
     from fashion_hydra.workflows.pseudo_label import PseudoLabelRule, write_pseudo_labelled
 
     rule = PseudoLabelRule(args.score_thr, args.tag_thr, args.mask_thr, args.missing)
@@ -52,13 +52,13 @@ def run(args: argparse.Namespace) -> int:
     print_result(result, names, has_tags=args.tags is not None)
     if result.faults:
         print(f"left out: {result.faults} faults of the data set (fashion-hydra check lists them)")
-    print(f"\nwritten: {args.out}, {result.labelled} photos with {result.added} pseudo-labelled ones behind them")
+    print(f"\nwritten: {args.out}, {result.labelled} photos followed by {result.added} pseudo-labelled ones")
     print(f"next: python train.py data.root={args.out} data.split_file={args.out / 'split.csv'}")
     return 0
 
 
 def print_result(result: "PseudoLabels", names: "Mapping[int, str]", *, has_tags: bool) -> None:
-    """A line a class, and why pictures were left out."""
+    """Print a line per class, and the reasons for pictures left out."""
     print(f"{'class':26} {'masks':>6}" + (f" {'tagged':>7} {'with a mask':>12}" if has_tags else ""))
     for category in sorted(result.masks.keys() | result.tagged.keys()):
         tagged, found = result.tagged[category], result.found[category]

@@ -1,4 +1,4 @@
-"""`fashion-hydra report`: one HTML page about training runs, thresholds, predictions and ladders."""
+"""`fashion-hydra report`: write one HTML page about training runs, thresholds, predictions and ladders."""
 
 import argparse
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fashion_hydra.utils.errors import UserError
 
-if TYPE_CHECKING:  # `--help` shall not wait for torch
+if TYPE_CHECKING:  # `--help` must not wait for torch
     from fashion_hydra.formats.submission import MaskTable
     from fashion_hydra.inference.candidate_cache import CandidateCache
     from fashion_hydra.postprocess.rule import Postprocess
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         type=Path,
         nargs="+",
-        help="folders of train.py, tune_thresholds.py or predict.py, or with a ladder.csv, in any mixture",
+        help="folders of train.py, tune_thresholds.py or predict.py, or with a ladder.csv, in any combination",
     )
     parser.add_argument("--out", type=Path, metavar="HTML", help="default: report.html in the first folder")
     parser.add_argument("--title", metavar="TEXT", help="default: name of the first folder")
@@ -30,11 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--truth",
         type=Path,
         metavar="TRUTH.csv",
-        help="true masks of the predicted images, as train.csv or a submission has them (default: each PREDICTION's "
-        "truth.csv)",
+        help="ground-truth masks of the predicted images, a train.csv or a submission (default: the truth.csv of each "
+        "prediction)",
     )
     parser.add_argument(
-        "--images", type=Path, metavar="FOLDER", help="the photos (default: where the prediction found them)"
+        "--images", type=Path, metavar="FOLDER", help="folder of the photos (default: the folder that was predicted)"
     )
     parser.add_argument(
         "--pooling", choices=("class", "image"), default="class", help="see `fashion-hydra score --help`"
@@ -42,13 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--match",
         choices=("class_id", "category"),
-        help="what has to be equal, see `fashion-hydra score --help` (default: class_id, but category where no ClassId "
-        "of the truth can be reached)",
+        help="what must be equal, see `fashion-hydra score --help` (default: class_id, or category if the model cannot "
+        "predict any ClassId of the truth)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read, judge, draw, write; then say where the page is."""
+    """Evaluate the predictions, write the page, and print its path."""
     from fashion_hydra.evaluation.ladder import FILE_NAME, read_ladder
     from fashion_hydra.report.results.folders import kinds_of
     from fashion_hydra.report.results.page import ResultsPage, write_results_page
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _judge(folders: Sequence[Path], args: argparse.Namespace, notes: list[str]) -> "list[Analysis]":
-    """Judge the predictions; a truth that several share is read once."""
+    """Evaluate the predictions; a ground truth shared by several predictions is read once."""
     from fashion_hydra.evaluation.matching import choose_match, describe_match
     from fashion_hydra.evaluation.score_submission import reach_of
     from fashion_hydra.formats.submission import read_masks
@@ -131,7 +131,7 @@ def _answers(folder: Path, truth: "MaskTable", notes: list[str]) -> "PredictionF
 
 
 def _rule(folder: Path, cache: "CandidateCache | None", notes: list[str]) -> "Postprocess | None":
-    """The rule in force, where it can be had; what cannot is no reason to give up the rest of the page."""
+    """Return the rule in force, or add a note and return None if it is unknown, so that the page is still written."""
     from fashion_hydra.report.results.prediction_rule import rule_in_force
 
     if cache is None:
@@ -140,26 +140,26 @@ def _rule(folder: Path, cache: "CandidateCache | None", notes: list[str]) -> "Po
     try:
         return rule_in_force(folder, manifest.classes, manifest.members)
     except UserError as error:
-        notes.append(f"{folder}: thresholds in force not known ({error})")
+        notes.append(f"{folder}: the thresholds in force are unknown ({error})")
         return None
 
 
 def _about(analysis: "Analysis", photos: "Photos") -> list[str]:
-    """What a reader of the gallery has to know."""
+    """Return notes that a reader of the gallery needs."""
     notes, folder = [], analysis.answers.folder
     images = len(analysis.images)
     if missing := analysis.missing:
         notes.append(f"{folder}: {len(missing)} of {images} images are missing and count as empty, first {missing[0]}")
     if analysis.average_precision is None:
-        notes.append(f"{folder}: no candidates of these images, so AP and the scores of masks are not known")
+        notes.append(f"{folder}: no candidates of these images, so AP and the scores of masks are unknown")
     elif analysis.answers.rule is None:
-        notes.append(f"{folder}: without the thresholds that made its submission.csv, scores of masks are not known")
+        notes.append(f"{folder}: without the thresholds of its submission.csv, the scores of masks are unknown")
     elif not analysis.confident:
         notes.append(
-            f"{folder}: the thresholds known for it do not make its submission.csv, so scores of masks are missing"
+            f"{folder}: its known thresholds do not reproduce its submission.csv, so the scores of masks are missing"
         )
     if absent := [image.name for image in analysis.images if photos.find(image.answer or image.name) is None]:
-        where = ", ".join(map(str, photos.folders)) or "nothing says where"
+        where = ", ".join(map(str, photos.folders)) or "no known folder"
         notes.append(
             f"{len(absent)} of {images} photos not found, first {absent[0]} (looked in: {where}); the gallery shows "
             "their masks on grey. Give --images FOLDER"
@@ -170,8 +170,10 @@ def _about(analysis: "Analysis", photos: "Photos") -> list[str]:
 def _names(
     analyses: "Sequence[Analysis]", beside: Sequence[Path]
 ) -> tuple[dict[int, str], dict[int, str], dict[int, str]]:
-    """Category id -> name, and attribute id -> name, from the candidates, else from a label_descriptions.json in or
-    beside these; attribute id -> group, from there."""
+    """Return category id -> name, attribute id -> name and attribute id -> group.
+
+    Names come from the candidates, else from a label_descriptions.json in or next to `beside`, which also has groups.
+    """
     from fashion_hydra.data.kaggle import read_attribute_groups, read_labels
 
     names: dict[int, str] = {}

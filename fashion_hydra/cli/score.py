@@ -1,4 +1,4 @@
-"""`fashion-hydra score`: the competition score of a submission, as the last line of the output."""
+"""`fashion-hydra score`: print the competition score of a submission as the last line of the output."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fashion_hydra.utils.errors import UserError
 
-if TYPE_CHECKING:  # `--help` shall not wait for numpy
+if TYPE_CHECKING:  # `--help` must not wait for numpy
     from fashion_hydra.evaluation.competition_score import Score
     from fashion_hydra.formats.submission import MaskTable
 
@@ -29,13 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--match",
         choices=("class_id", "category"),
         default="class_id",
-        help="what has to be equal: the whole ClassId, attributes included, or the category (default: class_id)",
+        help="what must be equal: the ClassId with attributes, or only the category (default: class_id)",
     )
     parser.add_argument("--per-class", action="store_true", help="print a table of classes, best first")
     parser.add_argument(
         "--per-attribute",
         action="store_true",
-        help="print F1 of each attribute on masks that hit by category, and how often all attributes of one are right",
+        help="print F1 of each attribute on masks matched by category, and how often a mask's attributes are all right",
     )
     parser.add_argument(
         "--labels",
@@ -46,21 +46,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score the two files: table and score on stdout, what is missing or against the rules on stderr."""
+    """Score the submission; print tables and the score to stdout, and warnings to stderr."""
     from fashion_hydra.evaluation.matching import masks_to_match
     from fashion_hydra.evaluation.score_submission import find_overlaps, reach_of, score_masks
     from fashion_hydra.formats.submission import read_masks
 
     if args.labels and not (args.per_class or args.per_attribute):
         raise UserError(
-            f"--labels {args.labels} names what --per-class and --per-attribute list: add one, or drop --labels"
+            f"--labels {args.labels}: needs --per-class or --per-attribute. Add one of them, or remove --labels"
         )
     names = _read_names(args.labels) if args.labels else {}
     truth, predicted = read_masks(args.truth), read_masks(args.submission)
     overlaps = find_overlaps(predicted)
     found = reach_of(truth, predicted, pooling=args.pooling)
     if args.match == "class_id" and found.with_attributes:
-        print(f"note: {found}; --match category leaves attributes out of account", file=sys.stderr)
+        print(f"note: {found}; --match category ignores attributes", file=sys.stderr)
     score, missing = score_masks(
         masks_to_match(truth, args.match), masks_to_match(predicted, args.match), pooling=args.pooling
     )
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _attribute_tables(truth: "MaskTable", predicted: "MaskTable", names: Mapping[str, str]) -> str:
-    """One line an attribute, the best first, and one for each number of attributes that masks have."""
+    """Return a table with a line per attribute, best first, and one with a line per number of attributes of a mask."""
     from fashion_hydra.evaluation.attribute_scores import score_attributes
 
     scores = score_attributes(truth, predicted)
@@ -104,7 +104,7 @@ def _attribute_tables(truth: "MaskTable", predicted: "MaskTable", names: Mapping
 
 
 def _class_table(score: "Score", names: Mapping[str, str]) -> str:
-    """One line a class, the best first; of equal ones the more frequent first."""
+    """Return a table with one line per class, best first; more frequent classes come first in ties."""
     ordered = sorted(score.per_class.items(), key=lambda item: (-item[1].score, -item[1].n_true, item[0]))
     width = max((len(class_id) for class_id, _ in ordered), default=0)
     width = max(width, len("class"))
@@ -117,7 +117,7 @@ def _class_table(score: "Score", names: Mapping[str, str]) -> str:
 
 
 def _name(class_id: str, names: Mapping[str, str]) -> str:
-    """`pants: capri, plain` for `6_28_77`; nothing where the names are not known."""
+    """Return the name of a ClassId, such as `pants: capri, plain` for `6_28_77`; empty if unknown."""
     category, *attributes = class_id.split("_")
     text = names.get(f"category {category}", "")
     known = [names.get(f"attribute {a}", a) for a in attributes]
@@ -125,7 +125,7 @@ def _name(class_id: str, names: Mapping[str, str]) -> str:
 
 
 def _read_names(path: Path) -> dict[str, str]:
-    """`category 6` and `attribute 28` -> name, from Kaggle's label_descriptions.json."""
+    """Read Kaggle's label_descriptions.json as a mapping such as `category 6` or `attribute 28` -> name."""
     from fashion_hydra.utils.files import read_json
 
     try:
@@ -137,6 +137,6 @@ def _read_names(path: Path) -> dict[str, str]:
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path}: not Kaggle's label_descriptions.json ({error!r}); it has lists `categories` and "
+            f"{path}: not Kaggle's label_descriptions.json ({error!r}), which has lists `categories` and "
             "`attributes` of entries with `id` and `name`"
         ) from error

@@ -1,4 +1,4 @@
-"""`fashion-hydra split DIR`: folds that a person can edit, with how even they are."""
+"""`fashion-hydra split DIR`: write folds as an editable CSV, and print how even they are."""
 
 import argparse
 from pathlib import Path
@@ -19,8 +19,8 @@ _LISTED = 10
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_data_arguments(parser)
-    parser.add_argument("--folds", type=int, default=10, metavar="K", help="how many (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=777, help="of the shuffling (default: %(default)s)")
+    parser.add_argument("--folds", type=int, default=10, metavar="K", help="number of folds (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=777, help="seed of the shuffling (default: %(default)s)")
     parser.add_argument(
         "--out", type=Path, default=Path("split.csv"), metavar="CSV", help="file to write (default: %(default)s)"
     )
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Split, say how even the folds are beside random ones, and write the file."""
+    """Split the data set, compare the folds with random ones, and write the file."""
     from fashion_hydra.data.annotation_cache import load_annotations
     from fashion_hydra.data.split import stratified_folds, write_split
     from fashion_hydra.utils.errors import UserError
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out.is_dir():
         raise UserError(f"--out {args.out}: a folder; name a file, such as {args.out / 'split.csv'}")
     if args.out.exists() and not args.force:
-        raise UserError(f"{args.out} is there already; give another --out, or --force to write over it")
+        raise UserError(f"{args.out} exists already; give another --out, or --force to overwrite it")
     annotations, _ = load_annotations(reader_of(args))
     table = annotations.category_table()
     fold_of = stratified_folds(table, folds=args.folds, seed=args.seed)
@@ -44,13 +44,13 @@ def run(args: argparse.Namespace) -> int:
     print_unbalanced(annotations, table, fold_of)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_split(args.out, annotations.image_ids, fold_of)
-    print(f"\nwritten: {args.out}. An image without a fold, or without a row, is not used.")
+    print(f"\nwritten: {args.out}. Images without a fold or without a row are not used.")
     print(f"next: {train_command(args, f'data.split_file={args.out}', 'data.fold=0')}")
     return 0
 
 
 def print_deviations(annotations: "Annotations", table: "np.ndarray", fold_of: "np.ndarray", *, seed: int) -> None:
-    """A line a fold: images, and how far class shares differ between validation and training."""
+    """Print a line per fold: images, and how much class shares differ between validation and training."""
     from fashion_hydra.data.split import deviation, random_deviation
 
     names = list(annotations.names.values())
@@ -60,7 +60,7 @@ def print_deviations(annotations: "Annotations", table: "np.ndarray", fold_of: "
             return f"{'-':>7} {'-':>7}  {'':20}"
         return f"{found.mean:7.1%} {found.worst:7.1%}  {names[found.worst_class].split(',')[0][:20]:20}"
 
-    print("Difference of the classes' shares of images, validation against training:")
+    print("Difference in the share of images per class, validation against training:")
     print(f"{'fold':>4} {'images':>7}   {'mean':>7} {'worst':>7}  {'':20}   random: mean   worst")
     for fold in range(int(fold_of.max()) + 1):
         validation = fold_of == fold
@@ -70,7 +70,7 @@ def print_deviations(annotations: "Annotations", table: "np.ndarray", fold_of: "
 
 
 def print_unbalanced(annotations: "Annotations", table: "np.ndarray", fold_of: "np.ndarray") -> None:
-    """What could not be made even: rare classes, and folds without any mask."""
+    """Print what could not be balanced: rare classes, and folds without any mask."""
     from fashion_hydra.data.split import unbalanced
 
     rare, empty = unbalanced(table, fold_of)
@@ -78,8 +78,6 @@ def print_unbalanced(annotations: "Annotations", table: "np.ndarray", fold_of: "
     if rare:
         counted = [f"{names[column].split(',')[0]} ({int(table[:, column].sum())})" for column in rare]
         listed = ", ".join(counted[:_LISTED]) + (f" and {len(rare) - _LISTED} more" if len(rare) > _LISTED else "")
-        print(f"\nin fewer images than there are folds, so that some folds lack them: {listed}")
+        print(f"\nin fewer images than folds, so some folds lack these classes: {listed}")
     if empty:
-        print(
-            f"\nwithout any mask: fold {', '.join(map(str, empty))}. Such a fold cannot validate; ask for fewer folds"
-        )
+        print(f"\nwithout any mask: fold {', '.join(map(str, empty))}. Validation needs masks; choose fewer folds")

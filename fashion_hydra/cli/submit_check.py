@@ -1,4 +1,4 @@
-"""`fashion-hydra submit-check CSV`: everything in a submission that is against the competition's rules."""
+"""`fashion-hydra submit-check CSV`: list every breach of the competition's rules in a submission."""
 
 import argparse
 from collections import Counter
@@ -9,12 +9,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("submission", metavar="CSV", type=Path, help="may be .csv.gz or .csv.zip")
     parser.add_argument(
-        "--sample", metavar="sample_submission.csv", type=Path, help="names the images that need a row, and no others"
+        "--sample", metavar="sample_submission.csv", type=Path, help="lists the images that must have a row"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a line a fault and a summary; 1 if there are any."""
+    """Print a line per fault and a summary; return 1 if there are faults."""
     from fashion_hydra.formats.submission_check import check_submission
 
     found = check_submission(args.submission, args.sample)

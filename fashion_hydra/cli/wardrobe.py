@@ -9,12 +9,12 @@ from fashion_hydra.wardrobe.sheet import contact_sheet
 from fashion_hydra.wardrobe.writer import draw_image
 
 SHEET_IMAGES = 12
-SHEET_SIZE = 512  # of its pictures, however small the data set's are
+SHEET_SIZE = 512  # minimum long edge of the sheet's images
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("folder", metavar="DIR", type=Path, help="folder to make")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="folder to write")
     parser.add_argument("--train", type=int, default=240, metavar="N", help="training images (default: %(default)s)")
     parser.add_argument("--test", type=int, default=60, metavar="N", help="test images (default: %(default)s)")
     parser.add_argument(
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw, then say what was drawn and what to do with it."""
+    """Draw the data set, and print a summary and the next command."""
     summary = write_wardrobe(args.folder, train=args.train, test=args.test, size=args.size, seed=args.seed)
     if args.sheet is not None:
         count = min(SHEET_IMAGES, args.train)

@@ -1,1 +1,1 @@
-"""The room that knows Hydra and OmegaConf."""
+"""Config schemas, entry points, and objects from options; the only room that imports Hydra and OmegaConf."""

@@ -1,4 +1,4 @@
-"""Options -> the objects that the rooms below work with. Nothing below this room sees a config."""
+"""Build objects from options for the rooms below, none of which sees a config."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
@@ -36,13 +36,13 @@ READERS: Mapping[str, Callable[[str, str | None], AnnotationReader]] = {
 
 
 def make(kind: type[T], options: Any, group: str, **more: Any) -> T:
-    """Make a dataclass from the options of a group that have its fields' names.
+    """Make a dataclass from the options of a group that match its fields by name.
 
     Args:
         kind: the dataclass.
-        options: of the group; those that are no fields of it are left to others.
-        group: its name, for messages.
-        more: fields that are no options.
+        options: options of the group; options that are not fields are ignored.
+        group: name of the group, for messages.
+        more: values of fields that are not options.
 
     Raises:
         UserError: an option is missing.
@@ -66,19 +66,19 @@ def plain(options: Any) -> Any:
 
 
 def make_object(options: Any, option: str, **more: Any) -> Any:
-    """Instantiate what `_target_` names, with its arguments, as Hydra does.
+    """Instantiate the class that `_target_` names with its arguments, as Hydra does.
 
     Args:
         options: a mapping with `_target_`, or a schema that has one.
-        option: its name, for messages.
-        more: arguments that are no options.
+        option: name of the option, for messages.
+        more: arguments that are not options.
 
     Raises:
-        UserError: there is no `_target_`, it cannot be imported, or it refuses its arguments.
+        UserError: `_target_` is missing, cannot be imported, or refuses its arguments.
     """
     values = plain(options)
     if not isinstance(values, Mapping) or "_target_" not in values:
-        raise UserError(f"{option}={values}: _target_ expected, the import path of a class, with its arguments")
+        raise UserError(f"{option}={values}: _target_ expected, the import path of a class, and its arguments")
     try:
         return instantiate(OmegaConf.create(dict(values)), **more, _convert_="all")
     except InstantiationException as error:
@@ -88,12 +88,12 @@ def make_object(options: Any, option: str, **more: Any) -> Any:
 
 
 def make_callbacks(options: Mapping[str, Any]) -> list[Callback]:
-    """Make the callbacks, in their order; null leaves one out."""
+    """Make the callbacks in the given order, without those set to null."""
     return [make_object(value, f"callbacks.{name}") for name, value in options.items() if value is not None]
 
 
 def make_loggers(options: Mapping[str, Any]) -> list[Logger]:
-    """Make the loggers; null leaves one out."""
+    """Make the loggers, without those set to null."""
     return [make_object(value, f"logger.{name}") for name, value in options.items() if value is not None]
 
 
@@ -107,11 +107,12 @@ def make_trainer(
     """Make Lightning's Trainer.
 
     Args:
-        options: any of its arguments; `strategy`, `profiler`, `accelerator` and entries of `plugins` may have a
+        options: arguments of the Trainer; `strategy`, `profiler`, `accelerator` and entries of `plugins` may have a
             `_target_`.
-        callbacks: in their order; what `enable_progress_bar` or `enable_checkpointing` switches off is left out.
-        logger: loggers, or False for none.
-        plugins: besides those of the options.
+        callbacks: callbacks in order; those that `enable_progress_bar=false` or `enable_checkpointing=false` switches
+            off are omitted.
+        logger: loggers, or False for no logger.
+        plugins: plugins to use before those in `options`.
 
     Raises:
         UserError: Lightning refuses an argument.
@@ -133,7 +134,7 @@ def make_trainer(
     try:
         return Trainer(**arguments, callbacks=used, logger=loggers, plugins=[*plugins, *more] or None)
     except (TypeError, ValueError) as error:
-        raise UserError(f"trainer: {error}. `--cfg job` shows what is given") from error
+        raise UserError(f"trainer: {error}. `--cfg job` shows the given options") from error
 
 
 def make_datamodule(
@@ -146,16 +147,16 @@ def make_datamodule(
     seed: int,
     report_dir: Path | None,
 ) -> FashionDataModule:
-    """Make the data module; nothing is read yet.
+    """Make the data module without reading any data.
 
     Args:
-        data: the group.
-        classes: what is learnt.
-        augment: how training images are varied.
+        data: options of the group `data`.
+        classes: classes to learn.
+        augment: augmentation of training images.
         eval_scale: short and long edge of validation images.
-        attributes: whether the masks' attributes are learnt too.
-        seed: of order and augmentation.
-        report_dir: where the split and the faults are written.
+        attributes: whether the model also learns the masks' attributes.
+        seed: seed of the images' order and augmentation.
+        report_dir: output folder of the split and the faults; None to write nothing.
     """
     given = {field.name: getattr(data, field.name) for field in fields(DataConfig)}
     name = given.pop("format")

@@ -1,4 +1,4 @@
-"""How a script was started: its words, and the job that it is part of."""
+"""The command line of a script, and the job that it is part of."""
 
 import hashlib
 import os
@@ -19,11 +19,11 @@ class Command:
     """The command that started a script.
 
     Args:
-        words: its overrides, without most of Hydra's own.
-        flags: that choose its configs, such as `--config-dir` and its folder.
-        place: folder of the script as it was typed; empty for the current one, None where `fashion-hydra` ran it.
+        words: overrides, without most of those of the group `hydra`.
+        flags: flags that choose configs, with their values, such as `--config-dir` and its folder.
+        place: folder of the script as typed; empty for the current folder, None if `fashion-hydra` ran it.
         is_sweep: whether this is one job of a multirun.
-        shares_process: whether the jobs of that multirun run one after the other in this process.
+        shares_process: whether the jobs of the multirun run one after another in this process.
     """
 
     words: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class Command:
 
     @classmethod
     def current(cls, flags: Sequence[str] = ()) -> "Command":
-        """Return the command of the running Hydra job, which was started with these flags."""
+        """Return the command of the running Hydra job, which was started with the given flags."""
         hydra = HydraConfig.get()
         is_sweep = hydra.mode == RunMode.MULTIRUN
         basic = hydra.launcher._target_.endswith("BasicLauncher")
@@ -46,30 +46,30 @@ class Command:
         return cls((*where, *hydra.overrides.task), tuple(flags), place, is_sweep, is_sweep and basic)
 
     def call(self, verb: str) -> list[str]:
-        """Return how `train`, `tune` or `predict` is called where this command was."""
+        """Return the words that start `train`, `tune` or `predict` the way this command was started."""
         return ["fashion-hydra", verb] if self.place is None else ["python", str(Path(self.place) / VERBS[verb])]
 
     def with_options(self, *changes: str, without: Sequence[str] = ()) -> str:
-        """Return the command with other values for some options, ready for a shell.
+        """Return the `train` command with some options changed, quoted for a shell.
 
         Args:
-            changes: words.
-            without: options that are left out.
+            changes: overrides to add or to replace.
+            without: names of options to omit.
         """
         gone = {*without, *(change.partition("=")[0] for change in changes)}
         kept = [word for word in self.words if word.lstrip("+~").partition("=")[0] not in gone]
         return shlex.join([*self.call("train"), *self.flags, *kept, *changes])
 
     def only(self, prefixes: tuple[str, ...], *more: str, verb: str) -> str:
-        """Return a command for another verb with those words that begin with one of the prefixes, and more."""
+        """Return a command for another verb with only the words that begin with one of the prefixes, and `more`."""
         kept = [word for word in self.words if word.startswith(("hydra.searchpath=", *prefixes))]
         return shlex.join([*self.call(verb), *self.flags, *kept, *more])
 
 
 def join_local_job() -> None:
-    """Describe the tasks that submitit started on this machine as one job, in the variables that Lightning reads.
+    """Set Lightning's environment variables so that tasks that submitit started on this machine form one job.
 
-    Lightning finds the tasks of SLURM and torchrun itself.
+    Lightning detects the tasks of SLURM and torchrun itself.
     """
     job = {name: os.environ.get(f"SUBMITIT_LOCAL_{name}", "1") for name in ("NTASKS", "LOCALID", "JOB_ID")}
     if int(job["NTASKS"]) > 1:

@@ -1,4 +1,4 @@
-"""Options without a command line."""
+"""Compose options in Python, without a command line."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from fashion_hydra.config.places import CONF
 
 
 def compose_config(name: str, *words: object, with_hydra: bool = False) -> DictConfig:
-    """Return the config that a script's command line gives.
+    """Return the config of a script for a command line.
 
     Args:
         name: `train`, `predict` or `tune`.
-        words: of the command line.
-        with_hydra: keep the group `hydra`.
+        words: overrides of the command line.
+        with_hydra: whether to keep the group `hydra`.
     """
     prepare_config()
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -23,6 +23,6 @@ def compose_config(name: str, *words: object, with_hydra: bool = False) -> DictC
 
 
 def compose_options(name: str, *words: object) -> Any:
-    """Return the options, as objects of the schema, that a script's command line gives."""
-    folder = [] if name == "train" else ["paths.output_dir=${out}"]  # Hydra's, which runs a script there
+    """Return the options of a script for a command line, as objects of its schema."""
+    folder = [] if name == "train" else ["paths.output_dir=${out}"]  # a script's output_dir is Hydra's run folder
     return OmegaConf.to_object(compose_config(name, *folder, *words))

@@ -1,4 +1,4 @@
-"""How many devices a run uses, and whether they are there."""
+"""Count the devices of a run, check that they are available, and share the batch among them."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from fashion_hydra.config.schema import TrainConfig, TrainerConfig
 from fashion_hydra.utils.errors import UserError
 
 GPU_IMAGES, GPU_WORKERS = 2, 2
-"""Images a device and step, and loader processes of a GPU, where nothing says otherwise."""
+"""Default number of images per device and step, and of loader processes per GPU."""
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 _SHORT_FOR = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 def device_count(trainer: TrainerConfig) -> int:
-    """Return how many devices a node uses."""
+    """Return the number of devices that each node uses."""
     devices = trainer.devices
     if isinstance(devices, int) and devices >= 1:
         return devices
@@ -31,11 +31,11 @@ def device_count(trainer: TrainerConfig) -> int:
 
 
 def share_images(options: TrainConfig, devices: int) -> None:
-    """Set `data.batch_size` and `data.num_workers` where the command leaves them to the schedule and the devices.
+    """Set `data.batch_size` and `data.num_workers` from the schedule and the devices where they are null.
 
     Args:
-        options: of the run; changed.
-        devices: of all nodes together.
+        options: options of the run, changed in place.
+        devices: number of devices of all nodes together.
 
     Raises:
         UserError: the devices cannot share `schedule.batch` evenly.
@@ -52,20 +52,19 @@ def share_images(options: TrainConfig, devices: int) -> None:
         if batch < 1 or batch % parts:
             raise UserError(
                 f"schedule.batch={batch}: {devices} devices x {options.trainer.accumulate_grad_batches} accumulated "
-                "batches do not share it evenly. Give another trainer.devices, or data.batch_size=N images to each"
+                "batches do not share it evenly. Give another trainer.devices, or data.batch_size=N images per device"
             )
         data.batch_size = batch // parts
 
 
 def check_devices(trainer: TrainerConfig, command: Command) -> None:
-    """Refuse more devices than there are, before Lightning would start that many CPU processes; and other precisions
-    than those that the cascade computes its boxes and losses at.
+    """Refuse unavailable devices, for which Lightning would start CPU processes, and unsupported precisions.
 
-    In a multirun that runs its jobs in one process, a job's further processes would each start the whole multirun
-    again, so there one device is the most.
+    The cascade computes its boxes and losses at the supported precisions only. A multirun that runs its jobs in one
+    process is limited to one device, because each additional process would start the whole multirun again.
 
     Raises:
-        UserError: devices or a precision that cannot be had.
+        UserError: the devices or the precision are not available.
     """
     precision = str(trainer.precision)
     if trainer.precision is not None and _SHORT_FOR.get(precision, precision) not in PRECISIONS:
@@ -73,7 +72,7 @@ def check_devices(trainer: TrainerConfig, command: Command) -> None:
     wanted, gpus = device_count(trainer), torch.cuda.device_count()
     if wanted > 1 and command.shares_process:
         raise UserError(
-            f"trainer.devices={wanted}: a multirun (-m) in this process takes one device a job. Give "
+            f"trainer.devices={wanted}: a multirun (-m) in this process uses one device per job. Give "
             "trainer.devices=1, or a launcher such as hydra/launcher=submitit_slurm"
         )
     if isinstance(trainer.accelerator, str) and trainer.accelerator not in ACCELERATORS:
@@ -81,7 +80,7 @@ def check_devices(trainer: TrainerConfig, command: Command) -> None:
     if trainer.accelerator in ("gpu", "cuda") and gpus == 0:
         raise UserError(
             f"trainer.accelerator={trainer.accelerator}: PyTorch finds no GPU on this machine. Give "
-            "trainer.accelerator=cpu or auto, or look at what `nvidia-smi` says of the driver"
+            "trainer.accelerator=cpu or auto, or check the driver with `nvidia-smi`"
         )
     if trainer.accelerator in ("auto", "gpu", "cuda") and wanted > max(1, gpus):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Around the three scripts: Hydra, options as objects, and any error in one line."""
+"""Run the three scripts under Hydra: convert options to objects, and print any error in one line."""
 
 import functools
 import os
@@ -23,13 +23,13 @@ _TRACEBACKS = "FASHION_HYDRA_TRACEBACKS"
 
 
 def entry_point(config_name: str) -> Callable[[Callable[[Any, Command], T]], Callable[[], None]]:
-    """Decorate the main function of a script, which gets the options of its schema and the command that was typed.
+    """Decorate a script's main function, which receives the options as its schema's object and the command.
 
-    An error ends the script with one line and exit code 2 for a user error, 1 for a bug; `traceback=true` or
+    An error ends the script with one line, and with exit code 2 for a user error, 1 for a bug. `traceback=true` or
     HYDRA_FULL_ERROR=1 show the traceback instead.
 
     Args:
-        config_name: of the script's main config in conf/.
+        config_name: name of the script's main config in conf/.
     """
 
     def decorate(task: Callable[[Any, Command], T]) -> Callable[[], None]:
@@ -37,9 +37,9 @@ def entry_point(config_name: str) -> Callable[[Callable[[Any, Command], T]], Cal
         def main() -> None:
             words = [word.lower() for word in sys.argv[1:]]
             wanted = os.environ.get("HYDRA_FULL_ERROR") == "1" or "traceback=true" in words
-            os.environ.setdefault(_TRACEBACKS, str(int(wanted)))  # processes that this one starts find it set
+            os.environ.setdefault(_TRACEBACKS, str(int(wanted)))  # child processes inherit it
             os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own traceback and exits
-            os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # the same bits for any number of threads, at no cost
+            os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # bit-identical for any number of threads, at no cost
             script = os.path.basename(sys.argv[0])
             flags = config_flags(sys.argv[1:])
             prepare_config()
@@ -47,7 +47,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[Any, Command], T]], Cal
             def run(cfg: DictConfig) -> T:
                 join_local_job()
                 command = Command.current(flags)
-                # Caught inside Hydra's main too, which prints a line of its own about an error that passes through.
+                # Catch errors inside Hydra's main too, which would print its own line about them.
                 end = _or_fail if command.is_sweep else _or_exit
                 return end(lambda: task(OmegaConf.to_object(cfg), command), script)
 
@@ -66,13 +66,13 @@ def entry_point(config_name: str) -> Callable[[Callable[[Any, Command], T]], Cal
 
 
 def prepare_config() -> None:
-    """Make schemas and resolvers known to Hydra; must come before any config is composed."""
+    """Register schemas and resolvers with Hydra; call this before composing any config."""
     register_schemas()
     register_resolvers()
 
 
 def _or_fail(task: Callable[[], T], script: str) -> T:
-    """Do the task; print an error as one line and let a multirun's other jobs go on."""
+    """Run the task; print an error as one line, and raise JobFailed so that the multirun's other jobs continue."""
     try:
         return task()
     except Exception as error:
@@ -84,7 +84,7 @@ def _or_fail(task: Callable[[], T], script: str) -> T:
 
 
 def _or_exit(task: Callable[[], T], script: str) -> T:
-    """Do the task; print an error as one line and exit."""
+    """Run the task; print an error as one line and exit."""
     try:
         return task()
     except (Exception, KeyboardInterrupt) as error:

@@ -1,4 +1,4 @@
-"""Errors of Hydra and OmegaConf -> what is wrong with which option, the value, and the nearest right option."""
+"""Turn errors of Hydra and OmegaConf into messages: the option, its value, what is wrong, and the nearest option."""
 
 import difflib
 import re
@@ -28,16 +28,16 @@ _EXPECTED = (
     (r"not a subclass of (?!dict)|Cannot assign \w+ to DictConfig|is not a subclass", "a group of options"),
     (r"to string|type hint '(?:Optional\[)?str", "text"),
 )
-"""Pattern in OmegaConf's message -> what is expected."""
+"""Pattern in OmegaConf's message -> expected value."""
 
 
 def user_error(error: BaseException, script: str, words: Sequence[str]) -> BaseException:
-    """Return a `UserError` in the words of the command line for an error of Hydra or OmegaConf; others unchanged.
+    """Return a `UserError` in terms of the command line for an error of Hydra or OmegaConf; other errors unchanged.
 
     Args:
-        error: what ended the script.
-        script: its name.
-        words: its command line.
+        error: exception that ended the script.
+        script: name of the script.
+        words: command line of the script.
     """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, UserError):
@@ -65,7 +65,7 @@ def user_error(error: BaseException, script: str, words: Sequence[str]) -> BaseE
         case OmegaConfBaseException():
             missing = re.search(r"Missing mandatory value: (\S+)|Interpolation key '(.+?)' not found", text)
             if missing is not None:
-                return UserError(f"{missing[1] or missing[2]}: required, and missing. Give it on the command line")
+                return UserError(f"{missing[1] or missing[2]}: required, but missing. Give it on the command line")
             return UserError(_value(error, text, script, words))
     if isinstance(error, ValueError) and text.startswith("Config group override must be"):
         given = [word for word in words if re.search(r"=(null|true|false|[\d.]*)$", word, re.IGNORECASE)]
@@ -82,14 +82,14 @@ def _no_such_choice(error: MissingConfigException) -> str:
     if name.startswith("submitit"):
         hint = '. For clusters: pip install ".[slurm]"'
     if name == "joblib":
-        hint = '. For several jobs at a time on this machine: pip install ".[joblib]"'
+        hint = '. For parallel jobs on this machine: pip install ".[joblib]"'
     if name == "optuna":
-        hint = ". Hydra's plugin for Optuna needs an Optuna that threshold search does not run with"
-    return f"{group}={name}: no such choice. There are {', '.join(options)}{hint}"
+        hint = ". Hydra's Optuna plugin needs an Optuna version that the threshold search does not support"
+    return f"{group}={name}: no such choice. Available: {', '.join(options)}{hint}"
 
 
 def _composition(error: ConfigCompositionException, text: str, script: str, words: Sequence[str]) -> str:
-    """Describe an option that is unknown, or whose value has the wrong type, on the command line or in a file."""
+    """Describe an unknown option or a value of the wrong type, on the command line or in a file."""
     cause = error.__cause__
     unknown = re.match(r"Could not (?:override|delete|append)[^']*'(.*?)'", text)
     in_file = re.match(r"In '(.+?)': ", text)
@@ -98,7 +98,7 @@ def _composition(error: ConfigCompositionException, text: str, script: str, word
         where, full_key = in_file[1], re.search(r"full_key: (\S+)", text)
         if "override" in text and (missing := re.search(r"Could not override '(.+?)'", text)):
             group, _, name = where.rpartition("/")
-            return f"{group}={name}: not made for {script}, which has no group {missing[1]}. --help lists its groups"
+            return f"{group}={name}: not for {script}, which has no group {missing[1]}. --help lists its groups"
         if key is not None and full_key is not None:
             return f"{where}.yaml: {full_key[1]}: no such option{_nearest(full_key[1], script, words)}"
         return f"{where}.yaml: {_value(cause or error, text, script, ())}"
@@ -129,14 +129,14 @@ def _value(error: BaseException, text: str, script: str, words: Sequence[str]) -
 
 
 def _shown(value: object) -> str:
-    """A value as the command line writes it."""
+    """Format a value as on the command line."""
     if isinstance(value, ListConfig):
         return f"[{','.join(map(_shown, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _instantiation(error: InstantiationException, text: str) -> BaseException:
-    """Describe why an object of the config could not be made."""
+    """Describe why an object of the config could not be created."""
     cause = error.__cause__
     key = re.search(r"full_key: (\S+)", text)
     where = key[1] if key else "config"
@@ -144,7 +144,7 @@ def _instantiation(error: InstantiationException, text: str) -> BaseException:
         return UserError(f"{where}: {text.partition(', set env var')[0].partition(' full_key')[0]}")
     if isinstance(cause, OSError | MemoryError | RuntimeError):
         return cause
-    return UserError(f"{where}: {cause}. `--cfg job` shows what is given, and --help the choices")
+    return UserError(f"{where}: {cause}. `--cfg job` shows the given options, and --help the choices")
 
 
 def _no_such_group(key: str, script: str, words: Sequence[str]) -> str:
@@ -161,7 +161,7 @@ def _nearest(key: str, script: str, words: Sequence[str]) -> str:
 
 
 def _defaults(script: str, words: Sequence[str]) -> DictConfig | None:
-    """The script's config with its groups as given, for the options that it has; None where even that fails."""
+    """Compose the script's config with the given groups, to list its options; None if that fails."""
     if script not in _CONFIGS:
         return None
     groups = [word for word in words if (CONF / word.lstrip("+~").partition("=")[0].partition("@")[0]).is_dir()]
@@ -169,7 +169,7 @@ def _defaults(script: str, words: Sequence[str]) -> DictConfig | None:
         try:
             with initialize_config_dir(str(CONF), version_base="1.3"):
                 return compose(_CONFIGS[script], overrides=overrides, return_hydra_config=True)
-        except Exception:  # a second mistake in the same command: reported once the first is mended
+        except Exception:  # a second mistake in the command, which is reported once the first is fixed
             continue
     return None
 
@@ -186,7 +186,7 @@ def _near(key: str, config: DictConfig) -> str:
 
 
 def _options(config: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Every option's full name."""
+    """Yield the full name of every option."""
     for key in map(str, config):
         yield f"{prefix}{key}"
         node = config._get_node(key)

@@ -1,4 +1,4 @@
-"""The models in models/, which `checkpoint=` and `weights=` take by name."""
+"""Find the released models in models/, which `checkpoint=` and `weights=` accept by name."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ MODELS = PROJECT_ROOT / "models"
 
 
 def released_models() -> list[str]:
-    """Return the names of the models that come with the project."""
+    """Return the names of the models that are released with the project."""
     return sorted(path.stem for path in MODELS.glob("*.safetensors"))
 
 
 def find_released(given: str) -> Path | None:
-    """Return the file of a released model; None if `given` is no name of one, or names a file in the current folder."""
+    """Return the file of a released model; None if `given` does not name a released model, or is an existing path."""
     if given not in released_models() or Path(given).exists():
         return None
     return MODELS / f"{given}.safetensors"

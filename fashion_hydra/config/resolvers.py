@@ -1,4 +1,4 @@
-"""Resolvers of the interpolations in conf/."""
+"""Resolvers for the interpolations in conf/."""
 
 import datetime
 import hashlib
@@ -23,16 +23,16 @@ _DEFAULTS = {
     "trainer": ("default", "cpu"),
     "callbacks": ("default", "ema"),
 }
-"""Group -> its choice with a GPU and without."""
+"""Group -> its default choice with and without a GPU."""
 
 
 def register_resolvers() -> None:
-    """Make resolvers known to the config.
+    """Register the resolvers with OmegaConf.
 
     `${project_root:}`; `${run_dir:RUNS,NAME,CKPT_PATH}` and `${sweep_dir:RUNS,NAME,CKPT_PATH}`; `${record_id:FOLDER}`,
-    the name of a run's record with a tracker; `${leaf:PATH,WITHOUT}`, a path's last name; `${choice:GROUP}`, what a
-    group was chosen to be; `${default:GROUP}`, what it is where nothing is chosen; `${cpu_processes:BATCH}`, how many
-    train on a CPU.
+    a run's id in trackers; `${leaf:PATH,WITHOUT}`, the last part of a path, or WITHOUT if there is no path;
+    `${choice:GROUP}`, the choice of a group; `${default:GROUP}`, the default choice of a group;
+    `${cpu_processes:BATCH}`, the number of training processes on a CPU.
     """
     OmegaConf.register_new_resolver("project_root", lambda: str(PROJECT_ROOT), replace=True)
     OmegaConf.register_new_resolver("run_dir", run_dir, replace=True, use_cache=True)
@@ -45,22 +45,22 @@ def register_resolvers() -> None:
 
 
 def choice(group: str, *, _root_: DictConfig) -> str:
-    """What a group was chosen to be; unlike Hydra's own resolver also while a multirun begins."""
+    """Return the choice of a group; unlike Hydra's own resolver, this also works at the start of a multirun."""
     hydra = _root_.hydra if "hydra" in _root_ else HydraConfig.get()
     return str(hydra.runtime.choices[group])
 
 
 def default_choice(group: str) -> str:
-    """What a group is where the command chooses nothing: one recipe for a GPU, another for a computer without one."""
+    """Return the default choice of a group, which depends on whether the machine has a GPU."""
     with_gpu, without = _DEFAULTS[group]
     return with_gpu if has_gpu() else without
 
 
 def cpu_processes(batch: int | None) -> int:
-    """How many processes train on this machine's CPU: all cores, but one where a multirun's jobs share the process.
+    """Return the number of training processes on this machine's CPU; 1 if a multirun's jobs share the process.
 
     Args:
-        batch: images a step over all of them; None: any number.
+        batch: images per step over all processes; None if any number is allowed.
     """
     if HydraConfig.initialized() and Command.current().shares_process:
         return 1
@@ -68,9 +68,9 @@ def cpu_processes(batch: int | None) -> int:
 
 
 def run_dir(runs: str, name: str, ckpt_path: str | None) -> str:
-    """The folder of a run: a new one by date, or with `ckpt_path=last` the newest that has a checkpoint, if any.
+    """Return the folder of a run: named by date, or with `ckpt_path=last` the newest one with a checkpoint, if any.
 
-    Processes that torchrun or srun started name it by their job, or each might read another second from its clock.
+    Under torchrun or srun it is named by the job, because the processes' clocks might show different seconds.
     """
     folder = _folder(runs, name)
     if ckpt_path == "last" and (found := RunFolder.newest(folder)) is not None:
@@ -79,14 +79,14 @@ def run_dir(runs: str, name: str, ckpt_path: str | None) -> str:
 
 
 def _folder(runs: str, name: str) -> Path:
-    """Where runs of a name are; a name such as 1 or true comes from the config as no text."""
+    """Return the folder of the runs of a name; the config parses names such as 1 or true as other types than text."""
     return Path(str(runs)) / str(name)
 
 
 def sweep_dir(runs: str, name: str, ckpt_path: str | None, *, _root_: DictConfig) -> str:
-    """The folder of a multirun: a new one by date, or with `ckpt_path=last` the newest of the same words, if any.
+    """Return the folder of a multirun: named by date, or with `ckpt_path=last` the newest of the same words, if any.
 
-    Its jobs, whose name may be another, lie below a folder of the same date.
+    Jobs with another name are in a folder of that name and the same date.
     """
     folder = _folder(runs, name)
     if (running := os.environ.get(SWEEP)) is not None:
@@ -97,7 +97,7 @@ def sweep_dir(runs: str, name: str, ckpt_path: str | None, *, _root_: DictConfig
 
 
 def _job_name() -> str | None:
-    """What the processes of a job on several devices, started from outside, have in common; None for others."""
+    """Return a name shared by the processes that torchrun or srun started for one job; None for other processes."""
     if (torchrun := os.environ.get("TORCHELASTIC_RUN_ID")) is not None:
         return f"torchrun-{os.getppid() if torchrun == 'none' else torchrun}"
     if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
@@ -106,5 +106,5 @@ def _job_name() -> str | None:
 
 
 def record_id(folder: str) -> str:
-    """The same for a run that goes on in its folder, so that its record goes on too."""
+    """Return a tracker id that depends only on the run's folder, so that a resumed run continues its record."""
     return hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:12]

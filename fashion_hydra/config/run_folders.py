@@ -1,4 +1,4 @@
-"""Folders of runs and sweeps: each its own, and the one to go on in where a command resumes."""
+"""Give each run and sweep its own folder, and find the sweep that a command resumes."""
 
 import re
 from collections.abc import Sequence
@@ -13,22 +13,22 @@ from fashion_hydra.utils.yaml_files import read_mapping, value_at
 STAMP = "%Y-%m-%d_%H-%M-%S"
 _STAMPED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
 _UNTOLD = ("ckpt_path=", "schedule.epochs=")
-"""Words that a resumed sweep may have or not."""
+"""Words that are ignored when a sweep to resume is searched."""
 
 
 class OwnFolder(Callback):
-    """Gives a run or a sweep another folder than one that was begun in the same second.
+    """A Hydra callback that gives runs and sweeps that start in the same second different folders.
 
-    Folders that the user names, and those of runs that go on, stay as they are.
+    Folders that the user chose, and folders of resumed runs, are not changed.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Of a single run."""
+        """Reserve the folder of a single run."""
         if not any(word.startswith("hydra.run.dir=") for word in config.hydra.overrides.hydra):
             _claim(config, config.hydra.run)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Of a sweep."""
+        """Reserve the folder of a sweep."""
         if not any(word.startswith("hydra.sweep.dir=") for word in config.hydra.overrides.hydra):
             _claim(config, config.hydra.sweep)
 
@@ -52,11 +52,11 @@ def _claim(config: DictConfig, node: DictConfig) -> None:
 
 
 def newest_sweep(folder: Path, words: Sequence[str]) -> Path | None:
-    """Return the newest sweep in a folder that was started with the same words; None where there is none.
+    """Return the newest sweep in a folder that was started with the same words; None if there is no such sweep.
 
     Args:
-        folder: of sweeps.
-        words: the command's overrides; whether it resumes, and for how many epochs, does not matter.
+        folder: folder of the sweeps.
+        words: overrides of the command; `ckpt_path=` and `schedule.epochs=` are ignored.
     """
     same = _told(words)
     found = [

@@ -1,8 +1,8 @@
-"""Dataclass schemas of the config groups: which options there are, and of which type.
+"""Dataclass schemas of the config groups: the options and their types.
 
-Values and their descriptions are in conf/; what a value may be (between 0 and 1, above 0) is checked by the class that
-uses it. A field without a default must get its value from conf/ or from the command line. Light to import: `--help`
-and a mistyped option wait for no library.
+conf/ has the values and their descriptions; the class that uses a value checks its range (between 0 and 1, above 0).
+A field without a default must get its value from conf/ or the command line. This module imports no heavy library, so
+that `--help` and a mistyped option respond at once.
 """
 
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ from fashion_hydra.config.places import CONF
 from fashion_hydra.config.trainer_schema import OPTIMIZERS, TrainerConfig
 
 Entry = Any
-"""A category, by id or by name."""
+"""A category, given by id or by name."""
 
 
 @dataclass
 class PathsConfig:
-    """Where things are."""
+    """Paths of the project and of outputs."""
 
     project: str = MISSING
     runs: str = MISSING
@@ -30,7 +30,7 @@ class PathsConfig:
 
 @dataclass
 class DataConfig:
-    """Images with masks to train on."""
+    """Images with masks for training."""
 
     format: str = MISSING
     root: str = MISSING
@@ -50,7 +50,7 @@ class DataConfig:
 
 @dataclass
 class ClassesConfig:
-    """What is learnt, and what a submission leaves out."""
+    """Classes to learn, and classes to omit from submissions."""
 
     name: str = MISSING
     train: Any = MISSING  # all | present | list of entries
@@ -59,7 +59,7 @@ class ClassesConfig:
 
 @dataclass
 class AugmentConfig:
-    """How a training image is varied."""
+    """Augmentation of training images."""
 
     short_edge: list[int] = MISSING
     long_edge: int = MISSING
@@ -74,7 +74,7 @@ class AugmentConfig:
 
 @dataclass
 class HTCConfig:
-    """Arguments of `fashion_hydra.model.htc.build_htc`; those of mmdet's backbone are not typed."""
+    """Arguments of `fashion_hydra.model.htc.build_htc`; the arguments of mmdet's backbone are not typed."""
 
     _target_: str = MISSING
     backbone: Any = MISSING
@@ -130,7 +130,7 @@ class ScheduleConfig:
 
 @dataclass
 class TTAConfig:
-    """Views of an image: scales and mirrorings."""
+    """Views of an image: scales and flips."""
 
     scales: list[list[int]] | None = MISSING
     factors: list[float] | None = None
@@ -139,7 +139,7 @@ class TTAConfig:
 
 @dataclass
 class PostprocessConfig:
-    """Thresholds. With `postprocess=tuned` every option but `file` is null until the file has been read."""
+    """Thresholds. With `postprocess=tuned`, every option except `file` is null until the file has been read."""
 
     file: str | None = None
     otherwise: dict[str, Any] | None = None
@@ -164,7 +164,7 @@ class PostprocessConfig:
 
 @dataclass
 class ScoreConfig:
-    """What is counted as a hit, and how the classes of an image are pooled."""
+    """Definition of a hit, and pooling of the classes of an image."""
 
     match: str | None = None
     pooling: str = "class"
@@ -196,7 +196,7 @@ class TrainConfig:
 
 @dataclass
 class EnsembleConfig:
-    """Which checkpoints predict."""
+    """Checkpoints that form the ensemble."""
 
     members: list[str] = field(default_factory=list)
     run: str | None = None
@@ -217,7 +217,7 @@ class ImagesConfig:
 
 @dataclass
 class InferenceConfig:
-    """How sources are merged, and where their features stay meanwhile."""
+    """Merging of the sources, and storage of their features until then."""
 
     proposal_iou_thr: float = MISSING
     max_proposals: int = MISSING
@@ -227,7 +227,7 @@ class InferenceConfig:
 
 @dataclass
 class CandidatesConfig:
-    """What is kept of each image before thresholds."""
+    """Candidates kept for each image before thresholding."""
 
     score_floor: float = MISSING
     iou_grid: list[float] = MISSING
@@ -236,7 +236,7 @@ class CandidatesConfig:
 
 @dataclass
 class RungConfig:
-    """A rung of the ladder."""
+    """Title and leaderboard score of a rung of the ladder."""
 
     title: str = MISSING
     leaderboard: float | None = None
@@ -267,7 +267,7 @@ class PredictConfig:
 
 @dataclass
 class GridConfig:
-    """Values that the grid is made of."""
+    """Values of the threshold grid."""
 
     score_thr: list[float] = MISSING
     iou_thr: list[float] = MISSING
@@ -279,7 +279,7 @@ class GridConfig:
 
 @dataclass
 class SearchConfig:
-    """Ranges that Optuna searches."""
+    """Ranges of the Optuna search."""
 
     trials: int = MISSING
     score_thr: list[float] = MISSING
@@ -291,7 +291,7 @@ class SearchConfig:
 
 @dataclass
 class PerClassConfig:
-    """A threshold for each class."""
+    """Tuning of one threshold per class."""
 
     step: float = MISSING
     shrinkage: float = MISSING
@@ -299,14 +299,14 @@ class PerClassConfig:
 
 @dataclass
 class ExpectedConfig:
-    """The set of detections with the highest expected score."""
+    """Selection of the detections with the highest expected score."""
 
     weight: float = MISSING
 
 
 @dataclass
 class AttributesConfig:
-    """Values of the thresholds for attributes that are tried."""
+    """Candidate values of the attribute thresholds."""
 
     attribute_thr: list[float] = MISSING
     match_thr: list[float] = MISSING
@@ -321,7 +321,7 @@ class TuneConfig(PredictConfig):
     folds: int = MISSING
     seed: int = MISSING
     winners: PostprocessConfig = field(default_factory=PostprocessConfig)
-    removal: dict[str, Any] = field(default_factory=dict)  # name -> ClassesConfig, of which drop counts
+    removal: dict[str, Any] = field(default_factory=dict)  # name -> ClassesConfig, of which only drop is used
     grid: GridConfig = field(default_factory=GridConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     per_class: PerClassConfig = field(default_factory=PerClassConfig)
@@ -334,12 +334,12 @@ SCRIPTS: dict[str, type] = {"train": TrainConfig, "predict": PredictConfig, "tun
 
 
 def register_schemas() -> None:
-    """Make the schemas known to Hydra: `NAME_schema` of each script, `schema/model` and optimizers by name."""
+    """Register the schemas with Hydra: `NAME_schema` of each script, `schema/model`, and optimizers by name."""
     store = ConfigStore.instance()
     for name, schema in SCRIPTS.items():
         store.store(name=f"{name}_schema", node=schema)
     store.store(group="schema/model", name="htc", node=HTCConfig)
     for name, optimizer in OPTIMIZERS.items():
         store.store(group="schema/optimizer", name=name, node=optimizer)
-        if not (CONF / "schedule" / "optimizer" / f"{name}.yaml").is_file():  # conf/ has those with other defaults
+        if not (CONF / "schedule" / "optimizer" / f"{name}.yaml").is_file():  # conf/ has optimizers with other defaults
             store.store(group="schedule/optimizer", name=name, node=optimizer)

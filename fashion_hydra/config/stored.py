@@ -1,5 +1,7 @@
-"""The options that a training run was started with, read from its folder. They are data: no code is imported for them
-that is not of this package, unless the user names its package."""
+"""Read the options of a training run from its folder.
+
+The options are data: code outside this package is imported for them only if the user trusts its package.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -24,11 +26,11 @@ _TRACKERS: dict[str, type[Logger]] = {
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A training run whose options are known.
+    """A training run and its options.
 
     Args:
-        run: its folder.
-        config: the options; `paths.output_dir` is the folder, wherever it lies now.
+        run: folder of the run.
+        config: options of the run; `paths.output_dir` is its current folder.
     """
 
     run: RunFolder
@@ -36,16 +38,16 @@ class StoredRun:
 
     @classmethod
     def read(cls, run: RunFolder) -> "StoredRun | None":
-        """Read the options of a run; None where it kept none.
+        """Read the options of a run; None if the run has no saved config.
 
         Raises:
-            UserError: what it kept is no config of a training run.
+            UserError: the saved config is not that of a training run.
         """
         values = run.config()
         if not values:
             return None
         if not isinstance(values.get("data"), dict):
-            raise UserError(f"{run.path}: its config is not that of a training run. Give the folder of one")
+            raise UserError(f"{run.path}: its config is not that of a training run. Give a training run's folder")
         config = OmegaConf.create(values)
         OmegaConf.update(config, "paths.output_dir", str(run.path), force_add=True)
         OmegaConf.update(config, "name", run.path.parent.name, force_add=True)
@@ -53,18 +55,18 @@ class StoredRun:
 
     @property
     def root(self) -> str | None:
-        """The folder of its data."""
+        """Data folder of the run."""
         return self._value("data.root")
 
     def datamodule(self, root: str | None, trusted: Sequence[str]) -> FashionDataModule:
-        """Read the data that the run was trained on, split as they were then.
+        """Read the data that the run was trained on, with the split of the run.
 
         Args:
-            root: another folder that holds them now.
+            root: current folder of the data, if it has moved.
             trusted: packages whose code the options may name.
 
         Raises:
-            UserError: the data cannot be had, or code would have to be imported for them.
+            UserError: the data cannot be read, or reading them needs code that is not trusted.
         """
         data = self._group(DataConfig, "data", format=self._format())
         augment = self._group(AugmentConfig, "augment")
@@ -87,7 +89,7 @@ class StoredRun:
         return module
 
     def trackers(self) -> list[Logger]:
-        """Return the loggers that the run was recorded with, to add to its records."""
+        """Return the loggers that the run was recorded with, to add to its record."""
         made = []
         for options in plain(
             OmegaConf.to_container(self.config.get("logger") or DictConfig({}), resolve=True)
@@ -99,14 +101,14 @@ class StoredRun:
         return made
 
     def _format(self) -> str:
-        """The data's format; a run of before `data.format` named a reader."""
+        """Return the format of the data; runs from before `data.format` named a reader instead."""
         if (given := self._value("data.format")) is not None:
             return str(given)
         reader = str(self._value("data.source._target_") or "")
         return "coco" if reader.endswith(".CocoFile") else "kaggle"
 
     def _group(self, schema: type, group: str, **more: Any) -> Any:
-        """A group's options as an object of its schema, without those that the schema no longer has."""
+        """Return a group's options as an object of its schema, without options that the schema no longer has."""
         try:
             kept = OmegaConf.select(self.config, group) or {}
             known = {field.name: kept[field.name] for field in fields(schema) if field.name in kept}

@@ -1,4 +1,4 @@
-"""A table of what a multirun's jobs scored."""
+"""Write a table of the scores of a multirun's jobs."""
 
 import contextlib
 import csv
@@ -17,15 +17,15 @@ from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import atomic_write
 
 SWEEP = "FASHION_HYDRA_SWEEP"
-"""Environment variable with the running sweep's folder, which the jobs find whatever they change."""
+"""Environment variable with the running sweep's folder, which jobs read because their overrides cannot change it."""
 _JOBS = ".jobs"
 
 
 class JobFailed(UserError):
-    """One job of a multirun failed, and said why; the others go on.
+    """One job of a multirun failed with a message; the other jobs continue.
 
     Args:
-        reason: in one line.
+        reason: one-line message of the job.
     """
 
     def __init__(self, reason: str) -> None:
@@ -33,30 +33,30 @@ class JobFailed(UserError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type["JobFailed"], tuple[str]]:
-        # From the process of a job the launcher gets it pickled.
+        # The launcher receives the exception pickled from the job's process.
         return JobFailed, (self.reason,)
 
 
 class SweepTable(Callback):
-    """Writes `sweep.csv` into the sweep's folder and prints it, the best job first and failed ones last.
+    """A Hydra callback that writes and prints `sweep.csv` in the sweep's folder, best job first, failed jobs last.
 
-    Each job leaves a file in that folder, so that it matters neither on which machine it runs nor what it changes. A
-    failed job ends a multirun without Hydra's last call; `write_open` makes up for it.
+    Each job writes its result to a file in this folder, so that jobs may run on any machine and change any option. A
+    failed job ends a multirun without a call of `on_multirun_end`; then `write_open` writes the table.
     """
 
     _open: ClassVar[tuple["SweepTable", DictConfig] | None] = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Tell the jobs where the sweep is."""
+        """Pass the sweep's folder to the jobs, and delete results of a sweep that is being resumed."""
         os.environ.pop(SWEEP, None)
         folder = Path(config.hydra.sweep.dir).absolute()
-        for left_over in folder.glob(f"{_JOBS}/*.json"):  # of the same sweep, that goes on
+        for left_over in folder.glob(f"{_JOBS}/*.json"):  # of the sweep being resumed
             left_over.unlink()
         os.environ[SWEEP] = str(folder)
         SweepTable._open = self, config
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Keep the job's overrides and what it returned, or why it failed."""
+        """Save the job's overrides and its score or error."""
         if (sweep := os.environ.get(SWEEP)) is None or "num" not in config.hydra.job:
             return
         failed = job_return.status != JobStatus.COMPLETED
@@ -74,7 +74,7 @@ class SweepTable(Callback):
             json.dump(result, stream)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Collect the jobs' results, write `sweep.csv` and print it."""
+        """Collect the jobs' results, and write and print `sweep.csv`."""
         SweepTable._open = None
         folder = Path(os.environ.pop(SWEEP, config.hydra.sweep.dir))
         found = sorted(folder.glob(f"{_JOBS}/*.json"), key=lambda path: int(path.stem))
@@ -87,7 +87,7 @@ class SweepTable(Callback):
 
     @classmethod
     def write_open(cls) -> None:
-        """Write the table of a multirun that did not come to its end, if there is one."""
+        """Write the table of a multirun that ended early, if any."""
         if cls._open is not None:
             table, config = cls._open
             with contextlib.suppress(OSError):
@@ -101,7 +101,7 @@ def _rank(score: float | None, *, is_min: bool) -> tuple[bool, float]:
 
 
 def _write(path: Path, jobs: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    """Write the table and print what differs between the jobs."""
+    """Write the table, and print the options that differ between the jobs."""
     keys = list(dict.fromkeys(o.partition("=")[0] for _, job in jobs for o in job["overrides"]))
     chosen = [dict(o.partition("=")[::2] for o in job["overrides"]) for _, job in jobs]
     varied = [key for key in keys if len(jobs) == 1 or len({of.get(key, "") for of in chosen}) > 1]

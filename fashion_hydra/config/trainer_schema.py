@@ -1,6 +1,7 @@
-"""Schemas of what other libraries take: every option of Lightning's Trainer and of PyTorch's optimizers.
+"""Schemas of every option of Lightning's Trainer and of PyTorch's optimizers.
 
-Written out, so that they can be checked before PyTorch is imported; a test compares them with the signatures.
+They are written out so that options can be checked before PyTorch is imported; a test compares them with the
+signatures.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 @dataclass
 class TrainerConfig:
-    """Arguments of `pytorch_lightning.Trainer`, without `callbacks` and `logger`, which are groups of their own."""
+    """Arguments of `pytorch_lightning.Trainer`, without `callbacks` and `logger`, which are separate groups."""
 
     accelerator: Any = "auto"
     strategy: Any = "auto"
@@ -74,7 +75,7 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
 
 
 def _schema(name: str, options: Mapping[str, Any]) -> type:
-    """A dataclass of an optimizer's options; the learning rate is `schedule.lr`."""
+    """Return a dataclass of an optimizer's options, without the learning rate, which is `schedule.lr`."""
     fields: list[Any] = [("_target_", str, f"torch.optim.{name}"), ("_partial_", bool, True)]
     for option, default in options.items():
         if isinstance(default, list):
@@ -83,7 +84,7 @@ def _schema(name: str, options: Mapping[str, Any]) -> type:
             fields.append((option, bool | None if default is None else type(default), default))
     made = make_dataclass(name, fields)
     made.__module__ = __name__
-    globals()[name] = made  # where a pickled config, such as a launcher's, looks for it
+    globals()[name] = made  # unpickling a launcher's config looks it up here
     return made
 
 

@@ -1,4 +1,4 @@
-"""The words of a script's command line, made readable for Hydra's grammar."""
+"""Prepare the words of a command line for Hydra's grammar."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +22,11 @@ def config_flags(words: Sequence[str]) -> list[str]:
 
 
 def readable_words(words: Sequence[str]) -> list[str]:
-    """Return the words with flags first, paths quoted that Hydra's grammar cannot read, and `postprocess=FILE.yaml`
-    written as `postprocess=tuned postprocess.file=FILE.yaml`."""
+    """Return the words in a form that Hydra can parse.
+
+    Flags come first, paths that Hydra's grammar cannot read are quoted, and `postprocess=FILE.yaml` becomes
+    `postprocess=tuned postprocess.file=FILE.yaml`.
+    """
     flags: list[str] = []
     options: list[str] = []
     for i, word in enumerate(words):
@@ -42,7 +45,7 @@ def _rule_file(word: str) -> list[str]:
 
 
 def _quoted(word: str, parser: OverridesParser, *, sweeps: bool) -> str:
-    """Quote a value that is meant as text: one that is no Hydra grammar, or names an existing file."""
+    """Quote a value that is meant as text: it is not valid in Hydra's grammar, or it is an existing path."""
     key, separator, value = word.partition("=")
     if not separator or value[:1] in ("", "'", '"') or "${" in value:
         return word
@@ -50,7 +53,7 @@ def _quoted(word: str, parser: OverridesParser, *, sweeps: bool) -> str:
         override = parser.parse_override(word)
     except HydraException:
         if not key.replace(".", "").replace("_", "").lstrip("+").isalnum():
-            return word  # Hydra says what is wrong with it
+            return word  # Hydra reports what is wrong with it
         if value.startswith("[") and value.endswith("]"):  # a list of names, such as epoch=6.ckpt
             return f"{key}=[{','.join(_text(name) for name in value[1:-1].split(','))}]"
         return _in_quotes(key, value)
@@ -65,7 +68,7 @@ def _in_quotes(key: str, value: str) -> str:
 
 
 def _text(value: str) -> str:
-    """Return a value as text in quotes; what is in quotes stays as it is."""
+    """Return a value in quotes; a quoted value is returned unchanged."""
     if value[:1] in ("'", '"') and value[-1:] == value[:1]:
         return value
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")

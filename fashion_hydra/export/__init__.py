@@ -1,1 +1,1 @@
-"""Models as ONNX files, compared with themselves."""
+"""Export models as ONNX files, and compare the outputs of both."""

@@ -1,7 +1,7 @@
-"""The cascade on one view as one traceable forward pass: pixels in, candidates out.
+"""The cascade on one view as one traceable forward pass from pixels to candidates.
 
-The same steps as `fashion_hydra.inference.cascade` takes with one source, without Python branches on what is in the
-image, so that one graph serves every image. Everything is static down to the two non-maximum suppressions.
+It takes the same steps as `fashion_hydra.inference.cascade` with one source, but without Python branches that depend on
+the image, so that one graph serves every image. Only the two non-maximum suppressions have outputs of dynamic size.
 """
 
 import math
@@ -18,7 +18,7 @@ from fashion_hydra.model.detector import STRIDES, Detector
 from fashion_hydra.postprocess.rule import NO_LIMIT
 from fashion_hydra.structures.batch import PAD_DIVISOR
 
-_ANY_SCORE = -0.5  # below every probability, above the score of what is no box
+_ANY_SCORE = -0.5  # below every probability, above _NO_BOX
 _NO_BOX = -1.0
 
 
@@ -26,9 +26,9 @@ class CascadeGraph(nn.Module):
     """A detector as one forward pass over one image.
 
     Args:
-        detector: in evaluation mode, its batch norms not folded: weights stay as the checkpoint has them.
+        detector: model in evaluation mode, with unfolded batch norms, so that weights are those of the checkpoint.
         score_floor: see `fashion_hydra.inference.candidate_cache.Manifest`.
-        iou_grid: see there.
+        iou_grid: see `fashion_hydra.inference.candidate_cache.Manifest`.
     """
 
     def __init__(self, detector: Detector, *, score_floor: float, iou_grid: Sequence[float]) -> None:
@@ -39,12 +39,12 @@ class CascadeGraph(nn.Module):
         """Find the candidates in an image.
 
         Args:
-            image: (1, 3, H, W), RGB on 0-255, uint8 or float32, of any height and width.
+            image: (1, 3, H, W), RGB from 0 to 255, uint8 or float32, of any height and width.
 
         Returns:
             By descending score: boxes float32 (N, 4) in pixels of the image, scores float32 (N,), labels int64 (N,),
-            mask probabilities float32 (N, M, M) on a grid over each box, and for a model that has learnt attributes
-            their probabilities float32 (N, A).
+            mask probabilities float32 (N, M, M) on a grid over each box, and, if the model has attributes, their
+            probabilities float32 (N, A).
         """
         net = self.detector.net
         height, width = image.shape[2], image.shape[3]
@@ -54,26 +54,26 @@ class CascadeGraph(nn.Module):
         boxes, probabilities, attributes = self._refine(features, semantic, self._propose(features, frame), frame)
         owners, labels, scores = self._survivors(boxes, probabilities[:, :-1])
         boxes = boxes[owners]
-        # The whole image as one box more, since not every runtime has convolutions over no boxes.
+        # Append the whole image as a box, because some runtimes do not support convolutions over zero boxes.
         whole = F.pad(frame[None, :2], (2, 0))
         masks = self._segment(features, semantic, torch.cat([boxes, whole]), F.pad(labels, (0, 1)))[:-1]
         found = (boxes, scores, labels, masks)
         return found if attributes is None else (*found, attributes[owners])
 
     def _padded(self, image: Tensor, height: Any, width: Any) -> Tensor:
-        """Normalised pixels, with zeros at the right and below up to a multiple of the coarsest stride."""
+        """Return normalised pixels, zero-padded at the right and bottom to a multiple of the coarsest stride."""
         pixels = image.flip(1) if self.detector.bgr else image
         pixels = (pixels.float() - self.detector.mean) / self.detector.std
         return F.pad(pixels, (0, -width % PAD_DIVISOR, 0, -height % PAD_DIVISOR))
 
     def _propose(self, features: Sequence[Tensor], frame: Tensor) -> Tensor:
-        """Boxes (K, 4), the best first: those of `Detector.propose`."""
+        """Return proposals (K, 4), best first, equal to those of `Detector.propose`."""
         net, rule = self.detector.net, self.detector.net.test_cfg.rpn
         head = net.rpn_head
         logits, deltas = head(tuple(features))
         boxes, scores, levels = [], [], []
         for level, (logit, delta) in enumerate(zip(logits, deltas, strict=True)):
-            # As many padded anchors as are taken, so that a level of fewer anchors needs no case of its own.
+            # Pad by the number of anchors to take, so that levels with fewer anchors need no special case.
             score = F.pad(logit[0].permute(1, 2, 0).flatten().sigmoid(), (0, rule.nms_pre), value=_NO_BOX)
             score, at = score.topk(rule.nms_pre)
             moved = F.pad(delta[0].permute(1, 2, 0).reshape(-1, 4), (0, 0, 0, rule.nms_pre))[at]
@@ -94,7 +94,7 @@ class CascadeGraph(nn.Module):
     def _refine(
         self, features: Sequence[Tensor], semantic: Tensor | None, boxes: Tensor, frame: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Boxes, class probabilities and attributes' after all stages: those of `Detector.refine`."""
+        """Return boxes, class and attribute probabilities after all stages, equal to those of `Detector.refine`."""
         head, logits, attributes = self.detector.net.roi_head, [], []
         for extractor, box_head in zip(head.bbox_roi_extractor, head.bbox_head, strict=True):
             pooled = _pool(extractor, features, boxes)
@@ -110,7 +110,7 @@ class CascadeGraph(nn.Module):
         return boxes, torch.stack(logits).mean(0).softmax(-1), shares
 
     def _survivors(self, boxes: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The (box, class) pairs that some threshold of NMS keeps: which box, which class, its score."""
+        """Return box index, label and score of each (box, class) pair that at least one NMS threshold keeps."""
         classes = probabilities.shape[1]
         kept = [
             _NMS.apply(boxes[None], probabilities.t()[None], thr, self.score_floor, NO_LIMIT) for thr in self.iou_grid
@@ -121,7 +121,7 @@ class CascadeGraph(nn.Module):
         return owners[order], labels[order], scores
 
     def _segment(self, features: Sequence[Tensor], semantic: Tensor | None, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Mask probabilities (N, M, M) for the class of each box: those of `Detector.segment`."""
+        """Return mask probabilities (N, M, M) for the class of each box, equal to those of `Detector.segment`."""
         head, probabilities, carried = self.detector.net.roi_head, [], None
         pooled = _pool(head.mask_roi_extractor[-1], features, boxes)
         if semantic is not None:
@@ -134,11 +134,11 @@ class CascadeGraph(nn.Module):
 
 
 class _NMS(torch.autograd.Function):
-    """ONNX's NonMaxSuppression: greedy, within each class."""
+    """ONNX's NonMaxSuppression, which is greedy and per class."""
 
     @staticmethod
     def forward(ctx: Any, boxes: Tensor, scores: Tensor, iou_thr: float, score_thr: float, count: int) -> Tensor:
-        """Boxes (1, N, 4) and scores (1, C, N) -> int64 (K, 3): image, class, box, by class and descending score."""
+        """Map boxes (1, N, 4) and scores (1, C, N) to kept (image, class, box), int64 (K, 3), by class and score."""
         rows = []
         for label, of_class in enumerate(scores[0]):
             able = torch.nonzero(of_class > score_thr)[:, 0]
@@ -148,7 +148,7 @@ class _NMS(torch.autograd.Function):
 
     @staticmethod
     def symbolic(g: Any, boxes: Any, scores: Any, iou_thr: float, score_thr: float, count: int) -> Any:
-        """The node of the graph."""
+        """Return the operator's node in the ONNX graph."""
 
         def constant(value: float) -> Any:
             return g.op("Constant", value_t=torch.tensor([value], dtype=torch.float32))
@@ -158,7 +158,7 @@ class _NMS(torch.autograd.Function):
 
 
 def _decode(boxes: Tensor, deltas: Tensor, coder: Any, frame: Tensor) -> Tensor:
-    """Boxes (N, 4) moved by deltas (N, 4) and cut at the frame (Girshick et al. 2014), as mmdet does it."""
+    """Shift boxes (N, 4) by deltas (N, 4), and clip them to the frame (Girshick et al. 2014), as mmdet does."""
     deltas = deltas * deltas.new_tensor(coder.stds) + deltas.new_tensor(coder.means)
     most = abs(math.log(16 / 1000))
     edges = boxes[:, 2:] - boxes[:, :2]
@@ -168,7 +168,7 @@ def _decode(boxes: Tensor, deltas: Tensor, coder: Any, frame: Tensor) -> Tensor:
 
 
 def _pool(extractor: Any, features: Sequence[Tensor], boxes: Tensor) -> Tensor:
-    """RoI features (N, C, S, S) of boxes that each read one level."""
+    """Return RoI features (N, C, S, S) of boxes, each from one pyramid level."""
     layer, strides = extractor.roi_layers[0], extractor.featmap_strides
     rois = F.pad(boxes, (1, 0))
     arguments = {"output_size": layer.output_size, "sampling_ratio": layer.sampling_ratio, "aligned": True}
@@ -186,9 +186,9 @@ def _pool(extractor: Any, features: Sequence[Tensor], boxes: Tensor) -> Tensor:
 
 
 def _average(pooled: Tensor, size: int) -> Tensor:
-    """Adaptive average pooling (N, C, S, S) -> (N, C, size, size) as two products with a constant matrix."""
+    """Pool adaptively by averaging, (N, C, S, S) -> (N, C, size, size), as two products with a constant matrix."""
     cells = int(pooled.shape[-1])
-    shares = np.zeros((size, cells), np.float32)  # not a tensor: tracing would record how it is filled
+    shares = np.zeros((size, cells), np.float32)  # not a tensor, because tracing would record the assignments below
     for row, share in enumerate(shares):
         first, end = row * cells // size, -(-(row + 1) * cells // size)
         share[first:end] = 1 / (end - first)

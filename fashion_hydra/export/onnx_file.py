@@ -1,4 +1,4 @@
-"""A detector as an ONNX file: exported, weights halved where asked, described in the file's metadata."""
+"""Export a detector as an ONNX file with metadata, optionally with float16 weights."""
 
 import json
 import logging
@@ -26,24 +26,24 @@ from fashion_hydra.utils.text import one_line
 
 OPSET = 17
 INPUTS = {"uint8": torch.uint8, "float": torch.float32}
-"""Pixel types of the input; RGB on 0-255 in both."""
+"""Pixel types of the input; both are RGB from 0 to 255."""
 _OUTPUTS = ("boxes", "scores", "labels", "masks", "attributes")
-_EXAMPLE = (96, 160)  # pixels that a graph for all sizes is traced with
-_FEW = 64  # weights that are not worth halving
+_EXAMPLE = (96, 160)  # height and width of the image that traces a graph for all sizes
+_FEW = 64  # tensors with fewer weights stay float32
 
 
 @dataclass(frozen=True)
 class Description:
-    """What an ONNX file says of its model, each field as JSON under its own key of `metadata_props`.
+    """Metadata of a model in an ONNX file, each field under its own key of `metadata_props`.
 
     Args:
-        classes: behind the labels.
-        scale: short edge, and bound of the long edge, that photos are resized to.
-        size: height and width of the only images that the graph accepts; None for images of any size.
-        thresholds: options of the group `postprocess` that hold unless told otherwise.
+        classes: classes of the labels.
+        scale: short edge and maximum long edge to which photos are resized.
+        size: height and width of the images that the graph accepts; None for images of any size.
+        thresholds: default options of the group `postprocess`.
         score_floor: see `fashion_hydra.inference.candidate_cache.Manifest`.
-        iou_grid: see there.
-        note: for people: training data, licence, scores.
+        iou_grid: see `fashion_hydra.inference.candidate_cache.Manifest`.
+        note: description for readers: training data, licence, scores.
     """
 
     classes: ClassSet
@@ -55,7 +55,7 @@ class Description:
     note: str
 
     def entries(self) -> dict[str, str]:
-        """Return keys and values of the metadata; the note is plain text, all others are JSON."""
+        """Return keys and values of the metadata; the note is plain text, all other values are JSON."""
         attributes = self.classes.attributes
         values = {
             "classes": [{"id": i, "name": name} for i, name in self.classes.by_id().items()],
@@ -70,11 +70,11 @@ class Description:
 
 
 def check_exportable(detector: Detector, name: str) -> None:
-    """Raise `UserError` for a model that cannot be exported.
+    """Raise `UserError` if a model cannot be exported.
 
     Args:
         detector: the model.
-        name: of its checkpoint, for the message.
+        name: name of its checkpoint, for the message.
     """
     if type(detector) is not Detector:
         raise UserError(
@@ -92,16 +92,16 @@ def check_exportable(detector: Detector, name: str) -> None:
 
 
 def export_onnx(detector: Detector, description: Description, *, input_type: str, half: bool, name: str) -> bytes:
-    """Return a detector as an ONNX file's content.
+    """Return the content of an ONNX file for a detector.
 
-    The input `image` is (1, 3, H, W), RGB on 0-255; the outputs are those of `CascadeGraph`.
+    The input `image` is (1, 3, H, W), RGB from 0 to 255; the outputs are those of `CascadeGraph`.
 
     Args:
-        detector: in evaluation mode, its batch norms not folded.
-        description: kept in the file.
-        input_type: of the pixels, one of `INPUTS`.
-        half: store weights as float16; what is computed stays float32.
-        name: of the checkpoint, for messages.
+        detector: model in evaluation mode, with unfolded batch norms.
+        description: metadata to store in the file.
+        input_type: pixel type of the input, one of `INPUTS`.
+        half: whether to store weights as float16; computation stays in float32.
+        name: name of the checkpoint, for messages.
 
     Raises:
         UserError: the model cannot be traced.
@@ -114,20 +114,20 @@ def export_onnx(detector: Detector, description: Description, *, input_type: str
     image = torch.zeros((1, 3, *(description.size or _EXAMPLE)), dtype=INPUTS[input_type])
     try:
         with tempfile.TemporaryDirectory() as folder, torch.no_grad(), warnings.catch_warnings(), _muted():
-            warnings.simplefilter("ignore")  # of tracing; what it warns of is compared afterwards
+            warnings.simplefilter("ignore")  # tracing warnings; the outputs are compared afterwards
             torch.onnx.export(
                 graph,
                 (image,),
                 path := Path(folder) / "model.onnx",
-                dynamo=False,  # torch.export cannot trace norms and convolutions over as many boxes as an image has
+                dynamo=False,  # torch.export cannot trace norms and convolutions over a variable number of boxes
                 opset_version=OPSET,
                 input_names=["image"],
                 output_names=outputs,
                 dynamic_axes=dynamic,
-                training=torch.onnx.TrainingMode.PRESERVE,  # otherwise norms are folded, and float16 cannot hold that
+                training=torch.onnx.TrainingMode.PRESERVE,  # otherwise norms are folded, which float16 cannot hold
             )
             model = onnx.load(path)
-    except Exception as error:  # layers fail to be traced in many ways
+    except Exception as error:  # tracing raises exceptions of many kinds
         backbone = type(detector.net.backbone).__name__
         raise UserError(f"{name}: cannot be exported, {backbone} cannot be traced ({one_line(error, 160)})") from error
     if half:
@@ -139,15 +139,15 @@ def export_onnx(detector: Detector, description: Description, *, input_type: str
 
 
 def read_metadata(content: bytes) -> dict[str, Any]:
-    """Return the metadata of an exported file, JSON decoded: see `Description`."""
+    """Return the decoded metadata of an exported file, see `Description`."""
     entries = {entry.key: entry.value for entry in onnx.load_from_string(content).metadata_props}
     return {key: value if key == "note" else json.loads(value) for key, value in entries.items()}
 
 
 def _halve_weights(model: onnx.ModelProto) -> None:
-    """Store the graph's weights of two dimensions and more as float16, with a node behind each that widens it again.
+    """Store weights with at least two dimensions as float16, each followed by a node that casts it to float32.
 
-    ONNX Runtime widens them once, when it loads the file.
+    ONNX Runtime casts them once, when it loads the file.
     """
     widened = []
     for tensor in model.graph.initializer:
@@ -168,7 +168,7 @@ def _halve_weights(model: onnx.ModelProto) -> None:
 
 @contextmanager
 def _muted() -> Iterator[None]:
-    """Silence the exporter, which prints a model's whole graph from C++ when it fails."""
+    """Silence the exporter, which prints a model's whole graph from C++ if it fails."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

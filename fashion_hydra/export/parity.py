@@ -1,4 +1,4 @@
-"""An exported model compared with the native one: the same pixels go through both."""
+"""Compare an exported model with the native one on the same pixels."""
 
 import csv
 import statistics
@@ -25,18 +25,18 @@ from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.structures.paste import mask_iou, paste
 from fashion_hydra.utils.files import atomic_write
 
-_SAME_BOX = 0.9  # IoU from which two candidates of a class are one
+_SAME_BOX = 0.9  # minimum IoU at which two candidates of a class match
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far an exported model's answers may be from the native ones.
+    """Allowed differences between an exported model's outputs and the native ones.
 
     Args:
-        matched: least share of the candidates that both found.
-        score: largest difference of a score, or of an attribute's probability.
-        box: largest difference of a box's edge, as a share of the image's long edge.
-        mask_iou: least IoU of two masks in the image.
+        matched: minimum share of candidates that both models found.
+        score: maximum difference of a score or of an attribute probability.
+        box: maximum difference of a box edge, as a share of the image's long edge.
+        mask_iou: minimum IoU of two matched masks in the image.
     """
 
     matched: float
@@ -46,7 +46,7 @@ class Tolerance:
 
 
 def tolerance_of(*, half: bool) -> Tolerance:
-    """Return what is tolerated: what rounding costs in float32, or where weights are stored as float16."""
+    """Return the tolerance for rounding errors in float32, or with weights stored as float16."""
     if half:
         return Tolerance(matched=0.98, score=0.01, box=0.005, mask_iou=0.98)
     return Tolerance(matched=0.99, score=0.001, box=0.001, mask_iou=0.99)
@@ -54,20 +54,20 @@ def tolerance_of(*, half: bool) -> Tolerance:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One image's candidates by both.
+    """Comparison of the candidates of both models for one image.
 
     Args:
-        image: its name.
-        native: how many candidates the native model has.
-        onnx: how many the exported one has.
-        matched: how many are the same: of one class, with boxes of an IoU of at least 0.9.
-        box: largest difference of an edge of these, in pixels of the image.
-        box_share: the same as a share of the image's long edge.
-        score: largest difference of a score, or of an attribute's probability.
-        mask_iou: smallest IoU of two masks, drawn in the image at the model's threshold; 1 without masks. Masks that
-            differ by a pixel alone are not counted, as rounding decides on that.
-        native_ms: time that the native model took from the resized image to candidates.
-        onnx_ms: the same of ONNX Runtime.
+        image: name of the image.
+        native: number of candidates of the native model.
+        onnx: number of candidates of the exported model.
+        matched: number of matched candidates, which have the same class and a box IoU of at least 0.9.
+        box: largest difference of an edge between matched boxes, in pixels of the image.
+        box_share: `box` as a share of the image's long edge.
+        score: largest difference of a score or of an attribute probability.
+        mask_iou: smallest IoU of two matched masks, drawn in the image at the model's threshold; 1 without masks. Masks
+            that differ by only one pixel are ignored, because rounding can cause this.
+        native_ms: time of the native model from the resized image to candidates.
+        onnx_ms: time of ONNX Runtime from the resized image to candidates.
     """
 
     image: str
@@ -86,8 +86,8 @@ class OnnxModel:
     """An exported model in ONNX Runtime, on the CPU.
 
     Args:
-        source: the file, or its content.
-        threads: that it computes with; None for as many as there are cores.
+        source: path of the file, or its content.
+        threads: number of CPU threads; None for one per core.
     """
 
     def __init__(self, source: Path | bytes, threads: int | None = None) -> None:
@@ -98,7 +98,7 @@ class OnnxModel:
         self._type = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}[self.session.get_inputs()[0].type]
 
     def candidates(self, scaled: ScaledImage) -> Candidates:
-        """Find the candidates of an image at its one scale, in the frame of the file."""
+        """Find the candidates of an image with one scale, in the frame of its file."""
         [image] = scaled.images
         outputs = self.session.run(None, {"image": image[None].numpy().astype(self._type)})
         boxes, scores, labels, masks, *attributes = map(torch.from_numpy, outputs)
@@ -115,12 +115,12 @@ class OnnxModel:
 
 
 def prepare(image_id: str, pixels: np.ndarray, description: Description) -> ScaledImage:
-    """Resize an image as the exported model takes it: to its scale, or stretched to its only size.
+    """Resize an image for the exported model: to its scale, or stretched to its fixed size.
 
     Args:
-        image_id: of the image.
+        image_id: id of the image.
         pixels: uint8 (H, W, 3), RGB.
-        description: of the model.
+        description: metadata of the model.
     """
     if description.size is None:
         return scaled_image(image_id, pixels, [description.scale])
@@ -136,15 +136,15 @@ def compare_models(
 
     Args:
         detector: the native model, ready for inference on the CPU.
-        exported: the other.
-        images: see `prepare`.
-        description: of the model; its mask threshold draws the masks.
+        exported: the exported model.
+        images: images resized by `prepare`.
+        description: metadata of the model, whose mask threshold is used to draw the masks.
     """
     rules = loosest_rules(description.score_floor, description.iou_grid)
     mask_thr, device = float(description.thresholds["mask_thr"]), torch.device("cpu")
     rows = []
     for i, scaled in enumerate(images):
-        if i == 0:  # what a first run sets up is no latency
+        if i == 0:  # warm up, so that set-up time is not measured
             merge_sources([detector], scaled, rules, Merging(), device=device)
             exported.candidates(scaled)
         begin = time.perf_counter()
@@ -171,7 +171,7 @@ def _compare(native: Candidates, other: Candidates, mask_thr: float, native_ms: 
         )
         area, other_area = (int(np.count_nonzero(mask.pixels)) for mask in (first, second))
         iou = mask_iou(first, second, area, other_area)
-        if (1 - iou) / (1 + iou) * (area + other_area) > 1.5:  # more than the one pixel that rounding may decide
+        if (1 - iou) / (1 + iou) * (area + other_area) > 1.5:  # differ by more than one pixel
             ious.append(iou)
     return Comparison(
         image=native.image_id,
@@ -188,7 +188,7 @@ def _compare(native: Candidates, other: Candidates, mask_thr: float, native_ms: 
 
 
 def _match(native: Candidates, other: Candidates) -> tuple[list[int], list[int]]:
-    """Indices of the candidates that both have: each native one, the best first, takes the nearest box left."""
+    """Match each native candidate, best first, with the remaining box of highest IoU; return the indices of both."""
     overlap = box_iou(native.boxes, other.boxes)
     overlap[native.labels[:, None] != other.labels[None]] = 0
     mine, its = [], []
@@ -202,7 +202,7 @@ def _match(native: Candidates, other: Candidates) -> tuple[list[int], list[int]]
 
 
 def total(rows: Sequence[Comparison]) -> Comparison:
-    """Return all images as one: counts added, the largest differences, the median times."""
+    """Return one comparison for all images: summed counts, largest differences, median times."""
     return Comparison(
         image=f"all {len(rows)}",
         native=sum(row.native for row in rows),
@@ -218,7 +218,7 @@ def total(rows: Sequence[Comparison]) -> Comparison:
 
 
 def describe_difference(rows: Sequence[Comparison], tolerance: Tolerance) -> str:
-    """Return what is beyond the tolerance, with the image where it is worst; empty where all is within."""
+    """Return the differences that exceed the tolerance, each with its worst image; empty if there are none."""
     found = total(rows)
     share = 2 * found.matched / max(1, found.native + found.onnx)
     wrong = []
@@ -239,7 +239,7 @@ def describe_difference(rows: Sequence[Comparison], tolerance: Tolerance) -> str
 
 
 def table(rows: Sequence[Comparison]) -> str:
-    """Return the comparison as text, a line an image and one for all."""
+    """Return the comparison as text, with one line per image and one for all images."""
     heads = ("image", "native", "onnx", "matched", "box px", "score", "mask IoU", "native ms", "onnx ms")
     lines = [f"{heads[0]:28}" + "".join(f" {head:>9}" for head in heads[1:])]
     for row in (*rows, total(rows)):
@@ -252,7 +252,7 @@ def table(rows: Sequence[Comparison]) -> str:
 
 
 def write_table(path: Path, rows: Sequence[Comparison]) -> None:
-    """Write the comparison as CSV, a row an image and one for all."""
+    """Write the comparison as CSV, with one row per image and one for all images."""
     with atomic_write(path) as stream:
         writer = csv.DictWriter(stream, [field.name for field in fields(Comparison)], lineterminator="\n")
         writer.writeheader()

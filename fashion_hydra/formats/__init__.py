@@ -1,1 +1,1 @@
-"""Files that the outside world reads and writes: CSV, submissions, COCO results, mask PNGs."""
+"""File formats of other tools: CSV, submissions, COCO results, mask PNGs."""

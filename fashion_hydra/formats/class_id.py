@@ -1,4 +1,4 @@
-"""The ClassId of both of the competition's schemas, such as `6_28_77`, and the ImageId."""
+"""ClassIds of the competition's 2019 and 2020 schemas, such as `6_28_77`, and ImageIds."""
 
 import re
 
@@ -13,31 +13,31 @@ _ATTRIBUTES = re.compile(r"([0-9]+(,[0-9]+)*)?")
 
 
 def category_of(class_id: str) -> int:
-    """`6` of `6_28_77`."""
+    """Return the category of a ClassId: 6 for `6_28_77`."""
     return int(class_id.partition("_")[0])
 
 
 def attributes_of(class_id: str) -> tuple[int, ...]:
-    """`(28, 77)` of `6_28_77`."""
+    """Return the attributes of a ClassId: (28, 77) for `6_28_77`."""
     return tuple(map(int, class_id.split("_")[1:]))
 
 
 def full_class_id(class_id: str, attributes: str | None) -> str:
-    """A row's class with its attributes, ascending, as the 2019 schema writes it: `6_28_77`.
+    """Return a row's class with ascending attributes in the 2019 schema's form: `6_28_77`.
 
     Args:
-        class_id: the column ClassId.
-        attributes: the 2020 schema's column AttributesIds, such as `77,28`; empty or None for none.
+        class_id: value of the column ClassId.
+        attributes: value of the 2020 schema's column AttributesIds, such as `77,28`; empty or None without attributes.
 
     Raises:
-        UserError: either is not of its form.
+        UserError: one of the values does not have its form.
     """
     if (length := len(class_id) + len(attributes or "")) > LONGEST_NAME:
         raise UserError(f"ClassId with attributes of {length} characters: at most {LONGEST_NAME} expected")
     if not _CLASS_ID.fullmatch(class_id):
         raise UserError(f"ClassId {shorten(class_id, 40)!r} is not of the form 6 or 6_28_77: write whole numbers")
     listed = (attributes or "").replace(" ", "")
-    if listed.startswith("[") and listed.endswith("]"):  # a list that pandas wrote
+    if listed.startswith("[") and listed.endswith("]"):  # a list written by pandas
         listed = listed[1:-1]
     if not _ATTRIBUTES.fullmatch(listed):
         raise UserError(f"AttributesIds {shorten(listed, 40)!r} is not of the form 115,136: write whole numbers")
@@ -45,5 +45,5 @@ def full_class_id(class_id: str, attributes: str | None) -> str:
 
 
 def image_stem(image: str) -> str:
-    """An ImageId without the suffix of an image file."""
+    """Return an ImageId without the suffix of an image file."""
     return re.sub(r"\.(jpg|jpeg|png)$", "", image, flags=re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""CSV files as Kaggle writes them, packed or not, within limits."""
+"""Read CSV files in Kaggle's form, plain or compressed, within limits."""
 
 import csv
 import gzip
@@ -19,18 +19,18 @@ from fashion_hydra.utils.limits import LONGEST_LINE, MOST_LINES, MOST_PACKING
 
 T = TypeVar("T")
 PROGRESS_AFTER_S = 2.0
-_ALWAYS_ALLOWED = 1 << 20  # bytes that a packed CSV may have, however small it is packed
+_ALWAYS_ALLOWED = 1 << 20  # bytes to which any compressed CSV may unpack, however small it is
 
 
 _UNREADABLE = (UnicodeError, csv.Error, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
 
 
-_NO_ARCHIVE = (RuntimeError, struct.error, ValueError, LookupError, OSError, OverflowError)  # of damaged zip files too
+_NO_ARCHIVE = (RuntimeError, struct.error, ValueError, LookupError, OSError, OverflowError)  # damaged zip files
 
 
 @contextmanager
 def open_csv(path: Path) -> Iterator[Iterator[str]]:
-    """The CSV's lines, unpacked on the way; faults of the packing, the encoding or the size become UserErrors."""
+    """Open a CSV and iterate over its decompressed lines; errors of compression, encoding or size are UserErrors."""
     csv.field_size_limit(LONGEST_LINE)  # a mask of a large photo exceeds csv's 128 KiB
     try:
         if path.suffix == ".zip":
@@ -45,16 +45,16 @@ def open_csv(path: Path) -> Iterator[Iterator[str]]:
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}: byte {error.start} is not UTF-8 ({error.object[error.start : error.start + 1]!r}). Save the file "
-            "as CSV in UTF-8, or give the right one"
+            "as CSV in UTF-8, or choose another file"
         ) from error
     except _UNREADABLE as error:
         raise UserError(f"{path}: not a readable CSV file ({error}). Write or download it again") from error
 
 
 def read_rows(path: Path, description: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number and values of the header, which may be empty, and of each row that is not.
+    """Yield line number and values of the header, even if it is empty, and of each row that is not empty.
 
-    Progress is shown on a terminal, for a file that takes a while. Raises UserError as `open_csv` does.
+    Shows a progress bar for slow files on a terminal. Raises UserError as `open_csv` does.
     """
     with open_csv(path) as stream, tqdm(
         total=unpacked_size(path), desc=description, unit="B", unit_scale=True, delay=PROGRESS_AFTER_S, disable=None
@@ -69,7 +69,7 @@ def read_rows(path: Path, description: str) -> Iterator[tuple[int, list[str]]]:
 
 @contextmanager
 def _zipped(path: Path) -> Iterator[IO[bytes]]:
-    """The one CSV of an archive."""
+    """Open the only CSV of an archive."""
     with path.open("rb") as file, ExitStack() as stack:
         try:
             archive = stack.enter_context(zipfile.ZipFile(file))
@@ -91,13 +91,13 @@ def _check_size(path: Path, size: int) -> None:
     packed = path.stat().st_size
     if size > _ALWAYS_ALLOWED + MOST_PACKING * packed:
         raise UserError(
-            f"{path}: unpacks to {size} bytes or more, {packed} packed: refused, as no CSV of masks is packed more "
-            f"than {MOST_PACKING} times. Unpack it, if it is meant"
+            f"{path}: refused, its {packed} bytes unpack to {size} bytes or more, above the limit of {MOST_PACKING} "
+            "times. If the file is correct, unpack it first"
         )
 
 
 def _lines(path: Path, stream: IO[bytes] | gzip.GzipFile) -> Iterator[str]:
-    """Lines as text, within limits."""
+    """Yield lines as text, within limits."""
     is_packed = path.suffix in (".zip", ".gz")
     try:
         text, size = io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), 0
@@ -107,7 +107,7 @@ def _lines(path: Path, stream: IO[bytes] | gzip.GzipFile) -> Iterator[str]:
             if len(line) > LONGEST_LINE or number > MOST_LINES:
                 raise UserError(
                     f"{path}: line {number}: refused, lines of at most {LONGEST_LINE} characters and at most "
-                    f"{MOST_LINES} lines expected. Give a CSV with a mask a row"
+                    f"{MOST_LINES} lines expected. Give a CSV with one mask per row"
                 )
             size += len(line)
             if is_packed:
@@ -122,7 +122,7 @@ def _lines(path: Path, stream: IO[bytes] | gzip.GzipFile) -> Iterator[str]:
 
 
 def separator_hint(header: str) -> str:
-    """What to do about a header whose columns are not separated by commas; empty where they are."""
+    """Return what to do about a header without commas; empty if there is nothing to do."""
     if "," in header:
         return ""
     found = next((name for mark, name in ((";", "semicolons"), ("\t", "tabs")) if mark in header), None)
@@ -130,7 +130,7 @@ def separator_hint(header: str) -> str:
 
 
 def unpacked_size(path: Path) -> int | None:
-    """Bytes of the CSV once unpacked, where the packing tells."""
+    """Return the decompressed size of the CSV in bytes; None if the archive does not store it."""
     if path.suffix == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
@@ -148,11 +148,11 @@ def _only_csv(archive: zipfile.ZipFile, path: Path) -> str:
 
 
 def parse_csv(path: Path, parse: Callable[[Sequence[Mapping[str, str]]], T]) -> T:
-    """Read a small table that this software wrote.
+    """Read a small table that fashion_hydra wrote.
 
     Args:
-        path: of the CSV file, UTF-8 and not packed.
-        parse: makes values of the rows (column -> text); it may raise KeyError, ValueError or TypeError.
+        path: the CSV file, UTF-8 and not compressed.
+        parse: converts the rows (column -> text) to a value; it may raise KeyError, ValueError or TypeError.
 
     Raises:
         UserError: the file is not a CSV file in UTF-8, or `parse` fails.
@@ -161,4 +161,4 @@ def parse_csv(path: Path, parse: Callable[[Sequence[Mapping[str, str]]], T]) -> 
         with path.open(newline="", encoding="utf-8") as stream:
             return parse(list(csv.DictReader(stream)))
     except (KeyError, ValueError, TypeError, csv.Error) as error:
-        raise UserError(f"{path}: not as this software writes it ({error!r}). Write it again, or remove it") from error
+        raise UserError(f"{path}: not in fashion_hydra's format ({error!r}). Write it again, or remove it") from error

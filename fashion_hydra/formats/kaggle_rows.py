@@ -1,7 +1,7 @@
-"""One row of a CSV with masks, as Kaggle has them: train.csv of both years, and submissions.
+"""Parse one row of Kaggle's CSVs of masks: train.csv of both years, and submissions.
 
-`parse_row` raises nothing: it returns what it could read and every problem that it found. A caller raises the first
-one, or collects them; which problems matter to it, and what is allowed beyond a row's form, is its own business.
+`parse_row` does not raise: it returns the valid values and every problem of a row. The caller decides which problems
+matter, raises the first or collects all, and checks the rules that go beyond a row's form.
 """
 
 import re
@@ -24,7 +24,7 @@ SUBMISSION_COLUMNS = (IMAGE_ID, PIXELS, CLASS_ID)
 SUBMISSION_COLUMNS_2020 = (*SUBMISSION_COLUMNS, ATTRIBUTES)
 TRAIN_COLUMNS = (IMAGE_ID, PIXELS, HEIGHT, WIDTH, CLASS_ID)
 CORRECTED = frozenset({"spaces", "unsorted-runs", "overlapping-runs"})
-"""Kinds of problems that `parse_row` corrects: the row can be used all the same."""
+"""Kinds of problems that `parse_row` corrects, so that the row is usable."""
 _COLUMNS = (IMAGE_ID, PIXELS, CLASS_ID, ATTRIBUTES, HEIGHT, WIDTH)
 _SIZE = re.compile(r"\s*0*([1-9][0-9]{0,5})\s*x\s*0*([1-9][0-9]{0,5})\s*", re.ASCII)
 
@@ -36,10 +36,10 @@ class Header:
     """The columns of a file.
 
     Args:
-        names: as written.
-        places: of ImageId, EncodedPixels, ClassId, AttributesIds, Height and Width; -1 for one that is not used.
-        missing: required columns that are not there.
-        others: columns that are neither required nor optional, or written twice.
+        names: the columns, as written.
+        places: indices of ImageId, EncodedPixels, ClassId, AttributesIds, Height and Width; -1 if not used.
+        missing: required columns that are missing.
+        others: columns that are neither required nor optional, or are repeated.
     """
 
     names: tuple[str, ...]
@@ -49,16 +49,16 @@ class Header:
 
     @property
     def has_size(self) -> bool:
-        """Whether each row has the height and width of its image."""
+        """Whether the file has the columns Height and Width."""
         return self.places[-1] >= 0
 
     def pick(self, values: list[str]) -> list[str]:
-        """Return a row's ImageId, EncodedPixels, ClassId, AttributesIds, Height and Width; empty for what is absent."""
-        padded = values + [""] * max(1, len(self.names) + 1 - len(values))  # the last is always empty
+        """Return a row's ImageId, EncodedPixels, ClassId, AttributesIds, Height and Width; empty texts if absent."""
+        padded = values + [""] * max(1, len(self.names) + 1 - len(values))  # index -1 is always empty
         return [padded[place] for place in self.places]
 
     def explain(self, advice: str) -> str:
-        """Return what is wrong with the columns, the header, and what to do: the advice, or to separate by commas."""
+        """Return what is wrong with the columns, the header, and what to do: use commas, or `advice`."""
         wrong = f"no column {', '.join(self.missing)}"
         if not self.missing:
             wrong = f"unknown or repeated columns {shorten(', '.join(self.others))}"
@@ -67,11 +67,11 @@ class Header:
 
 
 class Problem(NamedTuple):
-    """Something wrong with a row.
+    """A problem of a row.
 
     Args:
-        column: where it is, Height for both sizes; empty where it is about the whole row.
-        kind: a short name, such as `odd-runs`.
+        column: the invalid column, Height for Height and Width; empty if the whole row is invalid.
+        kind: short name of the problem, such as `odd-runs`.
         message: what is wrong, and the value.
     """
 
@@ -81,16 +81,16 @@ class Problem(NamedTuple):
 
 
 class KaggleRow(NamedTuple):
-    """What could be read of a row.
+    """The valid values and the problems of a row.
 
     Args:
-        line: of the file, the header being 1.
-        image_id: without spaces around it.
-        class_id: with attributes, ascending: `6_28_77`; as written where it is not of that form.
-        size: height and width of the frame that the mask lies on; None where they are not valid.
-        is_empty: whether there are no EncodedPixels.
-        runs: int64 (K, 2), K > 0, normalised and inside the frame; None where it has none that can be used.
-        problems: in the order of the columns of a submission, Height and Width before EncodedPixels.
+        line: line number in the file; the header is line 1.
+        image_id: ImageId without surrounding spaces.
+        class_id: ClassId with ascending attributes: `6_28_77`; as written if it does not have this form.
+        size: height and width of the mask's frame; None if invalid.
+        is_empty: whether EncodedPixels is empty.
+        runs: int64 (K, 2), K > 0, normalised and inside the frame; None if EncodedPixels is empty or invalid.
+        problems: in the order of a submission's columns, with Height and Width before EncodedPixels.
     """
 
     line: int
@@ -103,12 +103,12 @@ class KaggleRow(NamedTuple):
 
 
 def read_header(names: Sequence[str], *, required: Sequence[str], optional: Sequence[str] = ()) -> Header:
-    """Find the columns of a file by its header; of a column that is written twice, the first is used.
+    """Find the columns of a file by its header; of a repeated column, the first is used.
 
     Args:
-        names: the header's values.
-        required: columns that must be there.
-        optional: columns that are read where they are there; any other is not.
+        names: values of the header.
+        required: columns that must exist.
+        optional: columns that are read if they exist; all other columns are ignored.
     """
     known = {*required, *optional}
     return Header(
@@ -120,13 +120,13 @@ def read_header(names: Sequence[str], *, required: Sequence[str], optional: Sequ
 
 
 def parse_row(line: int, values: list[str], header: Header, frame: Size | None = None) -> KaggleRow:
-    """Read a row.
+    """Parse a row.
 
     Args:
-        line: of the file, the header being 1.
-        values: of the row. Of one with too few or too many, only ImageId and ClassId are looked at.
-        header: of the file, with all required columns.
-        frame: height and width of the frame of the masks, where the header has no Height and Width.
+        line: line number in the file; the header is line 1.
+        values: values of the row; if there are too few or too many, only ImageId and ClassId are read.
+        header: the file's header, with all required columns.
+        frame: height and width of the masks' frame, if the header has no Height and Width.
     """
     image, text, written, attributes, height, width = header.pick(values)
     image_id, class_id, is_empty = image.strip(), written.strip(), not text.strip()
@@ -137,7 +137,7 @@ def parse_row(line: int, values: list[str], header: Header, frame: Size | None =
     if not is_name(image_id):
         problems.append(_image_problem(image_id))
     if image_id != image or class_id != written:
-        message = f"{image!r}, {written!r}: spaces around a value make another value of it"
+        message = f"{image!r}, {written!r}: spaces around a value are part of it; remove them"
         problems.append(Problem("", "spaces", message))
     if len(values) != len(header.names):
         return KaggleRow(line, image_id, class_id, None, is_empty, None, problems)
@@ -168,7 +168,7 @@ def _parse_size(height: str, width: str) -> Size | None:
 
 
 def _parse_runs(text: str, size: Size, problems: list[Problem]) -> Runs | None:
-    """Read runs that are not empty, and add what is wrong with them to the problems."""
+    """Parse an EncodedPixels that is not empty, and append its faults to `problems`."""
     try:
         written = kaggle_to_runs(text)
         runs = normalise_runs(written)
@@ -184,7 +184,7 @@ def _parse_runs(text: str, size: Size, problems: list[Problem]) -> Runs | None:
 
 
 def _order_problems(written: Runs, runs: Runs) -> Iterator[Problem]:
-    """Yield what normalising corrected; runs that touch are no problem."""
+    """Yield the problems that normalising corrected; touching runs are not a problem."""
     backwards = np.flatnonzero(written[1:, 0] < written[:-1, 0])
     if len(backwards):
         i = int(backwards[0])

@@ -1,4 +1,4 @@
-"""Values as pandas, VIA and people write them: whole floats, digits as text, NaN and null for nothing."""
+"""Interpret values written by pandas, VIA or hand: whole floats, numbers as text, NaN and null for missing values."""
 
 import math
 import re
@@ -9,7 +9,7 @@ _NOTHING = frozenset({"", "nan", "none", "null", "na", "n/a"})
 
 
 def whole_number(value: Any) -> int | None:
-    """Return the integer that a value of JSON or text of a CSV stands for: 6, 6.0, "6", "6.0"; None for any other."""
+    """Return the integer of a JSON or CSV value: 6 for 6, 6.0, "6" and "6.0"; None for anything else."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -22,7 +22,7 @@ def whole_number(value: Any) -> int | None:
 
 
 def is_nothing(value: Any) -> bool:
-    """Return whether a value stands for a missing one: null, NaN, or their names as text."""
+    """Return whether a value means "missing": null, NaN, an empty text, or a name such as "null" or "n/a"."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return True
     return isinstance(value, str) and value.strip().lower() in _NOTHING

@@ -1,7 +1,7 @@
-"""Submissions and train.csv: reading masks and writing a submission.
+"""Read masks from submissions and train.csv, and write submissions.
 
-A mask in a submission lies on the 512x512 image, whatever the photo's shape (the competition's evaluation
-page). Here every file is read to that frame, so that truth and submission can be compared.
+Masks of a submission are on the image resized to 512x512, whatever the photo's shape (the competition's evaluation
+page). Every file is read to this frame, so that ground truth and submissions can be compared.
 """
 
 import csv
@@ -40,7 +40,7 @@ from fashion_hydra.utils.text import shorten
 
 SUBMISSION_SIZE = 512
 SUBMISSION_GRID = (SUBMISSION_SIZE, SUBMISSION_SIZE)
-EMPTY_CLASS_ID = "23"  # what Kaggle's sample_submission.csv writes beside an empty EncodedPixels
+EMPTY_CLASS_ID = "23"  # ClassId of rows with empty EncodedPixels in Kaggle's sample_submission.csv
 
 
 MaskRow = tuple[str, Runs | CocoRLE]
@@ -52,19 +52,19 @@ MaskTable = dict[str, dict[str, list[CocoRLE]]]
 
 
 def read_masks(path: str | Path, *, size: int = SUBMISSION_SIZE) -> MaskTable:
-    """Read a submission or a train.csv (.csv, .csv.gz, .csv.zip) to masks of size x size.
+    """Read the masks of a submission or a train.csv (.csv, .csv.gz, .csv.zip), size x size pixels each.
 
     Args:
-        path: of the file. Without the columns Height and Width its masks are on that frame already; with them each
-            mask is resized to it (nearest neighbour), and left out where no pixel remains.
+        path: the file. Without the columns Height and Width, its masks must already have this size; with them, each
+            mask is resized (nearest neighbour), and omitted if no pixel remains.
         size: height and width of the masks.
 
     Returns:
-        Masks of every image, also of one that only has a row with empty EncodedPixels. Attributes of the 2020 schema
-        are part of the ClassId, as 2019 writes it: `6_28_77`.
+        The masks of every image, including images with empty EncodedPixels only. Attributes of the 2020 schema are
+        part of the ClassId, in the form of 2019: `6_28_77`.
 
     Raises:
-        UserError: the header or a row is not valid; the message names file, line, image and value.
+        UserError: the header or a row is invalid; the message names file, line, image and value.
     """
     path = Path(path)
     masks: MaskTable = {}
@@ -85,8 +85,8 @@ def _read_header(names: Sequence[str], path: Path) -> Header:
     required = TRAIN_COLUMNS if {HEIGHT, WIDTH} & set(names) else SUBMISSION_COLUMNS
     header = read_header(names, required=required, optional=(ATTRIBUTES,))
     if header.missing or header.others:
-        advice = f"Write {','.join(SUBMISSION_COLUMNS)} for a submission; Kaggle's train.csv has {HEIGHT},{WIDTH}"
-        advice += f" and perhaps {ATTRIBUTES} besides"
+        advice = f"Write {','.join(SUBMISSION_COLUMNS)} for a submission; Kaggle's train.csv also has {HEIGHT},{WIDTH}"
+        advice += f" and may have {ATTRIBUTES}"
         raise UserError(f"{path}: line 1: {header.explain(advice)}")
     return header
 
@@ -112,7 +112,7 @@ def _add_row(masks: MaskTable, row: KaggleRow, *, size: int) -> None:
         runs = resize_runs(runs, height=height, width=width, new_height=size, new_width=size)
     if len(runs):
         if sum(map(len, image.values())) >= MOST_MASKS:
-            raise UserError(f"more than {MOST_MASKS} masks of one image. Leave the least sure ones out")
+            raise UserError(f"more than {MOST_MASKS} masks of one image. Leave out those with the lowest scores")
         image.setdefault(row.class_id, []).append(runs_to_coco(runs, height=size, width=size))
 
 
@@ -122,32 +122,32 @@ def write_submission(
     *,
     attributes_apart: bool = False,
 ) -> int:
-    """Write a submission: every image given, its (ClassId, mask) in the order given.
+    """Write a submission atomically, with all given images and masks in the given order.
 
-    Masks are runs or COCO encodings on the 512x512 frame. Empty ones are left out, and an image without a
-    mask gets the row that Kaggle wants, `image,,23`. The file appears at once and whole, or not at all.
+    Masks are runs or COCO encodings on the 512x512 frame. Empty masks are omitted. An image without masks gets the
+    row that Kaggle requires: `image,,23`.
 
     Args:
         path: the file, `.csv`.
-        images: ImageId -> masks, or pairs of them one by one: only one image's masks are held at a time.
-        attributes_apart: the attributes of a ClassId go into a column of their own, as in 2020.
+        images: ImageId -> masks, or an iterator of pairs, which keeps only one image's masks in memory.
+        attributes_apart: whether to write attributes to a separate column, as in 2020.
 
     Returns:
-        How many masks were written.
+        The number of masks written.
 
     Raises:
-        UserError: a mask beyond the frame, or an image given twice.
+        UserError: a mask exceeds the frame, or an image is given twice.
     """
     path = Path(path)
     if path.suffix != ".csv":
-        raise UserError(f"{path}: a submission is written as plain text; name it with .csv")
+        raise UserError(f"{path}: a submission is written as plain text; choose a name that ends with .csv")
     written, seen = 0, set[str]()
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(SUBMISSION_COLUMNS_2020 if attributes_apart else SUBMISSION_COLUMNS)
         for image, masks in images.items() if isinstance(images, Mapping) else images:
             if image in seen:
-                raise UserError(f"image {image}: given twice; its masks must come together")
+                raise UserError(f"image {image}: given twice; give all its masks together")
             seen.add(image)
             encoded = [(class_id, _submission_runs(mask, image)) for class_id, mask in masks]
             rows = [
@@ -161,7 +161,7 @@ def write_submission(
 
 
 def _class_columns(class_id: str, attributes_apart: bool) -> tuple[str, ...]:
-    """The values of a row that say its class."""
+    """Return a row's values of ClassId and, if they are apart, AttributesIds."""
     if not attributes_apart:
         return (class_id,)
     category, _, attributes = class_id.partition("_")
@@ -169,7 +169,7 @@ def _class_columns(class_id: str, attributes_apart: bool) -> tuple[str, ...]:
 
 
 def write_truth(path: str | Path, truth: Mapping[str, Mapping[str, Sequence[CocoRLE]]]) -> None:
-    """Write true masks on the submission's grid (ImageId -> ClassId -> masks), for `fashion-hydra score`."""
+    """Write ground-truth masks (ImageId -> ClassId -> masks) on the 512x512 frame, for `fashion-hydra score`."""
     rows = (
         (image, [(c, mask) for c, masks in by_class.items() for mask in masks]) for image, by_class in truth.items()
     )
@@ -179,10 +179,10 @@ def write_truth(path: str | Path, truth: Mapping[str, Mapping[str, Sequence[Coco
 def _submission_runs(mask: Runs | CocoRLE, image: str) -> Runs:
     if isinstance(mask, dict):
         if list(mask["size"]) != [SUBMISSION_SIZE, SUBMISSION_SIZE]:
-            raise UserError(f"image {image}: mask size {mask['size']}, must be {SUBMISSION_SIZE} both ways")
+            raise UserError(f"image {image}: mask size {mask['size']}, must be {SUBMISSION_SIZE} in both dimensions")
         return coco_to_runs(mask)
     try:
         check_runs_inside(mask, height=SUBMISSION_SIZE, width=SUBMISSION_SIZE)
     except UserError as error:
-        raise UserError(f"image {image}: {error}. Resize masks to {SUBMISSION_SIZE} both ways") from None
+        raise UserError(f"image {image}: {error}. Resize masks to {SUBMISSION_SIZE} in both dimensions") from None
     return mask

@@ -1,9 +1,9 @@
-"""Every way in which a submission can be against the competition's rules, found row by row.
+"""Find every breach of the competition's rules in a submission, row by row.
 
-The rules (evaluation page of iMaterialist (Fashion) 2019): columns ImageId, EncodedPixels, ClassId, and in 2020
-AttributesIds, which before were part of the ClassId; one row a mask; masks on the 512x512 image as sorted runs that do
-not overlap; masks of one image and ClassId share no pixel; every test image has a row, with empty EncodedPixels and
-ClassId 23 where nothing was found.
+The rules (evaluation page of iMaterialist (Fashion) 2019): the columns are ImageId, EncodedPixels, ClassId, and in 2020
+also AttributesIds, which were part of the ClassId before; one row per mask; masks on the 512x512 image as sorted runs
+that do not overlap; masks of one image and ClassId share no pixel; every test image has a row, with empty EncodedPixels
+and ClassId 23 if it has no masks.
 """
 
 import csv
@@ -39,17 +39,17 @@ from fashion_hydra.utils.limits import MOST_FAULTS, MOST_MASKS
 from fashion_hydra.utils.text import shorten
 
 CATEGORIES = 46
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,3}")  # leading zeros would make another ClassId of it
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,3}")  # without leading zeros, which would make a different ClassId
 
 
 class Breach(NamedTuple):
-    """Something against the rules.
+    """A breach of the rules.
 
     Args:
-        row: line of the file, the header being 1; 0 where it is about none.
-        image: ImageId; empty where it is about none.
-        kind: a short name, such as `shared-pixels`.
-        value: what is there.
+        row: line number in the file, 1 for the header; 0 if no row is concerned.
+        image: ImageId; empty if no image is concerned.
+        kind: short name of the breach, such as `shared-pixels`.
+        value: the invalid value, or an explanation.
     """
 
     row: int
@@ -60,13 +60,13 @@ class Breach(NamedTuple):
 
 @dataclass(frozen=True)
 class SubmissionCheck:
-    """What was found in a submission.
+    """The breaches and the counts of a submission.
 
     Args:
-        faults: by row; those about no row last.
-        rows: without the header.
-        images: that have a row.
-        masks: rows with runs.
+        faults: breaches by row, those without a row last.
+        rows: number of rows without the header.
+        images: number of images with a row.
+        masks: number of rows with runs.
     """
 
     faults: list[Breach]
@@ -76,7 +76,7 @@ class SubmissionCheck:
 
 
 class _Row(NamedTuple):
-    """A row with its breaches; `mask` is None where it has none that can be used."""
+    """A row with its breaches; `mask` is None if EncodedPixels is empty or invalid."""
 
     line: int
     image: str
@@ -87,23 +87,23 @@ class _Row(NamedTuple):
 
 
 def find_breaches(path: str | Path, sample: str | Path | None = None) -> list[Breach]:
-    """Everything that is against the rules in a submission (.csv, .csv.gz, .csv.zip), by row; none if it is valid.
+    """Return all breaches of the rules in a submission (.csv, .csv.gz, .csv.zip), by row; empty if it is valid.
 
     Args:
         path: the submission.
-        sample: sample_submission.csv, or any table with a column ImageId, that names the test images.
+        sample: sample_submission.csv, or any table whose column ImageId lists the test images.
 
     Raises:
-        UserError: either is not a readable CSV file, or the sample names no images.
+        UserError: a file is not a readable CSV, or the sample lists no images.
     """
     return check_submission(path, sample).faults
 
 
 def check_submission(path: str | Path, sample: str | Path | None = None) -> SubmissionCheck:
-    """As `find_breaches`, with counts.
+    """Check a submission as `find_breaches` does, and count its rows, images and masks.
 
-    Rows of one image are looked at together, so memory is that of an image's masks and of the images' names. Of
-    images whose rows do not follow each other, the masks are kept compressed.
+    Consecutive rows of an image are checked together, so memory holds one image's masks and all ImageIds. For images
+    whose rows are not consecutive, the compressed masks are kept too.
     """
     path = Path(path)
     expected = _images_of(Path(sample)) if sample is not None else None
@@ -122,7 +122,7 @@ def check_submission(path: str | Path, sample: str | Path | None = None) -> Subm
         faults += (fault for row in block for fault in row.faults)
         of_images += _check_image(block)
         if len(faults) + len(of_images) > MOST_FAULTS:
-            raise UserError(f"{path}: more than {MOST_FAULTS} faults: no submission. Give another file")
+            raise UserError(f"{path}: more than {MOST_FAULTS} faults: not a submission. Choose another file")
     scattered = {image for image, count in blocks.items() if count > 1}
     if scattered:
         gathered: dict[str, list[_Row]] = defaultdict(list)
@@ -134,13 +134,13 @@ def check_submission(path: str | Path, sample: str | Path | None = None) -> Subm
     first_row.pop("", None)
     faults += of_images + _check_names(first_row, expected)
     if not rows:
-        faults.append(Breach(0, "", "no-rows", "the file has a header alone"))
+        faults.append(Breach(0, "", "no-rows", "the file has only a header"))
     faults.sort(key=lambda fault: (fault.row == 0, fault.row))
     return SubmissionCheck(faults, rows, len(first_row), masks)
 
 
 def _images_of(sample: Path) -> list[str]:
-    """The images that a sample submission names."""
+    """Return the images that a sample submission lists."""
     with open_csv(sample) as stream:
         reader = csv.DictReader(stream)
         images = list(dict.fromkeys(row["ImageId"] for row in reader if row.get("ImageId")))
@@ -150,7 +150,7 @@ def _images_of(sample: Path) -> list[str]:
 
 
 def _check_header(path: Path) -> tuple[Header, list[Breach]]:
-    """Read the header; any but a submission's own is a breach."""
+    """Read the header; columns other than a submission's are a breach."""
     _, names = next(read_rows(path, "header"))
     header = read_header(names, required=SUBMISSION_COLUMNS, optional=(ATTRIBUTES,))
     if header.names in (SUBMISSION_COLUMNS, SUBMISSION_COLUMNS_2020):
@@ -160,7 +160,7 @@ def _check_header(path: Path) -> tuple[Header, list[Breach]]:
 
 
 def _blocks(path: Path, header: Header, description: str) -> Iterator[tuple[str, list[_Row]]]:
-    """Yield the rows of the file, those of one image that follow each other at a time."""
+    """Yield each image with a block of its consecutive rows."""
     lines = read_rows(path, description)
     next(lines)
     rows = (_check_row(parse_row(line, values, header, frame=SUBMISSION_GRID)) for line, values in lines)
@@ -169,7 +169,7 @@ def _blocks(path: Path, header: Header, description: str) -> Iterator[tuple[str,
 
 
 def _check_row(row: KaggleRow) -> _Row:
-    """Compress a row's mask, and list what is against the rules in the row alone."""
+    """Compress a row's mask, and list the breaches within the row."""
     mask = None if row.runs is None else runs_to_coco(row.runs, height=SUBMISSION_SIZE, width=SUBMISSION_SIZE)
     problems = [problem for problem in row.problems if problem.kind != "bad-image-id"]
     if row.size is not None and not any(problem.column == CLASS_ID for problem in problems):
@@ -180,22 +180,22 @@ def _check_row(row: KaggleRow) -> _Row:
 
 
 def _class_problems(class_id: str, *, is_empty: bool) -> Iterator[Problem]:
-    """Yield what the competition does not allow of a ClassId that is of the right form."""
+    """Yield breaches of the competition's rules in a well-formed ClassId."""
     category, *attributes = class_id.split("_")
     if not all(_NUMBER.fullmatch(number) for number in (category, *attributes)):
         message = f"numbers of up to four digits without leading zeros expected, not {class_id!r}"
         yield Problem(CLASS_ID, "bad-class", message)
     elif int(category) >= CATEGORIES:
-        yield Problem(CLASS_ID, "unknown-class", f"category {category}: they are 0 to {CATEGORIES - 1}")
+        yield Problem(CLASS_ID, "unknown-class", f"category {category}: must be 0 to {CATEGORIES - 1}")
     elif attributes != sorted(set(attributes), key=int):
-        yield Problem(CLASS_ID, "unsorted-attributes", f"ClassId {class_id!r}: attributes must ascend, each once")
+        yield Problem(CLASS_ID, "unsorted-attributes", f"ClassId {class_id!r}: attributes must be ascending and unique")
     elif is_empty and class_id != EMPTY_CLASS_ID:
-        message = f"no runs, but ClassId {class_id}: an image without masks has {EMPTY_CLASS_ID}"
+        message = f"no runs, but ClassId {class_id}: an image without masks must have {EMPTY_CLASS_ID}"
         yield Problem(CLASS_ID, "empty-mask", message)
 
 
 def _check_image(rows: Sequence[_Row]) -> Iterator[Breach]:
-    """Faults of all rows of one image: empty rows beside others, masks twice, shared pixels."""
+    """Yield breaches between the rows of one image: empty rows beside others, duplicate masks, shared pixels."""
     image = rows[0].image
     if not image:
         return
@@ -217,13 +217,13 @@ def _check_image(rows: Sequence[_Row]) -> Iterator[Breach]:
 
 
 def _shared_pixels(image: str, class_id: str, masks: Sequence[tuple[int, CocoRLE]]) -> Iterator[Breach]:
-    """Of each mask that shares pixels with earlier ones of its image and class, a fault that names the first."""
+    """Yield a breach for each mask that overlaps earlier masks of its image and class, naming the first of them."""
     what = f"ClassId {shorten(class_id)}"
     first_lines: dict[bytes | str, int] = {}
     owner = np.full(SUBMISSION_SIZE**2, len(masks))  # the first mask on each pixel
     for number, (line, mask) in enumerate(masks):
         if (again := first_lines.setdefault(mask["counts"], line)) != line:
-            yield Breach(line, image, "duplicate-mask", f"{what}, the mask of row {again} again")
+            yield Breach(line, image, "duplicate-mask", f"{what} repeats the mask of row {again}")
             continue
         pixels = np.flatnonzero(coco_mask.decode(mask).ravel(order="F"))
         owners = owner[pixels]
@@ -234,18 +234,18 @@ def _shared_pixels(image: str, class_id: str, masks: Sequence[tuple[int, CocoRLE
 
 
 def _check_names(first_row: dict[str, int], expected: Iterable[str] | None) -> list[Breach]:
-    """Images that are missing, too many, or named in two ways; `first_row` is that of each image."""
+    """Return breaches for images that are missing, unknown or named in two ways; `first_row`: ImageId -> first row."""
     faults = []
     by_stem: dict[str, str] = {}
     for image, row in first_row.items():
         if (other := by_stem.setdefault(image_stem(image), image)) != image:
-            faults.append(Breach(row, image, "image-named-twice", f"row {first_row[other]} calls it {other}"))
+            faults.append(Breach(row, image, "image-named-twice", f"row {first_row[other]} names it {other}"))
     if expected is not None:
         known = dict.fromkeys(expected)
         faults += [
-            Breach(row, image, "extra-image", "no image of the sample") for image, row in first_row.items()
+            Breach(row, image, "extra-image", "not an image of the sample") for image, row in first_row.items()
             if image not in known
         ]  # fmt: skip
-        advice = f"no row; without masks it needs {{}},,{EMPTY_CLASS_ID}"
+        advice = f"no row; an image without masks needs {{}},,{EMPTY_CLASS_ID}"
         faults += [Breach(0, i, "missing-image", shorten(advice.format(i))) for i in known if i not in first_row]
     return faults

@@ -1,7 +1,6 @@
-"""What a prediction is written as: a submission, COCO's results, or a picture a mask.
+"""Write predictions as a submission, as COCO results, or as one PNG per mask.
 
-Each writer takes images one by one and holds no more than one image's masks; what it writes appears at once and
-whole, or not at all.
+Each writer takes images one by one, keeps one image's masks in memory, and writes its output atomically.
 """
 
 import csv
@@ -29,15 +28,15 @@ _INDEX_COLUMNS = ("image", "file", "category", "name", "score", "x0", "y0", "x1"
 
 @dataclass(frozen=True)
 class ImageAnswer:
-    """What was found on one image.
+    """The predictions of one image.
 
     Args:
-        image_id: as the submission names it.
-        file: the image's file, below the images' folder.
+        image_id: ImageId in a submission.
+        file: path of the image's file, relative to the folder of the images.
         size: height and width of the image.
-        detections: on the grid that the writer wants.
+        detections: detections on the grid that the writer requires.
         ids: category id of each label.
-        coco_id: the image's id in COCO's files, as JSON text; None for its place among the answers, from 1.
+        coco_id: the image's id in COCO files, as JSON text; None for its position among the images, from 1.
     """
 
     image_id: str
@@ -53,14 +52,14 @@ def write_submission_csv(path: Path, answers: Iterable[ImageAnswer], *, attribut
 
     Args:
         path: the file, `.csv`.
-        answers: detections on the 512x512 grid; every image appears.
-        attributes_apart: in a column of their own, as in 2020.
+        answers: detections on the 512x512 grid; every image gets a row.
+        attributes_apart: whether to write attributes to a separate column, as in 2020.
 
     Returns:
-        How many masks were written.
+        The number of masks written.
 
     Raises:
-        UserError: masks of another size, or an image given twice.
+        UserError: a mask has another size, or an image is given twice.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_submission(
@@ -71,22 +70,22 @@ def write_submission_csv(path: Path, answers: Iterable[ImageAnswer], *, attribut
 
 
 def write_coco_results(path: Path, answers: Iterable[ImageAnswer], names: Mapping[int, str] | None = None) -> int:
-    """Write COCO's results (https://cocodataset.org/#format-results), which `COCO.loadRes` of pycocotools loads.
+    """Write COCO results (https://cocodataset.org/#format-results), which `COCO.loadRes` of pycocotools loads.
 
-    Image ids are those of the COCO file that the images were read from, else 1, 2, ... in the order given. Beside
-    `path` goes `NAME_images.json`, a COCO data set without annotations: id, file and size of each image, and the
-    categories. `COCO(NAME_images.json).loadRes(NAME.json)` loads both, and so does the file that the images are of.
+    Image ids are those of the COCO file that the images were read from, else 1, 2, ... in the given order. Next to
+    `path`, `NAME_images.json` is written, a COCO data set without annotations: id, file and size of each image, and
+    the categories. `COCO(FILE).loadRes(NAME.json)` loads the results, with NAME_images.json or the original as FILE.
 
     Args:
         path: the file, `.json`.
-        answers: detections on each image's own size.
-        names: category id -> name; without it ids serve as names.
+        answers: detections at each image's own size.
+        names: category id -> name; by default, ids are used as names.
 
     Returns:
-        How many masks were written.
+        The number of masks written.
 
     Raises:
-        UserError: masks of another size than their image's.
+        UserError: a mask does not have its image's size.
     """
     count = 0
     categories: dict[int, str] = dict(names or {})
@@ -112,12 +111,12 @@ def write_coco_results(path: Path, answers: Iterable[ImageAnswer], names: Mappin
 
 
 def coco_results(found: Detections, ids: Sequence[int], coco_id: int | str) -> Iterator[dict[str, object]]:
-    """Yield COCO's result for each detection, without `bbox`: pycocotools would take its area for the mask's.
+    """Yield a COCO result for each detection, without `bbox`, whose area pycocotools would use as the mask's.
 
     Args:
-        found: detections on the image's own size.
+        found: detections at the image's own size.
         ids: category id of each label.
-        coco_id: of the image.
+        coco_id: the image's id in COCO files.
     """
     for label, score, mask, own in zip(found.labels, found.scores, found.masks, found.attribute_ids, strict=True):
         counts = mask["counts"]
@@ -131,25 +130,25 @@ def coco_results(found: Detections, ids: Sequence[int], coco_id: int | str) -> I
 
 
 def write_mask_pngs(folder: Path, answers: Iterable[ImageAnswer], names: Mapping[int, str]) -> int:
-    """Write a folder an image with a one-bit PNG a mask, white on black, of the image's own size, and `index.csv`.
+    """Write one folder per image with a one-bit PNG per mask, white on black at the image's size, and `index.csv`.
 
-    A mask's file tells its rank, category and score: `photo/003_shoe_0.871.png`. The index has a row a mask: image,
-    file below `folder`, category id, name, score, box (x0, y0, x1, y1; pixels, right and lower edge outside), area,
+    A mask's file name gives its rank, category and score: `photo/003_shoe_0.871.png`. The index has one row per mask:
+    image, file relative to `folder`, category id, name, score, box (x0, y0, x1, y1; pixels, x1 and y1 exclusive), area,
     attribute ids.
 
     Args:
-        folder: made anew; an older one that has an index is replaced when the new one is whole.
-        answers: detections on each image's own size, the best first.
+        folder: the output folder; an existing one with an index is replaced when the new one is complete.
+        answers: detections at each image's own size, best first.
         names: category id -> name.
 
     Returns:
-        How many masks were written.
+        The number of masks written.
 
     Raises:
-        UserError: `folder` holds something else, or masks are of another size than their image's.
+        UserError: `folder` has other content, or a mask does not have its image's size.
     """
     if folder.exists() and not (folder / INDEX).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: is no folder of masks ({INDEX} is not in it) and is not overwritten; name another")
+        raise UserError(f"{folder}: not a folder of masks (no {INDEX}), so it is not overwritten. Choose another")
     part, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("part", "old"))
     count, taken = 0, dict[str, int]()
     part.mkdir(parents=True)
@@ -174,7 +173,7 @@ def write_mask_pngs(folder: Path, answers: Iterable[ImageAnswer], names: Mapping
 def _draw_masks(
     root: Path, subfolder: str, answer: ImageAnswer, names: Mapping[int, str]
 ) -> Iterator[tuple[object, ...]]:
-    """Write an image's masks below `root`; gives their rows of the index."""
+    """Write an image's masks below `root`, and yield their rows of the index."""
     (root / subfolder).mkdir()
     height, width = answer.size
     found = answer.detections
@@ -191,12 +190,12 @@ def _draw_masks(
 
 
 def _free_name(image_id: str, file: str, taken: dict[str, int]) -> str:
-    """A folder's name for an image: its id without suffix, or with it or a number where that is taken.
+    """Return an unused folder name for an image: its id without suffix, else with suffix, else with a number.
 
     Args:
-        image_id: of the image.
-        file: the image's, whose suffix is left away.
-        taken: names in small letters, as some file systems do not tell case -> the number to try next.
+        image_id: the image's id.
+        file: the image's file, which has the suffix to remove.
+        taken: used name, lowercase because some file systems ignore case -> next number to try; updated.
     """
     stem, full = _file_name(image_id.removesuffix(PurePosixPath(file).suffix)), _file_name(image_id)
     name = next((n for n in (stem, full) if n.lower() not in taken and n != INDEX), None)
@@ -210,12 +209,12 @@ def _free_name(image_id: str, file: str, taken: dict[str, int]) -> str:
 
 
 def free_path(file: str, suffix: str, taken: set[str]) -> str:
-    """Return a path for what is made of a file: of its name with another suffix, with both, or with a number.
+    """Return an unused path for a file's output: with another suffix, else with both suffixes, else with a number.
 
     Args:
-        file: relative path.
-        suffix: of the new path, such as `.jpg`.
-        taken: paths that were given before, in small letters, as some file systems do not tell case; changed.
+        file: relative path of the file.
+        suffix: suffix of the new path, such as `.jpg`.
+        taken: used paths, lowercase because some file systems ignore case; updated.
     """
     stem = file[: len(file) - len(PurePosixPath(file).suffix)]
     names = itertools.chain(
@@ -227,7 +226,7 @@ def free_path(file: str, suffix: str, taken: set[str]) -> str:
 
 
 def _file_name(text: str) -> str:
-    """Text as the name of a file: letters, digits, dots and dashes, the first no dot."""
+    """Turn a text into a file name of letters, digits, underscores, dots and dashes that does not begin with a dot."""
     return re.sub(r"[^\w.-]+", "_", text).lstrip(".").strip("_")[:100] or "_"
 
 

@@ -1,1 +1,1 @@
-"""Containers of boxes and masks and the encodings of masks, without I/O."""
+"""Containers for boxes and masks, and mask encodings; no I/O."""

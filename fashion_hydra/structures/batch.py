@@ -1,6 +1,6 @@
-"""Plain containers that travel between the rooms: frozen, lengths checked, no I/O.
+"""Frozen containers of images and targets that the rooms exchange; they check their lengths and do no I/O.
 
-Boxes are `(x0, y0, x1, y1)` in pixels, x to the right and y down, the right and lower edges outside.
+Boxes are `(x0, y0, x1, y1)` in pixels, x to the right and y down; x1 and y1 are exclusive.
 """
 
 from dataclasses import dataclass
@@ -13,24 +13,24 @@ Size = tuple[int, int]
 
 
 PAD_DIVISOR = 32
-"""Images are padded to a multiple of this, the coarsest stride that a feature pyramid adds up."""
+"""Images are padded to a multiple of this, the coarsest stride that a feature pyramid merges."""
 
 
 def check_lengths(owner: object, **lengths: int) -> None:
-    """Raise `ValueError` unless all fields of a container have one length."""
+    """Raise `ValueError` unless all fields of a container have the same length."""
     if len(set(lengths.values())) > 1:
         given = ", ".join(f"{name} {n}" for name, n in lengths.items())
-        raise ValueError(f"{type(owner).__name__}: fields of one length expected, got {given}")
+        raise ValueError(f"{type(owner).__name__}: fields of the same length expected, got {given}")
 
 
 @dataclass(frozen=True)
 class CropMasks:
-    """N binary masks on one frame, each kept as the pixels of its window alone.
+    """N binary masks on one frame, each stored as the pixels of its window only.
 
     Args:
-        pixels: uint8 (sum of the windows' areas,), row-major, 0 or 1, one window after the other.
+        pixels: uint8 (sum of the windows' areas,), 0 or 1; the windows' row-major pixels, concatenated.
         windows: int64 (N, 4), `(x0, y0, x1, y1)` inside the frame.
-        size: the frame's height and width.
+        size: height and width of the frame.
     """
 
     pixels: Tensor
@@ -50,13 +50,13 @@ class CropMasks:
         return len(self.windows)
 
     def crops(self) -> list[Tensor]:
-        """The masks' windows as uint8 (h, w) views."""
+        """Return the masks' windows as uint8 (h, w) views."""
         parts = self.pixels.split(self._areas().tolist())
         shapes = ((y1 - y0, x1 - x0) for x0, y0, x1, y1 in self.windows.tolist())
         return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def bitmaps(self) -> Tensor:
-        """All masks on the whole frame: uint8 (N, H, W)."""
+        """Return all masks on the whole frame: uint8 (N, H, W)."""
         frame = torch.zeros((len(self), *self.size), dtype=torch.uint8)
         for plane, (x0, y0, x1, y1), crop in zip(frame, self.windows.tolist(), self.crops(), strict=True):
             plane[y0:y1, x0:x1] = crop
@@ -65,13 +65,13 @@ class CropMasks:
 
 @dataclass(frozen=True)
 class Targets:
-    """What an image's objects are, in the frame of the (resized, flipped) image before padding.
+    """Ground truth of an image, in the frame of the (resized, flipped) image before padding.
 
     Args:
         boxes: float32 (N, 4).
         labels: int64 (N,), indices into the class set.
         masks: N masks.
-        attributes: bool (N, A), which attributes each object has; None where none are learnt.
+        attributes: bool (N, A), the attributes of each object; None if the model does not learn attributes.
     """
 
     boxes: Tensor
@@ -90,14 +90,14 @@ class Targets:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of one step, padded at the right and below to one size.
+    """Images of one step, padded at the right and at the bottom to the same size.
 
     Args:
         images: uint8 (B, 3, H, W), RGB.
         sizes: height and width of each image before padding.
         original_sizes: height and width of each image's file.
-        image_ids: as in the CSV.
-        targets: one an image.
+        image_ids: ImageIds as in the CSV.
+        targets: ground truth of each image.
     """
 
     images: Tensor
@@ -114,25 +114,25 @@ class Batch:
         return len(self.image_ids)
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch with its images on `device`; targets stay where they are, the detector moves what it needs."""
+        """Return the batch with its images on `device`; the detector moves the targets that it needs."""
         images = self.images.to(device, non_blocking=True)
         return Batch(images, self.sizes, self.original_sizes, self.image_ids, self.targets)
 
     def pin_memory(self) -> "Batch":
-        """The batch with its images in page-locked memory, for the DataLoader."""
+        """Return the batch with its images in page-locked memory, for the DataLoader."""
         images = self.images.pin_memory()
         return Batch(images, self.sizes, self.original_sizes, self.image_ids, self.targets)
 
 
 @dataclass(frozen=True)
 class ScaledImage:
-    """One image to predict, at every scale that is looked at.
+    """One image to predict, at every scale.
 
     Args:
-        image_id: of the image.
+        image_id: ImageId as in the CSV.
         size: height and width of the file.
-        images: uint8 (3, h, w) each, RGB, not padded; none for a file that cannot be read.
-        fault: why it cannot be.
+        images: uint8 (3, h, w) each, RGB, not padded; empty if the file is unreadable.
+        fault: why the file is unreadable; empty otherwise.
     """
 
     image_id: str

@@ -1,4 +1,4 @@
-"""What a detector found in an image, before and after thresholds: frozen, lengths checked, no I/O."""
+"""Frozen containers for an image's detections before and after thresholding; they check their lengths, no I/O."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from fashion_hydra.structures.rle import CocoRLE
 
 
 class Refined(NamedTuple):
-    """What the box stages make of the N proposals of an image.
+    """Outputs of the box stages for the N proposals of an image.
 
     Args:
         boxes: (N, 4).
-        probabilities: (N, C + 1), of the classes, background last.
-        attributes: (N, A), probability of each attribute; None where none are learnt.
+        probabilities: (N, C + 1), class probabilities, background last.
+        attributes: (N, A), attribute probabilities; None if the model does not learn attributes.
     """
 
     boxes: Tensor
@@ -26,7 +26,7 @@ class Refined(NamedTuple):
 
 
 class Segmented(NamedTuple):
-    """What the mask stages make of N boxes of an image.
+    """Output of the mask stages for N boxes of an image.
 
     Args:
         masks: (N, M, M), mask probability on a grid over each box.
@@ -39,16 +39,16 @@ class Segmented(NamedTuple):
 
 @dataclass(frozen=True)
 class Candidates:
-    """What one image may hold, before thresholds: boxes that survive NMS at any of the rules asked for.
+    """Raw detections of one image, before thresholding: every box that survives NMS under at least one given rule.
 
     Args:
-        image_id: as in the CSV.
+        image_id: ImageId as in the CSV.
         size: height and width of the original image, the frame of the boxes.
         boxes: float32 (N, 4).
         scores: float32 (N,), descending.
         labels: int64 (N,), indices into the class set.
-        masks: float32 (N, M, M), mask probability on a grid over the box.
-        attributes: float16 (N, A), probability of each attribute; None where none are learnt.
+        masks: float32 (N, M, M), mask probabilities on a grid over the box.
+        attributes: float16 (N, A), attribute probabilities; None if the model does not learn attributes.
         mask_ious: float32 (N,), expected IoU of each mask with a true mask; None for models without mask scoring.
     """
 
@@ -83,15 +83,15 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Detections:
-    """One image's final answer: binary masks on a grid, by descending score.
+    """Final detections of one image: binary masks on one grid, by descending score.
 
     Args:
-        image_id: as in the CSV.
+        image_id: ImageId as in the CSV.
         labels: indices into the class set.
-        scores: confidence in [0, 1].
-        masks: COCO run-length encodings on one grid, as pycocotools has them.
-        known_areas: pixels of each mask, where they were counted already.
-        attributes: attribute ids that each is answered with, ascending; None for none.
+        scores: confidences in [0, 1].
+        masks: COCO run-length encodings on one grid, in pycocotools' form.
+        known_areas: number of pixels of each mask; None if not counted yet.
+        attributes: predicted attribute ids of each detection, ascending; None without attributes.
     """
 
     image_id: str
@@ -108,25 +108,25 @@ class Detections:
 
     @property
     def areas(self) -> list[int]:
-        """Of the masks, in pixels of their grid."""
+        """Areas of the masks, in pixels of their grid."""
         if self.known_areas is not None:
             return list(self.known_areas)
         return [int(area) for area in coco_mask.area(list(self.masks))] if self.masks else []
 
     @property
     def attribute_ids(self) -> Sequence[tuple[int, ...]]:
-        """Of each, empty where none are answered."""
+        """Attribute ids of each detection; empty tuples without attributes."""
         return self.attributes if self.attributes is not None else [()] * len(self)
 
     def chosen(self, places: Sequence[int]) -> "Detections":
-        """Some of them, in this order."""
+        """Return the detections at these indices, in this order."""
         names = ("labels", "scores", "masks", "known_areas", "attributes")
         values = {name: value for name in names if (value := getattr(self, name)) is not None}
         return Detections(self.image_id, **{name: [value[i] for i in places] for name, value in values.items()})
 
     @staticmethod
     def cat(parts: Sequence["Detections"]) -> "Detections":
-        """All of some on one grid, one after the other, under the first one's image id."""
+        """Concatenate detections on one grid, under the image id of the first part."""
         return Detections(
             parts[0].image_id,
             [label for part in parts for label in part.labels],
@@ -138,12 +138,12 @@ class Detections:
         )
 
     def class_ids(self, ids: Sequence[int]) -> list[str]:
-        """ClassId of each, attributes included, such as `6_28_77`; `ids` are the category ids of the labels."""
+        """Return each detection's ClassId with attributes, such as `6_28_77`; `ids`: category id of each label."""
         pairs = zip(self.labels, self.attribute_ids, strict=True)
         return ["_".join(map(str, (ids[label], *own))) for label, own in pairs]
 
     def by_class_id(self, ids: Sequence[int]) -> dict[str, list[CocoRLE]]:
-        """ClassId -> masks, as scoring takes them; `ids` are the category ids of the labels."""
+        """Return ClassId -> masks, the input of scoring; `ids`: category id of each label."""
         masks: dict[str, list[CocoRLE]] = {}
         for class_id, mask in zip(self.class_ids(ids), self.masks, strict=True):
             masks.setdefault(class_id, []).append(mask)

@@ -1,9 +1,9 @@
-"""Run-length encodings: Kaggle <-> COCO <-> bitmap, without a Python loop over pixels or runs.
+"""Convert run-length encodings, Kaggle <-> COCO <-> bitmap, without Python loops over pixels or runs.
 
-The middle form is "runs": an int64 array (K, 2) of (start, length). A start counts pixels from 0 in
+The intermediate form is "runs": an int64 array (K, 2) of (start, length). A start counts pixels from 0 in
 column-major order (top to bottom, then left to right), so pixel (y, x) of an image of height H is x * H + y.
-Every function but `normalise_runs` and `kaggle_to_runs` takes and gives *normalised* runs: sorted by start,
-none empty, none overlapping or touching the next.
+All functions except `normalise_runs` and `kaggle_to_runs` take and return *normalised* runs: sorted by start,
+not empty, and neither overlapping nor touching.
 """
 
 import re
@@ -23,14 +23,14 @@ Box = tuple[int, int, int, int]
 
 
 class CocoRLE(TypedDict):
-    """COCO's compressed run-length encoding, as pycocotools takes and gives it; size is [height, width]."""
+    """COCO's compressed run-length encoding, in pycocotools' form; size is [height, width]."""
 
     size: list[int]
     counts: bytes | str
 
 
 class BadRuns(UserError):
-    """A run-length encoding that cannot be read; `kind` names the fault in short."""
+    """A run-length encoding is invalid; `kind` is a short name of the fault."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -38,19 +38,21 @@ class BadRuns(UserError):
 
 
 _DIGITS = re.compile(r"[0-9\s]*", re.ASCII)
-# Far above any image, far below what would overflow when a start and a length are added.
+# Far above any image, and far below an overflow of start + length.
 _LARGEST = 2**40
 _WORD = re.compile(r"[^ \t\n\r\f\v]+")
-_SHOWN = 40  # characters of a word
-_LONGEST_NUMBER = 8  # characters of five bits: 2**40
+_SHOWN = 40  # characters of a word in a message
+_LONGEST_NUMBER = 8  # characters of five bits each: up to 2**40
 
 
 def kaggle_to_runs(text: str) -> Runs:
-    """Parse Kaggle's `start length start length ...` (starts from 1), in the order given.
+    """Parse Kaggle's `start length start length ...` (starts count from 1), in the given order.
 
-    Nothing is sorted or merged, so that a caller can tell how the text was written; follow with
-    `normalise_runs`. Raises BadRuns naming the value and its place: an odd count, something that is not
-    an integer, a start or a length below 1.
+    The runs are not sorted or merged, so that a caller can check how they were written; call `normalise_runs` next.
+
+    Raises:
+        BadRuns: an odd number of values, a value that is not an integer, or a start or a length below 1; the
+            message names the value and its place.
     """
     if not _DIGITS.fullmatch(text):
         _name_first_bad_value(text)
@@ -71,7 +73,7 @@ def kaggle_to_runs(text: str) -> Runs:
 
 
 def _name_first_bad_value(text: str) -> NoReturn:
-    """Say which value of a faulty encoding is wrong; slow and never reached for a good one."""
+    """Raise BadRuns for the first invalid value of an encoding; slow, so call this for invalid encodings only."""
     for index, word in enumerate(match[0] for match in _WORD.finditer(text)):
         name = "length" if index % 2 else "start"
         place = f"value {index + 1} of the run-length encoding, the {name} {shorten(word, _SHOWN)!r},"
@@ -85,22 +87,19 @@ def _name_first_bad_value(text: str) -> NoReturn:
 
 
 def runs_to_kaggle(runs: Runs) -> str:
-    """Write runs as Kaggle's `start length start length ...`, starts from 1; no runs give an empty text."""
+    """Format runs as Kaggle's `start length start length ...` with starts from 1; no runs give an empty text."""
     return " ".join(map(str, (runs + np.array([1, 0])).ravel().tolist()))
 
 
 def normalise_runs(runs: Runs) -> Runs:
-    """Sort runs and merge those that overlap or touch; the same pixels in their one shortest form.
-
-    Runs that are so already come back as they are.
-    """
+    """Sort runs and merge runs that overlap or touch; normalised runs are returned unchanged."""
     if (runs[:, 1] > 0).all() and (runs[1:, 0] > runs[:-1, 0] + runs[:-1, 1]).all():
         return runs
     runs = runs[runs[:, 1] > 0]
     if len(runs) == 0:
         return runs
     starts, lengths = runs[np.argsort(runs[:, 0], kind="stable")].T
-    # An earlier long run may reach past later ones, hence the running maximum.
+    # A long run may reach past later ones, hence the running maximum.
     stops = np.maximum.accumulate(starts + lengths)
     is_first = np.concatenate([[True], starts[1:] > stops[:-1]])
     first = np.flatnonzero(is_first)
@@ -109,9 +108,10 @@ def normalise_runs(runs: Runs) -> Runs:
 
 
 def runs_to_coco(runs: Runs, *, height: int, width: int) -> CocoRLE:
-    """Compress runs to COCO's form, byte for byte what pycocotools' `encode` gives for the same pixels.
+    """Compress runs to COCO's form, byte-identical to pycocotools' `encode` of the same pixels.
 
-    Raises UserError where the last run ends beyond the image.
+    Raises:
+        UserError: the last run ends beyond the image.
     """
     check_runs_inside(runs, height=height, width=width)
     starts, stops = runs[:, 0], runs.sum(axis=1)
@@ -127,11 +127,11 @@ def runs_to_coco(runs: Runs, *, height: int, width: int) -> CocoRLE:
 
 
 def coco_to_runs(rle: CocoRLE) -> Runs:
-    """Decompress COCO's `counts` to runs without making the bitmap.
+    """Decompress COCO's `counts` to runs without decoding the bitmap.
 
-    The format (pycocotools' maskApi.c): characters from '0' hold five bits each, low bits first, and bit 5
-    says that more follow; bit 4 of a number's last character is its sign; from the fourth number on, each
-    is the difference to the number two before.
+    The format (pycocotools' maskApi.c): each character, minus '0', holds five bits of a number, low bits first;
+    bit 5 is set if more characters follow; bit 4 of a number's last character is its sign. From the fourth number
+    on, each is stored as the difference to the number two before it.
     """
     counts = rle["counts"]
     text = counts.encode() if isinstance(counts, str) else counts
@@ -140,11 +140,11 @@ def coco_to_runs(rle: CocoRLE) -> Runs:
     codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
     last = np.flatnonzero(codes & 0x20 == 0)
     if codes.min() < 0 or codes.max() > 0x3F or len(last) == 0 or last[-1] != len(codes) - 1:
-        raise UserError(f"counts {text[:20]!r} are no COCO run-length encoding")
+        raise UserError(f"counts {text[:20]!r} are not a COCO run-length encoding")
     first = np.append(0, last[:-1] + 1)
     n_characters = last - first + 1
     if n_characters.max() > _LONGEST_NUMBER or len(first) > 2 * MOST_RUNS:
-        raise UserError(f"counts {text[:20]!r}...: numbers or runs beyond those of any image")
+        raise UserError(f"counts {text[:20]!r}...: too large a number or too many runs for any image")
     place = np.arange(len(codes)) - np.repeat(first, n_characters)
     numbers = np.add.reduceat((codes & 0x1F) << (5 * place), first)
     numbers -= np.where(codes[last] & 0x10, np.int64(1) << (5 * n_characters), 0)
@@ -159,7 +159,7 @@ def coco_to_runs(rle: CocoRLE) -> Runs:
 
 
 def bitmap_to_runs(bitmap_HW: npt.NDArray[np.generic]) -> Runs:
-    """Runs of the pixels that are not zero in an (H, W) array of any type."""
+    """Return the runs of nonzero pixels in an (H, W) array of any dtype."""
     flat = (bitmap_HW != 0).T.ravel()
     padded = np.zeros(flat.size + 2, bool)
     padded[1:-1] = flat
@@ -170,24 +170,25 @@ def bitmap_to_runs(bitmap_HW: npt.NDArray[np.generic]) -> Runs:
 def runs_to_bitmap(runs: Runs, *, height: int, width: int) -> Bitmap:
     """Decode runs to a uint8 (height, width) array of 0 and 1 (column-major in memory).
 
-    Raises UserError where the last run ends beyond the image.
+    Raises:
+        UserError: the last run ends beyond the image.
     """
     check_runs_inside(runs, height=height, width=width)
     return _fill(runs[:, 0], runs.sum(axis=1), height=height, width=width)
 
 
 def runs_area(runs: Runs) -> int:
-    """Number of pixels."""
+    """Return the number of pixels of runs."""
     return int(runs[:, 1].sum())
 
 
 def runs_to_box(runs: Runs, *, height: int) -> Box:
-    """The tightest (x0, y0, x1, y1) in pixels, half-open, straight from the runs; (0, 0, 0, 0) for none."""
+    """Return the tightest half-open box (x0, y0, x1, y1) around runs, in pixels; (0, 0, 0, 0) without runs."""
     if len(runs) == 0:
         return 0, 0, 0, 0
     first, last = runs[:, 0], runs.sum(axis=1) - 1
     x0, x1 = int(first[0]) // height, int(last[-1]) // height + 1
-    if (first // height != last // height).any():  # a run over a column's end holds bottom and top row
+    if (first // height != last // height).any():  # a run across columns covers a bottom and a top row
         return x0, 0, x1, height
     return x0, int((first % height).min()), x1, int((last % height).max()) + 1
 
@@ -195,15 +196,15 @@ def runs_to_box(runs: Runs, *, height: int) -> Box:
 def measure(
     runs: Runs, first: npt.NDArray[np.int64], heights: npt.NDArray[np.integer]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Boxes and areas of many masks at once, straight from their runs.
+    """Compute boxes and areas of many masks at once, directly from their runs.
 
     Args:
-        runs: (R, 2) of all masks, one after the other, each mask's normalised and at least one.
-        first: (M + 1,), runs of mask m are `first[m]:first[m + 1]`.
-        heights: (M,), of the image that each mask lies on.
+        runs: (R, 2), concatenated runs of all masks; each mask has at least one run, and its runs are normalised.
+        first: (M + 1,), the runs of mask m are `first[m]:first[m + 1]`.
+        heights: (M,), height of each mask's image.
 
     Returns:
-        (M, 4) boxes as `runs_to_box` gives them, and (M,) numbers of pixels.
+        (M, 4) boxes as in `runs_to_box`, and (M,) numbers of pixels.
     """
     if len(heights) == 0:
         return np.zeros((0, 4), np.int64), np.zeros(0, np.int64)
@@ -211,7 +212,7 @@ def measure(
     height = np.repeat(np.asarray(heights, dtype=np.int64), np.diff(first))
     x_start, y_start = np.divmod(runs[:, 0], height)
     x_last, y_last = np.divmod(runs[:, 0] + runs[:, 1] - 1, height)
-    over = x_start != x_last  # a run over a column's end holds bottom and top row
+    over = x_start != x_last  # a run across columns covers a bottom and a top row
     top = np.minimum.reduceat(np.where(over, 0, y_start), begin)
     bottom = np.maximum.reduceat(np.where(over, height - 1, y_last), begin)
     boxes = np.stack([x_start[begin], top, x_last[first[1:] - 1] + 1, bottom + 1], axis=1)
@@ -219,9 +220,9 @@ def measure(
 
 
 def runs_to_crop(runs: Runs, *, height: int, box: Box) -> Bitmap:
-    """Decode only `box` (x0, y0, x1, y1; half-open pixels, inside the image) of an image of that height.
+    """Decode only `box` (x0, y0, x1, y1; half-open pixels, inside the image) of an image of the given height.
 
-    Gives uint8 (y1 - y0, x1 - x0); time and memory are those of the box, not of the image.
+    Returns uint8 (y1 - y0, x1 - x0). Time and memory depend on the box, not on the image.
     """
     x0, y0, x1, y1 = box
     assert 0 <= x0 <= x1 and 0 <= y0 <= y1 <= height, f"box {box} does not fit an image of height {height}"
@@ -235,7 +236,7 @@ def runs_to_crop(runs: Runs, *, height: int, box: Box) -> Bitmap:
 
 
 def crop_to_runs(crop: npt.NDArray[np.generic], *, x0: int, y0: int, height: int) -> Runs:
-    """Runs, in an image of that height, of an (h, w) crop whose corner lies at pixel (x0, y0)."""
+    """Return runs, in an image of the given height, of an (h, w) crop whose top left pixel is at (x0, y0)."""
     crop_height = crop.shape[0]
     assert y0 >= 0 and x0 >= 0 and y0 + crop_height <= height, f"crop at ({x0}, {y0}) leaves the image"
     if crop_height == 0:
@@ -245,10 +246,13 @@ def crop_to_runs(crop: npt.NDArray[np.generic], *, x0: int, y0: int, height: int
 
 
 def resize_runs(runs: Runs, *, height: int, width: int, new_height: int, new_width: int) -> Runs:
-    """Nearest-neighbour resize of the whole (height, width) frame, on the runs alone.
+    """Resize the (height, width) frame by nearest neighbour, using the runs only.
 
     Target pixel i takes source pixel floor(i * old / new), in integers; so the source pixels [a, b) become
-    the target pixels [ceil(a * new / old), ceil(b * new / old)). Raises UserError for runs beyond the frame.
+    the target pixels [ceil(a * new / old), ceil(b * new / old)).
+
+    Raises:
+        UserError: a run ends beyond the frame.
     """
     check_runs_inside(runs, height=height, width=width)
     x, top, bottom = _split_at_columns(runs, height=height)
@@ -261,7 +265,7 @@ def resize_runs(runs: Runs, *, height: int, width: int, new_height: int, new_wid
 
 
 def resize_mask(mask: CocoRLE, size: tuple[int, int]) -> CocoRLE:
-    """`resize_runs` of an encoded mask to a frame of another height and width."""
+    """Resize an encoded mask to a frame of another (height, width), as `resize_runs` does."""
     height, width = mask["size"]
     if (height, width) == size:
         return mask
@@ -270,7 +274,7 @@ def resize_mask(mask: CocoRLE, size: tuple[int, int]) -> CocoRLE:
 
 
 def check_runs_inside(runs: Runs, *, height: int, width: int) -> None:
-    """Raise UserError naming the run that reaches furthest, where it ends beyond the image."""
+    """Raise UserError, naming the run that reaches furthest, if it ends beyond the image."""
     if len(runs) == 0:
         return
     worst = int(runs.sum(axis=1).argmax())
@@ -283,7 +287,7 @@ def check_runs_inside(runs: Runs, *, height: int, width: int) -> None:
 
 
 def _split_at_columns(runs: Runs, *, height: int) -> tuple[Runs, Runs, Runs]:
-    """Cut runs at the ends of columns: x, top and bottom (half-open), each (n,)."""
+    """Cut runs at the ends of columns; return x, top and bottom (half-open), each (n,)."""
     first, stop = runs[:, 0], runs.sum(axis=1)
     first_column = first // height
     n_columns = (stop - 1) // height - first_column + 1
@@ -294,15 +298,15 @@ def _split_at_columns(runs: Runs, *, height: int) -> tuple[Runs, Runs, Runs]:
 
 
 def _count_up(counts: Runs) -> Runs:
-    """0, 1, ..., counts[0] - 1, 0, 1, ..., counts[1] - 1, and so on."""
+    """Return 0, 1, ..., counts[0] - 1, 0, 1, ..., counts[1] - 1, and so on."""
     begins = np.cumsum(counts) - counts
     return np.arange(int(counts.sum())) - np.repeat(begins, counts)
 
 
 def _fill(starts: Runs, stops: Runs, *, height: int, width: int) -> Bitmap:
-    """Ones from each start to its stop (sorted, not overlapping) in a column-major (height, width) array.
+    """Return a column-major (height, width) array with ones from each start to its stop (sorted, not overlapping).
 
-    `repeat` writes whole runs: ten times as fast here as a cumulative sum over the pixels.
+    `repeat` writes whole runs, ten times as fast here as a cumulative sum over the pixels.
     """
     borders = np.stack([starts, stops], axis=1).ravel()
     lengths = np.diff(borders, prepend=0, append=height * width)

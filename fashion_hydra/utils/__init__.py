@@ -1,1 +1,1 @@
-"""Helpers that know nothing of images: errors and their messages, files, limits, downloads."""
+"""Helpers without image code: errors and their messages, files, limits, downloads."""

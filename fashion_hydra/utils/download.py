@@ -1,4 +1,4 @@
-"""Files by address: resumed where they stopped, checked, and in their place only when whole."""
+"""Download files by URL: resume interrupted downloads, verify checksums, and move complete files into place."""
 
 import hashlib
 import http.client
@@ -21,7 +21,7 @@ from fashion_hydra.utils.files import atomic_write, file_lock, file_sha256
 _BLOCK = 1 << 20  # bytes
 _TIMEOUT = 60.0  # seconds without an answer
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-# `name-946fd751.pth`: torch.hub's and OpenMMLab's custom, the first digits of the sha256; a date is none.
+# torch.hub and OpenMMLab append the first digits of the sha256: `name-946fd751.pth`. A date is not a hash.
 _HASH_IN_NAME = re.compile(r"-(?!20\d{6}\.)([0-9a-f]{8})\.[a-z]+$")
 
 
@@ -30,8 +30,8 @@ class Located:
     """A file on this machine.
 
     Args:
-        path: where it is.
-        sha256: of its content, where it was downloaded or was to be checked.
+        path: path of the file.
+        sha256: sha256 of the content; None for a local file that no sha256 was given for.
     """
 
     path: Path
@@ -39,15 +39,15 @@ class Located:
 
 
 def locate(source: str, *, folder: Path, sha256: str | None = None) -> Located:
-    """The file behind a path or an address.
+    """Return the local file for a path or a URL; a URL is downloaded once.
 
     Args:
-        source: a path, or an http or https address, which is downloaded once.
-        folder: where downloads are kept.
-        sha256: what the content must have, 64 hexadecimal digits.
+        source: a path, or an http or https URL.
+        folder: folder of the downloads.
+        sha256: expected sha256 of the content, 64 hexadecimal digits.
 
     Raises:
-        UserError: no such file, an address that does not answer, or another content.
+        UserError: the file does not exist, the download fails, or the sha256 differs.
     """
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise UserError(f"sha256={sha256}: 64 hexadecimal digits expected, as `sha256sum FILE` prints them")
@@ -56,30 +56,30 @@ def locate(source: str, *, folder: Path, sha256: str | None = None) -> Located:
     else:
         path = Path(source).expanduser()
         if not path.is_file():
-            raise UserError(f"{source}: no such file. Give a file, or an address with http:// or https://")
+            raise UserError(f"{source}: no such file. Give a file, or a URL with http:// or https://")
         if sha256 is None:
             return Located(path, None)
     found = file_sha256(path)
     if sha256 is not None and found != sha256.lower():
         raise UserError(
-            f"{path}: its sha256 is {found} instead of {sha256.lower()}. Remove the file, or correct the sum"
+            f"{path}: its sha256 is {found}, expected {sha256.lower()}. Remove the file, or correct the checksum"
         )
     return Located(path, found)
 
 
 def fetch(url: str, *, folder: Path, sha256: str | None = None) -> Path:
-    """Download a file, unless it is there already; several processes do so once.
+    """Download a file unless it exists; of several processes, one downloads and the others wait.
 
     Args:
-        url: its http or https address.
-        folder: where it is kept, in a folder of the address's own.
-        sha256: what a new download must have; without it, the digits in the name, if any.
+        url: http or https URL of the file.
+        folder: folder of the downloads; each URL gets its own subfolder.
+        sha256: expected sha256 of a new download; without it, the digits in the file name are checked, if any.
 
     Raises:
-        UserError: the server does not answer, or not with the file; what has come stays for the next try.
+        UserError: the server does not respond or does not send the file; a partial download is kept to be resumed.
     """
     if urlsplit(url).scheme.lower() not in ("http", "https"):
-        raise UserError(f"{url}: only http:// and https:// addresses are downloaded. Give one of those, or a file")
+        raise UserError(f"{url}: only http:// and https:// URLs can be downloaded. Give such a URL, or a file")
     target = download_path(url, folder)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -93,39 +93,40 @@ def fetch(url: str, *, folder: Path, sha256: str | None = None) -> Path:
                 transfer.note.unlink()
     except PermissionError as error:
         raise UserError(
-            f"{folder}: cannot be written ({error.strerror}). Name another with FASHION_HYDRA_CACHE"
+            f"{folder}: cannot be written ({error.strerror}). Choose another folder with FASHION_HYDRA_CACHE"
         ) from error
     return target
 
 
 def is_address(text: str) -> bool:
-    """Return whether a text is an address rather than a path."""
+    """Return whether a text is a URL rather than a path."""
     return _ADDRESS.match(text) is not None
 
 
 def download_path(url: str, folder: Path) -> Path:
-    """Return where the file of an address is kept below `folder`; one that lies there already is not downloaded."""
+    """Return the path below `folder` for a URL's file; a file that exists there is not downloaded again."""
     name = Path(unquote(urlsplit(url).path)).name
     return folder / hashlib.sha256(url.encode()).hexdigest()[:12] / (name if name not in ("", "..") else "file")
 
 
 def _check(part: Path, url: str, sha256: str | None) -> None:
-    """Raise `UserError`, and remove what came, unless it has the sum that was asked for or that its name tells."""
+    """Delete the download and raise `UserError` unless it has the given sha256, or else the digits in its name."""
     hash_in_name = _HASH_IN_NAME.search(urlsplit(url).path)
     expected = sha256.lower() if sha256 else hash_in_name[1] if hash_in_name else ""
     found = file_sha256(part)
     if not found.startswith(expected):
         part.unlink()
-        kind = f"{expected}" if sha256 else f"{expected}..., which its name tells"
+        kind = f"{expected}" if sha256 else f"{expected}... (from the file name)"
         raise UserError(
-            f"{url}: what came has the sha256 {found} instead of {kind}, and was removed. Try again, or another address"
+            f"{url}: checksum mismatch: downloaded sha256 {found}, expected {kind}. The download was deleted; retry "
+            "or use another URL"
         )
 
 
 class _Transfer:
-    """One file's way into its part file.
+    """The download of one file into its `.part` file.
 
-    Beside the part lies a note of what the server said of the whole file, so that a later try notices another file.
+    A note beside the part stores the server's headers of the file, so that a retry notices a changed file.
     """
 
     def __init__(self, url: str, part: Path) -> None:
@@ -133,7 +134,7 @@ class _Transfer:
         self.note = part.with_name(f"{part.name}.json")
 
     def run(self) -> None:
-        """Bring the part to its full length."""
+        """Download the part completely, resuming it if possible."""
         try:
             if not self._complete() and not self._resume():
                 self._begin()
@@ -160,17 +161,17 @@ class _Transfer:
     def _kept(self) -> str:
         have, total = self._have(), self._noted().get("length")
         if not have:
-            return ". Nothing was kept; check the address and the connection"
+            return ". Nothing was downloaded; check the URL and the connection"
         of = f" of {int(total)}" if total else ""
         return f". {have}{of} bytes are kept in {self.part}; repeat the command to resume"
 
     def _resume(self) -> bool:
-        """Go on from the part; False where there is none, or where the server cannot or has another file now."""
+        """Resume the part; return False if there is no part, the server has no ranges, or the file has changed."""
         have, noted = self._have(), self._noted()
         if not have or not noted:
             return False
         headers = {"Range": f"bytes={have}-"}
-        # Only a strong tag may be compared so (RFC 9110, 13.1.5); without one the length below decides.
+        # If-Range allows strong tags only (RFC 9110, 13.1.5); without one, the length is compared below.
         if (mark := noted.get("etag") or noted.get("modified")) and not mark.startswith("W/"):
             headers["If-Range"] = mark
         try:
@@ -180,7 +181,7 @@ class _Transfer:
                 raise
             return False
         with answer:
-            if answer.status == http.client.OK:  # no ranges, or not of this file
+            if answer.status == http.client.OK:  # the whole file: ranges are not supported, or the file has changed
                 self._receive(answer, have=0)
                 return True
             span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
@@ -201,9 +202,9 @@ class _Transfer:
         return _opener().open(request, timeout=_TIMEOUT)
 
     def _receive(self, answer: http.client.HTTPResponse, *, have: int) -> None:
-        """Append what the server sends to the first `have` bytes."""
+        """Append the response to the first `have` bytes of the part."""
         if answer.headers.get_content_type() == "text/html":
-            raise UserError(f"{self.url}: the server sends a web page, not a file. Give the address of the file itself")
+            raise UserError(f"{self.url}: the server sends a web page, not a file. Give the URL of the file itself")
         if not have:
             with atomic_write(self.note) as stream:
                 json.dump(_file_identity(answer.headers), stream)
@@ -223,13 +224,13 @@ class _Transfer:
 
 
 def _file_identity(headers: Message) -> dict[str, str]:
-    """What identifies the file that a server sends."""
+    """Return the headers that identify the file that a server sends."""
     length = headers.get("Content-Length", "")
     return {"etag": headers.get("ETag", ""), "modified": headers.get("Last-Modified", ""), "length": length}
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """http and https alone, so that no redirection leads to a file or to ftp."""
+    """Return an opener for http and https only, so that no redirect leads to a local file or to ftp."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,

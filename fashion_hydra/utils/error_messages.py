@@ -1,6 +1,6 @@
-"""Turn any exception into one line for a person: what is wrong, the value, what to do; or that it is a bug.
+"""Turn any exception into a one-line message: what is wrong, the value, what to do; or that it is a bug.
 
-PyTorch, Lightning and the system name neither the option at fault nor a remedy. `KNOWN_ERRORS` and `SYSTEM_ERRORS` name
+PyTorch, Lightning and the system name neither the option to change nor a fix. `KNOWN_ERRORS` and `SYSTEM_ERRORS` add
 both for the errors that users meet.
 """
 
@@ -15,13 +15,13 @@ from fashion_hydra.utils.text import one_line
 
 
 class KnownError(NamedTuple):
-    """The message for an exception of a library.
+    """The message for a library's exception.
 
     Args:
-        kind: name of the exception's class or of one of its bases.
-        pattern: regular expression that its text must contain; case does not count.
-        training: the message; `{0}` stands for the pattern's first group, or for the whole text if that is empty.
-        predicting: the message where no model is trained; empty if it is the same.
+        kind: name of the exception's class or of one of its base classes.
+        pattern: regular expression to search in the exception's text, ignoring case.
+        training: the message; `{0}` is the pattern's first group, or the whole text if that group is empty.
+        predicting: the message for programs that do not train; if empty, `training` is used.
     """
 
     kind: str
@@ -116,7 +116,7 @@ KNOWN_ERRORS = (
     KnownError(
         "Exception",
         r"(?:early stopping conditioned on metric |monitor=)['`](.+?)['`]",
-        "the metric {0}, which a callback monitors, is not logged. There are val/score, val/AP, val/AP50 and val/AP75 "
+        "the metric {0}, which a callback monitors, is not logged. Available: val/score, val/AP, val/AP50 and val/AP75 "
         "after each validation, and train/loss",
     ),
     KnownError(
@@ -124,12 +124,12 @@ KNOWN_ERRORS = (
         r"(api.key not configured|no api key configured|not logged in|permission denied|unauthorized|"
         r"error communicating with wandb|network error|timed out|run initialization has timed out)",
         "Weights & Biases cannot be reached ({0}). Run `wandb login`, or set logger.wandb.offline=true and upload the "
-        "record later, or logger=csv",
+        "run later, or set logger=csv",
     ),
     KnownError(
         "ModuleNotFoundError",
         r"No module named '([\w.]+)'",
-        'the package {0} is not installed. Run `make setup`; for clusters pip install "fashion-hydra[slurm]"',
+        'the package {0} is not installed. Run `make setup`; for clusters, pip install "fashion-hydra[slurm]"',
     ),
     KnownError(
         "UncompletedJobError",
@@ -163,14 +163,14 @@ OUTPUT_OPTIONS = {
 
 
 def describe_error(error: BaseException, program: str) -> tuple[str, int]:
-    """Return the message for an exception, in one line, and the exit code.
+    """Return the one-line message for an exception and the exit code.
 
     Args:
         error: the exception that ended the program.
-        program: name of the script, such as `train.py`, or of the command of `fashion-hydra`.
+        program: name of the script, such as `train.py`, or of the subcommand of `fashion-hydra`.
 
     Returns:
-        The message, and 2 for a user's mistake or a limit of the machine, 130 for Ctrl-C, 1 for a bug.
+        The message, and the exit code: 2 for a user error or a limit of the machine, 130 for Ctrl-C, 1 for a bug.
     """
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
@@ -188,9 +188,9 @@ def describe_error(error: BaseException, program: str) -> tuple[str, int]:
 
 
 def _user_message(error: BaseException, program: str) -> str | None:
-    """Return the message for a user's mistake or a limit of the machine; None for anything else."""
+    """Return the message for a user error or a limit of the machine; None for anything else."""
     message = str(error)
-    if "in DataLoader worker process" in message:  # the worker's traceback; its last line is the error
+    if "in DataLoader worker process" in message:  # the worker's traceback, whose last line is the error
         message = message.strip().splitlines()[-1].partition(": ")[2]
     if isinstance(error, UserError):
         return message
@@ -209,7 +209,7 @@ def _user_message(error: BaseException, program: str) -> str | None:
 
 
 def _path_prefix(path: object) -> str:
-    """Return `PATH: `, a temporary file under the name that it gets at the end; nothing where there is no path."""
+    """Return `PATH: ` with the final name of a temporary file, or an empty text if there is no path."""
     if path is None or isinstance(path, int):
         return ""
     shown = path.decode(errors="replace") if isinstance(path, bytes) else str(path)

@@ -1,26 +1,26 @@
-"""Exceptions that are shown to a person as a single line instead of a traceback."""
+"""Exceptions that users see as one line instead of a traceback."""
 
 import signal
 
 _LONGEST = 1500
-_END = 300  # characters that are kept of a longer message's end, where it says what to do
+_END = 300  # characters kept from the end of a longer message, which says what to do
 
 
 class UserError(ValueError):
-    """What is wrong, the value, and what to do, in one line; the entry points print it and exit with 2."""
+    """A one-line message: what is wrong, the value, what to do. The entry points print it and exit with 2."""
 
     def __str__(self) -> str:
-        """The message; of a very long one, as a value in it makes it, beginning and end."""
+        """Return the message; if a value in it makes it very long, only its beginning and end."""
         text = super().__str__()
         return text if len(text) <= _LONGEST else f"{text[: _LONGEST - _END]} … {text[-_END:]}"
 
 
 class StopRequested(Exception):
-    """A run that was asked to stop did so, everything saved.
+    """A signal stopped the run after everything was saved.
 
     Args:
-        number: of the signal that asked for it.
-        step: the last that was done.
+        number: the signal.
+        step: the last completed step.
     """
 
     def __init__(self, number: signal.Signals, step: int) -> None:

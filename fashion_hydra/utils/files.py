@@ -1,4 +1,4 @@
-"""Files that appear at once and whole, or not at all; one process at a time; and what is in them."""
+"""Atomic writes, locks between processes, checksums and JSON files."""
 
 import fcntl
 import hashlib
@@ -16,12 +16,12 @@ from fashion_hydra.utils.limits import LONGEST_JSON
 
 @contextmanager
 def atomic_write(path: Path, mode: str = "w", *, durable: bool = False) -> Iterator[IO[Any]]:
-    """A file under another name that takes its place once everything is written.
+    """Open a temporary file that replaces `path` after everything is written.
 
     Args:
-        path: where it goes; readers see what was there before, or all of the new one.
-        mode: `w` for text in UTF-8, line ends as they are written, or `wb`.
-        durable: on the disk itself before it takes its place, for what a power failure must not cost.
+        path: the final file; readers see either the old or the complete new content.
+        mode: `w` for UTF-8 text without newline translation, or `wb`.
+        durable: flush the file to disk before it replaces `path`, so that it survives a power failure.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
@@ -38,7 +38,7 @@ def atomic_write(path: Path, mode: str = "w", *, durable: bool = False) -> Itera
 
 @contextmanager
 def folder_beside(folder: Path) -> Iterator[Path]:
-    """A new folder on the same disk, to be renamed to `folder` once all is in it; gone if anything fails."""
+    """Create a temporary folder on the same disk, to be renamed to `folder` when complete; delete it otherwise."""
     parent = folder.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=parent))
@@ -51,23 +51,23 @@ def folder_beside(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """One process of a machine at a time may make this file; the others wait. The lock goes with its process."""
+    """Let one process of this machine at a time write the file; others wait. The lock ends with its process."""
     with path.with_name(f".{path.name}.lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file's content, 64 hexadecimal digits."""
+    """Return the sha256 of a file's content, 64 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Raises:
-        ValueError: no JSON, or more or deeper than any such file.
+        ValueError: the file is not valid JSON, is too large, or is nested too deeply.
     """
     if (size := path.stat().st_size) > LONGEST_JSON:
         raise ValueError(f"{size} bytes, at most {LONGEST_JSON} expected")

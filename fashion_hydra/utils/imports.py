@@ -1,4 +1,4 @@
-"""Objects by their import path, such as `mypackage.models.build_mine`."""
+"""Import objects by their path, such as `mypackage.models.build_mine`."""
 
 import importlib
 from collections.abc import Sequence
@@ -14,38 +14,38 @@ def import_object(path: str, option: str) -> Any:
 
     Args:
         path: package, module and name, separated by dots.
-        option: what names it, for the message.
+        option: the option that holds the path, for the message.
 
     Raises:
-        UserError: there is no such module or name.
+        UserError: the module or the name does not exist.
     """
     module, _, name = path.rpartition(".")
     if not module:
-        raise UserError(f"{option}={path}: an import path expected, such as mypackage.module.Name")
+        raise UserError(f"{option}={path}: not an import path. Write it as mypackage.module.Name")
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(
-            f"{option}={path}: not importable ({error}). Check the path, and that it is installed"
+            f"{option}={path}: cannot be imported ({error}). Check the path, and that the package is installed"
         ) from error
 
 
 def is_trusted(path: str, trusted: Sequence[str]) -> bool:
-    """Whether an import path lies in this package or in one of those named by the user."""
+    """Return whether an import path is in this package or in a package that the user trusts."""
     return any(path.startswith(f"{package}.") for package in (OWN_PACKAGE, *trusted))
 
 
 def check_trusted(path: str, trusted: Sequence[str], place: str) -> None:
-    """Raise `UserError` for code that a file names and the user does not.
+    """Raise `UserError` if a file names code that the user does not trust.
 
     Args:
         path: the import path in the file.
-        trusted: packages that the command names, with `trust=[...]`.
-        place: the file and the entry in it.
+        trusted: packages that the user trusts with `trust=[...]`.
+        place: the file and the entry in it, for the message.
     """
     if not is_trusted(path, trusted):
         package = path.partition(".")[0]
         raise UserError(
-            f"{place}: refused, as code of {path} would be imported. If you trust the file and the package, give "
+            f"{place}: refused, because it would import code from {path}. If you trust the file and the package, set "
             f"trust=[{package}]"
         )

@@ -1,40 +1,40 @@
-"""What files may ask for at most, far above any real data, so that none can take all memory or all day.
+"""Upper limits for input files, far above any real data, so that no file can exhaust memory or time.
 
-iMaterialist's largest photo has 7 * 10^7 pixels, its fullest one 74 masks, and its train.csv 333,000 masks.
+iMaterialist: at most 7 * 10^7 pixels and 74 masks per photo; 333,000 masks in train.csv.
 """
 
 import re
 
 MOST_PIXELS = 2**27
-"""Of an image, and of the frame of a mask: 134 million."""
+"""Pixels of an image or of the frame of a mask: 134 million."""
 LONGEST_EDGE = 2**16
-"""Of both, in pixels."""
-FRAME = f"at most {MOST_PIXELS} pixels and {LONGEST_EDGE} an edge"
-"""Both, in words for messages."""
+"""Height or width of an image or of the frame of a mask, in pixels."""
+FRAME = f"at most {MOST_PIXELS} pixels and {LONGEST_EDGE} per edge"
+"""The limits of pixels and edges, in words for messages."""
 MOST_RUNS = 2**22
-"""Of a mask: 4 million; and pixels along the outline of its polygons."""
+"""Runs of a mask, and pixels along the outline of its polygons: 4 million."""
 MOST_MASKS = 2**12
-"""Of an image."""
+"""Masks of an image."""
 LONGEST_NAME = 1000
-"""Of an image or a category, and of a ClassId with its attributes, in characters."""
+"""Characters of the name of an image or a category, and of a ClassId with its attributes."""
 LONGEST_LINE = 2**26
-"""Of a CSV, in characters: 64 million; what a mask of so many runs takes."""
+"""Characters of a line of a CSV: 64 million, enough for a mask of MOST_RUNS runs."""
 MOST_LINES = 2**24
-"""Of a CSV: 16 million."""
+"""Lines of a CSV: 16 million."""
 MOST_PACKING = 200
-"""How many times as large as the packed file a CSV may be; run-lengths reach four."""
+"""Size of a decompressed CSV divided by the size of its archive; run-lengths reach 4."""
 LONGEST_JSON = 2**31
-"""Of a JSON file, in bytes."""
+"""Bytes of a JSON file."""
 MOST_FAULTS = 10**6
-"""Of a data set: with more it is none."""
+"""Faults of a data set or a submission."""
 _NAME = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{LONGEST_NAME}}}")
 
 
 def is_name(text: object) -> bool:
-    """Whether this can name an image or a category: text, not too long, without control characters or half pairs."""
+    """Return whether this can name an image or a category: a short text without control characters or surrogates."""
     return isinstance(text, str) and _NAME.fullmatch(text) is not None
 
 
 def is_frame(height: int, width: int) -> bool:
-    """Whether an image can have that size."""
+    """Return whether an image can have this size."""
     return 1 <= min(height, width) <= max(height, width) <= LONGEST_EDGE and height * width <= MOST_PIXELS

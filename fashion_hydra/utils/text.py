@@ -1,10 +1,10 @@
-"""Values as they are shown in messages: short and in one line."""
+"""Format values for messages: short and in one line."""
 
 from collections.abc import Sequence
 
 
 def shorten(value: object, longest: int = 120) -> str:
-    """Return a value's text; a longer text is cut to `longest` characters that end with `...`."""
+    """Return a value's text, cut to `longest` characters that end with `...` if it is longer."""
     text = str(value)
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
@@ -13,8 +13,8 @@ def one_line(value: object, longest: int | None = None) -> str:
     """Return a value's text in one line, shortened to `longest` characters.
 
     Args:
-        value: such as an exception; one without a text is shown by its class name.
-        longest: characters; None for no limit.
+        value: any value; an exception without a text is shown by its class name.
+        longest: maximum number of characters; None for no limit.
     """
     text = " ".join(str(value).split())
     if not text and isinstance(value, BaseException):
@@ -23,5 +23,5 @@ def one_line(value: object, longest: int | None = None) -> str:
 
 
 def id_list(ids: Sequence[int], most: int = 6) -> str:
-    """Return ids separated by commas, only the first `most` of them: `0,1,2,3,4,5,...`."""
+    """Return up to `most` ids separated by commas, then `...` if there are more: `0,1,2,3,4,5,...`."""
     return ",".join([*map(str, ids[:most]), *(["..."] if len(ids) > most else [])])

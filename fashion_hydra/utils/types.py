@@ -1,4 +1,4 @@
-"""Types of NumPy arrays that several rooms share."""
+"""NumPy array types that several rooms share."""
 
 import numpy as np
 import numpy.typing as npt

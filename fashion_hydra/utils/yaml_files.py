@@ -1,4 +1,4 @@
-"""YAML files as plain values, within limits: no references, which could grow beyond any memory, no great depth."""
+"""Read YAML files as plain values, within limits: no aliases, which could exhaust memory, and no deep nesting."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _LARGEST, _LONGEST_VALUE, _DEEPEST = 1 << 20, 4096, 20
 
 
 class _Loader(yaml.SafeLoader):
-    """Like OmegaConf's: `1e-3` is a number, and a date is text."""
+    """A loader that reads `1e-3` as a number and a date as text, like OmegaConf."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -30,36 +30,36 @@ def read_yaml(path: Path) -> Any:
     """Read a YAML file.
 
     Raises:
-        UserError: no YAML, or more of it than a config has.
+        UserError: the file is not valid YAML, or is larger or deeper than any config.
     """
     if (size := path.stat().st_size) > _LARGEST:
-        raise UserError(f"{path}: {size} bytes: refused, at most {_LARGEST} expected of a config")
+        raise UserError(f"{path}: {size} bytes: refused, a config has at most {_LARGEST}")
     depth = 0
     try:
         text = path.read_text(encoding="utf-8")
         for event in yaml.parse(text):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST:
-                raise ValueError("references (*NAME), or nested too deeply")
+                raise ValueError("it has aliases (*NAME), or is nested too deeply")
             if isinstance(event, yaml.ScalarEvent) and len(event.value) > _LONGEST_VALUE:
-                raise ValueError(f"a value of {len(event.value)} characters, at most {_LONGEST_VALUE} expected")
+                raise ValueError(f"a value has {len(event.value)} characters, at most {_LONGEST_VALUE} expected")
         return yaml.load(text, _Loader)
-    except Exception as error:  # YAML has many words for what it cannot read
+    except Exception as error:  # the parser raises exceptions of many kinds
         raise UserError(f"{path}: not readable as YAML ({one_line(error, 120)})") from error
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Read a mapping; empty where there is no file or it holds something else.
+    """Read a mapping; return an empty one if the file does not exist or holds anything else.
 
     Raises:
-        UserError: it is no YAML.
+        UserError: the file is not valid YAML.
     """
     values = read_yaml(path) if path.is_file() else None
     return values if isinstance(values, dict) else {}
 
 
 def value_at(config: Any, key: str) -> Any:
-    """Return the value at `data.root` and the like; None where there is none or where it stands for another."""
+    """Return the value at a dotted key such as `data.root`; None if it is missing or an interpolation."""
     value: Any = config
     for name in key.split("."):
         value = value.get(name) if isinstance(value, dict) else None
@@ -67,7 +67,7 @@ def value_at(config: Any, key: str) -> Any:
 
 
 def flat(values: Any, place: str = "") -> dict[str, Any]:
-    """Return nested mappings as one, keys joined by dots; lists count as values."""
+    """Flatten nested mappings into one, with keys joined by dots; lists are values."""
     if not isinstance(values, Mapping):
         return {place: values}
     found: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Zip archives of arrays, as PyTorch and NumPy write them: every part as it is, none packed."""
+"""Checks of the zip archives of arrays that PyTorch and NumPy write, whose parts are stored uncompressed."""
 
 import zipfile
 from pathlib import Path
@@ -7,7 +7,7 @@ from fashion_hydra.utils.errors import UserError
 
 
 def is_zip(path: Path) -> bool:
-    """Whether a file is a zip archive, whole or not."""
+    """Return whether a file is a zip archive, even a damaged one."""
     try:
         return zipfile.is_zipfile(path)
     except zipfile.BadZipFile:
@@ -15,10 +15,10 @@ def is_zip(path: Path) -> bool:
 
 
 def check_uncompressed(path: Path) -> None:
-    """Refuse an archive whose parts would unpack to more than the file holds; other files pass.
+    """Refuse an archive whose parts would unpack to more bytes than the file has; ignore other files.
 
     Raises:
-        UserError: a part is packed, or they claim to be larger than the file.
+        UserError: a part is compressed, or the parts claim to be larger than the file.
     """
     if not is_zip(path):
         return
@@ -26,7 +26,7 @@ def check_uncompressed(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return  # whoever reads it says so
+        return  # the reader reports the error
     size = sum(part.file_size for part in parts)
     if size > path.stat().st_size or any(part.compress_type != zipfile.ZIP_STORED for part in parts):
-        raise UserError(f"{path}: refused, its parts would unpack to {size} bytes. Save it again without packing")
+        raise UserError(f"{path}: refused, its parts would unpack to {size} bytes. Save it again without compression")

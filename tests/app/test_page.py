@@ -120,7 +120,7 @@ def test_truth_beside_it(open_page, session):
     page.fill("#data-name", "nonesuch")
     page.keyboard.press("Tab")
     page.wait_for_selector("#alert:visible")
-    assert page.locator("#alert").text_content() == "the data set has no photo of that name"
+    assert page.locator("#alert").text_content() == "the data set has no photo with this name"
 
 
 def test_a_phone_and_the_rules_of_access(open_page, photo):

@@ -153,7 +153,7 @@ def test_thresholds_that_there_are_not(address, photo, query, message):
 def test_what_is_not_there(address):
     for path in ("api/photos/999999/objects", "api/photos/999999/picture", "api/download/csv?photos=x"):
         status, answer = ask(address, path)
-        assert (status, answer) == (404, {"error": "this photo is not kept any more: drop it again"})
+        assert (status, answer) == (404, {"error": "this photo is no longer in memory: drop it again"})
     assert ask(address, "api/download/exe?photos=1")[0] == 400
     assert ask(address, "../../etc/passwd")[0] == 404
 
@@ -161,7 +161,7 @@ def test_what_is_not_there(address):
 def test_pages_of_other_places_get_nothing(address, photo):
     elsewhere = {"Origin": "http://evil.example"}
     status, answer = ask(address, "api/photos?name=a.jpg", data=photo.read_bytes(), headers=elsewhere)
-    assert (status, answer) == (403, {"error": "a page of another place asked for this"})
+    assert (status, answer) == (403, {"error": "refused, because a page of another site sent the request"})
     assert ask(address, "api/session", headers={"Host": "evil.example"})[0] == 400  # a name that leads here
 
 

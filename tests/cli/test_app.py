@@ -15,7 +15,7 @@ from fashion_hydra.cli.main import main
         (["--host", "203.0.113.1"], "--host 203.0.113.1 --port 0: "),
         (["--port", "70000"], "--port 70000: "),
         (["--tta", "none"], "tta=none: give one of "),
-        (["--coco", "a.json"], "--coco, --csv and --yolo say how --data DIR is laid out. Give --data too"),
+        (["--coco", "a.json"], "--coco, --csv and --yolo describe the layout of --data DIR. Give --data too"),
         (["--data", "nowhere"], "nowhere: no such folder"),
     ],
 )

@@ -81,9 +81,9 @@ def test_what_was_imported_imports_again_as_it_is(winner, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["IN", "out.pth"], "out.pth: a name that ends in .safetensors expected"),
-        (["IN", "THERE"], "there.safetensors is there already; give another name, or --force"),
+        (["IN", "THERE"], "there.safetensors exists already; give another name, or --force"),
         (["nowhere.pth", "out.safetensors"], "nowhere.pth: no such file"),
-        (["IN", "out.safetensors", "--sha256", "1" * 64], "instead of 1111"),
+        (["IN", "out.safetensors", "--sha256", "1" * 64], "expected 1111"),
     ],
 )
 def test_mistakes_are_one_line_and_write_nothing(winner, tmp_path, capsys, monkeypatch, arguments, message):

@@ -129,11 +129,11 @@ def test_right_options_reach_the_task(tmp_path):
         ),
         (
             "model=htc_r51",
-            "model=htc_r51: no such choice. There are htc, htc_lite, htc_r50, htc_tiny, htc_x101; nearest: htc_r50",
+            "model=htc_r51: no such choice. Available: htc, htc_lite, htc_r50, htc_tiny, htc_x101; nearest: htc_r50",
         ),
         (
             "experiment=ladder/1_default",
-            "experiment/ladder=1_default: not made for train.py, which has no group ensemble",
+            "experiment/ladder=1_default: not for train.py, which has no group ensemble",
         ),
         ("trainer=3", "trainer=3: the name of a choice expected; --help lists them"),
         (

@@ -122,7 +122,7 @@ def test_its_trackers_are_those_of_a_list(tmp_path, monkeypatch):
 )
 def test_code_that_a_runs_config_names_needs_trust(wardrobe, tmp_path, changes, named):
     run = write_run(tmp_path / "demo" / "date", wardrobe, **changes)
-    with pytest.raises(UserError, match=rf"refused, as code of {named} would be imported.*give trust=\["):
+    with pytest.raises(UserError, match=rf"refused, because it would import code from {named}\..*set trust=\["):
         StoredRun.read(run).datamodule(None, ("mypackage",))
 
 

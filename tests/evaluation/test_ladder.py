@@ -34,5 +34,5 @@ def test_an_older_table_has_no_gains(tmp_path):
 @pytest.mark.parametrize("text", ["", "rung,name\n1,a\n", TABLE.replace("0.150000", "x"), "\xff\xfe"])
 def test_a_damaged_table_is_refused(tmp_path, text):
     (tmp_path / "ladder.csv").write_text(text, encoding="latin-1")
-    with pytest.raises(UserError, match=r"ladder\.csv: not as this software writes it"):
+    with pytest.raises(UserError, match=r"ladder\.csv: not in fashion_hydra's format"):
         read_ladder(tmp_path / "ladder.csv")

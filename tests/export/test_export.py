@@ -194,7 +194,7 @@ def test_the_command(tmp_path, tiny_checkpoint, wardrobe, capsys):
     assert entries["scale"] == list(predictor.members[0].scale)
     assert [one["id"] for one in entries["classes"]] == list(predictor.classes.ids)
     assert main(words) == 2
-    assert f"{out} is there already" in capsys.readouterr().err
+    assert f"{out} exists already" in capsys.readouterr().err
     assert main([*words, "--force", "--size", "64", "96", "--input", "float"]) == 0
     assert "float images of 64x96 pixels" in capsys.readouterr().out
 
@@ -220,7 +220,7 @@ def test_a_command_whose_answers_differ_writes_no_model(tmp_path, tiny_checkpoin
     out = tmp_path / "tiny.onnx"
     assert main(["export", str(tiny_checkpoint()), str(out), "--count", "1"]) == 2
     line = capsys.readouterr().err
-    assert "tiny.onnx: not written, its answers are not those of" in line
+    assert "tiny.onnx: not written, its outputs differ from those of" in line
     assert "scores differ by" in line
     assert not out.exists()
     assert (tmp_path / "tiny.parity.csv").exists()
@@ -245,7 +245,7 @@ def test_a_checkpoint_without_a_scale(tmp_path, tiny_checkpoint, capsys):
     del content["eval_scale"]
     torch.save(content, tmp_path / "old.ckpt")
     assert main(["export", str(tmp_path / "old.ckpt"), str(tmp_path / "old.onnx")]) == 2
-    assert "old.ckpt: the checkpoint does not hold the scale of its images. Give --size H W" in capsys.readouterr().err
+    assert "old.ckpt: the checkpoint does not contain the scale of its images. Give --size" in capsys.readouterr().err
 
 
 def test_models_without_a_graph_are_refused_by_name(tmp_path):

@@ -109,7 +109,7 @@ FAULTS = [
     ({"Height": "0"}, "bad-size", "0x20"),
     ({"Width": "4.5"}, "bad-size", "10x4.5"),
     ({"Height": "5x6", "Width": ""}, "bad-size", "5x6x"),
-    ({"Width": "65537"}, "bad-size", "at most 134217728 pixels and 65536 an edge"),
+    ({"Width": "65537"}, "bad-size", "at most 134217728 pixels and 65536 per edge"),
     ({"Height": "65536", "Width": "2049"}, "bad-size", "65536x2049"),
     ({"Height": "9" * 5000}, "bad-size", f"{'9' * 17}...x20"),
     ({"ClassId": "6.0"}, "bad-class", "ClassId '6.0' is not of the form 6 or 6_28_77: write whole numbers"),

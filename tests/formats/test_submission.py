@@ -186,7 +186,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         write_submission(path, {"b": [], "c": [("1", np.array([[512 * 512 - 1, 2]]))]})
     with pytest.raises(UserError, match=r"image c: mask size \[4, 4\]"):
         write_submission(path, {"c": [("1", coco_mask.encode(np.ones((4, 4), np.uint8, order="F")))]})
-    with pytest.raises(UserError, match="name it with"):
+    with pytest.raises(UserError, match="choose a name that ends with"):
         write_submission(tmp_path / "submission.csv.gz", {"a": []})
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["submission.csv"]

@@ -63,7 +63,7 @@ def test_what_was_written_for_kaggle_is_silent(tmp_path):
         (f"c.jpg,{PIXELS} 2,6", "runs-beyond-image", "ends at pixel 262145"),
         ("c.jpg,9 2 1 3,6", "unsorted-runs", "start 1 after 9"),
         ("c.jpg,1 5 3 4,6", "overlapping-runs", "3 pixels given twice"),
-        ("c.jpg,1 2,46", "unknown-class", "category 46: they are 0 to 45"),
+        ("c.jpg,1 2,46", "unknown-class", "category 46: must be 0 to 45"),
         ("c.jpg,1 2,46_3", "unknown-class", "category 46"),
         ("c.jpg,1 2,6.0", "bad-class", "'6.0'"),
         ("c.jpg,1 2,", "bad-class", "''"),
@@ -71,7 +71,7 @@ def test_what_was_written_for_kaggle_is_silent(tmp_path):
         (f"c.jpg,1 2,{'9' * 900}", "bad-class", "up to four digits"),
         (f"c.jpg,1 2,{'9' * 5000}", "bad-class", "of 5000 characters"),
         ("c.jpg,1 2,6_77_28", "unsorted-attributes", "'6_77_28'"),
-        ("c.jpg,1 2,6_28_28", "unsorted-attributes", "each once"),
+        ("c.jpg,1 2,6_28_28", "unsorted-attributes", "must be ascending and unique"),
         ("c.jpg,,6", "empty-mask", "ClassId 6"),
         ("c.jpg,,", "bad-class", "''"),
         ("c.jpg,1 2", "bad-row", "2 values, the header has 3"),
@@ -113,7 +113,7 @@ def test_each_row_of_several_that_share_pixels_is_named_once(check):
     assert [(row, kind, value) for row, _, kind, value in found] == [
         (4, "shared-pixels", "ClassId 6 shares 1 pixels with row 2"),
         (5, "shared-pixels", "ClassId 6 shares 9 pixels with row 2"),
-        (6, "duplicate-mask", "ClassId 6, the mask of row 2 again"),
+        (6, "duplicate-mask", "ClassId 6 repeats the mask of row 2"),
     ]
 
 
@@ -142,14 +142,14 @@ def test_images_are_compared_with_the_sample(check):
     sample = HEADER + "a.jpg,1 1,0\nb.jpg,1 1,0\nmissing.jpg,1 1,0\n"
     rows = CLEAN + "extra.jpg,1 2,6\nextra.jpg,5 2,6\n"
     assert check(HEADER + rows, sample=sample) == [
-        (6, "extra.jpg", "extra-image", "no image of the sample"),
-        (0, "missing.jpg", "missing-image", "no row; without masks it needs missing.jpg,,23"),
+        (6, "extra.jpg", "extra-image", "not an image of the sample"),
+        (0, "missing.jpg", "missing-image", "no row; an image without masks needs missing.jpg,,23"),
     ]
 
 
 def test_an_image_named_with_and_without_suffix(check):
     [(row, image, kind, value)] = check(HEADER + "a.jpg,1 2,6\na,7 2,6\n")
-    assert (row, image, kind, value) == (3, "a", "image-named-twice", "row 2 calls it a.jpg")
+    assert (row, image, kind, value) == (3, "a", "image-named-twice", "row 2 names it a.jpg")
 
 
 @pytest.mark.parametrize(

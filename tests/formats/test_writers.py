@@ -161,7 +161,7 @@ def test_an_older_folder_of_masks_is_replaced_and_nothing_else_is(tmp_path):
     other = tmp_path / "photos"
     other.mkdir()
     (other / "keep.txt").write_text("mine")
-    with pytest.raises(UserError, match="photos: is no folder of masks"):
+    with pytest.raises(UserError, match="photos: not a folder of masks"):
         write_mask_pngs(other, [], NAMES)
     assert (other / "keep.txt").read_text() == "mine"
 

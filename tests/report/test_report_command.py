@@ -189,7 +189,7 @@ def test_without_candidates_or_photos_the_rest_is_there(made, tmp_path, capsys):
     folder.mkdir()
     shutil.copy(made.folder / "submission.csv", folder)
     page, told = report(capsys, folder, "--truth", made.folder / "truth.csv")
-    assert "AP and the scores of masks are not known" in told
+    assert "AP and the scores of masks are unknown" in told
     index, blocks = data_of(page)
     assert f"{len(index)} of {len(index)} photos not found" in told
     assert all(block["photo"] is None and block["fault"] for block in blocks)
@@ -202,7 +202,7 @@ def test_scores_are_only_told_where_the_rule_makes_the_answer(made, tmp_path, ca
     rule = (folder / "postprocess.yaml").read_text()
     (folder / "postprocess.yaml").write_text(rule.replace("mask_thr: 0.45", "mask_thr: 0.6"))
     page, told = report(capsys, folder)
-    assert "do not make its submission.csv" in told
+    assert "do not reproduce its submission.csv" in told
     assert "Thresholds: not known" in page
     _, blocks = data_of(page)
     assert any(mask["score"] is None for b in blocks for mask in b["masks"] if mask["side"] == "prediction")
@@ -273,11 +273,11 @@ def test_the_rule_of_a_folder(made, tmp_path):
         ({"submission.csv": HEADER, "truth.csv": HEADER}, "no images to score"),
         ({"submission.csv": HEADER, "truth.csv": HEADER + "a.jpg,1 9,6\n"}, "none of its images is in the truth"),
         ({"submission.csv": HEADER + "b.jpg,,23\n", "truth.csv": HEADER + "a.jpg,,23\n"}, "not in the truth"),
-        ({"ladder.csv": "rung,name\n1,a\n"}, r"ladder\.csv: not as this software writes it \(KeyError\('change'\)\)"),
+        ({"ladder.csv": "rung,name\n1,a\n"}, r"ladder\.csv: not in fashion_hydra's format \(KeyError\('change'\)\)"),
         ({"ladder.csv": "rung,name\n"}, r"ladder\.csv: .*no rows"),
         ({"csv/version_0/metrics.csv": "step\n", ".hydra/config.yaml": "a: ["}, r"config\.yaml: not readable as YAML"),
-        ({"methods.csv": "method\ngrid\n"}, r"methods\.csv: not as this software writes it"),
-        ({"csv/version_0/metrics.csv": "step,train/loss\nx,1\n"}, r"metrics\.csv: not as this software writes it"),
+        ({"methods.csv": "method\ngrid\n"}, r"methods\.csv: not in fashion_hydra's format"),
+        ({"csv/version_0/metrics.csv": "step,train/loss\nx,1\n"}, r"metrics\.csv: not in fashion_hydra's format"),
     ],
 )
 def test_mistakes_are_told_in_one_line(tmp_path, capsys, files, told):

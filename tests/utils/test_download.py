@@ -157,7 +157,7 @@ def test_a_complete_part_is_not_fetched_again(server, tmp_path):
 def test_wrong_bytes_are_refused_and_removed(server, tmp_path, given):
     server.content = OTHER
     url = server.url("/weights.pth" if given else f"/weights_20200312-{SUM[:8]}.pth")
-    with pytest.raises(UserError, match=f"sha256 {hashlib.sha256(OTHER).hexdigest()} instead of {SUM[:8]}.*removed"):
+    with pytest.raises(UserError, match=f"sha256 {hashlib.sha256(OTHER).hexdigest()}, expected {SUM[:8]}.*deleted"):
         fetch(url, folder=tmp_path, **given)
     assert not [name for name in files(tmp_path) if not name.endswith(".json")]
     server.content = CONTENT
@@ -170,14 +170,14 @@ def test_a_date_in_the_name_is_no_sum(server, tmp_path):
 
 def test_a_kept_file_of_another_sum_is_refused(server, tmp_path):
     path = fetch(server.url(), folder=tmp_path)
-    with pytest.raises(UserError, match=f"{path}: its sha256 is {SUM} instead of 0{{64}}. Remove the file, or"):
+    with pytest.raises(UserError, match=f"{path}: its sha256 is {SUM}, expected 0{{64}}. Remove the file, or"):
         locate(server.url(), folder=tmp_path, sha256="0" * 64)
 
 
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"status": 404}, "the server answers 404 Not Found. Nothing was kept"),
+        ({"status": 404}, "the server answers 404 Not Found. Nothing was downloaded"),
         ({"kind": "text/html; charset=utf-8"}, "the server sends a web page, not a file"),
         ({"location": "file:///etc/passwd"}, "the server answers 302"),
         ({"location": "ftp://127.0.0.1/x"}, "unknown url type: ftp"),
@@ -196,16 +196,16 @@ def test_a_server_that_is_away_keeps_what_there_is(server, tmp_path):
     server.status = 503
     with pytest.raises(UserError, match=r"answers 503 Service Unavailable. 1000000 of 3000000 bytes are kept in"):
         fetch(server.url(), folder=tmp_path)
-    with pytest.raises(UserError, match=r"http://127.0.0.1:9/x.pth: .*refused. Nothing was kept"):
+    with pytest.raises(UserError, match=r"http://127.0.0.1:9/x.pth: .*refused. Nothing was downloaded"):
         fetch("http://127.0.0.1:9/x.pth", folder=tmp_path)
 
 
 @pytest.mark.parametrize(
     ("source", "sha256", "message"),
     [
-        ("ftp://host/x.pth", None, "ftp://host/x.pth: only http:// and https:// addresses"),
-        ("file:///etc/passwd", None, "only http:// and https:// addresses"),
-        ("nowhere.pth", None, "nowhere.pth: no such file. Give a file, or an address"),
+        ("ftp://host/x.pth", None, "ftp://host/x.pth: only http:// and https:// URLs"),
+        ("file:///etc/passwd", None, "only http:// and https:// URLs"),
+        ("nowhere.pth", None, "nowhere.pth: no such file. Give a file, or a URL"),
         ("nowhere.pth", "946fd751", "sha256=946fd751: 64 hexadecimal digits expected"),
     ],
 )
@@ -219,7 +219,7 @@ def test_a_local_files_sum_is_checked(tmp_path):
     path.write_bytes(CONTENT)
     assert locate(str(path), folder=tmp_path, sha256=SUM).sha256 == SUM
     assert locate(str(path), folder=tmp_path).sha256 is None
-    with pytest.raises(UserError, match=f"its sha256 is {SUM} instead of"):
+    with pytest.raises(UserError, match=f"its sha256 is {SUM}, expected"):
         locate(str(path), folder=tmp_path, sha256="a" * 64)
 
 

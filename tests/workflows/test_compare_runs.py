@@ -56,7 +56,7 @@ def test_two_ways(runs, wardrobe, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "differs        schedule.lr: A 0.1, B 0.2" in printed
     assert printed.count("differs") == 1
-    assert f"{len(read_annotations(wardrobe)[0])} photos that were held out" in printed
+    assert f"{len(read_annotations(wardrobe)[0])} held-out photos" in printed
     rows = {row.pop("metric"): {k: float(v) for k, v in row.items()} for row in rows_of(tmp_path / "comparison.csv")}
     assert list(rows) == ["score", "AP", "AP50", "AP75", "boundary AP"]
     for row in rows.values():

@@ -269,9 +269,9 @@ def test_the_ladder_is_walked_rung_by_rung(run, wardrobe, tmp_path, monkeypatch,
     with Image.open(out / "ladder.png") as picture:
         assert picture.width > 500
     assert main([*words[:-1], "9"]) == 2
-    assert "--rungs 9: no such recipe; there are 1_default" in capsys.readouterr().err
+    assert "--rungs 9: no such recipe. Available: 1_default" in capsys.readouterr().err
     assert main(["ladder", str(tmp_path)]) == 2
-    assert "--truth: the test images' true masks are needed" in capsys.readouterr().err
+    assert "--truth: give the true masks of the test images" in capsys.readouterr().err
 
 
 def command(run, pictures, out, *more):
