@@ -267,8 +267,8 @@ def test_the_rule_of_a_folder(made, tmp_path):
     ("files", "told"),
     [
         ({}, "none: no such folder"),
-        ({"x.txt": ""}, r"not a folder that can be reported \(found: x\.txt\)"),
-        ({"candidates/manifest.json": "{}"}, r"candidates without submission\.csv\. Run predict\.py out="),
+        ({"x.txt": ""}, r"nothing to report \(found: x\.txt\)"),
+        ({"candidates/manifest.json": "{}"}, r"has candidates but no submission\.csv\. Run predict\.py out="),
         ({"submission.csv": HEADER + "a.jpg,1 9,6\n"}, r"truth\.csv: no such file.*Give --truth"),
         ({"submission.csv": HEADER, "truth.csv": HEADER}, "no images to score"),
         ({"submission.csv": HEADER, "truth.csv": HEADER + "a.jpg,1 9,6\n"}, "none of its images is in the truth"),
