@@ -1,4 +1,4 @@
-"""`fashion-hydra report` from folders to the page: the same score, what is left out, escaped and refused."""
+"""`fashion-hydra report`, from folders to the page: the score, skipped sections, escaping, and rejected input."""
 
 import csv
 import dataclasses
@@ -35,7 +35,7 @@ METHODS = (
 
 
 def report(capsys, *arguments):
-    """The page, what was printed, and nothing on stderr."""
+    """Run the command, check that stderr is empty, and return the page and stdout."""
     assert main(["report", *map(str, arguments)]) == 0
     told = capsys.readouterr()
     out = arguments[arguments.index("--out") + 1] if "--out" in arguments else arguments[0] / "report.html"
@@ -43,7 +43,7 @@ def report(capsys, *arguments):
 
 
 def data_of(page):
-    """The gallery's index and the images' contents."""
+    """Return the gallery's index and the images' contents."""
     index = json.loads(re.search(r'id="index">(.*?)</script>', page)[1])
     blocks = re.findall(r'<script type="application/json" class="image">(.*?)</script>', page)
     assert len(index) == len(blocks)

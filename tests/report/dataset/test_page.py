@@ -1,4 +1,4 @@
-"""`fashion-hydra eda`: numbers counted by hand and from decoded masks, and the page as a browser reads it."""
+"""`fashion-hydra eda`: compare numbers with counts by hand and from decoded masks, and parse the page."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ def row(image, pixels, size, class_id):
 
 @pytest.fixture
 def by_hand(kaggle_folder):
-    """Two usable images with four masks, and a row of a class that does not exist."""
+    """A data set with two valid images and four masks, and a row with an unknown class."""
     a, b = (100, 80), (600, 600)
     rows = [
         row("a.jpg", "1 2000", a, "1"),  # a quarter of 8000 pixels
@@ -40,7 +40,7 @@ def by_hand(kaggle_folder):
 
 
 class Page(HTMLParser):
-    """Checks that elements nest, and gathers what the tests ask for."""
+    """A parser that checks the nesting of elements and collects what the tests need."""
 
     def __init__(self, text):
         super().__init__()
@@ -63,7 +63,7 @@ class Page(HTMLParser):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
-        assert "svg" in self.open, tag  # elsewhere a slash closes nothing
+        assert "svg" in self.open, tag  # a slash closes only SVG elements
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
