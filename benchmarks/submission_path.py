@@ -69,7 +69,7 @@ def plain(candidates: Candidates) -> list[Row]:
 
 
 def drawn(mask: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Draw a mask at the image's size, bilinear between the centers of the grid's cells and empty outside its box."""
+    """Draw a mask at the image's size, bilinear between the centres of the grid's cells and empty outside its box."""
     x0, y0, x1, y1 = box
     canvas = np.zeros(size, bool)
     left, top = max(0, int(np.floor(x0))), max(0, int(np.floor(y0)))
@@ -86,7 +86,7 @@ def drawn(mask: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarra
 
 
 def nearest(mask: np.ndarray) -> np.ndarray:
-    """Resize a mask to the submission's grid by taking the source pixel at the center of each grid pixel."""
+    """Resize a mask to the submission's grid by taking the source pixel at the centre of each grid pixel."""
     rows, columns = (((np.arange(SUBMISSION_SIZE) + 0.5) * e / SUBMISSION_SIZE).astype(int) for e in mask.shape)
     return mask[np.ix_(rows, columns)]
 

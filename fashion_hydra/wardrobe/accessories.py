@@ -110,7 +110,7 @@ def draw_hat(figure: Figure) -> None:
         figure.canvas.fill(badge, cloth.accent, clip=part)
 
 
-# The pieces of a hat in drawing order: outline relative to the center of the head, paint, strength of the cast shadow.
+# The pieces of a hat in drawing order: outline relative to the centre of the head, paint, strength of the cast shadow.
 Layers = list[tuple[Points, Fabric | Colour, float]]
 
 

@@ -57,7 +57,7 @@ class Body:
 
     @property
     def head(self) -> Points:
-        """Position of the center of the head, which has a half height of 0.5."""
+        """Position of the centre of the head, which has a half height of 0.5."""
         return self.neck + np.array([0.5 * self.lean + 0.06 * self.yaw, -0.72])
 
     @property
@@ -133,11 +133,11 @@ class Body:
         return self._leg(-1), self._leg(1)
 
     def arm(self, side: int) -> Points:
-        """Return the center line from shoulder to wrist."""
+        """Return the centre line from shoulder to wrist."""
         return self._arm_paths[side > 0]
 
     def leg(self, side: int) -> Points:
-        """Return the center line from hip to ankle."""
+        """Return the centre line from hip to ankle."""
         return self._leg_paths[side > 0]
 
     def _arm(self, side: int) -> Points:

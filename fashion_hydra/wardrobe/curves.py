@@ -64,7 +64,7 @@ def turn(points: Points, angle: float) -> Points:
 
 
 def limb_path(joints: Sequence[Sequence[float] | np.ndarray], *, steps: int = 24, rounding: int = 5) -> Points:
-    """Return the center line of an arm or leg through its `joints`, with rounded inner joints."""
+    """Return the centre line of an arm or leg through its `joints`, with rounded inner joints."""
     j = np.asarray(joints, dtype=np.float64)
     t = np.linspace(0, len(j) - 1, steps * (len(j) - 1) + 1)
     line = np.stack([np.interp(t, np.arange(len(j)), j[:, k]) for k in (0, 1)], axis=1)

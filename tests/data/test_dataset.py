@@ -51,7 +51,7 @@ def test_resized_crops_equal_the_resized_full_frame(annotations, new, window, fl
         old = tuple(annotations.sizes[image].tolist())
         masks = list(annotations.instances(image))
         resized = crop_masks(annotations, masks, Frame(old, new, window, flip)).bitmaps().numpy()
-        # The source pixel under the center of each target pixel, in exact fractions.
+        # The source pixel under the centre of each target pixel, in exact fractions.
         rows = [(2 * i + 1) * old[0] // (2 * new[0]) for i in range(new[0])]
         columns = [(2 * j + 1) * old[1] // (2 * new[1]) for j in range(new[1])]
         expected = np.stack([bitmap(annotations, m, old)[rows][:, columns] for m in masks])

@@ -598,7 +598,7 @@ def test_nms_equals_compiled_mmcv():
 def test_offsets_that_are_no_place_in_the_image_read_zero(value):
     image, weight = torch.randn(1, 3, 6, 6), torch.randn(4, 3, 3, 3)
     offset = torch.zeros(1, 18, 6, 6)
-    offset[0, 8:10, 2, 3] = value  # offsets of the kernel's center, at one pixel
+    offset[0, 8:10, 2, 3] = value  # offsets of the kernel's centre, at one pixel
     offset.requires_grad_()
     out = mmcv_ops.deform_conv2d(image, offset, weight, 1, 1)
     without_centre = weight.clone()

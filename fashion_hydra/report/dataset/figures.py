@@ -59,7 +59,7 @@ def _per_image_chart(counts: np.ndarray, unit: str) -> Markup:
     step = -(-(most + 1) // _MOST_BARS)
     edges = np.arange(0, most + step + 1, step)
     found = np.histogram(counts, edges)[0]
-    shift = 0.5 if step == 1 else 0.0  # center the tick under a bar that stands for a single number
+    shift = 0.5 if step == 1 else 0.0  # put the tick under the middle of a bar that stands for a single number
     ticks = [(value + shift, text) for value, text in counting_axis("", most, steps=6).ticks if value <= most]
     x = Axis(f"{unit} per image", 0, float(edges[-1]), ticks)
     median = float(np.median(counts)) if len(counts) else 0.0

@@ -12,7 +12,7 @@ TOLERANCE = 0.9
 def mask_path(mask: CocoRLE, *, tolerance: float = TOLERANCE) -> str:
     """Return the outline of a mask as an SVG path for the even-odd fill rule, in whole pixels of the mask's grid.
 
-    OpenCV's contours run through the centers of border pixels, so a mask would lose half a pixel on every side. This
+    OpenCV's contours run through the centres of border pixels, so a mask would lose half a pixel on every side. This
     function traces the corners of pixels instead: the outline of a single pixel is a square of area 1. As a side
     effect, gaps of one pixel are closed.
 

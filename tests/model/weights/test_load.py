@@ -136,7 +136,7 @@ def test_a_model_gives_the_same_outputs_from_every_layout(tmp_path, source, writ
 
 @pytest.mark.parametrize("write", WRITERS)
 def test_a_subset_of_the_classes_takes_their_rows(tmp_path, source, write):
-    """Masks and unnormalized scores equal those of the same categories; scores are compared by their ratios."""
+    """Masks and unnormalised scores equal those of the same categories; scores are compared by their ratios."""
     write(tmp_path / "weights", state_of(source))
     other = detector_of(len(SOME), 2)
     message = load_weights(other, tmp_path / "weights", SOME)
