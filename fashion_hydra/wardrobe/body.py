@@ -101,10 +101,7 @@ class Body:
         neck: float = 0.24,
         cinch: float = 1.0,
     ) -> Points:
-        """Return the outline of a garment from the neck to `hem_y`.
-
-        The garment is `ease` wider than the body on each side, and has the half width `hem` at `hem_y`.
-        """
+        """Return a garment's outline from the neck to `hem_y`, `ease` wider than the body, with half width `hem`."""
         hem = self.half_width(min(hem_y, 0.4)) + ease if hem is None else hem
         tip = (self.shoulder - 0.05 + shoulder, -self.torso + 0.1)
         sides = [

@@ -40,14 +40,7 @@ ART_VERSION = 1
 
 @dataclass(frozen=True)
 class Summary:
-    """Content of a wardrobe.
-
-    Args:
-        images: split -> number of images.
-        masks: split -> number of masks.
-        masks_per_category: category id -> number of masks.
-        written: False if the folder already held this wardrobe.
-    """
+    """Numbers of images and masks per split, and of masks per category id; `written` is False if the folder existed."""
 
     images: dict[str, int]
     masks: dict[str, int]
@@ -121,11 +114,7 @@ def _check(*, train: int, test: int, size: int, seed: int) -> None:
 
 
 def _is_there(folder: Path, parameters: dict[str, int]) -> bool:
-    """Return True if `folder` holds the requested wardrobe, False if it is missing or empty.
-
-    Raises:
-        UserError: `folder` holds something else.
-    """
+    """Return whether `folder` holds the requested wardrobe; raise `UserError` if it holds something else."""
     if not folder.exists():
         return False
     if not folder.is_dir():

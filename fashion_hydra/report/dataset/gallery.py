@@ -165,14 +165,7 @@ def _sample_picture(sample: Sample, classes: ClassSet, factor: float) -> Picture
 
 
 def _reduced(crop: np.ndarray, window: Sequence[int], rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Sample a cropped mask onto a smaller frame.
-
-    Args:
-        crop: mask inside its window.
-        window: (left, top, right, bottom) of the crop in the full-size frame.
-        rows: source row of each row of the smaller frame.
-        columns: source column of each column of the smaller frame.
-    """
+    """Sample a mask, cropped to `window`, onto a smaller frame with the given source `rows` and `columns`."""
     left, top, right, bottom = window
     first_row, last_row = np.searchsorted(rows, (top, bottom))
     first_column, last_column = np.searchsorted(columns, (left, right))
