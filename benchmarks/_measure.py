@@ -1,4 +1,4 @@
-"""Interleaved timing of rivals in one process, and the table that tells of it."""
+"""Time rivals in interleaved rounds in one process, and print the table."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 
 def interleaved(rivals: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each rival in each round, after one round that does not count; the order turns round by round."""
+    """Return the seconds of each rival per round, after one warm-up round; the order alternates between rounds."""
     seconds: dict[str, list[float]] = {name: [] for name in rivals}
     names = list(rivals)
     for turn in range(-1, rounds):
@@ -21,7 +21,7 @@ def interleaved(rivals: Mapping[str, Callable[[], object]], *, rounds: int) -> d
 
 
 def tell(title: str, seconds: Mapping[str, list[float]], *, ours: str, per: int = 1, unit: str = "ms") -> None:
-    """Print medians, spread, and how many times as long the others took as `ours`."""
+    """Print medians, spread, and the ratio of each median to that of `ours`."""
     factor = {"s": 1, "ms": 1e3, "us": 1e6}[unit] / per
     base = statistics.median(seconds[ours])
     print(f"\n{title}  [{os.cpu_count()} cores, Python {platform.python_version()}, {len(seconds[ours])} rounds]")

@@ -1,10 +1,10 @@
-"""Training steps and predictions on an accelerator: what each setting costs, and what mmdet with mmengine takes.
+"""Time training steps and predictions on an accelerator in several settings, and compare with mmdet and mmengine.
 
-One go of ten minutes at most: settings are tried one after another, each result is written to a file as it comes, a
-second go leaves out what is there. Images are drawn figures at the size that is asked for. A step is forward, backward,
-clipping and SGD on images that are on the host, as training has them. The rival is mmdet's own modules, trained by
-`train_step` with mmengine's optimizer wrapper, which is what its Runner calls, in float32 and with its AMP (float16).
-On a CPU the same runs at a small size.
+A run takes up to ten minutes. It appends each result to a file at once, and skips settings that are already in the
+file. Images are drawn figures at the requested size. A step is forward, backward, clipping and SGD on images that start
+on the host, as in training. The rival is mmdet's own modules, trained by `train_step` with mmengine's optimizer
+wrapper, as mmengine's Runner does, in float32 and with mmengine's AMP (float16). The benchmark also runs on a CPU at a
+small size.
 """
 
 import argparse
@@ -38,23 +38,23 @@ from fashion_hydra.wardrobe import write_wardrobe
 # isort: split
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
-BATCHES = 4  # of different sizes, again and again
-WINNERS_IMAGES = 45_600 * 20  # images times epochs
+BATCHES = 4  # batches of different sizes, used in turn
+WINNERS_IMAGES = 45_600 * 20  # images times epochs of the winner's training
 RULE = Postprocess(score_thr=0.05, iou_thr=0.5, mask_thr=0.5, max_per_image=100)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a step is computed.
+    """Settings of a step.
 
     Args:
-        name: in the table.
-        amp: type of autocast; None for float32.
+        name: name in the table.
+        amp: dtype of autocast; None for float32.
         tf32: whether float32 products may be rounded to TF32.
-        channels_last: layout of the weights and activations.
-        compiled: backbone and neck by torch.compile.
-        checkpointing: the backbone's activations computed again in the backward pass.
-        rival: mmdet and mmengine.
+        channels_last: whether weights and activations use the channels-last layout.
+        compiled: whether backbone and neck are compiled by torch.compile.
+        checkpointing: whether the backbone's activations are recomputed in the backward pass.
+        rival: whether to run mmdet and mmengine.
     """
 
     name: str
@@ -80,7 +80,7 @@ SETTINGS = (
 
 
 def make_batches(folder: Path, count: int, images: int, scale: tuple[int, int]) -> tuple[list[Batch], ClassSet]:
-    """Drawn figures at one scale."""
+    """Make batches of drawn figures at one scale."""
     write_wardrobe(folder, train=max(20, count * images), test=2, size=512, seed=0)
     annotations, _ = read_annotations(folder)
     spec = ClassSpec("all", "all").resolve(annotations.names, np.unique(annotations.categories).tolist())
@@ -92,7 +92,7 @@ def make_batches(folder: Path, count: int, images: int, scale: tuple[int, int]) 
 
 @contextmanager
 def computing(setting: Setting) -> Iterator[None]:
-    """The switches of a setting, and back."""
+    """Apply a setting's TF32 switches inside the context."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high" if setting.tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = setting.tf32
@@ -104,7 +104,7 @@ def computing(setting: Setting) -> Iterator[None]:
 
 
 def stepper(setting: Setting, batches: Sequence[Batch], classes: ClassSet, model: str, device: torch.device) -> Any:
-    """A function that does the step of a number."""
+    """Return a function that runs the training step with a given number."""
     detector, _ = make_detector(classes, model, gradient_checkpointing=setting.checkpointing)
     if setting.rival:
         net = mmdets(detector).to(device).train()
@@ -137,12 +137,12 @@ def stepper(setting: Setting, batches: Sequence[Batch], classes: ClassSet, model
 
 
 def autocast(setting: Setting, device: torch.device) -> AbstractContextManager[Any]:
-    """Of the setting's type."""
+    """Return an autocast context of the setting's dtype, or a null context for float32."""
     return nullcontext() if setting.amp is None else torch.autocast(device.type, setting.amp)
 
 
 def timed(work: Callable[[int], object], device: torch.device, *, skip: int, count: int) -> tuple[list[float], float]:
-    """Seconds of each call but the first few, and the peak of the device's memory in GiB."""
+    """Return the seconds of each call after the first `skip`, and the device's peak memory in GiB."""
     cuda = device.type == "cuda"
     seconds = []
     for number in range(skip + count):
@@ -160,7 +160,7 @@ def timed(work: Callable[[int], object], device: torch.device, *, skip: int, cou
 
 
 def predictors(classes: ClassSet, args: argparse.Namespace, device: torch.device) -> dict[str, Callable[[int], object]]:
-    """Three models on six views of an image: ours, and the plain version that recomputes the backbone."""
+    """Return predictors with three models on six views of an image: ours, and one that recomputes the backbone."""
     torch.manual_seed(0)
     scales = [
         (round(short * factor), round(long * factor)) for short, long in [args.scale] for factor in (0.83, 1, 1.17)
@@ -184,21 +184,21 @@ def predictors(classes: ClassSet, args: argparse.Namespace, device: torch.device
         options = {"score_thr": RULE.score_thr, "iou_thr": RULE.iou_thr, "max_per_image": RULE.max_per_image}
         return plain_scheme(models, on_device, (False, True), scaled.size, nms=fast_nms, **options)  # type: ignore[arg-type]
 
-    return {"ours, fp32": ours, "ours, bf16": halved, "the backbone anew in each step, fp32": plain}
+    return {"ours, fp32": ours, "ours, bf16": halved, "backbone recomputed in each step, fp32": plain}
 
 
 def main() -> None:
-    """Measure what is not measured yet, then tell."""
+    """Measure the settings that the results file lacks, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="htc_x101", help="of conf/model")
-    parser.add_argument("--scale", type=int, nargs=2, default=(1200, 1900), help="short and long edge")
-    parser.add_argument("--images", type=int, default=2, help="a step")
-    parser.add_argument("--steps", type=int, default=12, help="that count, of each setting")
-    parser.add_argument("--skip", type=int, default=BATCHES, help="that do not; compiling takes one for each batch")
-    parser.add_argument("--only", nargs="+", help="settings by their names")
-    parser.add_argument("--budget", type=float, default=540, help="seconds after which no further setting begins")
+    parser.add_argument("--model", default="htc_x101", help="name of a config in conf/model")
+    parser.add_argument("--scale", type=int, nargs=2, default=(1200, 1900), help="short and long edge in pixels")
+    parser.add_argument("--images", type=int, default=2, help="images per step")
+    parser.add_argument("--steps", type=int, default=12, help="timed steps per setting")
+    parser.add_argument("--skip", type=int, default=BATCHES, help="untimed steps; compilation needs one per batch")
+    parser.add_argument("--only", nargs="+", help="names of the settings to run")
+    parser.add_argument("--budget", type=float, default=540, help="seconds after which no further setting starts")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--results", type=Path, default=Path("accelerator.jsonl"), help="added to as results come")
+    parser.add_argument("--results", type=Path, default=Path("accelerator.jsonl"), help="file to append results to")
     args = parser.parse_args()
     begin, device = time.perf_counter(), torch.device(args.device)
     known = [json.loads(line) for line in args.results.read_text().splitlines()] if args.results.is_file() else []
@@ -229,7 +229,7 @@ def main() -> None:
                 note("step", setting.name, lambda s=setting: stepper(s, batches, classes, args.model, device),
                      skip=args.skip, count=args.steps, images=args.images)  # fmt: skip
         made: dict[str, Callable[[int], object]] = {}
-        for name in ("ours, fp32", "ours, bf16", "the backbone anew in each step, fp32"):
+        for name in ("ours, fp32", "ours, bf16", "backbone recomputed in each step, fp32"):
 
             def work(name: str = name) -> Callable[[int], object]:
                 if not made:
@@ -242,7 +242,7 @@ def main() -> None:
 
 
 def forward_flops(batch: Batch, classes: ClassSet, model: str, device: torch.device) -> float:
-    """Of the backbone and the pyramid on one image: the floor under a step's forward pass, twice that backwards."""
+    """Count the FLOPs of backbone and pyramid on one image: a lower bound of the forward pass; backward takes twice."""
     detector, _ = make_detector(classes, model)
     detector = detector.to(device).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -251,9 +251,9 @@ def forward_flops(batch: Batch, classes: ClassSet, model: str, device: torch.dev
 
 
 def tell(known: Sequence[dict[str, Any]], flops: float, args: argparse.Namespace, device: str) -> None:
-    """The tables, and the arithmetic of the winner's whole training."""
+    """Print the tables, and extrapolate to the winner's whole training."""
     short, long = args.scale
-    print(f"\n{args.model} at {short}x{long} on {device}; backbone and pyramid {flops / 1e9:.0f} GFLOP an image")
+    print(f"\n{args.model} at {short}x{long} on {device}; backbone and pyramid {flops / 1e9:.0f} GFLOP per image")
     print(f"{'a step of ' + str(args.images) + ' images':40} {'s':>8} {'images/s':>9} {'GiB':>7} {'TFLOP/s':>8}")
     steps = [k for k in known if k["kind"] == "step"]
     for k in steps:
@@ -267,11 +267,11 @@ def tell(known: Sequence[dict[str, Any]], flops: float, args: argparse.Namespace
         best = min((k for k in whole if k["name"].startswith("ours")), key=lambda k: k["seconds"], default=None)
         if best:
             days = WINNERS_IMAGES * best["seconds"] / best["images"] / 86_400
-            print(f"{best['name']} (ours): x {rival['seconds'] / best['seconds']:.2f} of {rival['name']}; the winner's "
-                  f"{WINNERS_IMAGES} images in {days:.2f} days at this size")  # fmt: skip
+            print(f"{best['name']}: {rival['seconds'] / best['seconds']:.2f} times as fast as {rival['name']}; the "
+                  f"winner's {WINNERS_IMAGES} images take {days:.2f} days at this size")  # fmt: skip
     for k in known:
         if k["kind"] == "predict":
-            said = k.get("failed") or f"{k['seconds']:8.3f} s an image {k['gib']:7.1f} GiB"
+            said = k.get("failed") or f"{k['seconds']:8.3f} s per image {k['gib']:7.1f} GiB"
             print(f"3 models x 6 views, {k['name']:40} {said}")
 
 

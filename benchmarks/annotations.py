@@ -1,7 +1,8 @@
-"""A CSV of run-lengths -> classes, boxes and areas: from the runs, and by decoding every mask to full size.
+"""Convert a CSV of run-lengths to classes, boxes and areas: directly from the runs, or by decoding every mask.
 
-The rival is the usual way of competition notebooks: fill an array of the image's size, then look where it is set.
-Rows: those of real photos, if FASHION_HYDRA_PHOTOS names a folder of them, else of drawn ones enlarged tenfold.
+The rival works like most competition notebooks: it fills an array of the image's size and looks for nonzero pixels.
+Rows come from real photos if FASHION_HYDRA_PHOTOS names a folder of photos, otherwise from drawn photos enlarged
+tenfold.
 """
 
 import argparse
@@ -23,7 +24,7 @@ PHOTOS = Path(os.environ.get("FASHION_HYDRA_PHOTOS", "no such folder"))
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
-    """Real rows, or drawn ones."""
+    """Return the rows of real photos, or of drawn ones."""
     if PHOTOS.is_dir():
         with (PHOTOS / "train_2019_schema.csv").open(newline="") as stream:
             return list(csv.DictReader(stream))
@@ -33,7 +34,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 
 def enlarged(row: dict[str, str], times: int = 10) -> dict[str, str]:
-    """The row of an image so many times as high and as wide."""
+    """Return the row of the image enlarged `times` in height and width."""
     height, width = int(row["Height"]), int(row["Width"])
     runs = rle.normalise_runs(rle.kaggle_to_runs(row["EncodedPixels"]))
     big = rle.resize_runs(runs, height=height, width=width, new_height=height * times, new_width=width * times)
@@ -41,7 +42,7 @@ def enlarged(row: dict[str, str], times: int = 10) -> dict[str, str]:
 
 
 def repeated(folder: Path, rows: list[dict[str, str]], times: int) -> Path:
-    """A folder whose CSV has the rows so many times, each time of other images."""
+    """Write a folder whose CSV repeats the rows `times`, each time with different image ids."""
     root = folder / "repeated"
     (root / "train").mkdir(parents=True)
     (root / "label_descriptions.json").write_text(
@@ -55,7 +56,7 @@ def repeated(folder: Path, rows: list[dict[str, str]], times: int) -> Path:
 
 
 def from_runs(root: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Ours: everything that a training needs, written and mapped; image files apart."""
+    """Run ours: write and map everything that training needs, except image files."""
     source = KaggleReader(root)
     builder = AnnotationsBuilder(source.folder, source.categories())
     source.scan(builder, [])
@@ -67,7 +68,7 @@ def from_runs(root: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def by_decoding(root: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The rival: boxes and areas alone."""
+    """Run the rival, which computes only boxes and areas."""
     boxes, areas = [], []
     with (root / "train.csv").open(newline="") as stream:
         for row in csv.DictReader(stream):
@@ -84,9 +85,9 @@ def by_decoding(root: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    """Compare, then time."""
+    """Check that both sides agree, then time them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=10, help="repetitions of the rows")
+    parser.add_argument("--times", type=int, default=10, help="number of repetitions of the rows")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -97,8 +98,8 @@ def main() -> None:
         rivals = {"from the runs (ours)": lambda: from_runs(root), "by decoding each mask": lambda: by_decoding(root)}
         seconds = interleaved(rivals, rounds=args.rounds)
     total = len(rows) * args.times
-    print(f"{total} masks of {args.times} x {len({r['ImageId'] for r in rows})} images; boxes and areas equal")
-    tell("CSV -> annotations, a mask", seconds, ours="from the runs (ours)", per=total)
+    print(f"{total} masks of {args.times} x {len({r['ImageId'] for r in rows})} images; boxes and areas are equal")
+    tell("CSV -> annotations, per mask", seconds, ours="from the runs (ours)", per=total)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""A slider of `fashion-hydra app` is moved: milliseconds until the page shows the answer, for a photo of 100 objects.
+"""Time how long `fashion-hydra app` takes to update the page after a slider is moved, for a photo with 100 objects.
 
-`server` is the server's answer alone, asked for over HTTP. `page` is from the slider's event to the second frame after
-the objects are drawn anew, in headless Chromium; it is left out where there is none. The moved slider is the mask
-threshold, at which every mask changes.
+`server` is the server's response time over HTTP. `page` is the time from the slider's event to the second frame after
+the objects are redrawn, in headless Chromium; it is skipped if Chromium is not installed. The slider is the mask
+threshold, which changes every mask.
 """
 
 import argparse
@@ -42,7 +42,7 @@ MOVE = """async value => {
 
 
 def session_of(count: int) -> Session:
-    """A model that sees so many objects in whatever it is shown."""
+    """Return a session whose model finds `count` objects in any image."""
     with tempfile.TemporaryDirectory() as folder:
         predictor = load(random_checkpoint(Path(folder) / "random.ckpt"), device="cpu")
     predictor.thresholds |= {"score_thr": 0.05, "iou_thr": 0.5, "min_area": 20}
@@ -54,7 +54,7 @@ def session_of(count: int) -> Session:
 
 
 def serve(session: Session) -> tuple[uvicorn.Server, str]:
-    """The session's server in a thread, and its address."""
+    """Start the session's server in a thread, and return it with its address."""
     server = uvicorn.Server(uvicorn.Config(make_app(session), port=0, log_level="error", lifespan="off"))
     threading.Thread(target=server.run, daemon=True).start()
     while not server.started:
@@ -63,7 +63,7 @@ def serve(session: Session) -> tuple[uvicorn.Server, str]:
 
 
 def ask_server(address: str, thresholds: list[float]) -> list[float]:
-    """Milliseconds of an answer at each mask threshold."""
+    """Return the milliseconds of the server's response at each mask threshold."""
     taken = []
     for threshold in thresholds:
         begin = time.perf_counter()
@@ -74,7 +74,7 @@ def ask_server(address: str, thresholds: list[float]) -> list[float]:
 
 
 def move_sliders(address: str, chromium: str, picture: Path, thresholds: list[float]) -> list[float]:
-    """Milliseconds until the page shows the answer at each mask threshold."""
+    """Return the milliseconds until the page is redrawn at each mask threshold."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -89,16 +89,16 @@ def move_sliders(address: str, chromium: str, picture: Path, thresholds: list[fl
 
 
 def tell(name: str, taken: list[float]) -> None:
-    """One row: percentiles."""
+    """Print one row of percentiles."""
     p50, p95 = np.percentile(taken, [50, 95])
     print(f"  ours, {name:8} p50 {p50:7.1f} ms  p95 {p95:7.1f} ms  (max {max(taken):.1f}, {len(taken)} moves)")
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the latencies."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", type=int, default=100, help="objects in the photo (default: %(default)s)")
-    parser.add_argument("--moves", type=int, default=100, help="times that the slider moves (default: %(default)s)")
+    parser.add_argument("--moves", type=int, default=100, help="number of slider moves (default: %(default)s)")
     args = parser.parse_args()
     session = session_of(args.objects)
     server, address = serve(session)

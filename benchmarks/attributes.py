@@ -1,6 +1,6 @@
-"""What learning attributes costs: a training step and the prediction of an image, with them and without.
+"""Time a training step and a prediction with and without attributes.
 
-The tiny cascade from scratch on drawn figures; the rival is the same model without outputs for attributes.
+The model is the tiny cascade from scratch on drawn figures; the rival is the same model without attribute outputs.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from fashion_hydra.wardrobe import write_wardrobe
 
 
 def step_of(detector: Detector, batch: Batch) -> Callable[[], None]:
-    """A training step without the optimizer's, whose cost is that of the parameters."""
+    """Return a training step without the optimizer update, whose cost depends only on the number of parameters."""
 
     def step() -> None:
         detector.zero_grad()
@@ -38,11 +38,11 @@ def step_of(detector: Detector, batch: Batch) -> Callable[[], None]:
 
 
 def main() -> None:
-    """Time both."""
+    """Time the model with and without attributes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--images", type=int, default=4, help="a step")
-    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--images", type=int, default=4, help="images per step")
+    parser.add_argument("--size", type=int, default=224, help="long edge of the images in pixels")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write_wardrobe(Path(folder) / "data", train=max(20, args.images), test=1, size=args.size, seed=0)
@@ -64,7 +64,7 @@ def main() -> None:
             predictions[name] = lambda other=other, one=one: find_candidates(other, one, [COCO_RULE])
         first = next(iter(made))
         tell(f"a training step of {args.images} images", interleaved(steps, rounds=args.rounds), ours=first)
-        tell("candidates of an image, one view", interleaved(predictions, rounds=args.rounds), ours=first)
+        tell("candidates of one image, one view", interleaved(predictions, rounds=args.rounds), ours=first)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Three models on six views of an image: each source's features computed once, against three times.
+"""Time three models on six views of an image: features computed once per source, against three times.
 
-The rival is benchmarks/plain_scheme.py with the models as they were trained; ours has them prepared for inference,
-as predict.py does, and the rival with those is timed too. The models are HTC on ResNet-101 at a quarter of its width,
-with random weights: what is compared is work. On photos of the winner's size the backbone is most of it; the photos
-here have a sixth of the pixels, so proposals and masks are fewer in proportion (--proposals, --masks).
+The rival is benchmarks/plain_scheme.py with the models as trained. Ours prepares the models for inference, as
+predict.py does; the rival is also timed with these prepared models. The models are HTC on ResNet-101 at a quarter of
+its width, with random weights, because only the amount of work matters. On photos of the winner's size most of the work
+is the backbone; these photos have a sixth of the pixels, so --proposals and --masks are reduced in proportion.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SCORE_THR, IOU_THR = 0.05, 0.5
 
 
 def options(depth: int, base_channels: int) -> dict[str, Any]:
-    """Arguments of `build_htc`: the winner's proportions; its own width is at 64 base channels."""
+    """Return arguments of `build_htc` with the winner's proportions; the winner's width is 64 base channels."""
     stages = [base_channels * 2**i * (4 if depth >= 50 else 1) for i in range(4)]
     return {
         "backbone": {
@@ -59,33 +59,33 @@ def options(depth: int, base_channels: int) -> dict[str, Any]:
 
 
 def decided_model(seed: int, arguments: dict[str, Any], num_classes: int = 46) -> Detector:
-    """A cascade whose heads have different opinions of different boxes."""
+    """Build a random cascade whose heads give different boxes different scores."""
     torch.manual_seed(seed)
     return with_opinions(build_htc(num_classes=num_classes, **arguments)).eval()
 
 
 def with_opinions(detector: Detector) -> Detector:
-    """A fresh cascade's heads give every box the same scores; these do not."""
+    """Randomize the classifiers of a new cascade, whose heads would give every box the same scores."""
     for head in detector.net.roi_head.bbox_head:
         torch.nn.init.normal_(head.fc_cls.weight, std=0.15)
     return detector
 
 
 def fast_nms(boxes: np.ndarray, scores: np.ndarray, iou_thr: float) -> list[int]:
-    """torchvision's, so that the rival loses no time in NMS."""
+    """Run torchvision's NMS, so that the rival loses no time in NMS."""
     return torchvision.ops.nms(torch.from_numpy(boxes), torch.from_numpy(scores), iou_thr).tolist()
 
 
 def main() -> None:
-    """Compare, then time."""
+    """Compare the results, then time both sides."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--models", type=int, default=3)
-    parser.add_argument("--depth", type=int, default=101, choices=(18, 34, 50, 101), help="of the ResNet")
+    parser.add_argument("--depth", type=int, default=101, choices=(18, 34, 50, 101), help="depth of the ResNet")
     parser.add_argument("--base-channels", type=int, default=16)
     parser.add_argument("--short-edges", type=int, nargs="+", default=(400, 480, 560))
-    parser.add_argument("--proposals", type=int, default=100, help="merged proposals that go on")
-    parser.add_argument("--masks", type=int, default=10, help="masks an image")
+    parser.add_argument("--proposals", type=int, default=100, help="maximum number of merged proposals")
+    parser.add_argument("--masks", type=int, default=10, help="maximum number of masks per image")
     parser.add_argument("--feature-cache", nargs="+", choices=FEATURE_CACHES[:2], default=["device"])
     args = parser.parse_args()
     arguments = options(args.depth, args.base_channels)
@@ -122,17 +122,17 @@ def main() -> None:
         )
 
     found, (boxes, _, labels, masks) = ours("device"), rival(detectors)
-    same = found.labels == labels  # random models leave boxes of almost equal scores, which may change places
+    same = found.labels == labels  # random models give boxes of almost equal scores, whose order may differ
     print(
-        f"{args.models} models x {2 * len(images)} views: {int(same.sum())} of {len(labels)} masks in the same place; "
-        f"their boxes differ by {float((found.boxes - boxes)[same].abs().max()):.1e} px at most, mask probabilities by "
-        f"{float((found.masks - masks)[same].abs().max()):.1e}"
+        f"{args.models} models x {2 * len(images)} views: {int(same.sum())} of {len(labels)} masks at the same rank; "
+        f"their boxes differ by up to {float((found.boxes - boxes)[same].abs().max()):.1e} px, mask probabilities by "
+        f"up to {float((found.masks - masks)[same].abs().max()):.1e}"
     )
-    rivals = {f"features once, kept on the {name} (ours)": (lambda c=name: ours(c)) for name in args.feature_cache}
-    rivals["backbone anew in each step"] = lambda: rival(detectors)
-    rivals["the same, of models prepared as ours are"] = lambda: rival(prepared)
+    rivals = {f"features once, cached on the {name} (ours)": (lambda c=name: ours(c)) for name in args.feature_cache}
+    rivals["backbone recomputed in each step"] = lambda: rival(detectors)
+    rivals["backbone recomputed, prepared models"] = lambda: rival(prepared)
     seconds = interleaved(rivals, rounds=args.rounds)
-    tell("an image", seconds, ours=next(iter(rivals)), unit="s")
+    tell("per image", seconds, ours=next(iter(rivals)), unit="s")
 
 
 if __name__ == "__main__":

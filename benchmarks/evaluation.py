@@ -1,8 +1,8 @@
-"""The competition score and COCO's mask AP of many images with many detections; AP against pycocotools.
+"""Time the competition score and COCO's mask AP on many images with many detections; compare AP with pycocotools.
 
-Images, truth and detections are made up. Both sides get run-lengths on the images' own frames (1600x1200) and have to
-give the same twelve numbers. Validation knows the areas of the masks that it has drawn; those of a file's have to be
-counted, as pycocotools does, which is measured too. The score is measured on the submission's grid, as always.
+Images, truth and detections are synthetic. Both sides get run-lengths on the images' own frames (1600x1200) and must
+return the same twelve metrics. Validation knows the areas of the masks that it draws. The areas of masks read from a
+file must be counted, as pycocotools does; this is timed too. The score is computed on the submission's grid, as always.
 """
 
 import argparse
@@ -31,7 +31,7 @@ Truth = Mapping[str, Sequence[TrueMask]]
 
 
 def pycocotools_ap(truth: Truth, found: Mapping[str, Detections]) -> dict[str, float]:
-    """AP as pycocotools' documentation computes it."""
+    """Compute AP as in pycocotools' documentation."""
     numbers = {name: number for number, name in enumerate(truth, 1)}
     annotations = [
         {"image_id": numbers[name], "category_id": one.label, "segmentation": one.mask, "iscrowd": 0,
@@ -60,12 +60,12 @@ def pycocotools_ap(truth: Truth, found: Mapping[str, Detections]) -> dict[str, f
 
 
 def main() -> None:
-    """Compare, then time."""
+    """Compare the results, then time both sides."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=450)
-    parser.add_argument("--detections", type=int, default=100, help="an image")
-    parser.add_argument("--truths", type=int, default=7, help="true masks an image")
+    parser.add_argument("--detections", type=int, default=100, help="detections per image")
+    parser.add_argument("--truths", type=int, default=7, help="true masks per image")
     args = parser.parse_args()
     rng = np.random.default_rng(0)
     on_image: dict[str, list[TrueMask]] = {}
@@ -85,15 +85,15 @@ def main() -> None:
     ours, theirs = coco_ap.mask_ap(on_image, found, labels=CLASSES).overall, pycocotools_ap(on_image, found)
     apart = max(abs(ours[name] - theirs[name]) for name in theirs if theirs[name] != -1)
     score = competition_score.score_images(on_grid, submitted).value
-    print(f"{count} detections; AP {ours['AP']:.6f}, from pycocotools' by {apart:.1e}; score {score:.6f}")
+    print(f"{count} detections; AP {ours['AP']:.6f}, differs from pycocotools by {apart:.1e}; score {score:.6f}")
     of_file = {name: replace(one, known_areas=None) for name, one in found.items()}
     rivals = {
         "AP (ours)": lambda: coco_ap.mask_ap(on_image, found, labels=CLASSES),
-        "AP (ours), masks of a file": lambda: coco_ap.mask_ap(on_image, of_file, labels=CLASSES),
+        "AP (ours), masks from a file": lambda: coco_ap.mask_ap(on_image, of_file, labels=CLASSES),
         "AP, pycocotools": lambda: pycocotools_ap(on_image, found),
         "competition score": lambda: competition_score.score_images(on_grid, submitted),
     }
-    title = f"{args.images} images of {args.detections} detections and {args.truths} true masks"
+    title = f"{args.images} images with {args.detections} detections and {args.truths} true masks"
     tell(title, interleaved(rivals, rounds=args.rounds), ours="AP (ours)", unit="s")
 
 

@@ -1,10 +1,10 @@
-"""Time and memory of each step on the host as the data grow, a hundredfold in two leaps, as a table and a picture.
+"""Measure time and memory of each step on the host as the data grow a hundredfold, and write a table and a plot.
 
-Data are made up: photos are one JPEG under many names, masks are ellipses, candidates and their truth are drawn around
-each other. Full size is iMaterialist's: 45,600 photos with 333,000 masks to check, read and split, 3,200 to answer and
-score; and 4,500 to tune on, ten times what the winner had. Each step is a process of its own, whose greatest resident
-memory is told. The exponent is that of time between the last two sizes, 1 for growth in proportion; starting a process
-takes seconds, so it is below 1 where there is little to do.
+The data are synthetic: photos are one JPEG under many names, masks are ellipses, and candidates are drawn around the
+truth. Full size is iMaterialist's: 45,600 photos with 333,000 masks to check, read and split, and 3,200 images to
+predict and score; plus 4,500 images to tune on, ten times as many as the winner had. Each step runs in its own process,
+and its peak resident memory is reported. The exponent describes the growth of time between the last two sizes: 1 is
+linear. Starting a process takes seconds, so the exponent is below 1 for short steps.
 """
 
 import argparse
@@ -45,18 +45,18 @@ RULE = Postprocess(score_thr=0.3, iou_thr=0.3, mask_thr=0.45, max_per_image=100)
 
 @dataclass(frozen=True)
 class Spent:
-    """What a process took.
+    """Time and memory of a process.
 
     Args:
         seconds: wall time.
-        mib: its greatest resident memory.
+        mib: peak resident memory in MiB.
     """
 
     seconds: float
     mib: float
 
 
-# Linux counts what a process was before exec as its own, so a small one starts what is measured.
+# Linux counts the memory of a process before exec as its own, so a small process launches the measured command.
 _LAUNCHER = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:], stdout=2)
@@ -66,19 +66,19 @@ sys.exit(code)
 
 
 def spent(words: Sequence[str], folder: Path) -> Spent:
-    """Run to the end."""
+    """Run a command to its end, and return its time and memory."""
     environment = {**os.environ, "FASHION_HYDRA_CACHE": str(folder / "cache")}
     begin = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-S", "-c", _LAUNCHER, *words], env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise SystemExit(f"{' '.join(words)} ended with {done.returncode}: {done.stderr[-2000:]}")
+        raise SystemExit(f"{' '.join(words)}: exit code {done.returncode}: {done.stderr[-2000:]}")
     return Spent(time.perf_counter() - begin, int(done.stdout) / 1024)
 
 
 def make_data(root: Path, images: int) -> None:
-    """A folder in Kaggle's layout."""
+    """Write a data set in Kaggle's layout."""
     rng = np.random.default_rng(0)
     (root / "train").mkdir(parents=True)
     labels = {"categories": [{"id": i, "name": f"category {i}"} for i in range(46)]}
@@ -96,13 +96,13 @@ def make_data(root: Path, images: int) -> None:
 
 
 def make_candidates(folder: Path, images: int) -> None:
-    """Candidates with their truth, as predict.py leaves them."""
+    """Write candidates as predict.py does, and their truth."""
     _, truth = make(folder / "candidates", images, truths=7, candidates=30)
     write_truth(folder / "truth.csv", truth)
 
 
 def answer(folder: Path) -> None:
-    """The last part of predict.py, which needs no model: candidates to a submission."""
+    """Run the last part of predict.py, which needs no model: turn candidates into a submission."""
     cache = CandidateCache(folder / "candidates")
     classes = ClassSet(cache.manifest.class_ids, cache.manifest.class_names)
     names = sorted(path.stem for path in (folder / "candidates" / "images").glob("*.npz"))
@@ -115,7 +115,7 @@ def answer(folder: Path) -> None:
 
 
 def measure(images: int, answered: int, tuned: int, only: Sequence[str] = STEPS) -> dict[str, tuple[int, Spent]]:
-    """Some steps at one size: how many images each got, and what it took."""
+    """Run the steps in `only` at one size, and return the number of images and the cost of each."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         root, predicted, held_out = folder / "data", folder / "predicted", folder / "held_out"
@@ -148,21 +148,21 @@ def measure(images: int, answered: int, tuned: int, only: Sequence[str] = STEPS)
 
 
 def draw(path: Path, sizes: Sequence[dict[str, tuple[int, Spent]]]) -> None:
-    """Seconds and MiB over images, both axes in decades."""
+    """Plot seconds and MiB over the number of images, on logarithmic axes."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     for axes, what in zip(figure.subplots(1, 2), ("seconds", "mib"), strict=True):
         for name in sizes[0]:
             points = [(size[name][0], getattr(size[name][1], what)) for size in sizes]
             axes.loglog(*zip(*points, strict=True), "o-", label=name, markersize=4)
         axes.set_xlabel("images")
-        axes.set_ylabel({"seconds": "seconds", "mib": "MiB of a process, at most"}[what])
+        axes.set_ylabel({"seconds": "seconds", "mib": "peak MiB of a process"}[what])
         axes.grid(alpha=0.3)
     figure.legend(handles=axes.lines, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
     FigureCanvasAgg(figure).print_png(str(path))
 
 
 def _exponent(name: str, sizes: Sequence[dict[str, tuple[int, Spent]]]) -> str:
-    """Of the time between the last two sizes."""
+    """Return the exponent of the growth of time between the last two sizes."""
     if len(sizes) < 2 or sizes[-2][name][0] == sizes[-1][name][0]:
         return "-"
     (few, before), (many, after) = (size[name] for size in sizes[-2:])
@@ -170,15 +170,15 @@ def _exponent(name: str, sizes: Sequence[dict[str, tuple[int, Spent]]]) -> str:
 
 
 def main() -> None:
-    """Measure at three sizes, and tell of the growth."""
+    """Measure at up to three sizes, and report the growth."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=45_600, help="at full size, to check and split")
-    parser.add_argument("--answered", type=int, default=3_200, help="at full size, to answer and score")
-    parser.add_argument("--tuned", type=int, default=4_500, help="at full size, to tune on")
-    parser.add_argument("--leaps", type=int, choices=range(3), default=2, help="tenfold, up to full size")
-    parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS, help="in this order (default: all)")
-    parser.add_argument("--picture", type=Path, default=Path("benchmarks") / "growth.png")
-    parser.add_argument("--answer", type=Path, metavar="FOLDER", help="write a submission of its candidates, and end")
+    parser.add_argument("--images", type=int, default=45_600, help="images to check and split at full size")
+    parser.add_argument("--answered", type=int, default=3_200, help="images to predict and score at full size")
+    parser.add_argument("--tuned", type=int, default=4_500, help="images to tune on at full size")
+    parser.add_argument("--leaps", type=int, choices=range(3), default=2, help="tenfold steps up to full size")
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS, help="steps to run, in order")
+    parser.add_argument("--picture", type=Path, default=Path("benchmarks") / "growth.png", help="PNG file to write")
+    parser.add_argument("--answer", type=Path, metavar="FOLDER", help="only write a submission of FOLDER's candidates")
     args = parser.parse_args()
     if args.answer:
         return answer(args.answer)
@@ -189,7 +189,7 @@ def main() -> None:
     for name, (count, end) in sizes[-1].items():
         print(f"{name:20} {count:7} {end.seconds:9.2f} {_exponent(name, sizes):>9} {end.mib:7.0f}")
     draw(args.picture, sizes)
-    print(f"picture {args.picture}")
+    print(f"plot: {args.picture}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""The winner's scheme of views and models written out, recomputing the backbone for each of its three steps.
+"""The winner's scheme of views and models in plain code, which recomputes the backbone for each of its three steps.
 
-Slow and plain on purpose: the oracle of tests/test_inference.py and the rival of benchmarks/ensemble.py. It uses
-mmdet's modules alone, one view of one model after the other, and nothing of fashion_hydra.inference.cascade.
+The code is deliberately slow and simple: it is the oracle of tests/inference/test_cascade.py and the rival of
+benchmarks/ensemble.py. It uses only mmdet's modules, one view of one model at a time, and nothing from
+fashion_hydra.inference.cascade.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ Size = tuple[int, int]
 
 
 def greedy_nms(boxes: np.ndarray, scores: np.ndarray, iou_thr: float) -> list[int]:
-    """Indices of what is kept, by descending score; boxes (N, 4)."""
+    """Return the indices of the boxes (N, 4) that survive NMS, by descending score."""
     boxes = boxes.astype(np.float64)
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     left = list(np.argsort(-scores, kind="stable"))
@@ -47,26 +48,26 @@ class View:
         self.scale = torch.tensor([original[1] / self.width, original[0] / self.height] * 2, device=image.device)
 
     def features(self) -> tuple[Tensor, ...]:
-        """The backbone's and the pyramid's, anew each time."""
+        """Compute backbone and pyramid, again on every call."""
         below, right = -self.height % 32, -self.width % 32
         padded = torch.nn.functional.pad(self.image, (0, right, 0, below))[None]
         return self.net.extract_feat(self.detector.normalise(padded, [(self.height, self.width)]))
 
     def back(self, boxes: Tensor) -> Tensor:
-        """Boxes of the view on the file."""
+        """Map boxes from the view to the file."""
         if self.flip:
             boxes = torch.stack([self.width - boxes[:, 2], boxes[:, 1], self.width - boxes[:, 0], boxes[:, 3]], 1)
         return boxes * self.scale
 
     def there(self, boxes: Tensor) -> Tensor:
-        """Boxes of the file on the view."""
+        """Map boxes from the file to the view."""
         boxes = boxes / self.scale
         if self.flip:
             boxes = torch.stack([self.width - boxes[:, 2], boxes[:, 1], self.width - boxes[:, 0], boxes[:, 3]], 1)
         return boxes
 
     def proposals(self) -> tuple[Tensor, Tensor]:
-        """Boxes on the file and their scores."""
+        """Return proposals in file coordinates, and their scores."""
         features = self.features()
         shape = (features[0].shape[2] * 4, features[0].shape[3] * 4)
         sizes = {"img_shape": (self.height, self.width), "ori_shape": (self.height, self.width)}
@@ -75,7 +76,7 @@ class View:
         return self.back(found.bboxes), found.scores
 
     def boxes(self, proposals: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes on the file after three stages, and class probabilities."""
+        """Return boxes in file coordinates after three stages, and class probabilities."""
         features, head = self.features(), self.net.roi_head
         current, logits = self.there(proposals), []
         for stage in range(3):
@@ -87,7 +88,7 @@ class View:
         return self.back(current), torch.softmax(sum(logits) / 3, dim=-1)
 
     def masks(self, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Mask probabilities of three stages, upright: (3, N, M, M)."""
+        """Return the mask probabilities of the three stages, not mirrored: (3, N, M, M)."""
         features, head = self.features(), self.net.roi_head
         pooled = head.mask_roi_extractor[2](features[:4], bbox2roi([self.there(boxes)]))
         found, last = [], None
@@ -111,18 +112,21 @@ def plain_scheme(
     max_per_image: int = 10**6,
     nms: Callable[[np.ndarray, np.ndarray, float], Sequence[int]] = greedy_nms,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Boxes (N, 4) on the file, scores, labels and mask probabilities (N, M, M), by descending score.
+    """Predict with all detectors and views, and merge their outputs.
 
     Args:
-        detectors: in evaluation mode.
+        detectors: detectors in evaluation mode.
         images: uint8 (3, h, w), the image at each scale.
-        flips: the mirrorings.
+        flips: views to use: mirrored (True), not mirrored (False).
         original: height and width of the file.
-        score_thr: boxes at or below are left out.
-        iou_thr: of NMS within each class.
-        max_proposals: the best so many of all views' go on.
-        max_per_image: the best so many are kept.
-        nms: indices of what is kept of boxes (N, 4) and scores (N,) at a threshold, by descending score.
+        score_thr: only boxes with a higher score are kept.
+        iou_thr: IoU threshold of NMS within each class.
+        max_proposals: maximum number of merged proposals; the best are kept.
+        max_per_image: maximum number of detections; the best are kept.
+        nms: function (boxes (N, 4), scores (N,), IoU threshold) -> indices of kept boxes, by descending score.
+
+    Returns:
+        Boxes (N, 4) in file coordinates, scores, labels and mask probabilities (N, M, M), by descending score.
     """
     views = [View(d, image, flip, original) for d in detectors for image in images for flip in flips]
     proposed = [view.proposals() for view in views]

@@ -1,7 +1,7 @@
-"""Resident memory of predict.py from image 20 to image 200: it must not grow with the number of images.
+"""Measure the resident memory of predict.py from image 20 to image 200; it must not grow with the number of images.
 
-Memory rises and falls within an image, so the table tells medians and peaks of 20 images each. Beside what is
-resident in all stands what of it is the process's own (anonymous); the rest are files of libraries.
+Memory varies within an image, so the table shows medians and peaks over 20 images each. It shows the total resident
+memory and the part owned by the process (anonymous); the rest is mapped library files.
 """
 
 import argparse
@@ -25,14 +25,14 @@ PERIOD_S = 0.05
 
 
 class Look(NamedTuple):
-    """MiB of a process in memory, and what of it is its own."""
+    """Resident memory of a process in MiB, and the part that it owns (anonymous memory)."""
 
     resident: float
     own: float
 
 
 def look(process: int) -> Look | None:
-    """At a process; None once it has ended."""
+    """Read the memory of a process; None if it has ended."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     kib = {key: int(value.split()[0]) for key, _, value in (line.partition(":") for line in lines) if "Rss" in key}
     if "RssAnon" not in kib:
@@ -41,7 +41,7 @@ def look(process: int) -> Look | None:
 
 
 def random_checkpoint(path: Path) -> Path:
-    """What train.py would have written, without the training."""
+    """Write a checkpoint in train.py's format with random weights."""
     arguments = options(depth=18, base_channels=16)
     model = decided_model(0, arguments)
     content = {
@@ -55,7 +55,7 @@ def random_checkpoint(path: Path) -> Path:
 
 
 def watch(command: Sequence[str], phase: Callable[[], str]) -> dict[str, list[Look]]:
-    """Run a command; looks at its memory in each of its phases, in their order."""
+    """Run a command, and return memory samples of each of its phases, in order."""
     looks: dict[str, list[Look]] = defaultdict(list)
     process = subprocess.Popen(command)
     while process.poll() is None:
@@ -68,22 +68,22 @@ def watch(command: Sequence[str], phase: Callable[[], str]) -> dict[str, list[Lo
 
 
 def phase_of(out: Path, *, images: int, window: int) -> str:
-    """What a prediction into a folder is at."""
+    """Return the current phase of a prediction that writes to `out`."""
     if (out / "submission.csv").exists():
         return "exit"
     done = sum(1 for _ in out.glob("candidates/images/[!.]*.npz"))
     if done == images:
-        return "answering"
+        return "submission"
     begin = done // window * window
     return f"images {begin}-{min(begin + window, images) - 1}" if begin else "start"
 
 
 def main() -> None:
-    """Predict and look on."""
+    """Run a prediction and watch its memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, help="default: a small model with random weights")
     parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--first", type=int, default=20, help="images before the first look, and in each row")
+    parser.add_argument("--first", type=int, default=20, help="images to skip, and images per row")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root, out = Path(folder) / "wardrobe", Path(folder) / "out"
@@ -97,17 +97,17 @@ def main() -> None:
 
 
 def tell(looks: dict[str, list[Look]]) -> None:
-    """Print the table, and what of it matters."""
+    """Print the table and a summary."""
     print(f"\n{'MiB':18}{'median':>9}{'peak':>9}{'own, median':>14}{'own, peak':>12}")
     for name, seen in looks.items():
         resident, own = zip(*seen, strict=True)
         print(f"{name:18}{median(resident):9.1f}{max(resident):9.1f}{median(own):14.1f}{max(own):12.1f}")
     rows = [[one.resident for one in seen] for name, seen in looks.items() if name.startswith("images")]
     growth = median(rows[-1]) / median(rows[0]) - 1
-    peak, answering = max(map(max, rows)), max((one.resident for one in looks["answering"]), default=float("nan"))
+    peak, answering = max(map(max, rows)), max((one.resident for one in looks["submission"]), default=float("nan"))
     print(
-        f"ours: from the first of these rows to the last {growth:+.1%}; "
-        f"peak {peak:.1f} MiB while predicting, {answering:.1f} while answering"
+        f"ours: {growth:+.1%} from the first to the last row of images; "
+        f"peak {peak:.1f} MiB while predicting, {answering:.1f} MiB while writing the submission"
     )
 
 

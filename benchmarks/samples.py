@@ -1,10 +1,9 @@
-"""A training sample, decoded, resized, flipped and packed with its masks: ours against mmdet 3's own pipeline.
+"""Decode, resize, flip and pack a training sample with its masks: ours against mmdet 3's own pipeline.
 
-Both draw the same scale and flip, so boxes have to be equal. mmdet resizes masks with OpenCV's nearest neighbour,
-which lays them half a pixel aside of the image (augment.mask_sampling=corner); the masks are compared in that
-sampling and in our own, centre.
-Photos: real ones brought to 6 megapixels, if FASHION_HYDRA_PHOTOS names a folder of them, else drawn ones; masks are
-repeated or left out until each photo has ten.
+Both sides use the same scale and flip, so their boxes must be equal. mmdet resizes masks with OpenCV's nearest
+neighbour, which shifts them by half a pixel against the image (augment.mask_sampling=corner). The masks are compared
+with this sampling and with our default, centre. Photos are real ones resized to 6 megapixels if FASHION_HYDRA_PHOTOS
+names a folder of photos, otherwise drawn ones. Masks are repeated or dropped so that each photo has ten.
 """
 
 import argparse
@@ -18,7 +17,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-import fashion_hydra.model  # noqa: F401 - mmdet cannot be imported before it
+import fashion_hydra.model  # noqa: F401 - must be imported before mmdet
 from benchmarks._measure import interleaved, tell
 from fashion_hydra.data.annotations import Annotations
 from fashion_hydra.data.augment import SAMPLINGS, Augment
@@ -29,12 +28,12 @@ from fashion_hydra.structures import rle
 from fashion_hydra.wardrobe import write_wardrobe
 
 PHOTOS = Path(os.environ.get("FASHION_HYDRA_PHOTOS", "no such folder"))
-SHORT_EDGE, LONG_EDGE = 2000, 3000  # of the photos
+SHORT_EDGE, LONG_EDGE = 2000, 3000  # size of the photos in pixels
 MASKS = 10
 
 
 def make_photos(folder: Path, count: int) -> Path:
-    """A folder in Kaggle's layout of so many photos of six megapixels with ten masks each."""
+    """Write a folder in Kaggle's layout with up to `count` six-megapixel photos and ten masks each."""
     source = PHOTOS
     if not PHOTOS.is_dir():
         source = folder / "wardrobe"
@@ -61,7 +60,7 @@ def make_photos(folder: Path, count: int) -> Path:
 
 
 def mmdet_pipeline(short_edge: int, flip: bool) -> Any:
-    """mmdet's transforms, bound to one scale and one side."""
+    """Return mmdet's transforms with a fixed scale and flip."""
     from mmcv.transforms import Compose, RandomResize
     from mmdet.datasets import transforms
 
@@ -77,7 +76,7 @@ def mmdet_pipeline(short_edge: int, flip: bool) -> Any:
 
 
 def mmdet_input(annotations: Annotations, image: int) -> dict[str, Any]:
-    """What mmdet's data set would hand to its pipeline for an image."""
+    """Return the dict that mmdet's data set passes to its pipeline for an image."""
     height, width = (int(edge) for edge in annotations.sizes[image])
     instances = []
     for mask in annotations.instances(image):
@@ -95,14 +94,14 @@ def mmdet_input(annotations: Annotations, image: int) -> dict[str, Any]:
 
 
 def run_mmdet(pipeline: Any, results: dict[str, Any]) -> dict[str, Any]:
-    """LoadImageFromFile, then the rest."""
+    """Run LoadImageFromFile, then the pipeline."""
     from mmcv.transforms import LoadImageFromFile
 
     return pipeline(LoadImageFromFile()(results))
 
 
 def compare(ours: Sample, theirs: dict[str, Any]) -> tuple[float, list[float]]:
-    """The largest difference between boxes, and the IoU of each mask of over 400 pixels."""
+    """Return the largest difference between boxes, and the IoU of each mask of more than 400 pixels."""
     other = theirs["data_samples"].gt_instances
     assert ours.image.shape == theirs["inputs"].shape
     boxes = np.asarray(other.bboxes.tensor if hasattr(other.bboxes, "tensor") else other.bboxes)
@@ -116,10 +115,10 @@ def compare(ours: Sample, theirs: dict[str, Any]) -> tuple[float, list[float]]:
 
 
 def main() -> None:
-    """Compare, then time."""
+    """Compare the results, then time both sides."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--photos", type=int, default=12, help="at most 12")
+    parser.add_argument("--photos", type=int, default=12, help="number of photos, up to 12")
     parser.add_argument("--short-edge", type=int, nargs=2, default=(600, 1200), metavar=("LOW", "HIGH"))
     args = parser.parse_args()
     cv2.setNumThreads(1)  # as in a loader process
@@ -147,9 +146,9 @@ def main() -> None:
             compared = [compare(datasets[sampling][key], other) for key, other in zip(keys, theirs, strict=True)]
             overlaps = [iou for _, ious in compared for iou in ious]
             print(
-                f"augment.mask_sampling={sampling} against mmdet: boxes differ by {max(d for d, _ in compared):.1e} px "
-                f"at most, {len(overlaps)} masks of over 400 pixels: mean IoU {np.mean(overlaps):.4f}, "
-                f"least {min(overlaps):.4f}"
+                f"augment.mask_sampling={sampling} against mmdet: boxes differ by up to "
+                f"{max(d for d, _ in compared):.1e} px; {len(overlaps)} masks of more than 400 pixels: "
+                f"mean IoU {np.mean(overlaps):.4f}, minimum {min(overlaps):.4f}"
             )
         rivals = {
             "ours": lambda: [dataset[key] for key in keys],

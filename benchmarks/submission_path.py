@@ -1,8 +1,8 @@
-"""Candidates -> run-lengths of a submission, an image: ours, straight onto the 512x512 grid, against plain NumPy.
+"""Convert an image's candidates to run-lengths: ours, drawn directly on the 512x512 grid, against plain NumPy.
 
-The rival goes the winner's way: draw each mask at the image's size (bilinear resize of its grid to its box, then the
+The rival follows the winner: draw each mask at the image's size (bilinear resize of its grid to its box, then the
 threshold), resize it to 512x512 by the nearest pixel, suppress overlaps pair by pair within a class by descending
-score, encode. Both choose candidates by the same NMS, which is in both times.
+score, encode. Both sides select candidates with the same NMS, which both times include.
 """
 
 import argparse
@@ -25,7 +25,7 @@ Row = tuple[int, str]
 
 
 def make_candidates(number: int, count: int) -> Candidates:
-    """A photo of about 1700x2150 pixels with so many boxes that all survive NMS, and soft blobs in them."""
+    """Make candidates for a photo of about 1700x2150 pixels: `count` boxes that survive NMS, with soft masks."""
     rng = np.random.default_rng(number)
     height, width = (int(edge * rng.uniform(0.9, 1.1)) for edge in (2150, 1700))
     labels = torch.from_numpy(rng.integers(0, CATEGORIES, 20 * count))
@@ -43,17 +43,17 @@ def make_candidates(number: int, count: int) -> Candidates:
 
 
 def encoded(found: Detections) -> list[Row]:
-    """Ours, once the masks are there: their run-lengths."""
+    """Encode the masks of detections as run-lengths: the last step of ours."""
     return [(k, runs_to_kaggle(coco_to_runs(m))) for k, m in zip(found.labels, found.masks, strict=True)]
 
 
 def ours(candidates: Candidates) -> list[Row]:
-    """All of it."""
+    """Run ours, from candidates to rows."""
     return encoded(apply(candidates, RULE, size=(SUBMISSION_SIZE, SUBMISSION_SIZE)))
 
 
 def plain(candidates: Candidates) -> list[Row]:
-    """The rival, all of it."""
+    """Run the rival, from candidates to rows."""
     kept = survivors(candidates.boxes, candidates.scores, candidates.labels, RULE)
     chosen = candidates[kept]
     small = [
@@ -69,12 +69,12 @@ def plain(candidates: Candidates) -> list[Row]:
 
 
 def drawn(mask: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A mask at the image's size: bilinear between the centres of the grid's cells, nothing beyond the box."""
+    """Draw a mask at the image's size, bilinear between the centres of the grid's cells and empty outside its box."""
     x0, y0, x1, y1 = box
     canvas = np.zeros(size, bool)
     left, top = max(0, int(np.floor(x0))), max(0, int(np.floor(y0)))
     right, bottom = min(size[1], int(np.ceil(x1))), min(size[0], int(np.ceil(y1)))
-    x = (np.arange(left, right) + 0.5 - x0) / (x1 - x0) * GRID + 0.5  # in cells of the grid with a frame of nought
+    x = (np.arange(left, right) + 0.5 - x0) / (x1 - x0) * GRID + 0.5  # in cells of the zero-padded grid
     y = (np.arange(top, bottom) + 0.5 - y0) / (y1 - y0) * GRID + 0.5
     framed = np.pad(mask, 1)
     j, i = (np.clip(np.floor(v).astype(int), 0, GRID) for v in (x, y))
@@ -86,13 +86,13 @@ def drawn(mask: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarra
 
 
 def nearest(mask: np.ndarray) -> np.ndarray:
-    """A mask on the submission's grid: of each of its pixels the source pixel below its centre."""
+    """Resize a mask to the submission's grid by taking the source pixel at the centre of each grid pixel."""
     rows, columns = (((np.arange(SUBMISSION_SIZE) + 0.5) * e / SUBMISSION_SIZE).astype(int) for e in mask.shape)
     return mask[np.ix_(rows, columns)]
 
 
 def run_lengths(mask: np.ndarray) -> str:
-    """Kaggle's run-lengths, as its forums have them."""
+    """Encode run-lengths as in Kaggle's forums."""
     pixels = np.concatenate([[0], mask.T.flatten(), [0]])
     runs = np.where(pixels[1:] != pixels[:-1])[0] + 1
     runs[1::2] -= runs[::2]
@@ -100,7 +100,7 @@ def run_lengths(mask: np.ndarray) -> str:
 
 
 def large_masks(rows: list[Row]) -> list[tuple[int, np.ndarray]]:
-    """Label and bitmap of the masks of over 400 pixels."""
+    """Return label and bitmap of each mask of more than 400 pixels."""
     masks = []
     for label, text in rows:
         numbers = np.array(text.split(), dtype=int)
@@ -113,7 +113,7 @@ def large_masks(rows: list[Row]) -> list[tuple[int, np.ndarray]]:
 
 
 def compare(mine: list[Row], its: list[Row]) -> list[float]:
-    """IoU of each of my large masks with the best of its masks of that label, and the other way round."""
+    """Return the best IoU of each large mask with the other side's masks of the same label, for both sides."""
     overlaps: list[float] = []
     encodings = [[(label, coco_mask.encode(mask)) for label, mask in large_masks(rows)] for rows in (mine, its)]
     for one, others in (encodings, encodings[::-1]):
@@ -124,10 +124,10 @@ def compare(mine: list[Row], its: list[Row]) -> list[float]:
 
 
 def main() -> None:
-    """Compare, then time."""
+    """Compare the results, then time both sides."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=6)
-    parser.add_argument("--candidates", type=int, default=100, help="an image")
+    parser.add_argument("--candidates", type=int, default=100, help="candidates per image")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -136,15 +136,15 @@ def main() -> None:
     overlaps = [iou for mine, its in pairs for iou in compare(mine, its)]
     kept, its = (sum(len(pair[side]) for pair in pairs) for side in (0, 1))
     print(f"{args.images} photos of about 1700x2150 with {len(photos[0])} candidates each")
-    print(f"masks: ours {kept}, plain NumPy {its}; {len(overlaps) // 2} of over 400 pixels: ", end="")
-    print(f"mean IoU {np.mean(overlaps):.4f}, least {min(overlaps):.4f}")
+    print(f"masks: ours {kept}, plain NumPy {its}; {len(overlaps) // 2} of more than 400 pixels: ", end="")
+    print(f"mean IoU {np.mean(overlaps):.4f}, minimum {min(overlaps):.4f}")
     assert np.mean(overlaps) >= 0.99
     rivals = {
         "ours": lambda: [ours(photo) for photo in photos],
         "plain NumPy": lambda: [plain(photo) for photo in photos],
     }
     seconds = interleaved(rivals, rounds=args.rounds)
-    tell("candidates -> run-lengths, an image", seconds, ours="ours", per=args.images)
+    tell("candidates -> run-lengths, per image", seconds, ours="ours", per=args.images)
 
 
 if __name__ == "__main__":

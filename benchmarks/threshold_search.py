@@ -1,8 +1,8 @@
-"""A grid of thresholds scored from candidates: all combinations at once, against postprocess and score for each.
+"""Score a grid of thresholds from candidates: all combinations at once, against one combination at a time.
 
-The images, candidates and truth are made up; what is compared is the time, and that the scores are equal to the last
-bit. The slow side is timed on a sample of the combinations and of the images, in the same process and rounds; its time
-for everything is that of the sample, multiplied.
+Images, candidates and truth are synthetic. The benchmark compares times and checks that the scores are bit-identical.
+The slow side, which postprocesses and scores per combination, is timed on a sample of combinations and images in the
+same process and rounds; its total time is extrapolated from the sample.
 """
 
 import argparse
@@ -33,14 +33,14 @@ IOU_THRS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7)
 
 
 def the_grid(scores: int, ious: int, masks: int) -> Grid:
-    """So many values an axis."""
+    """Return a grid with the given number of values per axis."""
     score_thrs = np.round(np.linspace(0.05, 0.8, scores), 3).tolist()
     mask_thrs = np.round(np.linspace(0.3, 0.7, masks), 3).tolist()
     return Grid(score_thrs, IOU_THRS[:ious], mask_thrs, [20], [100], {"none": ()})
 
 
 def scene(rng: np.random.Generator, name: str, *, truths: int, candidates: int) -> tuple[Candidates, ClassMasks]:
-    """An image: true masks of clothes' sizes, detections around them and elsewhere, most of them overlapping."""
+    """Make an image: true masks as large as clothes, and detections around them and elsewhere, mostly overlapping."""
     height, width = SIZE
     true_labels = rng.integers(0, CLASSES, truths)
     edges = np.exp(rng.uniform(np.log(60), np.log(700), (truths, 2)))
@@ -64,7 +64,7 @@ def scene(rng: np.random.Generator, name: str, *, truths: int, candidates: int) 
 
 
 def make(folder: Path, images: int, truths: int, candidates: int) -> tuple[CandidateCache, dict[str, ClassMasks]]:
-    """A cache of images and their truth."""
+    """Write a candidate cache of several images, and return it with the images' truth."""
     manifest = Manifest(
         members=(("made-up.ckpt", "0" * 64),),
         class_ids=tuple(range(CLASSES)),
@@ -86,7 +86,7 @@ def make(folder: Path, images: int, truths: int, candidates: int) -> tuple[Candi
 
 
 def score_plainly(cache: CandidateCache, truth: dict[str, ClassMasks], rule: Postprocess) -> list[float]:
-    """Postprocess and score, image by image: each image's score."""
+    """Postprocess and score image by image, and return each image's score."""
     scores = []
     for name, true in truth.items():
         found = apply(cache.read(name), rule, size=GRID)
@@ -98,9 +98,11 @@ def main() -> None:
     """Time both sides."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=450)
-    parser.add_argument("--truths", type=int, default=7, help="true masks an image")
-    parser.add_argument("--candidates", type=int, default=100, help="an image")
-    parser.add_argument("--grid", type=int, nargs=3, default=[10, 9, 9], help="values of score_thr, iou_thr, mask_thr")
+    parser.add_argument("--truths", type=int, default=7, help="true masks per image")
+    parser.add_argument("--candidates", type=int, default=100, help="candidates per image")
+    parser.add_argument(
+        "--grid", type=int, nargs=3, default=[10, 9, 9], help="number of values of score_thr, iou_thr and mask_thr"
+    )
     parser.add_argument("--sample", type=int, nargs=2, default=[6, 60], help="combinations and images of the slow side")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
@@ -128,7 +130,7 @@ def main() -> None:
         spread = f"(min {min(seconds):.1f}, max {max(seconds):.1f})"
         print(f"  {name:44} median {statistics.median(seconds):10.1f} s  {spread}")
     ratio = statistics.median(slow) / statistics.median(ours)
-    print(f"  ratio {ratio:.0f}; scores of the sample equal to the last bit; best {mean(scores[best]):.4f}")
+    print(f"  ratio {ratio:.0f}; scores of the sample are bit-identical; best {mean(scores[best]):.4f}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""A training step of a cascade: ours, with Lightning, against mmengine's Runner with mmdet's own modules.
+"""Time a training step of a cascade: ours, with Lightning, against mmengine's Runner with mmdet's own modules.
 
-Both start from the same weights and see the same batches, boxes sampled with the same seeds, the winner's SGD and
-clipping; each step's loss is compared. The rival has what mmdet's configs have: SingleRoIExtractor and BitmapMasks,
-over the same torchvision operators, as nothing is compiled here. A step is timed from its beginning to the next's.
-Ours runs as `trainer=cpu` does, a process of one thread on each core, and as one process of as many threads as the
-rival has; losses are compared with the latter.
+Both start from the same weights and use the same batches, the same seeds to sample boxes, and the winner's SGD and
+clipping; the loss of each step is compared. The rival uses the parts of mmdet's configs, SingleRoIExtractor and
+BitmapMasks, on the same torchvision operators, because nothing is compiled here. A step is timed from its start to the
+start of the next. Ours runs as `trainer=cpu` does, one process with one thread on each core, and as one process with as
+many threads as the rival; losses are compared with the latter.
 
-Rounding sooner or later turns a box's fate, after which two runs differ as two seeds do. So each step's loss is also
-compared at the weights that ours had then. With heads that have learnt nothing, proposals score nearly alike, and
-rounding alone picks others; with `--weights` of a trained model they differ clearly.
+Sooner or later rounding changes whether a box is selected, and from then on two runs differ as with two seeds.
+Therefore each step's loss is also compared at the weights that ours had at this step. Untrained heads score proposals
+almost equally, so rounding alone changes the selection; with `--weights` of a trained model the scores differ clearly.
 """
 
 import argparse
@@ -69,41 +69,41 @@ SGD = functools.partial(torch.optim.SGD, lr=LR, momentum=0.9, weight_decay=1e-4)
 
 @dataclass
 class Seen:
-    """What was noted of a run: when each step began, its loss, and the weights before it if they are asked for."""
+    """Record of a run: start time and loss of each step, and optionally the weights before the step."""
 
     begins: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     weights: list[dict[str, torch.Tensor]] = field(default_factory=list)
 
     def steps(self, skip: int) -> list[float]:
-        """Seconds of each step but the first few."""
+        """Return the seconds of each step after the first `skip`."""
         return np.diff(self.begins)[skip:].tolist()
 
 
 def make_batches(
     folder: Path, count: int, images: int, size: int, photos: Path | None = None
 ) -> tuple[list[Batch], ClassSet]:
-    """Batches of drawn figures, or of `photos` in Kaggle's layout, augmented as in training."""
+    """Make batches of drawn figures, or of `photos` in Kaggle's layout, augmented as in training."""
     if photos is None:
         write_wardrobe(folder, train=max(20, count * images), test=2, size=size, seed=0)
     annotations, _ = read_annotations(photos or folder)
     classes = ClassSpec("present", "present").resolve(annotations.names, np.unique(annotations.categories).tolist())
     augment = Augment(short_edge=[round(size * 0.6), round(size * 0.7)], long_edge=size, flip=0.5)
     dataset = TrainDataset(annotations, np.arange(len(annotations)), classes, augment, seed=SEED)
-    order = np.arange(count * images).reshape(count, images) % len(annotations)  # faulty photos are left out
+    order = np.arange(count * images).reshape(count, images) % len(annotations)  # without faulty photos
     return [collate([dataset[0, int(i)] for i in chosen]) for chosen in order], classes
 
 
 def make_detector(
     classes: ClassSet, model: str, weights: Path | None = None, **changes: Any
 ) -> tuple[Detector, dict[str, Any]]:
-    """The same weights each time, and the model's config.
+    """Build a detector with reproducible weights, and return it with the model's config.
 
     Args:
-        classes: of the outputs.
-        model: of conf/model.
-        weights: of a model or a backbone; None: from scratch.
-        changes: of `build_htc`'s arguments.
+        classes: class set of the outputs.
+        model: name of a config in conf/model.
+        weights: weights of a model or a backbone; None: from scratch.
+        changes: arguments of `build_htc` to replace.
     """
     prepare_config()
     with initialize_config_dir(str(PROJECT_ROOT / "conf"), version_base="1.3"):
@@ -130,18 +130,18 @@ def lightning(
     precision: Any = "32-true",
     compiled: bool = False,
 ) -> Seen:
-    """Ours, with the logger and the callback that every run has.
+    """Run ours, with the logger and the callback that every run has.
 
     Args:
-        batches: of this process.
-        classes: of the outputs.
-        model: of conf/model.
-        weights: to start from.
-        folder: to write to.
-        keep_weights: before each step.
-        processes: that train together, this one among them.
-        precision: as Lightning has it.
-        compiled: the backbone, by torch.compile.
+        batches: batches of this process.
+        classes: class set of the outputs.
+        model: name of a config in conf/model.
+        weights: initial weights; None: from scratch.
+        folder: folder for logs.
+        keep_weights: whether to record the weights before each step.
+        processes: number of processes that train together.
+        precision: Lightning's precision.
+        compiled: whether to compile the backbone with torch.compile.
     """
     seen = Seen()
 
@@ -188,7 +188,7 @@ def lightning(
 
 
 def in_processes(batches: Sequence[Batch], classes: ClassSet, model: str, weights: Path | None, folder: Path) -> Seen:
-    """Ours on all cores, a process of one thread on each; each step's loss is the mean of theirs."""
+    """Run ours with one single-threaded process per core; each step's loss is the mean over processes."""
     count = min(os.cpu_count() or 1, len(batches[0]))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -208,14 +208,14 @@ def _one_process(rank: int, count: int, port: int, batches: Sequence[Batch], *ar
 
 
 def _share(batch: Batch, rank: int, count: int) -> Batch:
-    """Every so manieth image of a batch."""
+    """Return every `count`-th image of a batch, starting at `rank`."""
     of = slice(rank, None, count)
     parts = {field.name: getattr(batch, field.name)[of] for field in fields(batch)}
     return Batch(**parts)
 
 
 def runner(batches: Sequence[Batch], classes: ClassSet, model: str, weights: Path | None, folder: Path) -> Seen:
-    """The rival, with the hooks that every run of mmdet has, but for checkpoints."""
+    """Run the rival, with mmdet's default hooks except checkpoints."""
     seen = Seen()
 
     class Watch(Hook):
@@ -245,14 +245,14 @@ def runner(batches: Sequence[Batch], classes: ClassSet, model: str, weights: Pat
 
 
 def seed_step(net: torch.nn.Module, batch: Batch) -> None:
-    """As SegmentationModule.training_step does in the first epoch."""
+    """Seed box sampling as SegmentationModule.training_step does in the first epoch."""
     begin_sampling(net, [seed_for_image(SEED, 0, image_id) for image_id in batch.image_ids])
 
 
 def losses_along(
     seen: Seen, batches: Sequence[Batch], classes: ClassSet, model: str, weights: Path | None
 ) -> list[float]:
-    """mmdet's loss of each step at the weights that ours had."""
+    """Return mmdet's loss of each step at the weights that ours had."""
     net, losses = mmdets(make_detector(classes, model, weights)[0]).train(), []
     for before, batch in zip(seen.weights, batches, strict=True):
         net.load_state_dict(before)
@@ -265,7 +265,7 @@ def losses_along(
 
 
 def mmdets(detector: Detector) -> torch.nn.Module:
-    """The same network with mmdet's own parts where ours has others."""
+    """Return the network with our replacements swapped back to mmdet's own parts."""
     net = detector.net
     for extractors in (net.roi_head.bbox_roi_extractor, net.roi_head.mask_roi_extractor):
         for i, ours in enumerate(extractors):
@@ -279,7 +279,7 @@ def mmdets(detector: Detector) -> torch.nn.Module:
 
 
 def as_mmdet(batch: Batch, net: torch.nn.Module) -> dict[str, Any]:
-    """Images without their padding, bitmaps, and what the semantic branch learns where there is one."""
+    """Convert a batch to mmdet's input: unpadded images, bitmap masks, and semantic targets if the model uses them."""
     samples, inputs = [], []
     painted = None
     if net.roi_head.with_semantic:
@@ -301,12 +301,12 @@ def as_mmdet(batch: Batch, net: torch.nn.Module) -> dict[str, Any]:
 
 
 def apart(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """Relative differences."""
+    """Return the relative differences of two series."""
     return [abs(a - b) / abs(b) for a, b in zip(ours, theirs, strict=True)]
 
 
 def silence() -> None:
-    """Leave the libraries' remarks out."""
+    """Silence warnings and logs of libraries."""
     silence_library_noise()
     warnings.simplefilter("ignore")
     for name in ("pytorch_lightning.utilities.rank_zero", "mmengine"):
@@ -314,22 +314,22 @@ def silence() -> None:
 
 
 def main() -> None:
-    """Compare the losses, then time."""
+    """Time both sides and compare their losses."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=24, help="a round")
-    parser.add_argument("--skip", type=int, default=4, help="steps at a round's beginning that do not count")
-    parser.add_argument("--images", type=int, default=4, help="a step")
-    parser.add_argument("--size", type=int, default=224, help="of the photos; they are reduced to two thirds of it")
-    parser.add_argument("--model", default="htc_tiny", help="of conf/model")
-    parser.add_argument("--weights", type=Path, help="of the model, or of its backbone, that both start from")
-    parser.add_argument("--photos", type=Path, help="a folder in Kaggle's layout, in place of drawn figures")
-    parser.add_argument("--more", action="store_true", help="bf16 and a compiled backbone too")
+    parser.add_argument("--steps", type=int, default=24, help="steps per round")
+    parser.add_argument("--skip", type=int, default=4, help="untimed steps at the start of each round")
+    parser.add_argument("--images", type=int, default=4, help="images per step")
+    parser.add_argument("--size", type=int, default=224, help="long edge; the short edge is about two thirds")
+    parser.add_argument("--model", default="htc_tiny", help="name of a config in conf/model")
+    parser.add_argument("--weights", type=Path, help="initial weights of the model or its backbone, for both sides")
+    parser.add_argument("--photos", type=Path, help="folder in Kaggle's layout to use instead of drawn figures")
+    parser.add_argument("--more", action="store_true", help="also time bf16 and a compiled backbone")
     args = parser.parse_args()
     silence()
     ours = "ours, Lightning, one process"
     rivals: dict[str, Callable[..., Seen]] = {
-        "ours, Lightning, a process a core": in_processes,
+        "ours, Lightning, one process per core": in_processes,
         ours: lightning,
         "mmengine's Runner, mmdet's modules": runner,
     }
@@ -349,12 +349,12 @@ def main() -> None:
         work = Path(tempfile.mkdtemp(dir=folder))
         seen = lightning(batches, classes, args.model, args.weights, work, keep_weights=True)
         along = losses_along(seen, batches, classes, args.model, args.weights)
-    print(f"relative difference of the losses of each step from those of {ours!r}:")
+    print(f"relative difference of each step's loss from {ours!r}:")
     for name in losses.keys() - {ours}:
         print(f"  {name}:", *(f"{x:.0e}" for x in apart(losses[name], losses[ours])))
-    print(f"mmdet's at the same weights: {max(apart([float(x) for x in seen.losses], along)):.1e} at most")
+    print(f"mmdet at the same weights: up to {max(apart([float(x) for x in seen.losses], along)):.1e}")
     print(
-        "mean loss of the last half:", *(f"\n  {name}: {np.mean(x[len(x) // 2 :]):.4f}" for name, x in losses.items())
+        "mean loss of the second half:", *(f"\n  {name}: {np.mean(x[len(x) // 2 :]):.4f}" for name, x in losses.items())
     )
     tell(f"a step of {args.images} images, {args.model}", seconds, ours=next(iter(rivals)))
 

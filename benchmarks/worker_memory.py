@@ -1,9 +1,9 @@
-"""Memory of four loader processes before and after an epoch's worth of reads from a large index.
+"""Measure the memory of four loader processes before and after an epoch's worth of reads from a large index.
 
-The index is made up: as many images and masks as iMaterialist's. Each worker reads the boxes, classes and runs of
-every image that falls to it and makes its crops of masks; no image files are needed. Before measuring, each worker
-has mapped the whole index in, so that what grows is what a worker copies. The rival keeps a Python object a mask:
-counting references to them writes to their pages, and each worker ends up with a copy.
+The index is synthetic, with as many images and masks as iMaterialist. Each worker reads the boxes, classes and runs of
+its images and crops their masks; no image files are needed. Before the first measurement each worker maps the whole
+index, so any growth is memory that the worker copies. The rival keeps one Python object per mask: reference counting
+writes to the objects' pages, so each worker ends up with a copy.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SIZE = (1536, 1024)
 
 
 def make_index(folder: Path, images: int, masks: int) -> Annotations:
-    """Records of so many images and masks: ellipses of all sizes."""
+    """Write records with the given numbers of images and masks; masks are ellipses of various sizes."""
     rng = np.random.default_rng(0)
     builder = AnnotationsBuilder(folder, {i: f"category {i}" for i in range(46)})
     owners = np.sort(rng.integers(0, images, masks))
@@ -44,7 +44,7 @@ def make_index(folder: Path, images: int, masks: int) -> Annotations:
 
 
 def ellipse(rng: np.random.Generator) -> np.ndarray:
-    """Runs, starts from 0, of a mask of any size somewhere in an image of `SIZE`: int64 (R, 2)."""
+    """Return the runs (0-based starts) of a random ellipse in an image of `SIZE`: int64 (R, 2)."""
     height, width = (int(edge * rng.uniform(0.02, 0.5)) for edge in SIZE)
     top, left = (int(rng.integers(0, edge - used)) for edge, used in zip(SIZE, (height, width), strict=True))
     x = np.arange(width)
@@ -53,7 +53,7 @@ def ellipse(rng: np.random.Generator) -> np.ndarray:
 
 
 def memory() -> dict[str, float]:
-    """This process's memory in MiB: its own, its share of what several have, and all that is mapped in."""
+    """Return this process's memory in MiB: private, proportional share (shared pages divided), and resident."""
     found: dict[str, float] = {}
     for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]:
         name, value, _ = line.split()
@@ -63,7 +63,7 @@ def memory() -> dict[str, float]:
 
 
 def read_records(annotations: Annotations, images: np.ndarray) -> None:
-    """Ours: crops of the masks of some images."""
+    """Run ours: crop the masks of some images."""
     classes = ClassSet(tuple(range(46)), tuple(map(str, range(46))))
     for image in images.tolist():
         size = (int(annotations.sizes[image, 0]), int(annotations.sizes[image, 1]))
@@ -71,7 +71,7 @@ def read_records(annotations: Annotations, images: np.ndarray) -> None:
 
 
 def as_objects(annotations: Annotations) -> list[list[dict[str, Any]]]:
-    """The rival: a list of dicts for each image, as many data sets keep them."""
+    """Convert the index for the rival: one list of dicts per image, as in many data sets."""
     bar = tqdm(range(len(annotations)), desc="making objects", unit=" images", disable=None)
     return [
         [
@@ -87,7 +87,7 @@ def as_objects(annotations: Annotations) -> list[list[dict[str, Any]]]:
 
 
 def read_objects(objects: list[list[dict[str, Any]]], images: np.ndarray) -> None:
-    """The rival's reading: every field of every mask."""
+    """Run the rival: read every field of every mask of some images."""
     for image in images.tolist():
         for one in objects[image]:
             runs = np.frombuffer(one["segmentation"]["counts"], dtype=np.int64)
@@ -95,7 +95,7 @@ def read_objects(objects: list[list[dict[str, Any]]], images: np.ndarray) -> Non
 
 
 def work(index: Any, read: Callable[[Any, np.ndarray], None], share: tuple[int, int], pipe: Connection) -> None:
-    """One worker: map everything in, wait, measure, read its share, measure."""
+    """Run one worker: map the index, wait, measure, read the worker's share, measure again."""
     if isinstance(index, Annotations):
         for name in ("runs", "run_first", "boxes", "areas", "class_ids", "categories", "first", "sizes"):
             np.asarray(getattr(index, name)).view(np.uint8).max()
@@ -113,7 +113,7 @@ def work(index: Any, read: Callable[[Any, np.ndarray], None], share: tuple[int, 
 
 
 def measure(name: str, index: Any, read: Callable[[Any, np.ndarray], None], workers: int) -> None:
-    """Run the workers side by side and print what they take."""
+    """Run the workers in parallel and print their memory."""
     context = multiprocessing.get_context("fork")  # as the DataLoader does on Linux
     pipes, processes = [], []
     for number in range(workers):
@@ -122,7 +122,7 @@ def measure(name: str, index: Any, read: Callable[[Any, np.ndarray], None], work
         process.start()
         pipes.append(mine)
         processes.append(process)
-    for _ in range(3):  # warmed up; measured; everything read
+    for _ in range(3):  # wait until all workers have warmed up, measured, and read everything
         for pipe in pipes:
             pipe.recv()
         for pipe in pipes:
@@ -137,7 +137,7 @@ def measure(name: str, index: Any, read: Callable[[Any, np.ndarray], None], work
 
 
 def main() -> None:
-    """Make the index and measure both ways of keeping it."""
+    """Make the index, and measure ours and the rival."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=45_600)
     parser.add_argument("--masks", type=int, default=333_000)
@@ -148,7 +148,7 @@ def main() -> None:
         size = sum(path.stat().st_size for path in Path(folder, "records").iterdir()) / 2**20
         print(f"{args.images} images, {args.masks} masks, index of {size:.0f} MiB on disk")
         measure("mapped records (ours)", annotations, read_records, args.workers)
-        measure("a Python object a mask", as_objects(annotations), read_objects, args.workers)
+        measure("one Python object per mask", as_objects(annotations), read_objects, args.workers)
 
 
 if __name__ == "__main__":

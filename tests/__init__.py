@@ -1,7 +1,7 @@
-"""Tests, in folders that mirror the package's."""
+"""Tests, in folders that mirror the package."""
 
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 SHARED = PROJECT.parent / "shared" / "data"
-"""Real photos, where they lie beside a checkout; tests that need them skip without."""
+"""Real photos beside the checkout; tests that need them are skipped if the folder is missing."""

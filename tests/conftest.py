@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # as the entry scripts do, before torch is there
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # each process of pytest-xdist has a core
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # as in the entry scripts, before torch is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core per pytest-xdist process
 
 import numpy as np
 import pytest
@@ -22,13 +22,13 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 @pytest.fixture(autouse=True, scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Records are kept apart from the user's."""
+    """Keep cached annotations apart from the user's cache."""
     os.environ["FASHION_HYDRA_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")
 def wardrobe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small embedded data set."""
+    """A small wardrobe data set."""
     from fashion_hydra.wardrobe import write_wardrobe
 
     folder = tmp_path_factory.mktemp("data") / "wardrobe"
@@ -38,13 +38,13 @@ def wardrobe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def config() -> Callable[..., DictConfig]:
-    """Give `tests.helpers.compose_config`."""
+    """Return `tests.helpers.compose_config`."""
     return compose_config
 
 
 @pytest.fixture
 def tiny_checkpoint(tmp_path: Path) -> Callable[..., Path]:
-    """Give a function that writes a checkpoint of a tiny model below `tmp_path` and returns its path."""
+    """Return a function that writes a checkpoint of a tiny model below `tmp_path` and returns its path."""
 
     def write(name: str = "tiny.ckpt", **options: Any) -> Path:
         return write_tiny_checkpoint(tmp_path / name, **options)
@@ -54,7 +54,7 @@ def tiny_checkpoint(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def kaggle_folder(tmp_path: Path) -> Callable[..., Path]:
-    """Makes a folder in Kaggle's layout from rows and image sizes (height, width)."""
+    """Return a function that writes a folder in Kaggle's layout from rows and image sizes (height, width)."""
 
     def make(rows: list[dict[str, object]], images: dict[str, tuple[int, int]], categories: int = 46) -> Path:
         root = tmp_path / "root"

@@ -1,4 +1,4 @@
-"""Configs, tiny models, checkpoints and runs of scripts that many tests need."""
+"""Configs, tiny models, checkpoints and script runs shared by many tests."""
 
 import os
 import re
@@ -38,7 +38,7 @@ CLASS_IDS, CLASS_NAMES = (6, 23, 31), ("pants", "shoe", "sleeve")
 
 
 def model_options(name: str = "htc_tiny", *overrides: object) -> dict[str, Any]:
-    """Return the arguments of `build_htc` that a model's config gives, as plain containers."""
+    """Return the arguments of `build_htc` from a model's config, as plain containers."""
     model = OmegaConf.to_container(compose_config("train", f"model={name}", *overrides).model, resolve=True)
     assert isinstance(model, dict)
     return {str(key): value for key, value in model.items() if key != "_target_"}
@@ -47,12 +47,12 @@ def model_options(name: str = "htc_tiny", *overrides: object) -> dict[str, Any]:
 def tiny_checkpoint_content(
     seed: int = 0, *, class_ids: Iterable[int] = CLASS_IDS, kept: Mapping[str, torch.Tensor] | None = None
 ) -> dict[str, Any]:
-    """Return what train.py saves, of a tiny model whose random heads prefer some classes.
+    """Return the content of train.py's checkpoint, for a tiny model whose random heads prefer some classes.
 
     Args:
-        seed: of the weights.
-        class_ids: categories; their names are the first of `CLASS_NAMES`.
-        kept: score of each checkpoint that the run kept, by path.
+        seed: seed of the weights.
+        class_ids: category ids; their names are the first of `CLASS_NAMES`.
+        kept: path -> score of each checkpoint that the run kept.
     """
     from fashion_hydra.model.htc import build_htc
 
@@ -73,24 +73,24 @@ def tiny_checkpoint_content(
 
 
 def write_tiny_checkpoint(path: Path, seed: int = 0, **options: Any) -> Path:
-    """Write `tiny_checkpoint_content` to a file, whose folder is made; return its path."""
+    """Write `tiny_checkpoint_content` to a file, create its folder if necessary, and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(tiny_checkpoint_content(seed, **options), path)
     return path
 
 
 def matches_message(message: str, line: str) -> bool:
-    """Return whether a line contains a message, in which an ellipsis stands for anything."""
+    """Return whether a line contains a message, where an ellipsis matches any text."""
     return re.search(".*".join(map(re.escape, message.split("…"))), line, re.IGNORECASE) is not None
 
 
 def run_script(script: str, *words: str) -> int:
-    """Run an entry script in this process and return its exit code; its exceptions pass with `traceback=true`."""
+    """Run an entry script in this process and return its exit code; with `traceback=true` exceptions propagate."""
     path = str(PROJECT_ROOT / script)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [path, *words])
         for name in ("FASHION_HYDRA_TRACEBACKS", "HYDRA_FULL_ERROR", "PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-            patch.setenv(name, os.environ.get(name, ""))  # restores what the script sets
+            patch.setenv(name, os.environ.get(name, ""))  # lets the patch restore the variable after the script sets it
             patch.delenv(name)
         try:
             runpy.run_path(path, run_name="__main__")

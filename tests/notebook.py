@@ -1,6 +1,6 @@
-"""Runs a notebook's cells in this process, without Jupyter.
+"""Run a notebook's cells in this process, without Jupyter.
 
-`python -m tests.notebook docs/quickstart.ipynb` stores what they give in it.
+`python -m tests.notebook docs/quickstart.ipynb` stores the outputs in the notebook.
 """
 
 import ast
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def run_cells(notebook: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    """Run the code cells in order, in one namespace; return the outputs of each, as a notebook stores them."""
+    """Run the code cells in order in one namespace; return the outputs of each cell in the notebook's format."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
     code = (cell for cell in notebook["cells"] if cell["cell_type"] == "code")
     return [_run("".join(cell["source"]), namespace, number) for number, cell in enumerate(code, start=1)]

@@ -1,10 +1,10 @@
-"""Whether two checkouts give the same results to the last bit: losses, weights, candidates, tables and scores.
+"""Check that two checkouts give bit-identical results: losses, weights, candidates, tables and scores.
 
 python -m tests.same_results BEFORE [AFTER]     # folders of checkouts, each with a .venv or sharing this one's Python
 
-Each checkout draws a small data set, trains a tiny cascade under a fixed seed, tunes, predicts and scores with the
-commands that users type, in a folder of its own; what these wrote is compared as SHA-256 of its content. A refactor
-is proven by it. Files that hold paths or dates are compared without them, see `DIGESTS`.
+In a separate folder, each checkout draws a small data set, trains a tiny cascade with a fixed seed, tunes, predicts and
+scores with the users' commands; the written files are compared by SHA-256. This proves that a refactor changes no
+results. Paths and dates in files are ignored, see `DIGESTS`.
 """
 
 import csv
@@ -22,7 +22,7 @@ from pathlib import Path
 SMALL = ["model=htc_tiny", "model.test_proposals=60", "classes.train=[1,23,31]", "data.batch_size=4",
          "data.num_workers=0", "augment=small", "schedule=demo", "trainer.accelerator=cpu", "trainer.devices=1",
          "seed=7"]  # fmt: skip
-FEW = "inference.max_proposals=30 candidates.iou_grid=[0.3,0.5]"  # the model has learnt little
+FEW = "inference.max_proposals=30 candidates.iou_grid=[0.3,0.5]"  # the model is hardly trained
 RULES = ["grid.score_thr=[0.05,0.1,0.2]", "search.trials=8", "search.mask_step=0.1", "folds=2", FEW]
 COMMANDS = [
     "fashion-hydra wardrobe data --train 40 --test 4 --size 96 --seed 3",
@@ -85,7 +85,7 @@ DIGESTS: dict[str, Callable[[Path], str]] = {
 
 
 def results(checkout: Path) -> dict[str, str]:
-    """Run the commands of a checkout; name of what they wrote -> digest of its content, and the score printed."""
+    """Run the commands of a checkout; return digests of the written files by name, and the printed score."""
     python = checkout / ".venv" / "bin" / "python"
     python = python if python.is_file() else Path(sys.executable)
     with tempfile.TemporaryDirectory() as place:
@@ -112,7 +112,7 @@ def results(checkout: Path) -> dict[str, str]:
 
 
 def _console_script(checkout: Path) -> str:
-    """What the script `fashion-hydra` runs, as the checkout's pyproject.toml names it."""
+    """Return the entry point of the script `fashion-hydra` in the checkout's pyproject.toml."""
     lines = (checkout / "pyproject.toml").read_text().splitlines()
     target = next(line.split('"')[1] for line in lines if line.startswith("fashion-hydra ="))
     module, _, function = target.partition(":")

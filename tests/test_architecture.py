@@ -1,4 +1,4 @@
-"""Each library stays in its rooms; that imports go one way is import-linter's to check, see pyproject.toml."""
+"""Each library is imported only in its packages; import-linter checks the direction of imports, see pyproject.toml."""
 
 import ast
 import re

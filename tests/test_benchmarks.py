@@ -1,4 +1,4 @@
-"""The benchmarks run, small; their times are not looked at."""
+"""Run every benchmark at a small size; times are not checked."""
 
 import importlib
 import shlex
@@ -27,7 +27,7 @@ ARGUMENTS = {
     "worker_memory": "--images 40 --masks 200 --workers 2",
 }
 OWN_PROCESS = ("accelerator", "app", "attributes", "growth", "predict_memory", "train_step", "worker_memory")
-"""They measure a process, or leave mmengine's logger with a closed file behind."""
+"""Benchmarks that measure a process, or that leave mmengine's logger with a closed file."""
 
 
 @pytest.mark.parametrize("name", [name for name in ARGUMENTS if name not in OWN_PROCESS])
@@ -51,4 +51,4 @@ def test_benchmark_runs_in_a_process_of_its_own(name):
 
 def test_every_benchmark_is_run_here():
     modules = {path.stem for path in (PROJECT / "benchmarks").glob("[a-z]*.py")}
-    assert modules == {*ARGUMENTS, "plain_scheme"}  # the last is what ensemble is compared with
+    assert modules == {*ARGUMENTS, "plain_scheme"}  # plain_scheme is the rival of ensemble

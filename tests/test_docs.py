@@ -1,4 +1,4 @@
-"""What README and docs/ show: commands compose, or exist; links lead somewhere; examples work."""
+"""README and docs/: commands compose or exist, links are valid, examples work."""
 
 import re
 import shlex
@@ -29,7 +29,7 @@ def test_a_command_that_is_shown_composes(config, line):
     overrides = [word for word in readable_words(words[at + 1 :]) if word != "-m"]
     sweep = "-m" in words
     overrides = [re.sub(r",[^\]}]*$", "", word) if sweep else word for word in overrides]  # the first job of a sweep
-    overrides = [word for word in overrides if not word.startswith("hydra")]  # of the launcher
+    overrides = [word for word in overrides if not word.startswith("hydra")]  # options of the launcher
     config(SCRIPTS[words[at]], *overrides)
 
 

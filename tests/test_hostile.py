@@ -1,9 +1,9 @@
-"""Files of someone else: the lighter ones of `tests.faults.hostile`, and a short run of each fuzz target."""
+"""Untrusted files: the lighter cases of `tests.faults.hostile`, and a short run of each fuzz target."""
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-import tests.fuzz.models  # noqa: F401 - the targets in it
+import tests.fuzz.models  # noqa: F401 - registers targets
 from fashion_hydra.utils.errors import UserError
 from tests.faults.hostile import CASES, READERS, attempt
 from tests.fuzz.generators import STRATEGIES
@@ -44,7 +44,7 @@ def test_files_that_ask_for_too_much_are_refused(tmp_path, monkeypatch, name):
     monkeypatch.setenv("FASHION_HYDRA_CACHE", str(tmp_path / "cache"))
     expected = next(expected_message for start, expected_message in MESSAGES.items() if name.startswith(start))
     with pytest.raises(UserError, match=expected):
-        raise UserError(READERS[reader](tmp_path))  # faults of single rows, unless the file is refused
+        raise UserError(READERS[reader](tmp_path))  # reports faults of rows; unless the reader rejects the file
 
 
 def test_the_script_measures_in_a_process_of_little_memory():
@@ -66,7 +66,7 @@ def test_readers_return_or_raise_a_user_error(tmp_path, name):
     run()
 
 
-@pytest.mark.parametrize("name", [name for name in TARGETS if name != "records"])  # whose seeds are edits
+@pytest.mark.parametrize("name", [name for name in TARGETS if name != "records"])  # its seeds are edits
 def test_targets_begin_with_good_files(tmp_path, name):
     first, *_ = TARGETS[name].seeds()
     TARGETS[name].read(first, tmp_path)

@@ -1,4 +1,4 @@
-"""User errors, made on purpose: each message contains the value. And input that looks wrong but is not."""
+"""Deliberate user errors, whose messages must contain the value, and unusual but valid input."""
 
 import contextlib
 import csv
@@ -29,18 +29,18 @@ WORDS = {
     "predict": (*SMALL_PREDICT, "data.limit=1", "data.root=DATA", "out=OUT"),
     "tune": (*SMALL_PREDICT, "out=OUT"),
 }
-"""What the commands of `MISTAKES` have before their own words."""
+"""Words that the commands of `MISTAKES` start with."""
 SCRIPTS = {"train": "train.py", "predict": "predict.py", "tune": "tune_thresholds.py"}
 
 
 class Mistake(NamedTuple):
-    """A command that cannot do what was meant.
+    """A command with a user error.
 
     Args:
-        command: a script runs as it is typed; `train`, `predict` and `tune` call the script's function with the config
-            that the words give. Words in capitals stand for the files and folders of `PLACES`.
-        value: that the message names.
-        message: an ellipsis stands for anything.
+        command: a script runs as typed; `train`, `predict` and `tune` call the script's function with the config
+            composed from the words. Words in capitals stand for the files and folders of `PLACES`.
+        value: value that the message must contain.
+        message: expected message; an ellipsis matches any text.
     """
 
     command: str
@@ -267,7 +267,7 @@ MISTAKES = [
 ]  # fmt: skip
 
 
-# Files and folders that the words in capitals stand for, made for a command that names them.
+# Files and folders that words in capitals stand for, created for commands that use them.
 MOUNTED = {"READ_ONLY": "64k", "SMALL_DISK": "100k", "FULL": "16k"}
 PLACES = (
     "DATA", "TRUTH", "RUN", "LAST", "OUT", "EMPTY", "NO_LABELS", "NO_IMAGES", "OTHER_COLUMNS", "SEMICOLONS", "LATIN",
@@ -278,7 +278,7 @@ RULE = "score_thr: 0.5\niou_thr: 0.5\nmask_thr: 0.5\nmax_per_image: 9\ndrop_clas
 
 
 def make_place(name: str, path: Path, data: Path, run: Path) -> Path:
-    """Make a file or folder of `PLACES` at a path, or find it, and return where it is."""
+    """Create or find a file or folder of `PLACES`, and return its path."""
     last, rows = run / "checkpoints" / "last.ckpt", (data / "train.csv").read_text()
     match name:
         case "DATA" | "RUN" | "LAST" | "OUT" | "TRUTH":
@@ -324,7 +324,7 @@ def make_place(name: str, path: Path, data: Path, run: Path) -> Path:
 
 
 def copy_with(data: Path, folder: Path, file: str, content: bytes | None) -> Path:
-    """Make a folder like the data set, by links, with another content of a file or without it."""
+    """Copy the data set by links, with one file replaced or removed."""
     folder.mkdir()
     for path in data.iterdir():
         if path.name != file:
@@ -335,9 +335,9 @@ def copy_with(data: Path, folder: Path, file: str, content: bytes | None) -> Pat
 
 
 def mount(name: str, path: Path) -> None:
-    """Make a small file system: READ_ONLY, FULL, or SMALL_DISK, which a checkpoint does not fit on."""
+    """Mount a small file system: READ_ONLY, FULL, or SMALL_DISK, which is too small for a checkpoint."""
     path.mkdir()
-    if name == "READ_ONLY" and os.getuid() != 0:  # root may write everywhere
+    if name == "READ_ONLY" and os.getuid() != 0:  # root can write everywhere
         path.chmod(0o555)
         return
     command = ["mount", "-t", "tmpfs", "-o", f"size={MOUNTED[name]}", "tmpfs", path]
@@ -353,7 +353,7 @@ def mount(name: str, path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def run(wardrobe, tmp_path_factory):
-    """The folder of a training run, and beside it that of a prediction, `used`."""
+    """The folder of a training run, with a prediction folder `used` beside it."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     places = {"DATA": wardrobe, "OUT": folder, "RUN": folder}
     call("train", places)
@@ -362,7 +362,7 @@ def run(wardrobe, tmp_path_factory):
 
 
 def insert_places(command: str, places: dict[str, Path]) -> list[str]:
-    """Split a command into words, with paths for the words in capitals."""
+    """Split a command into words, and replace words in capitals by paths."""
     return [
         re.sub(r"\b[A-Z]{2,}(_[A-Z]+)*\b", lambda found: str(places.get(found[0], found[0])), word)
         for word in shlex.split(command)
@@ -370,7 +370,7 @@ def insert_places(command: str, places: dict[str, Path]) -> list[str]:
 
 
 def call(command: str, places: dict[str, Path]) -> None:
-    """Do what a script does with a command line, in this process; its exceptions pass."""
+    """Run a script's command line in this process, and let exceptions propagate."""
     from fashion_hydra.workflows.predict import predict
     from fashion_hydra.workflows.train import train
     from fashion_hydra.workflows.tune import tune
@@ -383,7 +383,7 @@ def call(command: str, places: dict[str, Path]) -> None:
 
 @pytest.fixture
 def make_places(wardrobe, run, tmp_path):
-    """Make the files and folders that a command names."""
+    """Return a function that creates the files and folders that a command uses."""
     made: dict[str, Path] = {}
 
     def make(command: str) -> dict[str, Path]:
@@ -474,13 +474,13 @@ def test_make_names_the_python_it_needs(tmp_path):
     assert not (tmp_path / ".venv").exists()
 
 
-# What must work.
+# Input that must work.
 NAME = "mäntel = röcke, (neu) [2] 'x'"
 
 
 @pytest.fixture
 def strange_folder(wardrobe, tmp_path):
-    """The data set in a folder whose name has everything that a name may have."""
+    """The data set in a folder whose name contains many special characters."""
     (tmp_path / NAME).mkdir()
     return shutil.copytree(wardrobe, tmp_path / NAME / "wardrobe")
 
@@ -493,7 +493,7 @@ def test_scripts_take_strange_names_and_run_in_any_folder(strange_folder, tmp_pa
     predict = [*SMALL_PREDICT, "data.limit=1", f"data.root={strange_folder}", f"ensemble.run={out}"]
     assert run_script("predict.py", *predict, f"out={out}/predicted") == 0
     assert (out / "predicted" / "submission.csv").is_file()
-    assert cli(["check", str(strange_folder), "--quick"]) == 1  # it has two faults by design
+    assert cli(["check", str(strange_folder), "--quick"]) == 1  # the wardrobe has two faults by design
 
 
 @pytest.mark.parametrize(
@@ -521,7 +521,7 @@ def test_a_read_only_cache_is_not_used(wardrobe, make_places, monkeypatch):
 
 
 def test_a_sweep_needs_no_name_for_its_folder(run, tmp_path, monkeypatch, capsys):
-    """The folder of the answers is by default named by groups, which Hydra's own resolver does not know yet."""
+    """The default output folder is named after config groups, which Hydra's own resolver does not know yet."""
     monkeypatch.chdir(tmp_path)
     used, truth = run.parent / "used", tmp_path / "truth.csv"
     with (used / "submission.csv").open() as stream:

@@ -1,7 +1,7 @@
 """A user's package outside the repository: its callback, transform, backbone and model builder, by import path.
 
-Training, predicting, tuning and averaging with the checkpoint that it made; code that a checkpoint names is imported
-only where the command names its package.
+Train, predict, tune and average with its checkpoint. Code named in a checkpoint is imported only if the command trusts
+the package.
 """
 
 import csv
@@ -79,7 +79,7 @@ def build_mine(num_classes, backbone, neck_channels, **options):
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    """An importable package that no part of this software knows."""
+    """An importable package unknown to fashion_hydra."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "mypackage").mkdir()
     (folder / "mypackage" / "__init__.py").write_text("")
@@ -91,7 +91,7 @@ def package(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(package, wardrobe, tmp_path_factory):
-    """A training run with all of it."""
+    """A training run that uses everything in the package."""
     from fashion_hydra.workflows.train import train
 
     folder = tmp_path_factory.mktemp("runs") / "mine" / "first"

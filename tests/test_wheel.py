@@ -1,4 +1,4 @@
-"""The wheel alone, in another folder: its commands take the words of the scripts, and its model is there. Slow."""
+"""The installed wheel in another folder: commands accept the scripts' arguments, and the model is included. Slow."""
 
 import os
 import shutil
@@ -16,9 +16,9 @@ SKIPPED = {"__pycache__", "_project"}
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """A folder with what the wheel installs; all else comes from this environment."""
+    """A folder with the wheel's files; all other packages come from this environment."""
     folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"  # building leaves files behind
+    source = folder / "source"  # a copy, because building leaves files behind
     shutil.copytree(
         PROJECT, source, symlinks=True, ignore=lambda at, names: set(names) - WANTED if at == str(PROJECT) else SKIPPED
     )

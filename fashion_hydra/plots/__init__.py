@@ -1,1 +1,1 @@
-"""Pictures made with matplotlib and Pillow."""
+"""Plots and images, drawn with matplotlib and Pillow."""

@@ -1,4 +1,4 @@
-"""The ladder as a picture: the winner's scores on the leaderboard beside ours."""
+"""Plot a ladder: our scores beside the winner's leaderboard scores."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +14,12 @@ _INK, _OURS, _THEIRS = "#1b1f24", "#1f77b4", "#b86e00"
 
 
 def draw_ladder(path: Path, rungs: Sequence[Rung], *, title: str) -> None:
-    """Draw scores with their intervals, rung by rung.
+    """Draw the score of each rung with its interval.
 
     Args:
-        path: the PNG.
-        rungs: in their order.
-        title: above the picture.
+        path: PNG file to write.
+        rungs: rungs in ladder order.
+        title: title above the plot.
     """
     figure = Figure(figsize=(9.5, 0.52 * len(rungs) + 1.6), layout="constrained")
     axes = figure.add_subplot()
@@ -49,5 +49,5 @@ def draw_ladder(path: Path, rungs: Sequence[Rung], *, title: str) -> None:
 
 
 def _number(axes: Axes, place: int, x: float, text: str, colour: str) -> None:
-    """In a column right of the picture."""
+    """Write a number into a column to the right of the plot."""
     axes.text(x, place, text, transform=axes.get_yaxis_transform(), ha="right", va="center", color=colour, fontsize=9)

@@ -1,4 +1,4 @@
-"""Learning curves as a PNG."""
+"""Draw learning curves as a PNG."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,11 +14,11 @@ _PANELS = (
 
 
 def draw_curves(path: Path, history: Mapping[str, Sequence[Sequence[float]]]) -> None:
-    """Draw loss, validation scores and learning rate over the steps.
+    """Draw loss, validation scores and learning rate over training steps.
 
     Args:
-        path: the PNG.
-        history: metric name -> points of (step, value).
+        path: PNG file to write.
+        history: metric name -> (step, value) points.
     """
     figure = Figure(figsize=(12, 3.4), layout="constrained")
     for axes, (title, names) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):

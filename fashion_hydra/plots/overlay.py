@@ -1,4 +1,4 @@
-"""Photos with the predicted masks painted on, a file each."""
+"""Paint predicted masks on photos, one file per photo."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,24 +16,24 @@ _LINE_HEIGHT, _LEGEND_WIDTH = 18, 190
 
 
 def overlay_size(size: Size, longest_edge: int = LONGEST_EDGE) -> Size:
-    """The size that an overlay of an image is drawn in: its own, or reduced to a longest edge."""
+    """Return the (height, width) of an image's overlay: the image's size, reduced to `longest_edge` if larger."""
     scale = min(1.0, longest_edge / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def draw_overlay(path: Path, photo: np.ndarray, detections: Detections, names: Mapping[int, str]) -> None:
-    """Write `overlay` as a JPEG."""
+    """Write the `overlay` of a photo as a JPEG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     overlay(photo, detections, names).save(path, quality=88)
 
 
 def overlay(photo: np.ndarray, detections: Detections, names: Mapping[int, str]) -> Image.Image:
-    """The photo with its masks, and a legend of what was found with what score.
+    """Return the photo with its masks, and a legend of the detected classes and scores.
 
     Args:
-        photo: uint8 (H, W, 3), RGB, of any size.
-        detections: on the grid of `overlay_size`; the labels index `names`.
-        names: category id -> name, in the order of the labels.
+        photo: uint8 (H, W, 3), RGB, any size.
+        detections: detections on the grid of `overlay_size`; labels index `names`.
+        names: category id -> name, in label order.
     """
     size = overlay_size((photo.shape[0], photo.shape[1]))
     reduced = cv2.resize(photo, (size[1], size[0]), interpolation=cv2.INTER_AREA)

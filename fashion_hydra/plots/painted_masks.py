@@ -1,4 +1,4 @@
-"""Photos with masks painted on, truth beside prediction."""
+"""Paint true and predicted masks on photos, side by side."""
 
 import colorsys
 from collections.abc import Mapping, Sequence
@@ -23,12 +23,12 @@ Mask = tuple[int, np.ndarray]
 
 @dataclass(frozen=True)
 class PaintedImage:
-    """One row of the picture: a photo, its true masks, and the predicted ones.
+    """A photo with its true and its predicted masks.
 
     Args:
         photo: uint8 (H, W, 3), RGB.
-        truth: masks on the photo.
-        found: masks on the photo, the best first.
+        truth: true masks on the photo's grid.
+        found: predicted masks on the photo's grid, the best first.
     """
 
     photo: np.ndarray
@@ -39,7 +39,7 @@ class PaintedImage:
     def of_detections(
         cls, photo: np.ndarray, truth: Sequence[Mask], detections: Detections, ids: Sequence[int]
     ) -> "PaintedImage":
-        """A row from detections on the photo's grid; `ids` are the category ids behind the labels."""
+        """Build the image from detections on the photo's grid; `ids` maps labels to category ids."""
         found = [(ids[label], _bitmap(rle)) for label, rle in zip(detections.labels, detections.masks, strict=True)]
         return cls(photo, truth, found)
 
@@ -50,23 +50,23 @@ def _bitmap(encoded: CocoRLE) -> np.ndarray:
 
 
 def colour(category: int) -> tuple[int, int, int]:
-    """A category's colour: hues a golden angle apart, in five tones in turn, so that 46 can be told apart."""
+    """Return a category's RGB colour: hues a golden angle apart in five tones, so that 46 are distinguishable."""
     saturation, value = _TONES[category % len(_TONES)]
     red, green, blue = colorsys.hsv_to_rgb(category * 0.618034 % 1, saturation, value)
     return int(red * 255), int(green * 255), int(blue * 255)
 
 
 def largest_first(masks: Sequence[Mask]) -> list[Mask]:
-    """Masks in the order in which they are drawn, so that small ones lie on top."""
+    """Return masks by descending area, the drawing order that puts small masks on top."""
     return sorted(masks, key=lambda mask: -int(mask[1].sum()))
 
 
 def paint(photo: np.ndarray, masks: Sequence[Mask]) -> np.ndarray:
-    """The photo with masks in their categories' colours, small ones on top, outlined.
+    """Return the photo with outlined masks in their categories' colours, small masks on top.
 
     Args:
-        photo: uint8 (H, W, 3).
-        masks: on the photo's grid.
+        photo: uint8 (H, W, 3), RGB.
+        masks: masks on the photo's grid.
     """
     canvas = photo.astype(np.float32)
     for category, mask in largest_first(masks):
@@ -83,19 +83,19 @@ def _eroded(mask: np.ndarray) -> np.ndarray:
 
 
 def draw_comparison(path: Path, rows: Sequence[PaintedImage], *, names: Mapping[int, str]) -> None:
-    """Write a `comparison` as a PNG."""
+    """Write the `comparison` of several images as a PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path, "wb") as stream:
         comparison(rows, names=names).save(stream, format="PNG")
 
 
 def comparison(rows: Sequence[PaintedImage], *, names: Mapping[int, str], columns: int = 2) -> Image.Image:
-    """Photo, truth and prediction side by side, two images a line, with a legend of what they hold.
+    """Draw photo, truth and prediction of each image side by side, with a legend of mask counts per category.
 
     Args:
-        rows: one an image.
+        rows: the images.
         names: category id -> name.
-        columns: images a line.
+        columns: images per line.
     """
     tiles = [_tile(row, names) for row in rows]
     width = max((tile.width for tile in tiles), default=1) + 2 * _GAP

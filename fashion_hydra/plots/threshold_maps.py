@@ -1,4 +1,4 @@
-"""Pictures of what tuning found: heat maps, curves, classes."""
+"""Plot tuning results: heat maps, curves, gains per class."""
 
 import itertools
 from collections.abc import Sequence
@@ -25,12 +25,12 @@ _TURNED: dict[str, Any] = {"rotation": 30, "ha": "right"}
 
 
 def draw_heat_maps(path: Path, grid: Grid, scores: FloatArray) -> None:
-    """A map for each pair of axes: the best score that the other axes allow, its best cell framed.
+    """Draw a heat map for each pair of axes: the best score over all other axes, with the best cell framed.
 
     Args:
-        path: the PNG.
-        grid: of R rules.
-        scores: (R,).
+        path: PNG file to write.
+        grid: grid of R rules.
+        scores: (R,), score of each rule.
     """
     axes = _varied(grid)
     cube = scores.reshape(grid.shape)
@@ -44,7 +44,7 @@ def draw_heat_maps(path: Path, grid: Grid, scores: FloatArray) -> None:
         rest = tuple(i for i, axis in enumerate(AXES) if axis not in pair)
         ax = figure.add_subplot(rows, columns, place + 1)
         _heat_map(figure, ax, grid, cube.max(axis=rest), pair)
-    figure.suptitle("Score, the best over all other thresholds", color=_INK)
+    figure.suptitle("Best score over all other thresholds", color=_INK)
     _save(figure, path)
 
 
@@ -67,12 +67,12 @@ def _heat_map(figure: Figure, ax: Axes, grid: Grid, best: FloatArray, pair: tupl
 
 
 def draw_curves(path: Path, grid: Grid, scores: FloatArray) -> None:
-    """The score along each axis through the grid's best point, with its bootstrap interval over images.
+    """Draw the score along each axis through the grid's best point, with its bootstrap interval over images.
 
     Args:
-        path: the PNG.
-        grid: of R rules.
-        scores: (R, I).
+        path: PNG file to write.
+        grid: grid of R rules.
+        scores: (R, I), score of each rule on each image.
     """
     best = np.unravel_index(int(scores.mean(axis=1).argmax()), grid.shape)
     axes = _varied(grid)
@@ -95,18 +95,18 @@ def draw_curves(path: Path, grid: Grid, scores: FloatArray) -> None:
         ax.set_xlabel(axis)
         ax.grid(alpha=0.25)
     plots[0].set_ylabel("score (95 % interval)")
-    figure.suptitle("Along each threshold through the grid's best point", color=_INK)
+    figure.suptitle("Score along each threshold through the grid's best point", color=_INK)
     _save(figure, path)
 
 
 def draw_class_gains(path: Path, score_table: ScoreTable, results: Sequence[MethodResult], classes: ClassSet) -> None:
-    """Each class's score untuned and under the best method, the largest gain first.
+    """Draw each class's score before tuning and under the best method, the largest gain at the top.
 
     Args:
-        path: the PNG.
-        score_table: the images.
-        results: of the methods, the untuned one first.
-        classes: behind the labels.
+        path: PNG file to write.
+        score_table: score table of the tuning images.
+        results: results of the methods, the untuned method first.
+        classes: class set of the labels.
     """
     best, first = best_method(results), results[0]
     before, after = (class_scores(score_table, v.method.rule) for v in (first, best))
@@ -126,7 +126,7 @@ def draw_class_gains(path: Path, score_table: ScoreTable, results: Sequence[Meth
     names = [f"{classes.names[i].split(',')[0]} ({true_masks[i]})" for i in labels.tolist()]
     ax.set_yticks(rows, names, fontsize=8)
     ax.set_ylim(-0.7, len(labels) - 0.3)
-    ax.set_xlabel("mean score over the images that have the class in truth or answer (true masks in brackets)")
+    ax.set_xlabel("mean score over images with the class in truth or prediction (number of true masks in parentheses)")
     ax.grid(axis="x", alpha=0.25)
     ax.legend(loc="lower right")
     ax.set_title(
@@ -138,7 +138,7 @@ def draw_class_gains(path: Path, score_table: ScoreTable, results: Sequence[Meth
 
 
 def _varied(grid: Grid) -> list[str]:
-    """The axes with more than one value."""
+    """Return the axes with more than one value."""
     return [axis for axis in AXES if len(grid.values(axis)) > 1]
 
 

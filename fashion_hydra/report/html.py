@@ -1,4 +1,4 @@
-"""Pages as single HTML files: escaped templates, inlined stylesheets and scripts, a content-security policy."""
+"""Write pages as single HTML files: escaped templates, inlined CSS and JavaScript, a content-security policy."""
 
 import base64
 import hashlib
@@ -16,13 +16,13 @@ _TEMPLATES = Path(__file__).parent
 
 
 def write_page(path: Path, folder: str, values: Mapping[str, Any]) -> None:
-    """Write a page atomically, piece by piece as its template yields them.
+    """Render a page's template into a file, streamed and written atomically.
 
     Args:
-        path: the HTML file; missing folders above it are created.
-        folder: folder with the page's `page.html`, which extends `base.html`. Its `page.css` and `page.js`, if there
-            are any, follow the shared ones.
-        values: for the template; each is escaped. Iterators are read only while the page is written.
+        path: HTML file; missing parent folders are created.
+        folder: template folder with the page's `page.html`, which extends `base.html`. Its `page.css` and `page.js`,
+            if present, are appended to the shared ones.
+        values: template variables, escaped in the output. Iterators are consumed while the page is written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     style, script = _assets(folder, "page.css"), _assets(folder, "page.js")
@@ -34,7 +34,7 @@ def write_page(path: Path, folder: str, values: Mapping[str, Any]) -> None:
 
 
 def make_environment() -> jinja2.Environment:
-    """Make the environment of all templates: everything is escaped, and an unknown name is an error."""
+    """Return the Jinja environment of all templates: values are escaped, and an undefined name is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -49,13 +49,13 @@ def make_environment() -> jinja2.Environment:
 
 
 def content_policy(style: str, script: str) -> str:
-    """Return a policy that allows one stylesheet, one script and embedded images, and no requests.
+    """Return a policy that allows one stylesheet, one script and embedded images, but no requests.
 
-    It is the second line of defence: an unescaped name could still not run a script.
+    The policy is a second line of defence: even an unescaped name could not run a script.
 
     Args:
         style: content of the page's style element.
-        script: content of its script element.
+        script: content of the page's script element.
     """
     return (
         "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
@@ -65,12 +65,12 @@ def content_policy(style: str, script: str) -> str:
 
 
 def css_colour(category: int) -> str:
-    """Return a category's colour for CSS, `#rrggbb`."""
+    """Return a category's colour in CSS notation, `#rrggbb`."""
     return "#{:02x}{:02x}{:02x}".format(*colour(category))
 
 
 def _assets(folder: str, name: str) -> Markup:
-    """Join the shared file of this name and the page's own, which need no escaping."""
+    """Concatenate the shared asset and the page's own asset of this name, marked as safe."""
     paths = (_TEMPLATES / name, _TEMPLATES / folder / name)
     return Markup("".join(path.read_text(encoding="utf-8") for path in paths if path.is_file()))
 

@@ -1,10 +1,10 @@
 "use strict";
 
-// Sort a table by a column when its heading is pressed, in the other order when it is pressed again.
+// Sort a table when a column heading is clicked; reverse the order on a second click.
 for (const button of document.querySelectorAll("table.sortable th button")) {
   button.addEventListener("click", () => {
     const heading = button.closest("th"), table = button.closest("table"), body = table.tBodies[0];
-    const column = heading.cellIndex; // of the last row of headings, which has no spans
+    const column = heading.cellIndex; // headings to click are in the last header row, which has no spans
     const text = (row) => row.cells[column].dataset.v ?? row.cells[column].textContent.trim();
     const number = (row) => (text(row) === "" || isNaN(text(row)) ? -Infinity : Number(text(row)));
     const numeric = heading.classList.contains("n");

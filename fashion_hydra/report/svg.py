@@ -1,4 +1,4 @@
-"""Charts as inline SVG; colours come from the stylesheet, so that they follow light and dark mode."""
+"""Draw charts as inline SVG; colours come from the stylesheet, so charts follow light and dark mode."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 400, 250
 LEFT, RIGHT, TOP, BOTTOM = 46, WIDTH - 14, 26, HEIGHT - 40
-"""Edges of the area between the axes."""
+"""Edges of the plot area."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Axis:
     Args:
         title: measured quantity, with its unit.
         low: value at the left or lower end.
-        high: value at the other end.
-        ticks: pairs of a value and its label.
+        high: value at the right or upper end.
+        ticks: (value, label) pairs.
         log: whether the axis is logarithmic.
     """
 
@@ -52,9 +52,9 @@ class Curve:
     """A line through points, named in the chart's legend.
 
     Args:
-        name: in the legend.
-        x: (P,).
-        y: (P,).
+        name: name in the legend.
+        x: (P,), horizontal values.
+        y: (P,), vertical values.
         span: (P, 2), lower and upper end of an interval at each point, drawn as a bar.
         dots: whether the points are marked.
     """
@@ -77,7 +77,7 @@ def counting_axis(title: str, largest: float, steps: int = 4) -> Axis:
 
 
 def decimal_axis(title: str, low: float, high: float, steps: int = 4) -> Axis:
-    """Make an axis over at least `low` to `high` whose ends and ticks are round."""
+    """Make an axis that covers `low` to `high` and has round ends and ticks."""
     rough = max(high - low, 1e-9) / steps
     power = 10.0 ** np.floor(np.log10(rough))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * (1 - 1e-9))
@@ -87,21 +87,21 @@ def decimal_axis(title: str, low: float, high: float, steps: int = 4) -> Axis:
 
 
 def log_axis(title: str, low: float, high: float, *, shares: bool = False) -> Axis:
-    """Make a logarithmic axis with a tick at each power of ten; `shares` are written in percent."""
+    """Make a logarithmic axis with a tick at each power of ten; `shares=True` labels the ticks in percent."""
     first, last = int(np.ceil(np.log10(low) - 1e-9)), int(np.floor(np.log10(high) + 1e-9))
     powers = [10.0**k for k in range(first, last + 1)]
     return Axis(title, low, high, [(p, f"{p * 100:g} %" if shares else f"{p:,g}") for p in powers], log=True)
 
 
 class Drawing:
-    """An SVG element, to which shapes are added; every text and attribute is escaped.
+    """An SVG element to add shapes to; all text and attributes are escaped.
 
     Args:
-        width: of the view box.
-        height: of the view box.
-        css_class: of the element.
-        label: describes the drawing to those who cannot see it.
-        attributes: further ones, named as in `add`.
+        width: width of the view box.
+        height: height of the view box.
+        css_class: CSS class of the element.
+        label: description of the drawing for screen readers.
+        attributes: further attributes of the element, named as in `add`.
     """
 
     def __init__(self, width: int, height: int, css_class: str, *, label: str, **attributes: str) -> None:
@@ -112,11 +112,11 @@ class Drawing:
         """Add a shape.
 
         Args:
-            tag: of the element.
-            css_class: of the element.
-            text: its content.
-            tip: shown while the pointer is over the shape.
-            attributes: `text_anchor` stands for `text-anchor`; numbers are rounded.
+            tag: SVG tag of the shape.
+            css_class: CSS class of the shape.
+            text: text content.
+            tip: tooltip.
+            attributes: SVG attributes; `text_anchor` stands for `text-anchor`, and numbers are rounded.
         """
         shape = ElementTree.SubElement(self._svg, tag, {"class": css_class} if css_class else {})
         for name, value in attributes.items():
@@ -126,7 +126,7 @@ class Drawing:
             ElementTree.SubElement(shape, "title").text = tip
 
     def markup(self) -> Markup:
-        """Return the drawing for a template."""
+        """Return the drawing as markup for a template."""
         return Markup(ElementTree.tostring(self._svg, encoding="unicode"))
 
 
@@ -136,7 +136,7 @@ class Chart(Drawing):
     Args:
         x: horizontal axis.
         y: vertical axis.
-        label: describes the chart to those who cannot see it.
+        label: description of the chart for screen readers.
     """
 
     def __init__(self, x: Axis, y: Axis, *, label: str) -> None:
@@ -156,15 +156,15 @@ class Chart(Drawing):
             self.add("text", "title", text=y.title, x=4, y=12)
 
     def across(self, value: float) -> float:
-        """Map a value of the horizontal axis to the view box."""
+        """Return the horizontal view-box position of a value."""
         return LEFT + float(self._x.position(value)) * (RIGHT - LEFT)
 
     def down(self, value: float) -> float:
-        """Map a value of the vertical axis to the view box."""
+        """Return the vertical view-box position of a value."""
         return BOTTOM - float(self._y.position(value)) * (BOTTOM - TOP)
 
     def add_marks(self, marks: Sequence[Mark]) -> None:
-        """Add vertical lines with their texts one below the other."""
+        """Add vertical lines, with their texts stacked to avoid overlap."""
         for i, mark in enumerate(marks):
             across = self.across(mark.value)
             anchor, step = ("end", -4) if across > LEFT + 0.7 * (RIGHT - LEFT) else ("start", 4)
@@ -172,7 +172,7 @@ class Chart(Drawing):
             self.add("text", "mark", text=mark.text, x=across + step, y=TOP + 10 + 13 * i, text_anchor=anchor)
 
     def add_curve(self, curve: Curve, number: int) -> None:
-        """Add a line in the colour of this number."""
+        """Add a curve in the colour with this number."""
         points = [(self.across(x), self.down(y)) for x, y in zip(curve.x, curve.y, strict=True)]
         self.add("polyline", f"line c{number}", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in points))
         if curve.span is not None:
@@ -187,11 +187,11 @@ def draw_curves(curves: Sequence[Curve], x: Axis, y: Axis, *, label: str, marks:
     """Draw lines with a legend above them.
 
     Args:
-        curves: the lines, at most three.
+        curves: up to three curves.
         x: horizontal axis.
         y: vertical axis.
-        label: describes the chart to those who cannot see it.
-        marks: vertical lines to compare with.
+        label: description of the chart for screen readers.
+        marks: vertical reference lines.
     """
     chart = Chart(x, y, label=label)
     chart.add_marks(marks)

@@ -1,4 +1,4 @@
-"""The embedded data set: dressed figures drawn from a seed, with their masks, in Kaggle's layout."""
+"""The built-in data set: dressed figures drawn from a seed, with their masks, in Kaggle's layout."""
 
 from fashion_hydra.wardrobe.writer import Summary, write_wardrobe
 

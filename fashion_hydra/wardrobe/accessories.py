@@ -1,4 +1,4 @@
-"""Shoes, hats, glasses, scarves."""
+"""Draw shoes, hats, glasses and scarves."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from fashion_hydra.wardrobe.figure import Figure
 
 
 def draw_shoes(figure: Figure, kind: str) -> None:
-    """A pair, two instances: sneaker, boot, pump or loafer."""
+    """Draw a pair of shoes as two instances; `kind` is sneaker, boot, pump or loafer."""
     rng = figure.rng
     codes = (
         (*BRIGHTS, *NEUTRALS[:1]) if kind == "sneaker" else ("25262b", "5b3a24", "8a4b2a", "b83b3b", "d0a15f", "43506b")
@@ -27,7 +27,7 @@ def _draw_shoe(figure: Figure, side: int, kind: str, colour, sole) -> None:
     body, canvas, part = figure.body, figure.canvas, figure.add("shoe")
     path = body.leg(side)
     ankle, _ = along(path, 1.0)
-    out = -side * 0.42 - 0.25 * body.yaw  # toes point outwards and where the body is turned
+    out = -side * 0.42 - 0.25 * body.yaw  # toes point outwards and follow the body's turn
 
     def place(points) -> Points:
         return turn(np.asarray(points) * (side, 1), out) + ankle + xy(0, 0.02)
@@ -62,7 +62,7 @@ def _draw_shoe(figure: Figure, side: int, kind: str, colour, sole) -> None:
 
 
 def draw_glasses(figure: Figure) -> None:
-    """Large frames over the eyes; the lenses belong to the mask."""
+    """Draw glasses with large frames; the lenses belong to the mask."""
     body, canvas, part = figure.body, figure.canvas, figure.add("glasses")
     x = 0.11 * body.yaw
     frame = rgb(("1b1b1f", "1b1b1f", "5a2c1a", "b01f3a", "e8e2d4")[int(figure.rng.integers(5))])
@@ -97,7 +97,7 @@ def draw_glasses(figure: Figure) -> None:
 
 
 def draw_hat(figure: Figure) -> None:
-    """A beanie, a cap, a bucket hat or a hat with a brim."""
+    """Draw a beanie, a cap, a bucket hat or a hat with a brim."""
     body, part = figure.body, figure.add("hat")
     kind = figure.pick("beanie", "brim", "brim", "cap", "bucket")
     pattern = "knit" if kind == "beanie" else "plain"
@@ -110,7 +110,7 @@ def draw_hat(figure: Figure) -> None:
         figure.canvas.fill(badge, cloth.accent, clip=part)
 
 
-# The pieces of a hat, upwards from the head: outline about the middle of the head, paint, shadow under it.
+# The pieces of a hat in drawing order: outline relative to the centre of the head, paint, strength of the cast shadow.
 Layers = list[tuple[Points, Fabric | Colour, float]]
 
 
@@ -165,7 +165,7 @@ _HATS: dict[str, Callable[[Fabric], Layers]] = {
 
 
 def draw_scarf(figure: Figure) -> None:
-    """Wound around the neck, with one or two ends hanging down to a fringe."""
+    """Draw a scarf around the neck, with one or two hanging ends that have a fringe."""
     body, canvas, rng = figure.body, figure.canvas, figure.rng
     part = figure.add("scarf")
     cloth = weave(rng, str(rng.choice(["check", "stripe", "knit", "leopard"])), (*BRIGHTS, *PASTELS), period=0.42)

@@ -1,4 +1,4 @@
-"""Places to stand in: RGB float images (H, W, 3) in 0..1, soft, so that the figure stands out."""
+"""Draw backgrounds: RGB float images (H, W, 3) in 0..1, blurred so that the figure stands out."""
 
 from collections.abc import Callable
 
@@ -10,18 +10,18 @@ from fashion_hydra.wardrobe.colours import blend, rgb, shade
 from fashion_hydra.wardrobe.curves import xy
 
 Image = np.ndarray
-LONG_EDGE = 512  # pixels of a background as drawn
+LONG_EDGE = 512  # maximum long edge, in pixels, at which a background is drawn
 
 
 def draw_background(height: int, width: int, floor: float, rng: np.random.Generator) -> Image:
-    """A random place; `floor` is the height in pixels at which the floor meets the wall (may lie outside)."""
+    """Draw a random background; `floor` is the pixel row where the floor meets the wall (may be outside the image)."""
     place = PLACES[int(rng.choice(len(PLACES), p=[0.26, 0.2, 0.22, 0.18, 0.14]))]
-    # Out of focus as it is, there is nothing to gain from more pixels.
+    # The background is out of focus, so more pixels would add no detail.
     shrink = min(1.0, LONG_EDGE / max(height, width))
     small_height, small_width = round(height * shrink), round(width * shrink)
     image = place(small_height, small_width, floor * shrink, rng)
     image = cv2.GaussianBlur(image, (0, 0), max(small_height, small_width) * float(rng.uniform(0.002, 0.007)))
-    # Low-frequency unevenness: no real wall is of one colour.
+    # Add low-frequency variation, because real walls are not uniform.
     cloud = rng.normal(0, 0.02, (5, 5)).astype(np.float32)
     image = image + cv2.resize(cloud, (small_width, small_height), interpolation=cv2.INTER_CUBIC)[..., None]
     return np.clip(cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
@@ -56,7 +56,7 @@ def _studio(height: int, width: int, floor: float, rng: np.random.Generator) -> 
     y, x = np.mgrid[:height, :width].astype(np.float32)
     glow = np.exp(-(((x - width * rng.uniform(0.3, 0.7)) / width) ** 2 + ((y - 0.35 * height) / height) ** 2) * 4)
     image *= (0.86 + 0.18 * glow)[..., None]
-    # A backdrop curves into the floor: no hard edge.
+    # A studio backdrop curves into the floor without a hard edge.
     return cv2.GaussianBlur(image, (0, 0), 0.02 * height)
 
 

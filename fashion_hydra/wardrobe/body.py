@@ -1,7 +1,7 @@
-"""A figure's proportions and pose: where its joints are and how wide it is, in head heights.
+"""Proportions and pose of a figure: positions of joints and widths, in head heights.
 
-Origin at the middle of the hips, x to the right of the picture, y down. `side` is -1 for the limb on the
-picture's left and +1 for the one on its right.
+The origin is the middle of the hips, x points right in the picture and y down. `side` is -1 for the limb on the left of
+the picture and +1 for the limb on the right.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ SIDES = (-1, 1)
 
 @dataclass(frozen=True)
 class ArmPose:
-    """Angles in radians from straight down, outwards positive; `bend` is added at the elbow."""
+    """Angles of an arm in radians from straight down, outwards positive; `bend` is added at the elbow."""
 
     raise_: float
     bend: float
@@ -25,7 +25,7 @@ class ArmPose:
 
 @dataclass(frozen=True)
 class LegPose:
-    """Angles as in `ArmPose`; `lift` shortens the shin of a leg that steps back."""
+    """Angles of a leg, measured as in `ArmPose`; `lift` shortens the shin of a leg that steps back."""
 
     spread: float
     bend: float
@@ -46,44 +46,44 @@ class Body:
     limb: float  # thickness of arms and legs, 1 is average
     lean: float  # sideways shift of the shoulders
     yaw: float  # how far the chest is turned to the picture's right, -1..1
-    tilt: float  # of the head, radians
-    arms: tuple[ArmPose, ArmPose]  # picture's left, right
+    tilt: float  # tilt of the head in radians
+    arms: tuple[ArmPose, ArmPose]  # left and right in the picture
     legs: tuple[LegPose, LegPose]
 
     @property
     def neck(self) -> Points:
-        """Pit of the neck."""
+        """Position of the pit of the neck."""
         return np.array([self.lean, -self.torso])
 
     @property
     def head(self) -> Points:
-        """Middle of the head, whose half height is 0.5."""
+        """Position of the centre of the head, which has a half height of 0.5."""
         return self.neck + np.array([0.5 * self.lean + 0.06 * self.yaw, -0.72])
 
     @property
     def waist_y(self) -> float:
-        """Height of the waist."""
+        """Y coordinate of the waist."""
         return -0.36 * self.torso
 
     @property
     def armpit_y(self) -> float:
-        """Height of the armpits."""
+        """Y coordinate of the armpits."""
         return -self.torso + 0.52
 
     def warp(self, points: Points) -> Points:
-        """Upright torso points moved with the lean of the spine."""
+        """Shift points of an upright torso by the lean of the spine."""
         points = np.array(points, dtype=np.float64)
         share = np.clip(-points[:, 1] / self.torso, 0, 1.2)
         points[:, 0] += self.lean * share**1.5
         return points
 
     def middle(self, y: float | np.ndarray) -> np.ndarray:
-        """Points (N, 2) down the middle of the chest at heights `y`: where buttons and zippers go."""
+        """Return points (N, 2) on the middle line of the chest at heights `y`, for buttons and zippers."""
         y = np.atleast_1d(np.asarray(y, dtype=np.float64))
         return self.warp(np.stack([0.38 * self.yaw * self._half_widths(y), y], axis=1))
 
     def half_width(self, y: float) -> float:
-        """Half the torso's width at height `y` without clothes."""
+        """Return half the width of the unclothed torso at height `y`."""
         return float(self._half_widths(np.array(y)))
 
     def _half_widths(self, y: np.ndarray) -> np.ndarray:
@@ -101,7 +101,7 @@ class Body:
         neck: float = 0.24,
         cinch: float = 1.0,
     ) -> Points:
-        """Outline of a garment from the neck to `hem_y`, `ease` wider than the body, `hem` wide there."""
+        """Return a garment's outline from the neck to `hem_y`, `ease` wider than the body, with half width `hem`."""
         hem = self.half_width(min(hem_y, 0.4)) + ease if hem is None else hem
         tip = (self.shoulder - 0.05 + shoulder, -self.torso + 0.1)
         sides = [
@@ -130,11 +130,11 @@ class Body:
         return self._leg(-1), self._leg(1)
 
     def arm(self, side: int) -> Points:
-        """Centre line from shoulder to wrist."""
+        """Return the centre line from shoulder to wrist."""
         return self._arm_paths[side > 0]
 
     def leg(self, side: int) -> Points:
-        """Centre line from hip to ankle."""
+        """Return the centre line from hip to ankle."""
         return self._leg_paths[side > 0]
 
     def _arm(self, side: int) -> Points:
@@ -154,7 +154,7 @@ class Body:
         return limb_path([start, knee, ankle])
 
     def legs_reach(self, y: float) -> float:
-        """How far to the side the legs reach above height `y`: a hem there must be at least as wide."""
+        """Return how far the legs extend sideways above height `y`: the minimum half width of a hem at `y`."""
         reach = [0.0]
         for side in SIDES:
             path = self.leg(side)
@@ -164,11 +164,11 @@ class Body:
         return max(reach)
 
     def arm_radii(self, pad: float = 0.0) -> list[tuple[float, float]]:
-        """Knots of the arm's radius for `tube`, `pad` added."""
+        """Return the knots of the arm's radius plus `pad`, for `tube`."""
         return [(0, 0.19 * self.limb + pad), (0.5, 0.145 * self.limb + pad), (1, 0.105 * self.limb + pad)]
 
     def leg_radii(self, pad: float = 0.0) -> list[tuple[float, float]]:
-        """Knots of the leg's radius for `tube`, `pad` added."""
+        """Return the knots of the leg's radius plus `pad`, for `tube`."""
         k = self.limb
         knots = [
             (0, 0.52 * self.hip * 1.02),
@@ -196,7 +196,7 @@ def _arm_pose(rng: np.random.Generator) -> ArmPose:
 
 
 def draw_body(rng: np.random.Generator, *, feminine: bool) -> Body:
-    """A figure of random build in a random pose."""
+    """Draw a random build and pose."""
     build = float(np.clip(rng.normal(1.0, 0.08), 0.86, 1.2))
     legs: tuple[LegPose, LegPose]
     stance = rng.choice(["straight", "wide", "contrapposto", "walk"], p=[0.3, 0.22, 0.26, 0.22])

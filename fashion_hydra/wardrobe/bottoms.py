@@ -1,4 +1,4 @@
-"""Garments that reach below the waist: pants, shorts, skirt, dress, jumpsuit, tights; and the belt."""
+"""Draw garments that reach below the waist (pants, shorts, skirt, dress, jumpsuit, tights) and the belt."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from fashion_hydra.wardrobe.figure import Figure, Sleeve
 
 
 def draw_pants(figure: Figure, *, slim: bool) -> None:
-    """Long legs, from tight (always if `slim`, to go into boots) to wide: denim, chinos, checks."""
+    """Draw pants, from tight to wide; `slim` forces tight legs that fit into boots."""
     rng = figure.rng
     pattern = str(rng.choice(["denim", "plain", "wool", "check", "camouflage"], p=[0.45, 0.3, 0.12, 0.08, 0.05]))
     cloth = weave(rng, pattern, DENIMS if pattern == "denim" else (*NEUTRALS[2:], *EARTHS[3:7]), period=0.7)
@@ -32,7 +32,7 @@ def draw_pants(figure: Figure, *, slim: bool) -> None:
 
 
 def draw_shorts(figure: Figure) -> None:
-    """Legs that end above the knee, with a turned-up hem."""
+    """Draw shorts that end above the knee, with a turned-up hem."""
     rng = figure.rng
     pattern = str(rng.choice(["denim", "plain", "check", "floral", "stripe"], p=[0.35, 0.35, 0.12, 0.1, 0.08]))
     cloth = weave(rng, pattern, DENIMS if pattern == "denim" else (*BRIGHTS, *EARTHS), period=0.6)
@@ -84,7 +84,7 @@ def _draw_trousers(
 
 
 def _draw_hips(figure: Figure, garment: Instance, cloth: Fabric, pad: float) -> None:
-    """Waistband, fly, and two slanted front pockets."""
+    """Draw waistband, fly and two slanted front pockets."""
     body, canvas = figure.body, figure.canvas
     top = body.waist_y + 0.2
     right = [
@@ -113,7 +113,7 @@ def _draw_hips(figure: Figure, garment: Instance, cloth: Fabric, pad: float) -> 
 
 
 def flared(figure: Figure, y0: float, half: float, hem_y: float, hem: float) -> Points:
-    """Right half, waist to hem, and then along the scalloped hem: an outline for `mirror`."""
+    """Return the right half of a skirt's outline, from the waist along the scalloped hem, for `mirror`."""
     body = figure.body
     hips = body.hip + 0.07
     mid = (max(hips, 0.55 * hips + 0.45 * hem * (0.1 - y0) / (hem_y - y0)), 0.1)
@@ -126,7 +126,7 @@ def flared(figure: Figure, y0: float, half: float, hem_y: float, hem: float) -> 
 
 
 def hem_folds(figure: Figure, y0: float, half: float, hem_y: float, hem: float, count: int) -> list:
-    """Folds that fan out from the waist to the hem."""
+    """Return folds that fan out from the waist to the hem."""
     folds = []
     for place in np.linspace(-0.85, 0.85, count):
         u = place + float(figure.rng.uniform(-0.08, 0.08))
@@ -138,7 +138,7 @@ def hem_folds(figure: Figure, y0: float, half: float, hem_y: float, hem: float, 
 
 
 def draw_skirt(figure: Figure) -> None:
-    """From the waist, pencil to pleated circle."""
+    """Draw a skirt, from a pencil skirt to a pleated circle skirt."""
     body, rng = figure.body, figure.rng
     pattern = str(
         rng.choice(["plain", "check", "denim", "leopard", "dot", "stripe"], p=[0.4, 0.24, 0.1, 0.1, 0.08, 0.08])
@@ -168,7 +168,7 @@ def draw_skirt(figure: Figure) -> None:
 
 
 def draw_dress(figure: Figure) -> None:
-    """Bodice and skirt in one: floral, dotted or plain; short sleeves, puffs or straps."""
+    """Draw a dress with a bodice and a skirt; with short or puff sleeves, or sleeveless."""
     body, rng, canvas = figure.body, figure.rng, figure.canvas
     pattern = str(rng.choice(["floral", "dot", "plain", "geometric", "stripe"], p=[0.45, 0.2, 0.2, 0.1, 0.05]))
     cloth = weave(rng, pattern, (*PASTELS, *BRIGHTS, "25262b", "43506b"), period=0.85)
@@ -202,7 +202,7 @@ def draw_dress(figure: Figure) -> None:
 
 
 def draw_dungarees(figure: Figure, *, slim: bool) -> None:
-    """A jumpsuit with a bib, straps and a big front pocket, worn over a t-shirt."""
+    """Draw a jumpsuit with a bib, straps and a large front pocket, worn over a t-shirt."""
     body, rng, canvas = figure.body, figure.rng, figure.canvas
     pattern = str(rng.choice(["denim", "plain"], p=[0.6, 0.4]))
     cloth = weave(rng, pattern, DENIMS if pattern == "denim" else EARTHS, period=0.7)
@@ -234,7 +234,7 @@ def draw_dungarees(figure: Figure, *, slim: bool) -> None:
 
 
 def draw_tights(figure: Figure) -> None:
-    """Opaque or patterned stockings over both legs, one mask."""
+    """Draw plain or patterned tights over both legs, as one mask."""
     rng = figure.rng
     pattern = str(rng.choice(["plain", "dot", "stripe"], p=[0.6, 0.2, 0.2]))
     codes = ("25262b", "3c3a3e", "5a2c3e", "43506b", "8f3445", "6b3a6b", "2e4a4f")
@@ -246,7 +246,7 @@ def draw_tights(figure: Figure) -> None:
 
 
 def draw_belt(figure: Figure, *, y: float) -> None:
-    """A broad belt at height `y` with a large buckle."""
+    """Draw a broad belt with a large buckle at height `y`."""
     body, rng = figure.body, figure.rng
     leather = rgb(("5b3a24", "25262b", "8a4b2a", "b5793f", "7a1f24")[int(rng.integers(5))])
     belt = figure.add("belt")

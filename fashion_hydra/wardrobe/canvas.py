@@ -1,4 +1,4 @@
-"""A canvas that knows, for every pixel, which instances it belongs to: painting over hides what was there."""
+"""A canvas that tracks which instances own each pixel; painting over a pixel replaces its owners."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,28 +10,28 @@ import numpy as np
 from fashion_hydra.wardrobe.curves import Points
 
 Colour = tuple[float, float, float]  # RGB, 0..1
-SHIFT = 4  # cv2 takes outlines in 1/16 pixel
+SHIFT = 4  # outlines are passed to cv2 in units of 1/16 pixel
 
 
 @dataclass(eq=False, slots=True)
 class Instance:
-    """One mask to be: a category id and, for garments, attribute ids."""
+    """A future mask: a category id and, for garments, attribute ids."""
 
     category: int
     attributes: tuple[int, ...] = ()
 
 
 class Paint(Protocol):
-    """Something that has a colour at every point of the cloth."""
+    """A function from points of the cloth to colours."""
 
     def colours(self, x_HW: np.ndarray, y_HW: np.ndarray, *, scale: float) -> np.ndarray:
-        """RGB (H, W, 3) at the cloth coordinates; `scale` is the canvas's pixels per unit."""
+        """Return RGB (H, W, 3) at the cloth coordinates; `scale` is the number of canvas pixels per unit."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """Where the light comes from on screen (x, y), how hard it is (0..1) and its tint."""
+    """Direction (x, y) that the light comes from on screen, strength (0..1) and tint."""
 
     x: float
     y: float
@@ -41,16 +41,16 @@ class Light:
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """Maps figure units to canvas pixels: pixel = origin + scale * point."""
+    """Mapping from figure units to canvas pixels: pixel = origin + scale * point."""
 
     scale: float
     origin: tuple[float, float]
 
 
 class Canvas:
-    """Float RGB (H, W, 3) and, per pixel, an index into the owner sets seen so far.
+    """Float RGB (H, W, 3) and, per pixel, an index into the sets of owners used so far.
 
-    Points given to the painting methods are in figure units and go through `camera`.
+    The painting methods take points in figure units and map them through `camera`.
     """
 
     def __init__(self, rgb_HW3: np.ndarray, light: Light) -> None:
@@ -64,13 +64,13 @@ class Canvas:
         self._owner_sets: list[tuple[Instance, ...]] = [()]
 
     def add(self, category: int, attributes: Sequence[int] = ()) -> Instance:
-        """A new instance that shapes can then be painted for."""
+        """Add an instance that shapes can be painted for."""
         instance = Instance(category, tuple(sorted(set(attributes))))
         self.instances.append(instance)
         return instance
 
     def mask(self, instance: Instance) -> np.ndarray:
-        """Boolean (H, W): the pixels that show `instance`."""
+        """Return the pixels that show `instance`: bool (H, W)."""
         return self._lookup(instance)[self._owners_HW]
 
     def fill(
@@ -88,13 +88,20 @@ class Canvas:
         opacity: float = 1.0,
         folds: Sequence[tuple[Points, float, float]] = (),
     ) -> None:
-        """Paint a closed outline (N, 2).
+        """Paint a closed outline.
 
-        `owners` get the pixels and everybody else loses them; None leaves ownership as it is (a print, a
-        button). `clip` restricts to the pixels of an instance. `relief` (units) is how far the roundness
-        reaches in from the border; `shadow` the strength of the shadow cast on what lies under it in the same
-        figure; `edge` the strength of a darker border. The cloth's axes are turned by `angle` about `anchor`.
-        `folds` are (line, width, depth) creases.
+        Args:
+            outline: (N, 2), in figure units.
+            paint: cloth or plain colour.
+            owners: new owners of the pixels; None keeps the owners (for a print or a button).
+            clip: paint only on the pixels of this instance.
+            relief: width of the rounded border, in figure units.
+            shadow: strength of the shadow cast on lower layers of the same figure.
+            edge: strength of a darker border.
+            angle: rotation of the cloth's axes about `anchor`, in radians.
+            anchor: origin of the cloth's axes.
+            opacity: 0 (invisible) to 1 (opaque).
+            folds: (line, width, depth) of each crease.
         """
         pixels = np.asarray(outline) * self.camera.scale + self.camera.origin
         reach = max(4, int(0.16 * self.camera.scale)) if shadow else 2
@@ -130,7 +137,7 @@ class Canvas:
         clip: Instance | None = None,
         opacity: float = 1.0,
     ) -> None:
-        """A seam: an open line (N, 2) of `width` units, without owners."""
+        """Paint an open line (N, 2), such as a seam, `width` units wide, without changing owners."""
         pixels = np.asarray(points) * self.camera.scale + self.camera.origin
         area = self._area(pixels, int(width * self.camera.scale) + 3)
         if area is None:
@@ -144,7 +151,7 @@ class Canvas:
         view += alpha * (np.array(colour, np.float32) - view)
 
     def crease(self, points: Points, width: float, depth: float, *, clip: Instance) -> None:
-        """A soft fold along a line (N, 2): darker on one side, lighter on the other, on one instance only."""
+        """Paint a soft fold along a line (N, 2), dark on one side and light on the other, on one instance only."""
         pixels = np.asarray(points) * self.camera.scale + self.camera.origin
         area = self._area(pixels, int(2 * width * self.camera.scale) + 3)
         if area is None:
@@ -188,7 +195,7 @@ class Canvas:
         return paint.colours(c * x + s * y, c * y - s * x, scale=scale)
 
     def _shade(self, cover: np.ndarray, relief: float, edge: float) -> np.ndarray:
-        """Lambert's law on a pillow whose height grows with the distance from the border."""
+        """Compute Lambertian shading of a pillow whose height grows with the distance from the border."""
         if not relief and not edge:
             return np.ones(cover.shape, np.float32)
         padded = cv2.copyMakeBorder((cover > 127).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
@@ -218,7 +225,7 @@ class Canvas:
     def _stroke(
         self, shape: tuple[int, int], pixels: np.ndarray, offset: Sequence[float] | np.ndarray, width: float
     ) -> np.ndarray:
-        """Coverage (h, w) 0..1 of a line; thinner than a pixel it fades instead of vanishing."""
+        """Return the coverage (h, w), 0..1, of a line; a line thinner than a pixel fades instead of disappearing."""
         cover = np.zeros(shape, np.uint8)
         fixed = np.round((pixels - np.asarray(offset)) * (1 << SHIFT)).astype(np.int32)
         thick = width * self.camera.scale

@@ -1,4 +1,4 @@
-"""Bags and umbrellas."""
+"""Draw bags and umbrellas."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from fashion_hydra.wardrobe.figure import Figure
 
 
 def draw_bag_strap(figure: Figure, side: int) -> None:
-    """A bag worn across the body, at one hip."""
+    """Draw a cross-body bag at one hip."""
     body, canvas, rng = figure.body, figure.canvas, figure.rng
     part = figure.add("bag")
     leather = _leather(figure)
@@ -28,7 +28,7 @@ def draw_bag_strap(figure: Figure, side: int) -> None:
 
 
 def draw_handbag(figure: Figure, side: int) -> None:
-    """A bag that hangs from one hand."""
+    """Draw a bag that hangs from one hand."""
     body, canvas = figure.body, figure.canvas
     part = figure.add("bag")
     leather = _leather(figure)
@@ -76,14 +76,14 @@ def _draw_bag(figure: Figure, part, centre, leather, *, width: float, height: fl
 
 
 def _umbrella_ends(figure: Figure, side: int) -> tuple[Points, Points]:
-    """Where the hand holds the shaft, and the tip."""
+    """Return the point where the hand holds the shaft, and the tip."""
     wrist, direction = along(figure.body.arm(side), 1.0)
     hand = wrist + 0.15 * direction
     return hand, xy(0.55 * hand[0], figure.body.head[1] - 1.15)
 
 
 def draw_umbrella(figure: Figure, side: int) -> None:
-    """An open umbrella held up in one hand, its canopy behind the head."""
+    """Draw an open umbrella held in one hand, with the canopy behind the head."""
     canvas, rng = figure.canvas, figure.rng
     part = figure.add("umbrella")
     hand, top = _umbrella_ends(figure, side)
@@ -107,7 +107,7 @@ def draw_umbrella(figure: Figure, side: int) -> None:
 
 
 def draw_umbrella_handle(figure: Figure, side: int) -> None:
-    """The stretch of the handle that passes in front of the body, drawn just before the hand."""
+    """Draw the part of the handle in front of the body; call this just before drawing the hand."""
     hand, top = _umbrella_ends(figure, side)
     axis = (top - hand) / np.linalg.norm(top - hand)
     hook = tube(np.array([hand + 0.5 * axis, hand, hand - 0.4 * axis]), [(0, 0.04), (1, 0.05)], n=8)

@@ -1,4 +1,4 @@
-"""Palettes, and arithmetic on colours."""
+"""Palettes and colour arithmetic."""
 
 import numpy as np
 
@@ -23,29 +23,29 @@ DENIMS = ("3a5a83", "27405f", "6d8fb5", "8fb0cf", "1f2f47", "4a6a94")
 
 
 def rgb(code: str) -> Colour:
-    """`"ff8000"` as RGB in 0..1."""
+    """Convert a hex code such as `"ff8000"` to RGB in 0..1."""
     return tuple(int(code[i : i + 2], 16) / 255 for i in (0, 2, 4))  # type: ignore[return-value]
 
 
 def blend(a: Colour, b: Colour, share: float) -> Colour:
-    """`a` with the given share of `b` mixed in."""
+    """Mix `share` (0..1) of `b` into `a`."""
     return tuple(float(x + (y - x) * share) for x, y in zip(a, b, strict=True))  # type: ignore[return-value]
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """Darker (factor under 1) or, towards white, lighter (over 1)."""
+    """Darken a colour (factor below 1) or lighten it towards white (factor above 1)."""
     if factor <= 1:
         return blend((0.0, 0.0, 0.0), colour, factor)
     return blend(colour, (1.0, 1.0, 1.0), factor - 1)
 
 
 def luma(colour: Colour) -> float:
-    """Perceived brightness, 0..1."""
+    """Return the perceived brightness, 0..1."""
     return 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
 
 
 def against(colour: Colour, rng: np.random.Generator) -> Colour:
-    """A second colour that stands out from `colour`."""
+    """Choose a random colour that contrasts with `colour`."""
     pool = [rgb(c) for c in (*NEUTRALS[:2], *NEUTRALS[5:7], *BRIGHTS, *PASTELS[6:7])]
     far = [c for c in pool if abs(luma(c) - luma(colour)) > 0.28]
     return far[rng.integers(len(far))]

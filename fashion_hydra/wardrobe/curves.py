@@ -1,4 +1,4 @@
-"""Smooth outlines: arrays of shape (N, 2), x to the right and y down, in whatever unit the points are in."""
+"""Smooth outlines as arrays of shape (N, 2), x to the right and y down, in the unit of the given points."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,15 @@ Points = np.ndarray  # (N, 2) float
 
 
 def xy(x: float, y: float) -> np.ndarray:
-    """A point, or a step to move points by."""
+    """Return a point or an offset as an array (2,)."""
     return np.array([x, y], dtype=np.float64)
 
 
 def spline(points: Sequence[Sequence[float] | np.ndarray] | Points, *, closed: bool = False, steps: int = 8) -> Points:
-    """Catmull-Rom curve through `points` (N, 2), `steps` samples a segment; closed joins last to first."""
+    """Return a Catmull-Rom curve through `points` (N, 2), with `steps` samples per segment.
+
+    With `closed` the curve connects the last point to the first.
+    """
     p = np.asarray(points, dtype=np.float64)
     before, after = (p[-1:], p[:2]) if closed else (2 * p[:1] - p[1:2], 2 * p[-1:] - p[-2:-1])
     p = np.concatenate([before, p, after])
@@ -25,13 +28,13 @@ def spline(points: Sequence[Sequence[float] | np.ndarray] | Points, *, closed: b
 
 
 def mirror(points: Sequence[Sequence[float] | np.ndarray] | Points) -> Points:
-    """The outline whose right half is `points`, from top to bottom: left half added, upwards."""
+    """Complete an outline whose right half is `points`, from top to bottom, with the mirrored left half."""
     right = np.asarray(points, dtype=np.float64)
     return np.concatenate([right, right[::-1] * (-1, 1)])
 
 
 def ellipse(centre: Sequence[float] | np.ndarray, rx: float, ry: float, *, angle: float = 0.0, n: int = 40) -> Points:
-    """Ellipse of half axes `rx`, `ry`, turned by `angle` radians (clockwise on screen)."""
+    """Return an ellipse with half axes `rx` and `ry`, rotated by `angle` radians (clockwise on screen)."""
     t = np.linspace(0, 2 * np.pi, n, endpoint=False)
     return turn(np.stack([rx * np.cos(t), ry * np.sin(t)], axis=1), angle) + np.asarray(centre)
 
@@ -44,7 +47,7 @@ def box(
     angle: float = 0.0,
     soft: float = 0.2,
 ) -> Points:
-    """Rectangle with corners rounded by `soft` of the shorter half side."""
+    """Return a rectangle whose corner radius is `soft` times half the shorter side."""
     r = soft * min(width, height) / 2
     t = np.linspace(0, np.pi / 2, 5)
     corner = np.stack([np.cos(t), np.sin(t)], axis=1) * r
@@ -55,17 +58,17 @@ def box(
 
 
 def turn(points: Points, angle: float) -> Points:
-    """`points` turned about the origin by `angle` radians (clockwise on screen)."""
+    """Rotate `points` about the origin by `angle` radians (clockwise on screen)."""
     c, s = np.cos(angle), np.sin(angle)
     return np.asarray(points) @ np.array([[c, s], [-s, c]])
 
 
 def limb_path(joints: Sequence[Sequence[float] | np.ndarray], *, steps: int = 24, rounding: int = 5) -> Points:
-    """Centre line of an arm or a leg through its `joints`, the inner ones rounded off."""
+    """Return the centre line of an arm or leg through its `joints`, with rounded inner joints."""
     j = np.asarray(joints, dtype=np.float64)
     t = np.linspace(0, len(j) - 1, steps * (len(j) - 1) + 1)
     line = np.stack([np.interp(t, np.arange(len(j)), j[:, k]) for k in (0, 1)], axis=1)
-    # A moving average of the line mirrored through its ends rounds the joints and keeps the ends.
+    # A moving average over the line, padded by point reflection at its ends, rounds the joints and keeps the ends.
     head = 2 * line[0] - line[rounding:0:-1]
     tail = 2 * line[-1] - line[-2 : -rounding - 2 : -1]
     padded = np.concatenate([head, line, tail])
@@ -74,7 +77,7 @@ def limb_path(joints: Sequence[Sequence[float] | np.ndarray], *, steps: int = 24
 
 
 def along(path: Points, t: float) -> tuple[Points, Points]:
-    """Point and unit direction at the share `t` (0 start, 1 end) of a path."""
+    """Return the point and the unit direction at the share `t` (0 start, 1 end) of a path."""
     i = t * (len(path) - 1)
     k = np.arange(len(path))
     point = np.array([np.interp(i, k, path[:, 0]), np.interp(i, k, path[:, 1])])
@@ -83,11 +86,11 @@ def along(path: Points, t: float) -> tuple[Points, Points]:
     return point, direction / np.linalg.norm(direction)
 
 
-Radii = Sequence[tuple[float, float]]  # (share of the way, radius) knots
+Radii = Sequence[tuple[float, float]]  # (share of the path, radius) knots
 
 
 def radius_at(radii: Radii, t: float) -> float:
-    """The radius at the share `t`, straight between the knots."""
+    """Return the radius at the share `t`, interpolated linearly between the knots."""
     return float(np.interp(t, [k[0] for k in radii], [k[1] for k in radii]))
 
 
@@ -100,9 +103,9 @@ def tube(
     cap: bool = False,
     n: int = 24,
 ) -> Points:
-    """Outline around the stretch `start`..`end` of `path`; `radii` are (share of the stretch, radius) knots.
+    """Return the outline around the section `start`..`end` of `path`.
 
-    With `cap` the start is a half disc instead of a straight cut.
+    The `radii` are (share of the section, radius) knots. With `cap` the start is a half disc instead of a straight cut.
     """
     t = np.linspace(start, end, n)
     k = np.arange(len(path))
@@ -111,7 +114,7 @@ def tube(
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     normal = np.stack([-direction[:, 1], direction[:, 0]], axis=1)
     shares, values = zip(*radii, strict=True)
-    # Cosine easing between the knots: no kinks at a knee or an elbow.
+    # Cosine interpolation between the knots avoids kinks at knees and elbows.
     s = np.linspace(0, 1, n)
     lo = np.clip(np.searchsorted(shares, s, side="right") - 1, 0, len(shares) - 2)
     x0, x1 = np.take(shares, lo), np.take(shares, lo + 1)

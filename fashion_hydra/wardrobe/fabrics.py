@@ -1,4 +1,4 @@
-"""Cloth: colours that go together, and patterns drawn once as a tile and laid over a garment."""
+"""Cloth: matching colours, and patterns drawn once as a tile and repeated over a garment."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,9 +10,9 @@ import numpy as np
 from fashion_hydra.wardrobe.canvas import Colour
 from fashion_hydra.wardrobe.colours import against, blend, rgb, shade
 
-TILE = 192  # pixels of a tile as drawn, before it is shrunk to the canvas's scale
+TILE = 192  # side of a tile in pixels, before it is reduced to the canvas's scale
 
-# Pattern name -> id of the attribute that says so.
+# Pattern name -> id of the pattern's attribute.
 PATTERN_ATTRIBUTES = {
     "plain": 61,
     "stripe": 72,
@@ -34,7 +34,7 @@ PATTERN_ATTRIBUTES = {
 
 @dataclass(frozen=True)
 class Fabric:
-    """A patterned cloth: a square tile of `period` units, repeated."""
+    """A patterned cloth: a repeated square tile with a side of `period` units."""
 
     pattern: str
     base: Colour
@@ -45,11 +45,11 @@ class Fabric:
 
     @property
     def attribute(self) -> int:
-        """Id of the textile pattern's attribute."""
+        """Id of the pattern's attribute."""
         return PATTERN_ATTRIBUTES[self.pattern]
 
     def colours(self, x_HW: np.ndarray, y_HW: np.ndarray, *, scale: float) -> np.ndarray:
-        """RGB (H, W, 3) at cloth coordinates in units; the tile is shrunk first, so as not to alias."""
+        """Return RGB (H, W, 3) at cloth coordinates; the tile is reduced first to avoid aliasing."""
         side = int(np.clip(round(self.period * scale), 8, TILE))
         if side not in self._sized:
             self._sized[side] = cv2.resize(_tile(self), (side, side), interpolation=cv2.INTER_AREA)
@@ -58,11 +58,11 @@ class Fabric:
         return cv2.remap(self._sized[side], u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
     def plain(self, factor: float = 1.0) -> "Fabric":
-        """The same cloth without its pattern, darker or lighter: for collars, linings and cuffs."""
+        """Return the cloth without its pattern, darker or lighter, for collars, linings and cuffs."""
         return Fabric("plain", shade(self.base, factor), self.accent, self.period, self.seed)
 
     def ribbed(self, factor: float = 1.0) -> "Fabric":
-        """The same yarn as a rib: for cuffs and hems."""
+        """Return a ribbed cloth of the same colour, for cuffs and hems."""
         return Fabric("rib", shade(self.base, factor), self.accent, 0.22, self.seed)
 
 
@@ -93,7 +93,7 @@ def _check(tile: np.ndarray, fabric: Fabric, rng: np.random.Generator) -> np.nda
 
 
 def _wrapped(tile: np.ndarray, x: float, y: float, draw: Callable[[int, int], object]) -> None:
-    """Call `draw` at every copy of (x, y) that touches the tile, so that it tiles without a seam."""
+    """Call `draw` at (x, y) and at its copies shifted by one tile, so that the pattern repeats without seams."""
     for dx in (-TILE, 0, TILE):
         for dy in (-TILE, 0, TILE):
             draw(round(x + dx), round(y + dy))
@@ -129,7 +129,7 @@ def _floral(tile: np.ndarray, fabric: Fabric, rng: np.random.Generator) -> np.nd
 
 
 def _knit(tile: np.ndarray, fabric: Fabric, rng: np.random.Generator) -> np.ndarray:
-    """Columns of V stitches, with a cable every other column."""
+    """Draw columns of V stitches."""
     y, x = np.mgrid[:TILE, :TILE].astype(np.float32)
     columns, rows = 8, 12
     across = (x * columns / TILE) % 1
@@ -154,7 +154,7 @@ def _denim(tile: np.ndarray, fabric: Fabric, rng: np.random.Generator) -> np.nda
 
 
 def _noise(rng: np.random.Generator, cells: int) -> np.ndarray:
-    """Smooth noise (TILE, TILE) of about unit variance that wraps around."""
+    """Return smooth periodic noise (TILE, TILE) of about unit variance."""
     grid = np.tile(rng.normal(0, 1, (cells, cells)), (3, 3)).astype(np.float32)
     big = cv2.resize(grid, (3 * TILE, 3 * TILE), interpolation=cv2.INTER_CUBIC)
     return big[TILE : 2 * TILE, TILE : 2 * TILE] * 1.4
@@ -184,7 +184,7 @@ def _leopard(tile: np.ndarray, fabric: Fabric, rng: np.random.Generator) -> np.n
 
 
 def _fair_isle(tile: np.ndarray, fabric: Fabric, rng: np.random.Generator) -> np.ndarray:
-    """Knit with bands of diamonds and zigzags."""
+    """Draw a knit with bands of diamonds and zigzags."""
     y, x = np.mgrid[:TILE, :TILE] * 24 // TILE  # stitches
     zigzag = np.abs(x % 6 - 3) == (y - 1) % 12
     diamond = np.abs(x % 8 - 4) + np.abs(y - 16) <= 3
@@ -214,7 +214,7 @@ def _geometric(tile: np.ndarray, fabric: Fabric, rng: np.random.Generator) -> np
 
 
 def _quilt(tile: np.ndarray, fabric: Fabric, rng: np.random.Generator) -> np.ndarray:
-    """Horizontal down-filled chambers."""
+    """Draw horizontal padded chambers."""
     at = (np.arange(TILE) * 2 / TILE) % 1
     light = 0.62 + 0.62 * np.clip(np.sin(np.pi * at), 0, 1) ** 0.6 * (1 - 0.45 * at)
     return tile * light[:, None, None].astype(np.float32)
@@ -247,7 +247,7 @@ _PATTERNS: dict[str, Callable[[np.ndarray, Fabric, np.random.Generator], np.ndar
 
 
 def weave(rng: np.random.Generator, pattern: str, palette: tuple[str, ...], *, period: float) -> Fabric:
-    """A cloth of the given pattern in a colour of `palette`."""
+    """Make a cloth with the given pattern in a random colour of `palette`."""
     base = rgb(palette[rng.integers(len(palette))])
     accent = against(base, rng)
     if pattern == "leopard":

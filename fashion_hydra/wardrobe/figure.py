@@ -1,4 +1,4 @@
-"""What all garments are drawn with: one person's canvas, body and dice, and the pieces they share."""
+"""The state shared by all drawing functions of one person, and the parts that several garments use."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +18,7 @@ _attribute = lru_cache(attribute_id)
 
 @dataclass(frozen=True)
 class Sleeve:
-    """A sleeve still to be drawn, with the arms: `end` is the share of the arm it covers."""
+    """A sleeve that is drawn later, together with the arms; `end` is the share of the arm that it covers."""
 
     garment: Instance
     fabric: Fabric
@@ -42,18 +42,18 @@ class Figure:
     sleeve: Sleeve | None = None
 
     def add(self, name: str, *attributes: str | int) -> Instance:
-        """A new instance; a garment has the attributes named, now and then none (as in the data)."""
+        """Add an instance; a garment gets the given attributes, or none in 6 % of cases, as in the real data."""
         category = _category(name)
         ids = [a if isinstance(a, int) else _attribute(a) for a in attributes]
         bare = category >= NUM_WITH_ATTRIBUTES or self.rng.random() < 0.06
         return self.canvas.add(category, () if bare else ids)
 
     def chance(self, share: float) -> bool:
-        """True with the given probability."""
+        """Return True with the given probability."""
         return bool(self.rng.random() < share)
 
     def pick(self, *options: str) -> str:
-        """One of the options."""
+        """Return a random option."""
         return options[int(self.rng.integers(len(options)))]
 
     def buttons(
@@ -66,7 +66,7 @@ class Figure:
         xs: tuple[float, ...] = (0.0,),
         size: float = 0.04,
     ) -> None:
-        """Rows of buttons down the chest, each `x` beside the middle."""
+        """Draw a row of buttons down the chest for each of `xs`, the offset from the middle line."""
         colour = (0.2, 0.17, 0.15) if self.chance(0.6) else (0.93, 0.9, 0.82)
         for x in xs:
             for point in self.body.middle(np.linspace(y0, y1, count)):
@@ -76,18 +76,18 @@ class Figure:
     def seam(
         self, garment: Instance, points: Points, colour: Colour, *, width: float = 0.025, opacity: float = 0.6
     ) -> None:
-        """A seam or a row of stitches on a garment."""
+        """Draw a seam or a row of stitches on a garment."""
         self.canvas.line(points, width, colour, clip=garment, opacity=opacity)
 
     def pocket(self, garment: Instance, outline: Points, fabric: Fabric, *, shadow: float = 0.35) -> None:
-        """A pocket lying on a garment."""
+        """Draw a pocket on a garment."""
         part = self.add("pocket")
         self.canvas.fill(outline, fabric, (garment, part), clip=garment, relief=0.06, shadow=shadow, edge=0.55)
         inner = (outline - outline.mean(axis=0)) * 0.84 + outline.mean(axis=0)
         self.seam(garment, np.concatenate([inner, inner[:1]]), shade(fabric.base, 1.5), opacity=0.5)
 
     def neckline(self, garment: Instance, fabric: Fabric, *, depth: float, width: float, band: float = 0.13) -> None:
-        """Skin in the neck hole and a band around it; `depth` below the pit of the neck."""
+        """Draw a neck hole that reaches `depth` below the pit of the neck, with a band around it."""
         body = self.body
         top = -body.torso - 0.12
 
@@ -101,7 +101,7 @@ class Figure:
         self._bare(garment, hole(0.0))
 
     def vneck(self, garment: Instance, fabric: Fabric, *, depth: float, width: float, band: float = 0.13) -> None:
-        """As `neckline`, with a point at the bottom."""
+        """Draw a neckline like `neckline`, but V-shaped."""
         body = self.body
         top = -body.torso - 0.12
 
@@ -114,25 +114,25 @@ class Figure:
         self._bare(garment, hole(0.0))
 
     def _bare(self, garment: Instance, hole: Points) -> None:
-        """Skin where the garment is cut out, with the neck in it and the shadow of the cloth on its rim."""
+        """Draw skin and neck inside a neck hole, with a shadow along the rim."""
         self.canvas.fill(hole, shade(self.skin, 0.93), (), clip=garment)
         self.canvas.line(hole, 0.035, shade(self.skin, 0.62), opacity=0.5)
         self.draw_neck()
 
     def draw_neck(self) -> None:
-        """The neck, from the chin to the collar bones."""
+        """Draw the neck, from the chin to the collar bones."""
         right = np.array([(0.18, -0.5), (0.18, -0.14), (0.23, 0.0), (0.14, 0.12), (0, 0.15)])
         right += xy(0, -self.body.torso)
         self.canvas.fill(self.body.warp(mirror(right)), self.skin, (), relief=0.16)
 
     def draw_sleeve(self, side: int, sleeve: Sleeve) -> None:
-        """The sleeve on one arm: part and garment in one."""
+        """Draw the sleeve of one arm; its pixels belong to the sleeve and to the garment."""
         body, canvas = self.body, self.canvas
         part = self.add("sleeve")
         path = body.arm(side)
         pad, end = sleeve.pad, sleeve.end
         radii = body.arm_radii(pad)
-        # A set-in sleeve: no wider at the shoulder than the shoulder is high.
+        # A set-in sleeve is no wider at the shoulder than the shoulder is high.
         radii[0] = (0, min(radii[0][1], 0.25))
         knots = [(t, radius_at(radii, t * end)) for t in (0.0, 0.35, 0.7, 1.0)]
         extra = {0.0: 0.0, 0.35: sleeve.puff, 0.7: sleeve.puff * 0.9 + sleeve.flare * 0.4, 1.0: sleeve.flare}

@@ -1,4 +1,4 @@
-"""What is worn over the rest: jacket with hood and zipper, coat with lapels, cape."""
+"""Draw outerwear: jacket with hood and zipper, coat with lapels, cape."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from fashion_hydra.wardrobe.tops import torso_folds
 
 
 def _open_halves(figure: Figure, outline: Points, hem_y: float, gap: tuple[float, float]) -> tuple[Points, Points]:
-    """The two fronts of an open garment: `outline` cut `gap` = (top, bottom) beside the middle."""
+    """Return the two halves of an open garment: `outline` cut at `gap` = (top, bottom) from the middle line."""
     body = figure.body
     half = len(outline) // 2
     y = np.linspace(hem_y, -body.torso - 0.05, 10)
@@ -24,13 +24,13 @@ def _open_halves(figure: Figure, outline: Points, hem_y: float, gap: tuple[float
 
 
 def _hood_back(figure: Figure) -> Points:
-    """Outline of the part of a hood, worn down, that shows behind the neck."""
+    """Return the outline of a lowered hood behind the neck."""
     right = [(0.0, -0.52), (0.34, -0.5), (0.62, -0.3), (0.72, 0.0), (0.5, 0.25), (0.0, 0.3)]
     return figure.body.warp(mirror(spline(right)) + xy(0, -figure.body.torso))
 
 
 def draw_jacket(figure: Figure, *, closed: bool) -> None:
-    """To the hip: zipper, ribbed hem and cuffs, slanted pockets; a stand-up collar or a hood."""
+    """Draw a hip-length jacket: zipper, ribbed hem and cuffs, slanted pockets, stand-up collar or hood."""
     body, rng, canvas = figure.body, figure.rng, figure.canvas
     pattern = str(rng.choice(["plain", "quilt", "denim", "camouflage"], p=[0.42, 0.36, 0.12, 0.1]))
     colours = ("3a5a83", "6d8fb5") if pattern == "denim" else (*BRIGHTS, *NEUTRALS[5:7], *EARTHS[3:6])
@@ -70,7 +70,7 @@ def _draw_jacket_pockets(figure: Figure, garment: Instance, cloth: Fabric, hem: 
 def _draw_zippers(
     figure: Figure, garment: Instance, cloth: Fabric, hem: float, gap: tuple[float, float], *, closed: bool
 ) -> None:
-    """One band down the front, or one on either edge of an open jacket; one mask."""
+    """Draw the zipper as one mask: a band down the front, or a band on each edge of an open jacket."""
     body, canvas = figure.body, figure.canvas
     part = figure.add("zipper")
     tape, teeth = shade(cloth.base, 0.4), rgb("e9dfc0")
@@ -132,7 +132,7 @@ def _draw_stand_collar(figure: Figure, garment: Instance, cloth: Fabric, *, clos
 
 
 def draw_coat(figure: Figure, *, closed: bool) -> None:
-    """To the knee or below: lapels, buttons, flap pockets."""
+    """Draw a coat that ends above, at or below the knee: lapels, buttons, pockets."""
     body, rng, canvas = figure.body, figure.rng, figure.canvas
     pattern = str(rng.choice(["wool", "plain", "check"], p=[0.55, 0.25, 0.2]))
     cloth = weave(rng, pattern, (*NEUTRALS[1:8], *NEUTRALS[1:4], *EARTHS), period=0.8)
@@ -168,7 +168,7 @@ def draw_coat(figure: Figure, *, closed: bool) -> None:
 
 
 def _draw_lapels(figure: Figure, garment: Instance, cloth: Fabric, *, closed: bool) -> None:
-    """Two lapels (one mask) and the collar above their notches (another)."""
+    """Draw two lapels as one mask, and the collar above their notches as another."""
     body, canvas = figure.body, figure.canvas
     lapel, collar = figure.add("lapel"), figure.add("collar")
     if closed:
@@ -190,7 +190,7 @@ def _inside(figure: Figure) -> tuple[float, float, float]:
 
 
 def draw_cape(figure: Figure) -> None:
-    """A cloth over shoulders and arms, with a trim and a clasp."""
+    """Draw a cape over shoulders and arms, with a trim, a collar and buttons."""
     body, rng, canvas = figure.body, figure.rng, figure.canvas
     pattern = str(rng.choice(["wool", "check", "plain", "leopard"], p=[0.35, 0.35, 0.2, 0.1]))
     cloth = weave(rng, pattern, (*EARTHS, *BRIGHTS[5:8], *NEUTRALS[3:6]), period=0.9)

@@ -1,4 +1,4 @@
-"""What a figure wears, and in which order the pieces are laid on."""
+"""Choose what a figure wears, and draw the pieces in the right order."""
 
 from dataclasses import dataclass, replace
 
@@ -11,12 +11,12 @@ from fashion_hydra.wardrobe.figure import Figure
 
 @dataclass(frozen=True)
 class Outfit:
-    """The pieces of one figure; empty strings for what is not worn."""
+    """The clothes of one figure; an empty string means that the piece is not worn."""
 
     top: str  # shirt, t-shirt, sweater
     bottom: str  # pants, shorts, skirt, dress, jumpsuit
     outer: str  # jacket, coat, cape
-    closed: bool  # the outer garment
+    closed: bool  # whether the outer garment is closed
     tucked: bool
     tie: bool
     belt: bool
@@ -29,11 +29,11 @@ class Outfit:
     bag: str  # hand, strap
     umbrella: bool
     feminine: bool
-    side: int  # of the umbrella; a bag is on the other one
+    side: int  # side of the umbrella; a bag is on the other side
 
 
 def choose_outfit(rng: np.random.Generator) -> Outfit:
-    """A random outfit whose pieces go together."""
+    """Choose a random outfit whose pieces go together."""
     feminine = bool(rng.random() < 0.6)
 
     def pick(options: dict[str, float]) -> str:
@@ -54,7 +54,7 @@ def choose_outfit(rng: np.random.Generator) -> Outfit:
         outer = "jacket"
     closed = outer == "cape" or (outer != "" and bool(rng.random() < 0.5))
     if closed:
-        # Only slivers of it would show, and a dress whose top is hidden looks like a skirt.
+        # Only slivers of the top would show, and a dress with a hidden top looks like a skirt.
         top = ""
         bottom = "skirt" if bottom == "dress" else bottom
     tie = top == "shirt" and bool(rng.random() < (0.4 if feminine else 0.85))
@@ -164,7 +164,7 @@ def _draw_top(figure: Figure, outfit: Outfit) -> None:
 
 
 def hold(body: Body, outfit: Outfit) -> Body:
-    """The body with its arms where the things it holds need them."""
+    """Return the body with its arms posed for the umbrella, bag or cape."""
     arms = list(body.arms)
     if outfit.umbrella:
         arms[outfit.side > 0] = ArmPose(0.42, 1.95)

@@ -1,4 +1,4 @@
-"""The person under the clothes: skin, face, hair, hands."""
+"""Draw the person under the clothes: skin, face, hair, hands."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ HAIRS = tuple(map(rgb, ("1d1715", "2f211a", "4a2f20", "6e4526", "a06a35", "d0a55
 
 
 def draw_legs(figure: Figure) -> None:
-    """Bare legs from the hips to the ankles."""
+    """Draw bare legs from the hips to the ankles."""
     body = figure.body
     hips = body.bodice(0.42, ease=0.0, hem=body.hip * 0.98)
     figure.canvas.fill(hips[hips[:, 1] > -0.6], figure.skin, ())
@@ -24,7 +24,7 @@ def draw_legs(figure: Figure) -> None:
 
 
 def draw_torso(figure: Figure) -> None:
-    """Neck, shoulders and trunk."""
+    """Draw neck, shoulders and trunk."""
     body, canvas = figure.body, figure.canvas
     canvas.fill(body.bodice(0.1, ease=0.0), figure.skin, (), relief=0.25)
     figure.draw_neck()
@@ -34,13 +34,13 @@ def draw_torso(figure: Figure) -> None:
 
 
 def draw_arm(figure: Figure, side: int) -> None:
-    """A bare arm; the hand comes later, over what it holds."""
+    """Draw a bare arm without the hand, which is drawn later, over the object it holds."""
     path = figure.body.arm(side)
     figure.canvas.fill(tube(path, figure.body.arm_radii(), cap=True), figure.skin, (), relief=0.14, shadow=0.4)
 
 
 def draw_hand(figure: Figure, side: int) -> None:
-    """A relaxed hand at the end of the arm."""
+    """Draw a relaxed hand at the end of the arm."""
     path = figure.body.arm(side)
     wrist, direction = along(path, 1.0)
     angle = float(np.arctan2(-direction[0], direction[1]))
@@ -68,7 +68,7 @@ def draw_hand(figure: Figure, side: int) -> None:
 
 
 def draw_back_hair(figure: Figure, style: str) -> None:
-    """The hair that hangs behind the neck and shoulders."""
+    """Draw the hair behind the head, neck and shoulders."""
     head = figure.body.head
     paint = shade(figure.hair, 0.78)
     match style:
@@ -101,7 +101,7 @@ def draw_back_hair(figure: Figure, style: str) -> None:
 
 
 def draw_head(figure: Figure, style: str) -> None:
-    """Head, face and the hair in front."""
+    """Draw head, face and the hair in front."""
     canvas, skin = figure.canvas, figure.skin
     head, yaw = figure.body.head, figure.body.yaw
 

@@ -1,4 +1,4 @@
-"""One picture of the wardrobe: who stands where, how the camera frames them, and the truth that comes out."""
+"""Draw one picture of the wardrobe: place the figures, frame them, and extract the ground truth."""
 
 from dataclasses import dataclass
 
@@ -13,10 +13,10 @@ from fashion_hydra.wardrobe.figure import Figure
 from fashion_hydra.wardrobe.outfit import Outfit, choose_outfit, draw_figure, hold
 from fashion_hydra.wardrobe.person import HAIRS, SKINS
 
-LARGE = 1024  # from this size on pictures are drawn as they are; smaller ones twice as large and shrunk
-MIN_AREA = 12  # pixels of the finished picture under which an instance is left out of the truth
+LARGE = 1024  # pictures of this size or more are drawn at their size; smaller ones at twice their size, then reduced
+MIN_AREA = 12  # instances with fewer pixels in the finished picture are omitted from the truth
 
-# Frame -> the stretch of the figure (head heights from the hips; None: head or feet) and how often.
+# Frame -> (top, bottom, probability); top and bottom in head heights from the hips, None for head or feet.
 FRAMES = {
     "full": (None, None, 0.4),
     "knees": (None, 1.75, 0.28),
@@ -27,7 +27,7 @@ FRAMES = {
 
 @dataclass(frozen=True)
 class Truth:
-    """One mask: category, attribute ids in ascending order, boolean (H, W)."""
+    """A true mask: category id, attribute ids in ascending order, bool (H, W)."""
 
     category: int
     attributes: tuple[int, ...]
@@ -36,14 +36,14 @@ class Truth:
 
 @dataclass(frozen=True)
 class Picture:
-    """A finished picture, RGB uint8 (H, W, 3), and its truth."""
+    """A finished picture, RGB uint8 (H, W, 3), and its true masks."""
 
     rgb: np.ndarray
     truth: tuple[Truth, ...]
 
 
 def draw_picture(rng: np.random.Generator, *, size: int) -> Picture:
-    """A picture whose long edge has `size` pixels; never square."""
+    """Draw a picture whose long edge has `size` pixels; pictures are never square."""
     people = int(rng.choice([1, 2, 3], p=[0.84, 0.13, 0.03]))
     height, width = _picture_size(rng, size, people)
     outfits = [choose_outfit(rng) for _ in range(people)]
@@ -69,7 +69,7 @@ def _picture_size(rng: np.random.Generator, size: int, people: int) -> tuple[int
 def _frame(
     rng: np.random.Generator, bodies: list[Body], outfits: list[Outfit], height: int, width: int
 ) -> tuple[list[Camera], float]:
-    """A camera for each figure, and the height of the floor line in canvas pixels."""
+    """Return a camera for each figure, and the row of the floor line in canvas pixels."""
     names = list(FRAMES)
     name = names[int(rng.choice(len(names), p=[f[2] for f in FRAMES.values()]))]
     if width > height and name == "full":
@@ -102,7 +102,7 @@ def _light(rng: np.random.Generator) -> Light:
 
 
 def _ground_shadow(canvas: Canvas, body: Body) -> None:
-    """A soft dark pool under the feet, drawn out away from the light."""
+    """Draw a soft shadow under the feet, shifted away from the light."""
     layer = np.zeros(canvas.rgb.shape[:2], np.float32)
     k, origin = canvas.camera.scale, np.array(canvas.camera.origin)
     for side in (-1, 1):
@@ -114,7 +114,7 @@ def _ground_shadow(canvas: Canvas, body: Body) -> None:
 
 
 def _develop(canvas: Canvas, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Shrink, grade and grain: the canvas as a camera would have taken it."""
+    """Reduce the canvas to its final size and imitate a camera: tint, exposure, contrast, blur, grain."""
     image = cv2.resize(canvas.rgb, (width, height), interpolation=cv2.INTER_AREA)
     image = image * np.array(canvas.light.tint, np.float32) * float(rng.uniform(0.9, 1.08))
     image = (image - 0.5) * float(rng.uniform(0.95, 1.1)) + 0.5

@@ -1,4 +1,4 @@
-"""A contact sheet: pictures, and below them the same with their masks and the names of what is in them."""
+"""Draw a contact sheet: pictures, the same pictures with masks, and the names of their categories."""
 
 import colorsys
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from PIL import Image, ImageDraw, ImageFont
 from fashion_hydra.data.imaterialist import CATEGORIES, NUM_WITH_ATTRIBUTES
 from fashion_hydra.wardrobe.scene import Picture
 
-FIRST_PART = 27  # parts and decorations are drawn over the garments they lie on
+FIRST_PART = 27  # first category of parts and decorations, which are drawn over their garments
 MARGIN = 8
 LINE = 16  # height of a line of the legend
-LEGEND_WIDTH = 76  # of one of its columns, at least
+LEGEND_WIDTH = 76  # minimum width of a column of the legend
 
 
 def category_colour(category: int) -> tuple[int, int, int]:
-    """A colour, RGB 0-255: pale for garments, deep for parts, so that a part shows on what it lies on."""
+    """Return an RGB colour, 0-255: pale for garments and deep for parts, so that a part stands out on its garment."""
     hue = (0.02 + category * 0.61803) % 1
     if category < NUM_WITH_ATTRIBUTES:
         saturation, value = 0.42, 0.97
@@ -30,7 +30,7 @@ def category_colour(category: int) -> tuple[int, int, int]:
 
 
 def overlay(picture: Picture) -> np.ndarray:
-    """The picture, greyed, with its masks laid over it: RGB uint8 (H, W, 3)."""
+    """Paint the masks over the picture in grey: RGB uint8 (H, W, 3)."""
     grey = cv2.cvtColor(picture.rgb, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
     pale = np.repeat(255 - (255 - grey) * 0.5, 3, axis=2)
     paint = pale.copy()
@@ -45,7 +45,7 @@ def overlay(picture: Picture) -> np.ndarray:
 
 
 def contact_sheet(pictures: Sequence[Picture], *, width: int = 1200, columns: int = 6) -> Image.Image:
-    """Lay out `pictures`, `columns` to a row and all of a row equally high, on a sheet `width` px wide."""
+    """Lay out `pictures` in rows of `columns` and equal height, on a sheet `width` pixels wide."""
     rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
     strips = [_row(row, width, columns) for row in rows]
     sheet = Image.new("RGB", (width, sum(strip.height for strip in strips) + MARGIN), "white")
@@ -53,14 +53,14 @@ def contact_sheet(pictures: Sequence[Picture], *, width: int = 1200, columns: in
     for strip in strips:
         sheet.paste(strip, (0, y))
         y += strip.height
-    # Six bits a channel look the same and take half the room in a PNG.
+    # Six bits per channel look the same and halve the size of the PNG.
     return sheet.point([min(255, (v + 2) // 4 * 4) for v in range(256)] * 3)
 
 
 def _row(pictures: Sequence[Picture], width: int, columns: int) -> Image.Image:
-    """One row: pictures, masks, legends; RGB, `width` pixels wide."""
+    """Draw one row of pictures, masks and legends: RGB, `width` pixels wide."""
     aspects = [p.rgb.shape[1] / p.rgb.shape[0] for p in pictures]
-    # A row that is not full keeps the height of a full one.
+    # A partly filled row has the height of a full row.
     tall = round((width - MARGIN * (columns + 1)) / (sum(aspects) * columns / len(aspects)))
     widths = [round(a * tall) for a in aspects]
     names = [sorted({t.category for t in p.truth}) for p in pictures]

@@ -1,4 +1,4 @@
-"""Garments of the upper body: shirt, t-shirt, sweater, and the tie that goes with the first."""
+"""Draw garments of the upper body: shirt, t-shirt, sweater and tie."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from fashion_hydra.wardrobe.figure import Figure, Sleeve
 
 
 def torso_folds(figure: Figure, *, count: int = 4) -> list[tuple[Points, float, float]]:
-    """Creases that run from the armpits and gather at the waist."""
+    """Return creases that run from the sides of the torso towards the middle of the waist."""
     body, rng = figure.body, figure.rng
     folds = []
     for _ in range(count):
@@ -23,7 +23,7 @@ def torso_folds(figure: Figure, *, count: int = 4) -> list[tuple[Points, float, 
 
 
 def draw_tshirt(figure: Figure, *, tucked: bool) -> None:
-    """Short sleeves, a contrasting neck band and often a print on the chest; or a hooded sweatshirt."""
+    """Draw a t-shirt with a contrasting neck band and often a print on the chest."""
     body, rng = figure.body, figure.rng
     pattern = str(rng.choice(["plain", "stripe", "dot", "camouflage", "leopard"], p=[0.62, 0.22, 0.08, 0.04, 0.04]))
     cloth = weave(rng, pattern, (*BRIGHTS, *BRIGHTS, "f2ede4", "25262b"), period=0.75)
@@ -73,7 +73,7 @@ def _draw_print(figure: Figure, garment, cloth: Fabric) -> None:
 
 
 def draw_shirt(figure: Figure, *, tucked: bool, tie: bool) -> None:
-    """A collar, a button placket, often a breast pocket; light, striped or checked."""
+    """Draw a shirt with a collar, a button placket and often a breast pocket."""
     body, rng, canvas = figure.body, figure.rng, figure.canvas
     pattern = str(rng.choice(["plain", "check", "stripe", "dot", "floral"], p=[0.34, 0.3, 0.22, 0.05, 0.09]))
     cloth = weave(rng, pattern, (*PASTELS, "f2ede4", "f2ede4"), period=0.42 if pattern == "stripe" else 0.7)
@@ -107,7 +107,7 @@ def _throat(figure: Figure) -> Points:
 
 
 def draw_collar(figure: Figure, garment, cloth: Fabric, *, size: float = 1.0) -> None:
-    """Two wings around the neck, one mask."""
+    """Draw the two wings of a collar as one mask."""
     body, part = figure.body, figure.add("collar")
     wing = np.array([(0.06, 0.16), (0.2, -0.22), (0.3, -0.14), (0.48, 0.08), (0.34, 0.36)])
     for side in (-1, 1):
@@ -116,7 +116,7 @@ def draw_collar(figure: Figure, garment, cloth: Fabric, *, size: float = 1.0) ->
 
 
 def draw_tie(figure: Figure) -> None:
-    """A knot and a blade down to the waist."""
+    """Draw a tie with a knot and a blade down to the waist."""
     body, rng = figure.body, figure.rng
     cloth = weave(rng, str(rng.choice(["stripe", "plain", "dot"])), (*BRIGHTS, "7a3b2e", "25262b"), period=0.28)
     part = figure.add("tie")
@@ -133,7 +133,7 @@ def draw_tie(figure: Figure) -> None:
 
 
 def draw_sweater(figure: Figure, *, tucked: bool) -> None:
-    """Thick knit with ribbed hem, cuffs and neck."""
+    """Draw a thick sweater with ribbed hem, cuffs and neck."""
     body, rng = figure.body, figure.rng
     pattern = str(rng.choice(["knit", "fair isle", "argyle", "stripe"], p=[0.55, 0.25, 0.12, 0.08]))
     cloth = weave(rng, pattern, (*EARTHS, *NEUTRALS[:3], *PASTELS[:5]), period=0.85)

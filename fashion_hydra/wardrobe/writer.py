@@ -1,4 +1,4 @@
-"""Write the wardrobe to a folder in Kaggle's layout of iMaterialist (Fashion) 2019, all of it or nothing."""
+"""Write the wardrobe atomically to a folder in Kaggle's layout of iMaterialist (Fashion) 2019."""
 
 import csv
 import hashlib
@@ -26,21 +26,21 @@ from fashion_hydra.wardrobe.scene import Picture, draw_picture
 SPLITS = ("train", "test")
 TRAIN_COLUMNS = ("ImageId", "EncodedPixels", "Height", "Width", "ClassId")
 SUBMISSION_COLUMNS = ("ImageId", "EncodedPixels", "ClassId")
-EMPTY_CLASS = 23  # the competition's ClassId of the row that stands for "nothing in this image"
-NUM_SWAPPED = 2  # images whose Height and Width are swapped in train.csv: the real one has two that are wrong
+EMPTY_CLASS = 23  # ClassId that the competition uses in the row of an image without masks
+NUM_SWAPPED = 2  # images with swapped Height and Width in train.csv, because the real file has two wrong sizes
 MIN_TRAIN, MIN_TEST = 8, 1
 MIN_SIZE, MAX_SIZE = 96, 2048
 JPEG_QUALITY = 92
-# Below this the workers' start costs more than they save.
+# Below this number, starting worker processes costs more time than they save.
 MIN_IMAGES_FOR_POOL = 24
 PARAMETERS_FILE = "wardrobe.json"
-# Raise it when the drawing changes, so that a folder drawn before is not taken for the same.
+# Increment the version when the drawing changes, so that older folders are not mistaken for the same wardrobe.
 ART_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a wardrobe holds: images per split, masks per category id; `written` False: it was there."""
+    """Numbers of images and masks per split, and of masks per category id; `written` is False if the folder existed."""
 
     images: dict[str, int]
     masks: dict[str, int]
@@ -59,7 +59,7 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """An image on disk and its rows: (EncodedPixels, ClassId)."""
+    """An image on disk and its (EncodedPixels, ClassId) rows."""
 
     image_id: str
     height: int
@@ -68,12 +68,14 @@ class _Drawn:
 
 
 def write_wardrobe(folder: str | Path, *, train: int, test: int, size: int, seed: int) -> Summary:
-    """Draw `train` + `test` images with long edge `size` (pixels) into `folder`.
+    """Draw `train` + `test` images with a long edge of `size` pixels into `folder`.
 
-    Writes train/, test/ (JPEG), train.csv, test_truth.csv, label_descriptions.json, sample_submission.csv
-    and wardrobe.json. Image i of a split depends on (seed, split, i) only, so a larger wardrobe extends a
-    smaller one. Raises UserError for values out of range and where `folder` holds anything but this very
-    wardrobe.
+    Writes train/ and test/ (JPEG), train.csv, test_truth.csv, label_descriptions.json, sample_submission.csv and
+    wardrobe.json. At the same size, image i of a split depends only on (seed, split, i), so a larger wardrobe extends a
+    smaller one.
+
+    Raises:
+        UserError: a value is out of range, or `folder` holds anything except this wardrobe.
     """
     folder = Path(folder)
     parameters = {"train": train, "test": test, "size": size, "seed": seed, "version": ART_VERSION}
@@ -96,15 +98,15 @@ def write_wardrobe(folder: str | Path, *, train: int, test: int, size: int, seed
 
 
 def draw_image(*, seed: int, split: str, index: int, size: int) -> Picture:
-    """Picture number `index` of a split, the same whatever else is drawn."""
+    """Draw picture number `index` of a split, independently of all other pictures."""
     return draw_picture(np.random.default_rng([seed, SPLITS.index(split), index]), size=size)
 
 
 def _check(*, train: int, test: int, size: int, seed: int) -> None:
     if train < MIN_TRAIN:
-        raise UserError(f"--train {train}: at least {MIN_TRAIN} training images")
+        raise UserError(f"--train {train}: give at least {MIN_TRAIN} training images")
     if test < MIN_TEST:
-        raise UserError(f"--test {test}: at least {MIN_TEST} test image")
+        raise UserError(f"--test {test}: give at least {MIN_TEST} test image")
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise UserError(f"--size {size}: the long edge must have {MIN_SIZE} to {MAX_SIZE} pixels")
     if seed < 0:
@@ -112,19 +114,19 @@ def _check(*, train: int, test: int, size: int, seed: int) -> None:
 
 
 def _is_there(folder: Path, parameters: dict[str, int]) -> bool:
-    """True if `folder` is the wardrobe asked for, False if free; UserError if it holds something else."""
+    """Return whether `folder` holds the requested wardrobe; raise `UserError` if it holds something else."""
     if not folder.exists():
         return False
     if not folder.is_dir():
-        raise UserError(f"{folder}: is a file. Name a folder that does not exist yet")
+        raise UserError(f"{folder}: is a file. Give a folder that does not exist yet")
     if not any(folder.iterdir()):
         return False
     if not (folder / PARAMETERS_FILE).is_file():
-        raise UserError(f"{folder}: is not empty and holds no wardrobe. Name another folder, or empty this one")
+        raise UserError(f"{folder}: is not empty and is not a wardrobe. Give another folder, or empty this one")
     found = json.loads((folder / PARAMETERS_FILE).read_text())
     if found != parameters:
         differ = ", ".join(f"{k} {found.get(k)} instead of {v}" for k, v in parameters.items() if found.get(k) != v)
-        raise UserError(f"{folder}: holds another wardrobe ({differ}). Name another folder, or delete this one")
+        raise UserError(f"{folder}: holds a different wardrobe ({differ}). Give another folder, or delete this one")
     return True
 
 
@@ -140,7 +142,7 @@ def _draw_all(jobs: list[_Job]) -> Iterable[_Drawn]:
 
 def _draw(job: _Job) -> _Drawn:
     picture = draw_image(seed=job.seed, split=job.split, index=job.index, size=job.size)
-    # 32 hexadecimal digits, as Kaggle's names are.
+    # Kaggle's file names have 32 hexadecimal digits.
     name = hashlib.md5(f"{job.seed}/{job.split}/{job.index}".encode()).hexdigest() + ".jpg"
     Image.fromarray(picture.rgb).save(Path(job.folder, job.split, name), quality=JPEG_QUALITY)
     rows = tuple(
@@ -151,7 +153,7 @@ def _draw(job: _Job) -> _Drawn:
 
 
 def _write_tables(folder: Path, train: list[_Drawn], test: list[_Drawn]) -> None:
-    # Not the very first images: whoever looks at those should not see the exception.
+    # The first images have correct sizes, because users look at them first.
     swapped = {d.image_id for d in train[2 : 2 + NUM_SWAPPED]}
     _write_csv(folder / "train.csv", TRAIN_COLUMNS, _truth_rows(train, swapped))
     _write_csv(folder / "test_truth.csv", TRAIN_COLUMNS, _truth_rows(test, set()))

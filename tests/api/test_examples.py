@@ -1,4 +1,4 @@
-"""The examples of docs/python.md and of the docstrings do what they say."""
+"""Run the examples of docs/python.md and of docstrings, and compare their output."""
 
 import doctest
 import json
@@ -14,7 +14,7 @@ from tests.notebook import run_cells
 
 def failures(run, monkeypatch, tmp_path):
     (tmp_path / "docs").symlink_to(PROJECT_ROOT / "docs")
-    monkeypatch.chdir(tmp_path)  # examples write there
+    monkeypatch.chdir(tmp_path)  # examples write to the current folder
     return run()
 
 
@@ -27,7 +27,7 @@ def test_the_page(monkeypatch, tmp_path):
 
 
 def test_the_notebook(monkeypatch, tmp_path):
-    """It runs, and gives what it shows."""
+    """The notebook runs, and its stored outputs are reproduced."""
     notebook = json.loads((PROJECT_ROOT / "docs" / "quickstart.ipynb").read_text())
     outputs = failures(lambda: run_cells(notebook), monkeypatch, tmp_path)
     shown = [cell["outputs"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
@@ -37,7 +37,7 @@ def test_the_notebook(monkeypatch, tmp_path):
 
 
 def texts(output):
-    """What is the same on another processor: words and whole numbers, not the last digits of scores and boxes."""
+    """Return the words and whole numbers of an output, which do not depend on the processor."""
     text = "".join(output.get("text") or output["data"]["text/plain"])
     return re.sub(r"[\d.]+", "", text)
 
@@ -51,7 +51,7 @@ def test_docstrings(module, monkeypatch, tmp_path):
 
 @pytest.mark.filterwarnings("error::UserWarning:pdoc")
 def test_the_reference(tmp_path):
-    """Made from the docstrings, with every public name of the room."""
+    """The API reference is built from the docstrings and contains the public names of the package `api`."""
     pdoc.render.configure(docformat="google")
     pdoc.pdoc("fashion_hydra.api", output_directory=tmp_path)
     pages = {path.stem: path.read_text() for path in (tmp_path / "fashion_hydra" / "api").glob("*.html")}

@@ -1,4 +1,4 @@
-"""The Python API: the numbers of predict.py, on files, pictures and arrays."""
+"""The Python API returns the results of predict.py for files, pictures and arrays."""
 
 import json
 

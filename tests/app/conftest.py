@@ -1,4 +1,4 @@
-"""The app, served to a browser."""
+"""Fixtures that serve the app to a browser."""
 
 import threading
 
@@ -14,7 +14,7 @@ from tests.helpers import write_tiny_checkpoint
 
 @pytest.fixture(scope="module")
 def session(wardrobe, tmp_path_factory):
-    """A tiny model with low thresholds, beside the data set that its photos are of."""
+    """A session with a tiny model, low thresholds, and the data set of its photos."""
     checkpoint = write_tiny_checkpoint(tmp_path_factory.mktemp("app") / "tiny.ckpt", seed=0)
     model = load(checkpoint, device="cpu")
     model.thresholds |= {"score_thr": 0.3, "min_area": 4}

@@ -1,4 +1,4 @@
-"""The app's page in headless Chromium: photos, sliders, chips, downloads; nothing on the console, nobody asked."""
+"""The app's page in headless Chromium: photos, sliders, chips, downloads; no console output, no foreign requests."""
 
 import json
 
@@ -9,7 +9,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="the page is tested
 
 @pytest.fixture
 def open_page(browser, address):
-    """Opens the page; afterwards nothing may have gone wrong, but for errors of the server that are told."""
+    """Open the page; fail at teardown if anything went wrong, except server errors that the page reports."""
     contexts, wrong = [], []
 
     def opened(width=1280, height=900, **options):

@@ -1,4 +1,4 @@
-"""The app's server: the numbers of the API, and answers to what it should not be asked."""
+"""The app's server: results equal those of the API, and invalid requests are rejected."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from fashion_hydra.app.photos import Session
 
 
 def ask(address, path, *, data=None, headers=None, method=None):
-    """Status, and the answer: parsed where it is JSON."""
+    """Return status and response, parsed if it is JSON."""
     request = urllib.request.Request(f"{address}/{path}", data=data, headers=headers or {}, method=method)
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
@@ -162,7 +162,7 @@ def test_pages_of_other_places_get_nothing(address, photo):
     elsewhere = {"Origin": "http://evil.example"}
     status, answer = ask(address, "api/photos?name=a.jpg", data=photo.read_bytes(), headers=elsewhere)
     assert (status, answer) == (403, {"error": "refused, because a page of another site sent the request"})
-    assert ask(address, "api/session", headers={"Host": "evil.example"})[0] == 400  # a name that leads here
+    assert ask(address, "api/session", headers={"Host": "evil.example"})[0] == 400  # a foreign name
 
 
 def test_old_photos_make_place(session, photo, monkeypatch):

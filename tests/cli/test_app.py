@@ -1,4 +1,4 @@
-"""`fashion-hydra app` as a command: what cannot be served is told in one line before a model is loaded."""
+"""`fashion-hydra app` as a command: errors are reported in one line before a model is loaded."""
 
 import socket
 import sys

@@ -1,4 +1,4 @@
-"""`fashion-hydra benchmark`: its numbers agree with each other and with the model; times are not looked at."""
+"""`fashion-hydra benchmark`: its numbers agree with each other and with the model; times are not checked."""
 
 import json
 

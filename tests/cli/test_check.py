@@ -1,4 +1,4 @@
-"""`fashion-hydra check` names each fault in a line and keeps quiet about clean data."""
+"""`fashion-hydra check` reports each fault in one line and reports none for clean data."""
 
 import csv
 import re

@@ -42,7 +42,7 @@ def polygon(rng, size):
 
 
 def made(folder, *, crowds=True, images=14, size=220):
-    """A data set of polygons and results near them, by ids of their own."""
+    """Write a data set of polygons and results near them, with arbitrary ids."""
     rng = np.random.default_rng(3)
     entries = [{"id": 7 + 3 * i, "file_name": f"train/{i}.jpg", "height": size, "width": size} for i in range(images)]
     annotations, results = [], []
@@ -122,7 +122,7 @@ def test_what_is_left_out_is_told(tmp_path, capsys):
 
 
 def test_a_submission_against_coco(tmp_path, capsys):
-    """On the submission's grid; without scores, all detections of a class are one point."""
+    """AP is computed on the submission's grid; without scores the precision-recall curve of a class is one point."""
     content, results = made(tmp_path, crowds=False)
     name = {image["id"]: image["file_name"] for image in content["images"]}
     rows = []
@@ -142,7 +142,7 @@ def test_a_submission_against_coco(tmp_path, capsys):
     assert "a CSV has no scores" in said
     assert "on the 512x512 grid" in printed
     wanted = pycocotools(tmp_path / "truth.json", tmp_path / "equal.json")
-    assert numbers(printed)[:2] == pytest.approx(wanted[:2], abs=0.02)  # the grid moves outlines a little
+    assert numbers(printed)[:2] == pytest.approx(wanted[:2], abs=0.02)  # the grid shifts outlines slightly
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_results_without_a_list(tmp_path, capsys):
 @pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not at hand")
 @pytest.mark.parametrize("name", ["poly", "poly_attributes", "poly_crowd", "poly_ids_from_1", "poly_nocrowd"])
 def test_files_of_real_photos(tmp_path, capsys, name):
-    """Results made from the truth: every third mask missing, the others a little off, some of another class."""
+    """Results are derived from the truth: every third mask is missing, the others are shifted, some change class."""
     content = json.loads((CASES / f"{name}.json").read_text())
     sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
     categories = [category["id"] for category in content["categories"]]

@@ -1,4 +1,4 @@
-"""`fashion-hydra import-checkpoint`: a file that weights= takes, and a report of what was done."""
+"""`fashion-hydra import-checkpoint` writes a file that weights= accepts, and reports its actions."""
 
 import hashlib
 import re

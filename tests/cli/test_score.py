@@ -1,4 +1,4 @@
-"""`fashion-hydra score` from its arguments to its output."""
+"""`fashion-hydra score`, from arguments to output."""
 
 import json
 import subprocess
@@ -14,11 +14,11 @@ HEADER = "ImageId,EncodedPixels,ClassId\n"
 
 @pytest.fixture
 def files(tmp_path):
-    """Two images, worked by hand.
+    """Write two images whose scores are computed by hand.
 
     a: class 6 has IoU 9/10, which passes eight thresholds; class 31 is missed; so (0.8 + 0) / 2 = 0.4.
-    b: class 6_28 is met, class 9 is a false positive; so (1 + 0) / 2 = 0.5. The score is 0.45.
-    Pooled over classes: a has 1 hit of 2 masks at eight thresholds and 0 at two, 0.4; b 1 of 2, 0.5.
+    b: class 6_28 is matched, class 9 is a false positive; so (1 + 0) / 2 = 0.5. The score is 0.45.
+    Pooled over classes: a has 1 hit of 2 masks at eight thresholds and 0 hits at two, so 0.4; b has 1 of 2, so 0.5.
     """
     truth, submission = tmp_path / "truth.csv", tmp_path / "submission.csv"
     truth.write_text(HEADER + "a.jpg,1 10,6\na.jpg,31 5,31\nb.jpg,1 4,6_28\n")
@@ -35,7 +35,7 @@ def test_the_last_line_is_the_score(files, capsys, pooling):
 
 
 def test_pooling_matters_where_classes_differ_in_size(tmp_path, capsys):
-    """One class met, another of three masks missed: by class 1/2, pooled 1/4."""
+    """One class is matched, and a class with three masks is missed: 1/2 by class, 1/4 pooled."""
     truth, submission = tmp_path / "truth.csv", tmp_path / "submission.csv"
     truth.write_text(HEADER + "a,1 9,6\na,11 9,7\na,21 9,7\na,31 9,7\n")
     submission.write_text(HEADER + "a,1 9,6\n")

@@ -1,4 +1,4 @@
-"""Every config composes; the winner's recipe is the winner's to the number."""
+"""Every config composes, and the winner's recipe has exactly the winner's numbers."""
 
 import itertools
 import math
@@ -25,7 +25,7 @@ GROUPS = {
               "postprocess", "schedule", "trainer", "tta"],
     "predict": ["classes", "ensemble", "paths", "postprocess", "trainer", "tta"],
 }  # fmt: skip
-GROUPS["tune"] = GROUPS["predict"]  # `experiment` of these two has tests of its own
+GROUPS["tune"] = GROUPS["predict"]  # `experiment` of these two has separate tests
 OTHERS = {"train": {"trainer=inference", "postprocess=tuned"}, "predict": {"trainer=default", "trainer=cpu"}}
 OTHERS["tune"] = {*OTHERS["predict"], "postprocess=tuned"}
 CHOICES = [
@@ -115,7 +115,7 @@ def test_the_experiments_are_those_of_the_top_level_folder():
     assert Path(CONF / "experiment" / "winner.yaml").is_file()
 
 
-# Rung: winner's leaderboard, models, views, score_thr, iou_thr, mask_thr, smallest mask, classes left out.
+# Rung: winner's leaderboard score, models, views, score_thr, iou_thr, mask_thr, smallest mask, dropped classes.
 EARLY, LATE = [*range(13), 27, 28, 33], [*range(13)]
 LADDER = {
     "1_default": (0.21913, 1, 1, 0.05, 0.5, 0.5, 1, EARLY),

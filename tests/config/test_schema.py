@@ -1,4 +1,4 @@
-"""Schemas are complete, and what is wrong with an option is said in one line before PyTorch is imported."""
+"""Schemas are complete, and invalid options are reported in one line before PyTorch is imported."""
 
 import inspect
 import subprocess
@@ -78,13 +78,13 @@ finally: assert "torch" not in sys.modules, "torch was imported"
 
 
 def typed(tmp_path, *words):
-    """What train.py prints of wrong options, and that it needs no PyTorch for it."""
+    """Run train.py with invalid options, check that it does not import PyTorch, and return its output."""
     code = LIGHTLY.format(argv=[str(PROJECT_ROOT / "train.py"), f"hydra.run.dir={tmp_path}", *words])
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
 def line_of(*words):
-    """The line for wrong words of train.py, in this process."""
+    """Return train.py's error line for invalid arguments, in this process."""
     with pytest.raises(Exception) as caught:
         OmegaConf.to_object(compose_config("train", *words))
     return str(user_error(caught.value, "train.py", words))

@@ -1,4 +1,4 @@
-"""Runs of earlier versions are still read; what a run's config names is imported only where the user trusts it."""
+"""Runs of earlier versions can be read, and a run's config imports only packages that the user trusts."""
 
 import pytest
 import yaml
@@ -66,7 +66,7 @@ logger:
     _target_: os.system
     command: touch HACKED
 """
-"""As Hydra saved the config of a run at commit 7173b55."""
+"""Config of a run, as saved by Hydra at commit 7173b55."""
 
 
 def write_run(folder, root, reader="fashion_hydra.data.kaggle.KaggleFolder", **changes):

@@ -1,4 +1,4 @@
-"""Multiruns: every job has its say in the table, its own folder, and goes on in it."""
+"""Multiruns: every job has a row in the table and its own folder, and resumes in this folder."""
 
 import csv
 import datetime
@@ -17,7 +17,7 @@ from tests.helpers import run_script
 
 @pytest.fixture
 def jobs(tmp_path, monkeypatch):
-    """What train.py is called with, in a folder of its own; a pretended training gives its seed / 10 as the score."""
+    """The calls that train.py makes in a temporary folder; a fake training returns seed / 10 as the score."""
     seen = []
 
     def pretend(options, command):
@@ -57,7 +57,7 @@ def test_a_failed_job_ends_neither_the_others_nor_the_table(jobs, tmp_path, caps
     assert "seed=13: brings bad luck" in rows[2]["error"]
     printed, said = capsys.readouterr()
     assert "failed" in printed
-    assert said.count("brings bad luck") == 2  # when it happens, and at the end
+    assert said.count("brings bad luck") == 2  # when the job fails, and at the end
     assert len(jobs) == 3
 
 
@@ -93,7 +93,7 @@ def test_a_sweep_resumes_job_by_job(jobs, tmp_path):
     assert folders(jobs) == first
     assert len(table(tmp_path)) == 2
     jobs.clear()
-    assert start("-m", "seed=1,3", "name=mine", "ckpt_path=last") == 0  # another sweep
+    assert start("-m", "seed=1,3", "name=mine", "ckpt_path=last") == 0  # a different sweep
     assert not set(folders(jobs)) & set(first)
 
 

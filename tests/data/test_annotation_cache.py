@@ -1,4 +1,4 @@
-"""Records are kept between runs and read anew when something changed."""
+"""Annotations are cached between runs, and read again when a file changes."""
 
 import json
 import multiprocessing
@@ -23,7 +23,7 @@ def row(image="a.jpg", pixels="1 3 11 3", height=10, width=20, class_id="6"):
 
 @pytest.fixture
 def scans(monkeypatch):
-    """How many times a folder was read."""
+    """Record how often a folder is read."""
     counted = []
     scan = KaggleReader.scan
     monkeypatch.setattr(KaggleReader, "scan", lambda *arguments: (counted.append(1), scan(*arguments)))
@@ -213,7 +213,7 @@ def test_a_name_that_is_no_unicode_is_a_fault(kaggle_folder):
 
 
 def test_faults_may_hold_any_text(tmp_path):
-    """Found by fuzzing: half of a pair of UTF-16 surrogates, which JSON can name and UTF-8 cannot write."""
+    """Found by fuzzing: a lone UTF-16 surrogate, which JSON can contain and UTF-8 cannot encode."""
     path = tmp_path / "faults.csv"
     write_faults(path, [DataFault("missing-image", "\ud800.jpg", "row 3", "\udfff", "image dropped")])
     assert read_faults(path) == [DataFault("missing-image", "\\ud800.jpg", "row 3", "\\udfff", "image dropped")]

@@ -18,7 +18,7 @@ def test_scales_are_pairs_of_edges(scales):
 
 
 def painted(kaggle_folder, size=(60, 80)):
-    """A data set of one picture, black but for two objects, each in a colour of its own."""
+    """Write a data set with one black picture and two objects, each in a different colour."""
     height, width = size
     rows, pixels = [], np.zeros((height, width, 3), np.uint8)
     for colour, (class_id, (x0, y0, x1, y1)) in enumerate([("6", (10, 8, 40, 30)), ("31", (50, 35, 70, 55))]):

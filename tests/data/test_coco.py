@@ -1,4 +1,4 @@
-"""COCO's format out and in again, with pycocotools as the other reader."""
+"""Export to COCO's format and import again, with pycocotools as a second reader."""
 
 import json
 
@@ -19,7 +19,7 @@ def test_out_and_in_again_is_the_same(wardrobe, tmp_path):
     annotations, _ = read_annotations(wardrobe)
     write_coco(annotations, tmp_path / "all.json", range(len(annotations)))
     again, faults = load_annotations(CocoReader(wardrobe, str(tmp_path / "all.json")))
-    assert {f.kind for f in faults} == {"image-without-rows"}  # the two that were left out before
+    assert {f.kind for f in faults} == {"image-without-rows"}  # the two images skipped by the first reader
     for name in ("image_ids", "files", "sizes", "first", "class_ids", "categories", "boxes", "areas", "runs"):
         assert (getattr(again, name) == getattr(annotations, name)).all(), name
     assert again.names == annotations.names

@@ -1,4 +1,4 @@
-"""Data sets as tools and people write them, each with the right value: made here, and the real ones where they are."""
+"""COCO data sets as tools and people write them, each with its expected result: synthetic, and real if available."""
 
 import json
 import unicodedata
@@ -37,7 +37,7 @@ def annotation(number=1, image=1, category=1, segmentation=SQUARE, **more):
 
 
 def write(path, images, annotations, categories=((1, "shirt"), (2, "shoe"))):
-    """A COCO file; images are names, or whole entries."""
+    """Write a COCO file; images are names or complete entries."""
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = SIZE
     entries = [
@@ -73,7 +73,7 @@ def test_cocos_own_layout(tmp_path, stem, folder):
     for part in ("train2017", "val2017"):
         picture(tmp_path / part / "0001.png")
     write(tmp_path / "annotations" / f"{stem}.json", ["0001.png"], [annotation()])
-    if stem == "val":  # not the whole of a folder's name: nothing tells which
+    if stem == "val":  # "val" is not a complete folder name, so the folder is ambiguous
         with pytest.raises(UserError, match=r"images are in several folders: .*train2017, .*val2017. Choose one with"):
             read(tmp_path, f"annotations/{stem}.json")
         return
@@ -263,7 +263,7 @@ def test_a_size_that_is_not_given_is_read_from_the_file(tmp_path):
 
 
 def test_ids_survive_the_way_out(tmp_path):
-    """Ids of images (text too), annotations and categories, and crowd regions, are in the exported file again."""
+    """The exported file keeps crowd regions and the ids of images (including text), annotations and categories."""
     for name in ("0.png", "1.png"):
         picture(tmp_path / name)
     images = [{"id": i, "file_name": f, "width": 64, "height": 48} for i, f in ((12, "0.png"), ("x7", "1.png"))]
@@ -353,7 +353,7 @@ def test_floats_of_pandas_are_whole_numbers(kaggle_folder, row, class_id):
     assert found.class_ids.tolist() == [class_id]
 
 
-# The cases themselves, where they are at hand.
+# Real files, if they are available.
 
 
 @real

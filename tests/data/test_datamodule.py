@@ -1,4 +1,4 @@
-"""From the command line's words to images, split and fed."""
+"""The data module, from command-line options to split and batched images."""
 
 import csv
 from pathlib import Path

@@ -51,7 +51,7 @@ def test_resized_crops_equal_the_resized_full_frame(annotations, new, window, fl
         old = tuple(annotations.sizes[image].tolist())
         masks = list(annotations.instances(image))
         resized = crop_masks(annotations, masks, Frame(old, new, window, flip)).bitmaps().numpy()
-        # The pixel under each target pixel's centre, by exact fractions.
+        # The source pixel under the centre of each target pixel, in exact fractions.
         rows = [(2 * i + 1) * old[0] // (2 * new[0]) for i in range(new[0])]
         columns = [(2 * j + 1) * old[1] // (2 * new[1]) for j in range(new[1])]
         expected = np.stack([bitmap(annotations, m, old)[rows][:, columns] for m in masks])
@@ -81,12 +81,12 @@ def test_boxes_labels_and_masks_stay_in_step(annotations, classes, crop):
         for box, plane in zip(sample.targets.boxes, sample.targets.masks.bitmaps(), strict=True):
             ys, xs = torch.nonzero(plane, as_tuple=True)
             drawn = torch.tensor([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
-            # Nearest-neighbour sampling may miss the outermost row of a scaled box, at most a pixel a side.
+            # Nearest-neighbour sampling may miss the outermost row of a scaled box, by up to one pixel per side.
             assert (drawn - box).abs().max() <= 1.5
 
 
 def test_a_window_keeps_objects_by_their_share_of_pixels(annotations, classes):
-    """Share and box of each object against the bitmap of the whole image."""
+    """Compare share and box of each object with the bitmap of the whole image."""
     size = tuple(annotations.sizes[0].tolist())
     window = (size[1] // 2, size[0] // 2, size[1], size[0])
     frame = Frame(size, size, window)
@@ -116,7 +116,7 @@ def test_windows_lie_as_the_image_does_and_reach_its_edges(annotations, classes)
         assert set(zip(heights.tolist(), widths.tolist(), strict=True)) == {(96, 64) if size[0] > size[1] else (64, 96)}
         assert windows.min() == 0
         assert windows[:, 2].max(), windows[:, 3].max() == (size[1], size[0])
-    assert draw_window((50, 200), (64, 96), rng)[1::2] == (0, 50)  # the short edge is whole
+    assert draw_window((50, 200), (64, 96), rng)[1::2] == (0, 50)  # the short edge is not cropped
     dataset = TrainDataset(annotations, np.arange(len(annotations)), classes, augment, seed=3)
     assert {tuple(sorted(dataset[0, i].image.shape[1:])) for i in range(6)} == {(64, 96)}
 

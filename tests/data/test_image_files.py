@@ -1,4 +1,4 @@
-"""Image files of every kind, in the frame of their masks."""
+"""Image files of every kind are read in the frame of their masks."""
 
 import io
 
@@ -117,7 +117,7 @@ def test_memory_looks_again_only_at_what_changed(tmp_path, monkeypatch):
 
     assert check(decode=False) == (["a.png", "b.png"], [48, 48])
     assert check(decode=False) == ([], [48, 48])
-    assert check() == (["a.png", "b.png"], [48, 48])  # a header is not all of it
+    assert check() == (["a.png", "b.png"], [48, 48])  # only the headers were read before
     assert check(decode=False) == ([], [48, 48])
     photo(56).save(tmp_path / "b.png")
     assert check() == (["b.png"], [48, 56])
@@ -127,7 +127,7 @@ def test_memory_looks_again_only_at_what_changed(tmp_path, monkeypatch):
 
 
 class Frames:
-    """A source and a builder of images with these sizes in the annotations."""
+    """Stand-in for a reader and a builder whose annotations list these image sizes."""
 
     def __init__(self, sizes):
         self.sizes = sizes
@@ -140,11 +140,11 @@ class Frames:
 @pytest.mark.parametrize(
     ("stored", "recorded", "wanted"),
     [
-        # (height, width, EXIF) of the files, sizes in the annotations, turns to be applied
+        # (height, width, EXIF) of the files, sizes in the annotations, orientations to apply
         ([(10, 20, 6)], [(20, 10)], [6]),
         ([(10, 20, 6)], [(10, 20)], [1]),
-        ([(10, 20, 3)], [(10, 20)], [3]),  # viewers turn it
-        ([(10, 20, 3), (10, 20, 8)], [(10, 20), (10, 20)], [1, 1]),  # the other photo shows: as stored
+        ([(10, 20, 3)], [(10, 20)], [3]),  # viewers rotate it
+        ([(10, 20, 3), (10, 20, 8)], [(10, 20), (10, 20)], [1, 1]),  # the other photo shows that sizes are as stored
         ([(10, 10, 6), (10, 20, 8)], [(10, 10), (20, 10)], [6, 8]),
         ([(10, 20, 1)], [(10, 20)], [1]),
     ],

@@ -1,4 +1,4 @@
-"""Every kind of image is read as its maker meant it, trained on and predicted, or refused by name."""
+"""Every kind of image is either read correctly, trained on and predicted, or rejected by name."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_what_cannot_be_read_is_refused_by_name(folder):
 
 @pytest.mark.parametrize("recipe", ["winner", "small"])
 def test_each_trains(folder, detector, recipe):
-    """With a recipe's transforms, at a scale that a test can bear."""
+    """Train with a recipe's transforms at a small scale."""
     annotations, _ = read_annotations(folder[0])
     options = OmegaConf.to_container(OmegaConf.load(PROJECT_ROOT / "conf" / "augment" / f"{recipe}.yaml"))
     augment = Augment(**{**options, "short_edge": (64, 96), "long_edge": 128})

@@ -1,4 +1,4 @@
-"""A file to train on and another to validate with, of one data set."""
+"""Separate annotation files for training and validation of one data set."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from tests.data.test_datamodule import datamodule
 
 
 def roboflow(root, *, categories=((1, "shirt"), (2, "shoe"))):
-    """Two folders with the same names and ids in them, other masks."""
+    """Write two folders with the same file names and ids but different masks."""
     for part, shade in (("train", 10), ("valid", 200)):
         for name in ("0.png", "1.png"):
             picture(root / part / name, shade)

@@ -1,4 +1,4 @@
-"""Folders of pictures as people have them: nested, hidden, of many formats, with names that differ in a suffix."""
+"""Typical picture folders: nested and hidden files, many formats, names that differ only in the suffix."""
 
 import shutil
 

@@ -19,7 +19,7 @@ def table(images=600, categories=12, seed=0):
 
 
 def worst_deviation(categories, held_out, share):
-    """Largest relative difference between a category's share held out and the wanted share."""
+    """Return the largest relative difference between a category's held-out share and the requested share."""
     return np.abs(categories[held_out].sum(0) / categories.sum(0) / share - 1).max()
 
 
@@ -77,7 +77,7 @@ def test_a_wrong_split_is_refused(tmp_path, text, message):
 def test_deviation_counts_images():
     categories = np.array([[1, 1], [1, 0], [1, 1], [0, 0]], np.uint8)
     found = deviation(categories, np.array([True, False, False, False]))
-    # first class: 1 of 1 against 2 of 3; second: 1 of 1 against 1 of 3
+    # held out against the rest: 1 of 1 and 2 of 3 images have the first class, 1 of 1 and 1 of 3 the second
     assert found.worst == pytest.approx(2.0)
     assert found.worst_class == 1
     assert found.mean == pytest.approx((0.5 + 2.0) / 2)

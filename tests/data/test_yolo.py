@@ -1,4 +1,4 @@
-"""YOLO's segmentation layout in: the masks that pycocotools draws of the same polygons in pixels."""
+"""Import of YOLO's segmentation layout: masks equal those that pycocotools draws from the same polygons in pixels."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def shares(points, height=HEIGHT, width=WIDTH):
 
 
 def yolo(root, labels, *, names="[shirt, shoe]", train="images/train", val="images/val"):
-    """A data set of one image a label file: path without suffix -> lines."""
+    """Write a data set with one image per label file: path without suffix -> lines."""
     for name, lines in labels.items():
         picture(root / "images" / f"{name}.jpg")
         if lines is not None:
@@ -88,7 +88,7 @@ def test_a_faulty_line_is_named(tmp_path, line, kind, value):
 
 
 def test_roboflows_folders_and_an_image_turned_by_exif(tmp_path):
-    """Roboflow has a folder a part, and `../` before it; shares are of the picture as viewers show it."""
+    """Roboflow has one folder per split with a `../` prefix; coordinates refer to the picture as displayed."""
     for part in ("train", "valid"):
         picture(tmp_path / part / "images" / "a.jpg", exif=6)
         (tmp_path / part / "labels").mkdir()

@@ -1,6 +1,6 @@
-"""`python -m tests.demo.parity PHOTOS`: the page's answers on photos, in Chromium, against those of models/street.
+"""`python -m tests.demo.parity PHOTOS`: compare the page's predictions in Chromium with those of models/street.
 
-Needs `make page` first. Ends with an error where a mask has an IoU below 0.98 or an object is missing.
+Run `make page` first. The command fails if a mask has an IoU below 0.98 or an object is missing.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The page of docs/demo on a server of its own, and what a visitor does there."""
+"""Serve the page of docs/demo, and act as a visitor."""
 
 import functools
 import http.server
@@ -17,7 +17,7 @@ from tests import PROJECT
 
 DEMO = PROJECT / "docs" / "demo"
 RUNTIME = DEMO / "ort"
-"""onnxruntime-web, which `make page` downloads."""
+"""Folder of onnxruntime-web, which `make page` downloads."""
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -27,7 +27,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 @contextmanager
 def serve(folder: Path) -> Iterator[str]:
-    """Serve a folder; yields its address."""
+    """Serve a folder and yield its address."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -39,7 +39,7 @@ def serve(folder: Path) -> Iterator[str]:
 
 
 def make_site(folder: Path, model: Path | None = None) -> Path:
-    """Copy the page into a folder with the shared stylesheets and script, a model, and the runtime if it is there."""
+    """Copy the page into a folder, with the shared stylesheets and script, a model, and the runtime if downloaded."""
     folder.mkdir(parents=True)
     for path in DEMO.iterdir():
         if path.suffix in (".html", ".js", ".css"):
@@ -56,13 +56,13 @@ def make_site(folder: Path, model: Path | None = None) -> Path:
 
 
 def add_photos(page: Any, files: Sequence[Path], *, count: int, timeout: int = 60_000) -> None:
-    """Choose files on the page, and wait until it shows so many photos."""
+    """Select files on the page, and wait until it shows `count` photos."""
     page.set_input_files("#file", [str(file) for file in files])
     page.wait_for_selector(f"#strip li:nth-child({count})", timeout=timeout)
 
 
 def download_coco(page: Any) -> list[dict[str, Any]]:
-    """Return the results that the page gives of the photo that it shows."""
+    """Return the COCO results that the page exports for the displayed photo."""
     with page.expect_download() as waiting:
         page.click("#coco")
     results = json.loads(waiting.value.path().read_text())
@@ -71,7 +71,7 @@ def download_coco(page: Any) -> list[dict[str, Any]]:
 
 
 def mask_ious(one: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]]) -> list[float]:
-    """For each result of the one its IoU with the nearest of the other of its class; 0 for each that is left over."""
+    """Return the IoU of each result in `one` with the nearest result of its class in `other`; 0 if unmatched."""
     found, left = [], list(other)
     for result in one:
         same = [its for its in left if its["category_id"] == result["category_id"]]

@@ -1,4 +1,4 @@
-"""docs/demo in headless Chromium: its pixels, masks and files are those of the package; nothing is sent anywhere."""
+"""docs/demo in headless Chromium: its pixels, masks and files equal those of the package; it sends no data."""
 
 import io
 import zipfile
@@ -30,7 +30,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def modules(browser, tmp_path_factory):
-    """A page on the site, without a model, to import the scripts in."""
+    """A page of the site without a model, for importing the scripts."""
     with serve(make_site(tmp_path_factory.mktemp("modules") / "site")) as address:
         page = browser.new_page(bypass_csp=True)
         page.goto(f"{address}/demo.css")
@@ -40,7 +40,7 @@ def modules(browser, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(checkpoint, tmp_path_factory):
-    """The whole page with a tiny model, whose own thresholds are the winner's."""
+    """Address of the complete page with a tiny model that has the winner's thresholds."""
     folder = tmp_path_factory.mktemp("page")
     assert main(["export", str(checkpoint), str(folder / "tiny.onnx"), "--half", "--count", "1"]) == 0
     with serve(make_site(folder / "site", folder / "tiny.onnx")) as address:
@@ -49,7 +49,7 @@ def address(checkpoint, tmp_path_factory):
 
 @pytest.fixture
 def open_page(browser, address):
-    """Opens the page; afterwards nothing may have gone wrong, and nothing from elsewhere been asked for."""
+    """Open the page; fail at teardown if anything went wrong or the page requested a foreign address."""
     contexts, wrong = [], []
 
     def opened(width=1280, height=900, **options):
@@ -99,7 +99,7 @@ def test_photos_are_resized_as_opencv_does_it(modules, size, new):
 
 
 def made_up(count, size, seed):
-    """Candidates with boxes all over an image, some beyond its border, and smooth masks."""
+    """Make candidates with boxes all over an image, partly beyond its border, and smooth masks."""
     random = np.random.default_rng(seed)
     corners = random.uniform(-0.1, 0.9, (count, 2))
     boxes = np.concatenate([corners, corners + random.uniform(0.02, 0.6, (count, 2))], 1) * [
@@ -184,7 +184,7 @@ def test_masks_follow_the_rules_of_the_package(modules, rule, size):
 
 @pytest.fixture(scope="module")
 def photos(wardrobe, tmp_path_factory):
-    """A photo, the same turned by EXIF on its side, and one that is to be halved exactly."""
+    """A photo, the same photo rotated by EXIF, and a photo that is reduced exactly by half."""
     folder = tmp_path_factory.mktemp("photos")
     first, second = (Image.open(path) for path in sorted((wardrobe / "train").iterdir())[:2])
     first.save(folder / "plain.png")

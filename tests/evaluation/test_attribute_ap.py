@@ -1,4 +1,4 @@
-"""AP at IoU and F1 against the package `fashionpedia`, on its own sample and on random scenes."""
+"""Compare AP at IoU and F1 with the package `fashionpedia`, on its own sample and on random scenes."""
 
 import contextlib
 import io
@@ -35,8 +35,8 @@ THEIRS = {
 
 @pytest.fixture
 def package(monkeypatch):
-    monkeypatch.setattr(np, "float", float, raising=False)  # which the package still says
-    for name in ("skimage", "skimage.io"):  # with which it reads pictures, of which there are none here
+    monkeypatch.setattr(np, "float", float, raising=False)  # the package still uses the old name
+    for name in ("skimage", "skimage.io"):  # the package imports them to read pictures, which this test does not do
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     evaluation = pytest.importorskip("fashionpedia.fp_eval")
     return pytest.importorskip("fashionpedia.fp").Fashionpedia, evaluation.FPEval
@@ -61,7 +61,7 @@ def ours(truth, results, folder, *options):
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="no sample")
 def test_the_packages_sample(package, tmp_path):
     files = SAMPLE / "sample.json", SAMPLE / "fake_results.json"
-    carriers = "--attribute-classes=0,1,2,3,4,5,6,7,8,9,10,11,12,28,29,31,32,33"  # by its authors; here few have any
+    carriers = "--attribute-classes=0,1,2,3,4,5,6,7,8,9,10,11,12,28,29,31,32,33"  # the authors'; few are in the sample
     assert ours(*files, tmp_path, carriers) == pytest.approx(numbers_of(package, *files), abs=1e-12, nan_ok=True)
 
 
@@ -89,7 +89,7 @@ def test_random_scenes(package, tmp_path, seed):
             x, y, w, h = *rng.integers(0, size // 2, 2), *rng.integers(8, size // 2, 2)
             corners = [float(v) for v in (x, y, x + w, y, x + w, y + h, x, y + h)]
             category = int(rng.choice([0, 5, 10, 31, 23, 40]))
-            own = some() if category not in (23, 40) else []  # the package knows which of its 46 categories carry any
+            own = some() if category not in (23, 40) else []  # the package fixes which categories carry attributes
             annotation = {"id": len(annotations) + 1, "image_id": image["id"], "category_id": category}
             annotation |= {"segmentation": [corners], "area": float(w * h), "attribute_ids": own}
             annotation |= {"bbox": [float(v) for v in (x, y, w, h)], "iscrowd": int(rng.random() < 0.1)}

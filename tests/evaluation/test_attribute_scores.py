@@ -1,4 +1,4 @@
-"""F1 of attributes and shares of whole sets, against counts by hand."""
+"""Compare F1 of attributes and shares of correct sets with counts by hand."""
 
 import math
 
@@ -23,9 +23,9 @@ TRUTH = {
 PREDICTED = {
     # pairs: {28,77} with {28}; {} with {77}; {77} with {77}; {} with {}
     "a": {"6_28": [mask(100)], "6_77": [mask(10_100)], "3_77": [mask(20_000)], "23": [mask(30_000)]},
-    # {28} with {28}; the other is elsewhere
+    # {28} with {28}; the other mask does not overlap
     "b": {"6_28": [mask(0)], "6": [mask(90_000)]},
-    "c": {"6_28": [mask(0)]},  # another category
+    "c": {"6_28": [mask(0)]},  # a different category
 }
 
 

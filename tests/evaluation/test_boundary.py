@@ -1,4 +1,4 @@
-"""Boundaries against distances pixel by pixel, and boundary AP."""
+"""Compare boundaries with distances computed pixel by pixel, and test boundary AP."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def encoded(bitmap):
 
 
 def blob(seed, size):
-    """A mask with holes, pieces, and parts at the frame's edge."""
+    """Make a mask with holes, several pieces, and parts at the frame's edge."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: size[0], : size[1]]
     mask = np.zeros(size, bool)

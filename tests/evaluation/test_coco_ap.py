@@ -1,4 +1,4 @@
-"""AP and AR, by size and class, with crowd regions, against pycocotools."""
+"""Compare AP and AR with pycocotools, by size and class, with crowd regions."""
 
 import contextlib
 import io
@@ -23,29 +23,29 @@ def box(x, y, w, h):
 
 
 def make(seed, *, images=25, crowds=True, steps=None):
-    """Truth of labels 0 and 1, and of 2 which nothing finds; detections of 0, 1 and 3, which is nowhere true.
+    """Make truth with labels 0, 1 and 2 (never detected), and detections with labels 0, 1 and 3 (never true).
 
     Args:
-        seed: of everything.
-        images: how many.
+        seed: seed of all random values.
+        images: number of images.
         crowds: whether a fifth of the objects are crowd regions.
-        steps: scores are multiples of one so-many-th, so that many are equal; None: all differ.
+        steps: scores are multiples of 1 / steps, so that many are equal; None: all scores differ.
     """
     rng, truth, found = np.random.default_rng(seed), {}, {}
     for image in range(images):
         objects, labels, masks = [], [], []
         for _ in range(rng.integers(0, 7)):
-            edge = rng.choice([12, 28, 60, 140])  # of all three sizes, some at their limits
+            edge = rng.choice([12, 28, 60, 140])  # all three COCO sizes, some at a limit
             x, y, w, h = *rng.integers(0, 90, 2), *rng.integers(edge // 2, edge + 5, 2)
             label, crowd = int(rng.integers(0, 3)), bool(crowds and rng.random() < 0.2)
             mask = box(x, y, w, h)
-            listed = float(w * h) * rng.choice([1, 0.9])  # tools list what a polygon encloses, not pixels
+            listed = float(w * h) * rng.choice([1, 0.9])  # tools list the polygon's area, not the pixels
             objects.append(TrueMask(label, mask, listed, crowd))
             for _ in range(rng.integers(0, 3) if label < 2 else 0):
                 labels.append(label)
                 moved = max(0, x + rng.integers(-3, 4)), y, w, max(4, h - rng.integers(0, 6))
                 masks.append(box(*moved))
-                if rng.random() < 0.3:  # the same mask twice: equal overlaps
+                if rng.random() < 0.3:  # the same mask twice, so that overlaps are equal
                     objects.append(TrueMask(label, mask, listed))
         labels += [3, int(rng.integers(0, 2))]
         masks += [box(0, 0, 9, 9), box(*rng.integers(0, 60, 2), *rng.integers(9, 150, 2))]
@@ -63,7 +63,7 @@ def make(seed, *, images=25, crowds=True, steps=None):
 
 
 def reference(truth, found, label=None):
-    """pycocotools' twelve numbers, of all classes or of one."""
+    """Return pycocotools' twelve metrics, for all classes or for one."""
     ids = {name: number for number, name in enumerate(truth, start=1)}
     dataset = COCO()
     annotations = [
@@ -126,7 +126,7 @@ def test_more_than_a_hundred_detections_of_a_class():
 
 
 def test_sizes_on_a_smaller_grid_than_the_photos():
-    """Both sides count pixels of the photo, of which a cell of the grid holds several."""
+    """Both sides measure areas in pixels of the photo; a grid cell covers several of them."""
     truth, found = make(4)
     factor = 6.25
     larger = {n: [TrueMask(t.label, t.mask, factor * t.area, t.crowd) for t in ts] for n, ts in truth.items()}

@@ -1,4 +1,4 @@
-"""metric.py against the definition, computed with pixel sets and fractions."""
+"""Compare competition_score.py with the definition, computed with pixel sets and fractions."""
 
 from fractions import Fraction
 from itertools import permutations
@@ -17,7 +17,7 @@ N_PIXELS = HEIGHT * WIDTH
 
 
 def encode(pixels, n_pixels=N_PIXELS, height=HEIGHT):
-    """A COCO RLE of a set of column-major pixel numbers."""
+    """Encode a set of column-major pixel indices as COCO RLE."""
     flat = np.zeros(n_pixels, np.uint8)
     flat[list(pixels)] = 1
     return coco_mask.encode(flat.reshape((height, -1), order="F"))
@@ -28,7 +28,7 @@ def encode_all(image):
 
 
 def oracle_hits(truth, predicted, threshold):
-    """The largest one-to-one pairing of masks with IoU > threshold, by trying every assignment."""
+    """Return the size of the largest one-to-one matching with IoU > threshold, by trying every assignment."""
 
     def hit(a, b):
         union = len(a | b)
@@ -39,7 +39,7 @@ def oracle_hits(truth, predicted, threshold):
 
 
 def oracle_score(truth, predicted, pooling):
-    """The definition in facts: classes and thresholds one by one, nothing rounded."""
+    """Compute the score by definition: class by class and threshold by threshold, without rounding."""
     thresholds = [Fraction(k, 100) for k in range(50, 100, 5)]
     classes = [c for c in {*truth, *predicted} if truth.get(c) or predicted.get(c)]
     if not classes:
@@ -60,9 +60,9 @@ def oracle_score(truth, predicted, pooling):
 
 @st.composite
 def scenes(draw):
-    """(truth, predicted), each ClassId -> pixel sets.
+    """Draw (truth, predicted), each a mapping ClassId -> pixel sets.
 
-    Truths may overlap; predictions of a class do not, and most are a truth with a few pixels changed.
+    True masks may overlap. Predictions of a class do not overlap; most are a true mask with a few pixels changed.
     """
     pixel = st.integers(0, N_PIXELS - 1)
     truth: dict[str, list[frozenset[int]]] = {}
@@ -129,7 +129,7 @@ def test_a_false_positive_lowers_the_score(scene, pooling):
 @pytest.mark.parametrize("k", range(10, 20))
 @pytest.mark.parametrize("scale", [1, 7, 331, 12_345])
 def test_iou_equal_to_a_threshold_is_no_hit(k, scale):
-    """The truth has 20 units and the prediction the first k, one pixel less, or one more."""
+    """The true mask has 20 units; the prediction has the first k units, or one pixel less or more."""
     n = 20 * scale
     truth = encode(range(n), n, height=1)
     for size in [k * scale - 1, k * scale, k * scale + 1]:
@@ -148,9 +148,11 @@ def test_a_threshold_holds_at_the_size_of_the_largest_photo():
 
 
 def test_scores_worked_by_hand():
-    """Class 6: IoU 9/10 passes 0.50 ... 0.85, eight of ten; class 31: one of two truths found exactly, 1/2;
-    class 9: one false positive, 0. By class (0.8 + 0.5 + 0) / 3. Pooled: 2 hits, 1 false and 1 missed at
-    eight thresholds, 1 hit, 2 false and 2 missed at two, so (8 * 2/4 + 2 * 1/5) / 10.
+    """Compare with a calculation by hand.
+
+    Class 6: IoU 9/10 passes eight of ten thresholds (0.50 to 0.85), so 0.8. Class 31: one of two true masks is found
+    exactly, so 1/2. Class 9: one false positive, so 0. By class: (0.8 + 0.5 + 0) / 3. Pooled: 2 hits, 1 false positive
+    and 1 miss at eight thresholds; 1 hit, 2 false positives and 2 misses at two, so (8 * 2/4 + 2 * 1/5) / 10.
     """
     truth = encode_all({"6": [set(range(10))], "31": [{20, 21}, {25}]})
     predicted = encode_all({"6": [set(range(9))], "31": [{25}], "9": [{12}]})
@@ -159,7 +161,7 @@ def test_scores_worked_by_hand():
 
 
 def test_a_second_prediction_of_a_matched_truth_is_a_false_positive():
-    """Both pass 0.5 with the truth; the better one is the hit at all ten thresholds, so each gives 1/2."""
+    """Both predictions pass 0.5; the better one is the hit at all ten thresholds, so each threshold gives 1/2."""
     truth = encode_all({"6": [set(range(10))]})
     predicted = encode_all({"6": [set(range(9)), set(range(10))]})
     assert score_image(truth, predicted) == 0.5

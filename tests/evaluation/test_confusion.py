@@ -1,4 +1,4 @@
-"""Which class is taken for which, worked out by hand."""
+"""Compare confusions of classes with a case by hand."""
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -16,10 +16,10 @@ def box(x, y, w, h):
 def test_pairs_of_one_class_go_first():
     true = [("6", box(0, 0, 10, 10)), ("8", box(0, 0, 10, 9)), ("3_7", box(50, 50, 10, 10)), ("3", box(80, 80, 9, 9))]
     predicted = [
-        ("8", box(0, 0, 10, 10)),  # the 6 to the pixel, but its own class is near enough
-        ("7", box(0, 0, 10, 10)),  # takes the 6 that is left
-        ("3", box(50, 50, 10, 8)),  # attributes do not matter
-        ("3", box(20, 20, 5, 5)),  # nothing is there
+        ("8", box(0, 0, 10, 10)),  # equals the 6 exactly, but a mask of its own class overlaps enough
+        ("7", box(0, 0, 10, 10)),  # matches the remaining 6
+        ("3", box(50, 50, 10, 8)),  # attributes are ignored
+        ("3", box(20, 20, 5, 5)),  # overlaps no true mask
     ]
     found = confusions(predicted, true)
     assert found == {(8, 8): 1, (6, 7): 1, (3, 3): 1, (None, 3): 1, (3, None): 1}

@@ -1,4 +1,4 @@
-"""Kinds of errors: cases drawn by hand, and sums against the competition's own counting."""
+"""Kinds of errors: cases by hand, and sums compared with the counts of the competition score."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from fashion_hydra.structures.rle import bitmap_to_runs, runs_to_coco
 
 
 def bar(start, stop, row=0):
-    """A mask of one pixel's height on a grid of 100 x 100, so that IoUs are ratios of lengths."""
+    """Make a mask one pixel high on a grid of 100 x 100, so that IoUs are ratios of lengths."""
     bitmap = np.zeros((100, 100), np.uint8)
     bitmap[row, start:stop] = 1
     return runs_to_coco(bitmap_to_runs(bitmap), height=100, width=100)
@@ -23,7 +23,7 @@ def kinds(predicted, true):
     ("predicted", "true", "expected"),
     [
         ([("6", bar(0, 10))], [("6", bar(0, 12))], (["hit"], ["hit"])),
-        # exactly 0.5 is no hit, exactly 0.1 no poor mask
+        # an IoU of exactly 0.5 is not a hit, and exactly 0.1 is not a poor mask
         ([("6", bar(0, 10))], [("6", bar(0, 20))], (["poor mask"], ["poor mask"])),
         ([("6", bar(0, 2))], [("6", bar(0, 20))], (["background"], ["missed"])),
         ([("6", bar(0, 10))], [("7", bar(0, 12))], (["wrong class"], ["wrong class"])),
@@ -32,14 +32,14 @@ def kinds(predicted, true):
         ([("6", bar(0, 10))], [], (["background"], [])),
         ([], [("6", bar(0, 10))], ([], ["missed"])),
         ([], [], ([], [])),
-        # a remainder on a truth that another has; the better one by IoU is the hit, whatever the order
+        # a remainder on a true mask that another prediction hits; the higher IoU is the hit, in any order
         ([("6", bar(0, 3)), ("6", bar(3, 20))], [("6", bar(0, 20))], (["duplicate", "hit"], ["hit"])),
         ([("6", bar(0, 20)), ("6", bar(0, 20))], [("6", bar(0, 20))], (["hit", "duplicate"], ["hit"])),
-        # half of it on that truth is not more than half
+        # exactly half of the prediction on that true mask is not more than half
         ([("6", bar(0, 18)), ("6", bar(18, 22))], [("6", bar(0, 20))], (["hit", "background"], ["hit"])),
-        # both halves are poor, nobody has the truth
+        # both halves are poor masks, and nothing hits the true mask
         ([("6", bar(0, 10)), ("6", bar(10, 20))], [("6", bar(0, 20))], (["poor mask"] * 2, ["poor mask"])),
-        # wrong class goes before poor mask, for the prediction and for the truth
+        # wrong class takes precedence over poor mask, for the prediction and for the true mask
         (
             [("6", bar(0, 10))],
             [("7", bar(0, 10)), ("6", bar(0, 30))],
@@ -50,7 +50,7 @@ def kinds(predicted, true):
             [("6", bar(0, 20))],
             (["poor mask", "wrong class"], ["wrong class"]),
         ),
-        # a hit of another class does not make a truth covered
+        # a hit of another class does not turn a miss into a wrong class
         (
             [("7", bar(0, 20))],
             [("7", bar(0, 20)), ("6", bar(0, 20))],

@@ -1,4 +1,4 @@
-"""ladder.csv: what is written is read again, and tables without gains are read too."""
+"""ladder.csv survives a write and a read, and tables without gains can be read."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What has to match, and how far answers without attributes get, against counts done by hand."""
+"""Compare matching by ClassId or category, and the highest score without attributes, with counts by hand."""
 
 import re
 
@@ -69,7 +69,7 @@ def test_what_is_no_match_is_refused():
     ("file", "highest"), [("train.csv", 0.0), ("train_2019_schema.csv", None)], ids=["all-have-some", "some-have"]
 )
 def test_real_truth_scored_without_its_attributes(tmp_path, capsys, file, highest):
-    """The score of perfect masks without attributes is what is told, and 1 by category."""
+    """Perfect masks without attributes get the reported highest score by ClassId, and 1 by category."""
     path = SHARED / "data" / "imat2020_sample" / file
     truth = read_masks(path)
     answer = {image: {c: masks for c, masks in of_image.items() if bare(c)} for image, of_image in truth.items()}

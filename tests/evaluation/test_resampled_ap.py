@@ -1,4 +1,4 @@
-"""AP of images drawn with replacement, against pycocotools on a data set with their copies."""
+"""Compare AP of images drawn with replacement with pycocotools on a data set that contains copies."""
 
 import numpy as np
 import pytest

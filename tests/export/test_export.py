@@ -1,4 +1,4 @@
-"""Exported models against the native ones: boxes, scores, labels, masks and attributes of the same pixels."""
+"""Compare exported models with native ones: boxes, scores, labels, masks and attributes for the same pixels."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def described(classes=CLASSES, *, scale=(96, 144), size=None, score_floor=0.05, 
 
 
 def noise(height, width, seed=0):
-    """uint8 (H, W, 3) with structure at all scales."""
+    """Make an image, uint8 (H, W, 3), with structure at all scales."""
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 255, (height // 16 + 1, width // 16 + 1, 3), dtype=np.uint8)
     pixels = np.kron(coarse, np.ones((16, 16, 1), np.uint8))[:height, :width]
@@ -51,7 +51,7 @@ def build(*overrides, classes=CLASSES, seed=0):
     detector = build_htc(num_classes=len(classes), **options)
     for head in detector.net.roi_head.bbox_head:
         torch.nn.init.normal_(head.fc_cls.weight, std=1.0)
-    for part in detector.modules():  # norms that do something
+    for part in detector.modules():  # give norms nontrivial statistics
         if isinstance(part, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(part.running_mean, -0.2, 0.2)
             torch.nn.init.uniform_(part.running_var, 0.5, 2.0)
@@ -63,7 +63,7 @@ def exported(detector, description, *, input_type="uint8", half=False):
 
 
 def assert_same(detector, model, scaled, description):
-    """Compare candidates; returns how many there are."""
+    """Compare candidates, and return their number."""
     rules = loosest_rules(description.score_floor, description.iou_grid)
     native = merge_sources([detector], scaled, rules, Merging(), device=CPU)
     found = model.candidates(scaled)

@@ -1,1 +1,1 @@
-"""Faults injected into runs: scripts that anyone can run."""
+"""Scripts that inject faults into runs."""

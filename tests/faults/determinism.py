@@ -1,9 +1,9 @@
-"""Predict, tune and score with other numbers of workers, processes and threads, and compare every byte.
+"""Predict, tune and score with different numbers of workers, processes and threads, and compare every byte.
 
     python -m tests.faults.determinism                               random weights, 12 drawn images: a minute
     python -m tests.faults.determinism --run runs/demo --images 60   a trained model
 
-Images whose truth is known come from `fashion-hydra wardrobe`.
+Images with known truth come from `fashion-hydra wardrobe`.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-WAYS: dict[str, tuple[list[str], int]] = {  # options and threads of each process
+WAYS: dict[str, tuple[list[str], int]] = {  # name -> options, threads per process
     "one process, no workers, one thread": (["data.num_workers=0"], 1),
     "one process, two workers, one thread": (["data.num_workers=2"], 1),
     "one process, no workers, two threads": (["data.num_workers=0"], 2),
@@ -24,7 +24,7 @@ WAYS: dict[str, tuple[list[str], int]] = {  # options and threads of each proces
 
 
 def python(arguments: list[str | Path], *, threads: int, folder: Path) -> str:
-    """Run to the end and return the output."""
+    """Run a Python command to its end and return its output."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "FASHION_HYDRA_CACHE": str(folder / "cache")}
     command = [sys.executable, *map(str, arguments)]
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
@@ -33,14 +33,14 @@ def python(arguments: list[str | Path], *, threads: int, folder: Path) -> str:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """A digest of each file; logs, and hidden ones, which name folders and options, apart."""
+    """Return a digest of each file, except logs and hidden files, which contain folders and options."""
     names = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and p.suffix != ".log")
     shown = (name for name in names if not any(part.startswith(".") for part in name.parts))
     return {str(name): hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in shown}
 
 
 def main() -> None:
-    """Compare and print the differences."""
+    """Compare the outputs and print the differences."""
     from fashion_hydra.wardrobe import write_wardrobe
     from tests.helpers import write_tiny_checkpoint
 

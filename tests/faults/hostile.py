@@ -1,10 +1,10 @@
-"""Files that ask for too much, read in a process with little memory: the answer, the time and the memory it takes.
+"""Read files that demand too many resources in a process with little memory; report the result, time and memory.
 
-    python -m tests.faults.hostile             all, a minute
-    python -m tests.faults.hostile CASE ...    some, by parts of their names
+    python -m tests.faults.hostile             all cases, a minute
+    python -m tests.faults.hostile CASE ...    cases whose names contain CASE
 
-Each file is made in a folder of its own and read by a process that may not have more than 6 GiB of addresses; a row of
-the table is its answer, the seconds of the reading and the memory that it took beyond what the process had before.
+Each file is written to a separate folder and read by a process limited to 6 GiB of address space. A row of the table
+shows the result, the seconds of reading, and the memory that the process used in addition to its initial memory.
 """
 
 import argparse
@@ -30,7 +30,7 @@ HEADER = "ImageId,EncodedPixels,Height,Width,ClassId\n"
 ADDRESSES = 6 << 30
 SECONDS = 60
 CASES: dict[str, tuple[Callable[[Path], None], str]] = {}
-"""Name -> what makes the file or files in a folder, and the reader of them, one of `READERS`."""
+"""Name -> (function that writes the case's files to a folder, name of their reader in `READERS`)."""
 
 
 def case(name: str, reader: str) -> Callable[[Callable[[Path], None]], Callable[[Path], None]]:
@@ -42,7 +42,7 @@ def case(name: str, reader: str) -> Callable[[Callable[[Path], None]], Callable[
 
 
 def kaggle(root: Path, rows: str, *, name: str = "train.csv") -> None:
-    """A folder in Kaggle's layout with these rows."""
+    """Write a folder in Kaggle's layout with these rows."""
     from PIL import Image
 
     (root / "train").mkdir()
@@ -137,7 +137,7 @@ def png(width: int, height: int, *, lines: int = 0) -> bytes:
 
 
 def picture(kind: str, edge: int) -> bytes:
-    """A small picture whose header tells another size."""
+    """Return a small picture whose header claims a size of `edge` x `edge`."""
     from PIL import Image
 
     stream = io.BytesIO()
@@ -160,7 +160,7 @@ def picture(kind: str, edge: int) -> bytes:
 
 
 def webp(edge: int) -> bytes:
-    """An animation of one frame on a canvas of that size."""
+    """Return an animation with one frame on a canvas of `edge` x `edge` pixels."""
     size = struct.pack("<I", edge - 1)[:3] * 2
     canvas = b"VP8X" + struct.pack("<I", 10) + b"\x02\0\0\0" + size
     loops = b"ANIM" + struct.pack("<I", 6) + bytes(6)
@@ -383,7 +383,7 @@ _HEAVY = ("checkpoint", "weights", "candidates", "predict")
 
 
 def read(name: str, folder: Path) -> None:
-    """In a process of its own: read what was made, and print answer, seconds and MiB."""
+    """Read a case's files, in a separate process, and print result, seconds and MiB."""
     import fashion_hydra.data.coco
     import fashion_hydra.formats.submission_check
     import fashion_hydra.postprocess.rule_files
@@ -396,7 +396,7 @@ def read(name: str, folder: Path) -> None:
         import fashion_hydra.model.checkpoint
         import fashion_hydra.model.weights.layouts  # noqa: F401
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before, begin = _peak(), time.monotonic()
     try:
         answer = "read: " + READERS[reader](folder)
@@ -408,12 +408,12 @@ def read(name: str, folder: Path) -> None:
 
 
 def _peak() -> int:
-    """Resident memory in KiB at most; `ru_maxrss` would have the parent's in it."""
+    """Return the peak resident memory in KiB; `ru_maxrss` would include the parent's memory."""
     return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
 
 
 def attempt(name: str) -> tuple[str, float, float]:
-    """Make the files of a case and have them read: the answer, seconds, and MiB."""
+    """Write the files of a case, read them in a separate process, and return (result, seconds, MiB)."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         CASES[name][0](folder)
@@ -432,7 +432,7 @@ def attempt(name: str) -> tuple[str, float, float]:
 
 
 def main() -> int:
-    """Print the table; 1 if a case was lost."""
+    """Print the table; return 1 if a case failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help="parts of names")
     parser.add_argument("--read", nargs=2, metavar=("CASE", "FOLDER"), help=argparse.SUPPRESS)

@@ -1,8 +1,8 @@
-"""Run train.py, or another script, and do it harm at a chosen moment: `python -m tests.faults.inject ARGUMENTS`.
+"""Run train.py, or another script, and inject a fault at a chosen moment: `python -m tests.faults.inject ARGUMENTS`.
 
-FAULTS_HARM=MOMENT:N:SIGNAL:PROCESS in the environment says what: MOMENT is one of `MOMENTS`, N counts its occurrences
-from 1, SIGNAL such as SIGKILL is sent to the process with that LOCAL_RANK by itself. FAULTS_SCRIPT names the script,
-and FAULTS_STEPS a file in which the first process notes each step that is done.
+The environment variable FAULTS_HARM=MOMENT:N:SIGNAL:PROCESS defines the fault: at occurrence N (from 1) of MOMENT, one
+of `MOMENTS`, the process with LOCAL_RANK PROCESS sends itself SIGNAL, such as SIGKILL. FAULTS_SCRIPT names the script,
+and FAULTS_STEPS a file to which the first process writes each finished step.
 """
 
 import io
@@ -39,7 +39,7 @@ MOMENTS = {
 
 
 def harm(moment: str, occurrence: int, number: signal.Signals) -> None:
-    """Put the harm in its place."""
+    """Patch the moment's function to send the signal."""
     module, path, when = MOMENTS[moment]
     __import__(module)
     *parents, name = path.split(".")
@@ -77,7 +77,7 @@ def harm(moment: str, occurrence: int, number: signal.Signals) -> None:
 
 
 def note_steps(path: Path) -> None:
-    """Write each step that is done into a file."""
+    """Write each finished step to a file."""
     from fashion_hydra.training.callbacks import LearningCurves
 
     plain = LearningCurves.on_train_batch_end
@@ -97,7 +97,7 @@ def main() -> None:
             harm(moment, int(occurrence), signal.Signals[number])
     if (steps := os.environ.get("FAULTS_STEPS")) and os.environ.get("LOCAL_RANK", "0") == "0":
         note_steps(Path(steps))
-    sys.argv[0] = __file__  # which Lightning starts further processes from
+    sys.argv[0] = __file__  # Lightning starts further processes from it
     script = Path(__file__).parents[2] / os.environ.get("FAULTS_SCRIPT", "train.py")
     exec(compile(script.read_text(), script, "exec"), {"__name__": "__main__", "__file__": str(script)})
 

@@ -1,8 +1,8 @@
-"""A data set with one image of every kind that photos come in, and what the largest of them takes.
+"""Write a data set with one image of every kind, and measure the cost of the largest photo.
 
-    python -m tests.faults.kinds        reads, trains on and predicts a photo of 10,000x6,800 pixels
+    python -m tests.faults.kinds        read, train on and predict a photo of 10,000x6,800 pixels
 
-The pixels that are to be read are worked out here, from what is written, not by this software.
+The expected pixels are computed here from the written pixels, independently of the package.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from PIL import Image
 HEIGHT, WIDTH = 48, 64
 LARGE = (6800, 10_000)
 _EXIF_ORIENTATION = 0x0112
-_STORED = {  # how a picture is laid down so that the turn of its orientation shows it as it was
+_STORED = {  # EXIF orientation -> transposition of the stored pixels that this orientation reverses
     1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
@@ -32,13 +32,13 @@ _STORED = {  # how a picture is laid down so that the turn of its orientation sh
 
 
 class Kind(NamedTuple):
-    """An image.
+    """An image of the data set.
 
     Args:
-        file: its name.
-        pixels: that are to be read, (H, W, 3) from 0 to 255; None for one that is to be refused.
-        tolerance: mean difference that its compression may make.
-        masks: runs of Kaggle's encoding, one a mask.
+        file: file name.
+        pixels: expected pixels, (H, W, 3) from 0 to 255; None if the image must be rejected.
+        tolerance: maximum mean difference due to compression.
+        masks: masks in Kaggle's encoding.
     """
 
     file: str
@@ -48,14 +48,14 @@ class Kind(NamedTuple):
 
 
 def gradient(height: int, width: int, top: int) -> np.ndarray:
-    """Red falls downwards, green to the right, blue along the diagonal; float (H, W, 3) from 0 to `top`."""
+    """Return gradients, float (H, W, 3) from 0 to `top`: red falls downwards, green rightwards, blue diagonally."""
     y, x = (np.arange(n, dtype=np.float32) / max(1, n - 1) for n in (height, width))
     return top * np.dstack([np.broadcast_to(1 - y[:, None], (height, width)), np.broadcast_to(1 - x, (height, width)),
                             (y[:, None] + x) / 2])  # fmt: skip
 
 
 def write_kinds(root: Path) -> list[Kind]:
-    """Write the data set in Kaggle's layout."""
+    """Write the data set in Kaggle's layout, and return its images."""
     (root / "train").mkdir(parents=True)
     kinds = [kind for write in (_plain, _deep, _turned, _shaped, _refused) for kind in write(root / "train")]
     (root / "label_descriptions.json").write_text(
@@ -81,7 +81,7 @@ HALF = [_left_half(HEIGHT, WIDTH)]
 
 
 def _plain(folder: Path) -> Iterator[Kind]:
-    """Eight bits a channel, in all modes."""
+    """Write images with eight bits per channel, in all modes."""
     rgb = gradient(HEIGHT, WIDTH, 255).round().astype(np.uint8)
     grey, alpha = rgb[..., 0], np.linspace(0, 255, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(np.uint8)
     of_grey = np.repeat(grey[..., None], 3, axis=2)
@@ -110,7 +110,7 @@ def _plain(folder: Path) -> Iterator[Kind]:
 
 
 def _deep(folder: Path) -> Iterator[Kind]:
-    """Sixteen bits a channel."""
+    """Write images with sixteen bits per channel."""
     deep = gradient(HEIGHT, WIDTH, 65535).round().astype(np.uint16)
     for file in ("grey16.png", "grey16.tif"):
         Image.fromarray(deep[..., 0]).save(folder / file)
@@ -121,7 +121,7 @@ def _deep(folder: Path) -> Iterator[Kind]:
 
 
 def _turned(folder: Path) -> Iterator[Kind]:
-    """Turned by EXIF; the masks are drawn on what viewers show."""
+    """Write images rotated by EXIF, with masks drawn on the image as displayed."""
     seen = gradient(HEIGHT, WIDTH, 255).round().astype(np.uint8)
     for orientation, laid in _STORED.items():
         exif = Image.Exif()
@@ -135,7 +135,7 @@ def _turned(folder: Path) -> Iterator[Kind]:
 
 
 def _shaped(folder: Path) -> Iterator[Kind]:
-    """Objects and images of extreme shapes."""
+    """Write images and objects of extreme shapes."""
     dots = [f"{1 + 30 * i} {2 + i % 25}" for i in range(74)]
     shapes = {
         "empty.png": ((HEIGHT, WIDTH), []),
@@ -156,7 +156,7 @@ def _shaped(folder: Path) -> Iterator[Kind]:
 
 
 def _refused(folder: Path) -> Iterator[Kind]:
-    """Values of a range that the file does not tell, or colours that nothing here converts."""
+    """Write images whose value range is unknown or whose colours cannot be converted."""
     grey = gradient(HEIGHT, WIDTH, 1)[..., 0]
     lab = Image.merge("LAB", [Image.fromarray((grey * 255).astype(np.uint8))] * 3)
     for file, made in (
@@ -180,7 +180,7 @@ assert not faults and read_image(records, 0).shape == ({}, {}, 3)
 
 
 def write_large(root: Path) -> None:
-    """Two photos of the largest size, each with a mask over half of it and one of a pixel."""
+    """Write two photos of the largest size, each with a mask over its half and a mask of one pixel."""
     (root / "train").mkdir(parents=True)
     (root / "label_descriptions.json").write_text(json.dumps({"categories": [{"id": 0, "name": "a"}]}))
     height, width = LARGE
@@ -193,7 +193,7 @@ def write_large(root: Path) -> None:
 
 
 def main() -> None:
-    """Seconds and peak memory of each step with the largest photo."""
+    """Print seconds and peak memory of each step with the largest photo."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     project = Path(__file__).parents[2]
     with tempfile.TemporaryDirectory() as temporary:

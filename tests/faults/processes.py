@@ -1,8 +1,8 @@
-"""Take one of two processes away from a training, and see how soon the others end, what they say, and what is kept.
+"""Kill one of two training processes, and check how soon the other exits, what it prints, and what is saved.
 
     python -m tests.faults.processes
 
-Takes three minutes on two cores.
+This takes three minutes on two cores.
 """
 
 import random
@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.faults.training import Place, differences, state
 
 TWO = ["trainer=cpu", "trainer.log_every_n_steps=1", "data.batch_size=2", "data.num_workers=1"]
-# moment, signal, to which process, the exit code of the command, what it says
+# moment, signal, rank of the process, exit code of the command, expected output
 CASES = [
     ("validation step", "SIGTERM", 0, 143, r"stopped        SIGTERM after step"),
     ("forward pass", "SIGKILL", 1, 2, r"process 1 was killed \(SIGKILL, perhaps for want of memory\)"),
@@ -25,7 +25,7 @@ CASES = [
 
 
 def main() -> None:
-    """Inject faults, compare, print the table."""
+    """Inject faults, compare the results, print the table."""
     from fashion_hydra.wardrobe import write_wardrobe
 
     rng = random.Random(0)

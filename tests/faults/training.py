@@ -1,11 +1,11 @@
-"""Stop training at random moments, give the same command again, and compare with a run that nothing stopped.
+"""Stop training at random moments, run the same command again, and compare with an uninterrupted run.
 
     python -m tests.faults.training                 ten kills, a stop by SIGTERM, a full disk, damaged checkpoints
     python -m tests.faults.training --kills 30      more kills
-    python -m tests.faults.training --seed 2        other moments
+    python -m tests.faults.training --seed 2        different moments
 
-Everything that a checkpoint holds has to be equal to the last bit in the end: weights and their moving average,
-optimizer, schedule, the best checkpoints and the history of losses and scores. Takes six minutes on two cores.
+At the end, everything in a checkpoint must be bit-identical: weights and their moving average, optimizer, schedule, the
+best checkpoints and the history of losses and scores. This takes six minutes on two cores.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from tests.helpers import SMALL_TRAIN
 
 ROOT = Path(__file__).parents[2]
 IMAGES, EPOCHS = 32, 3
-STEPS = 3 * 7  # of the run: 26 images train, 4 a step
+STEPS = 3 * 7  # 3 epochs of 26 training images, 4 per step
 OPTIONS = (
     *SMALL_TRAIN,
     "callbacks=ema",
@@ -37,12 +37,12 @@ OPTIONS = (
     f"schedule.epochs={EPOCHS}",
     "ckpt_path=last",
 )
-# How often each moment comes in an uninterrupted run: kills are drawn from them.
+# Occurrences of each moment in an uninterrupted run; kills are drawn from them.
 OCCURRENCES = {
     "reading annotations": 100,
     "looking at images": IMAGES,
     "writing records": 1,
-    "loading an image": 0,  # in a worker, see below
+    "loading an image": 0,  # happens in a worker, see below
     "forward pass": 10,
     "backward pass": 10,
     "optimizer step": 10,
@@ -60,10 +60,10 @@ class Line:
     """A row of the table.
 
     Args:
-        fault: what was done.
-        times: how often.
-        survived: how often the next command went on.
-        lost: steps that had to be done again, each time.
+        fault: description of the fault.
+        times: number of injected faults.
+        survived: number of faults after which the next command resumed.
+        lost: repeated steps after each fault.
     """
 
     fault: str
@@ -78,12 +78,12 @@ class Line:
 
 @dataclass
 class Place:
-    """A folder in which a run lives.
+    """The folder of a run.
 
     Args:
-        folder: of runs, cache and notes.
-        data: to train on.
-        options: of every command.
+        folder: folder for runs, cache and the log of steps.
+        data: training data.
+        options: options of every command.
     """
 
     folder: Path
@@ -91,7 +91,7 @@ class Place:
     options: Sequence[str] = ("+callbacks.curves.every=1", "callbacks.last.minutes=0.02", "data.num_workers=2")
 
     def command(self, harm: str = "", *more: str) -> subprocess.CompletedProcess[str]:
-        """The command, harmed or not (MOMENT:N:SIGNAL, and :PROCESS); always the same arguments."""
+        """Run the command with the same arguments each time; `harm` is "" or MOMENT:N:SIGNAL[:PROCESS]."""
         environment = {
             **os.environ,
             "FAULTS_HARM": harm if harm.count(":") != 2 else f"{harm}:0",
@@ -105,23 +105,23 @@ class Place:
         )  # fmt: skip
 
     def last(self) -> Path | None:
-        """The newest last.ckpt."""
+        """Return the newest last.ckpt."""
         found = sorted(self.folder.glob("runs/demo/*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
         return found[-1] if found else None
 
     def done(self) -> int:
-        """The step that was done last."""
+        """Return the last finished step."""
         steps = self.folder / "steps"
         return int(steps.read_text().split()[-1]) if steps.is_file() else 0
 
     def saved(self) -> int:
-        """The step that the next command goes on from."""
+        """Return the step that the next command resumes from."""
         path = self.last()
         return int(torch.load(path, weights_only=True)["global_step"]) if path else 0
 
 
 def state(path: Path) -> dict[str, Any]:
-    """What has to be equal in the end; paths and times apart."""
+    """Return the content of a checkpoint that must be equal at the end, without paths and times."""
     content = torch.load(path, weights_only=True)
     callbacks = {name.partition("{")[0]: value for name, value in content["callbacks"].items()}
     best = {Path(name).name: float(score) for name, score in callbacks["ModelCheckpoint"]["best_k_models"].items()}
@@ -132,7 +132,7 @@ def state(path: Path) -> dict[str, Any]:
 
 
 def differences(one: Any, other: Any, at: str = "") -> list[str]:
-    """Where two states differ, to the last bit."""
+    """Return the places where two states are not bit-identical."""
     if isinstance(one, torch.Tensor):
         return [] if torch.equal(one, other) else [at]
     if isinstance(one, dict):
@@ -147,10 +147,10 @@ def differences(one: Any, other: Any, at: str = "") -> list[str]:
 
 
 def finish(place: Place, uninterrupted: dict[str, Any]) -> None:
-    """Give the command until it is through, and compare.
+    """Run the command until it finishes, and compare.
 
     Raises:
-        AssertionError: it fails, or ends elsewhere.
+        AssertionError: the command fails or ends in a different state.
     """
     done = place.command()
     assert done.returncode == 0, done.stderr[-2000:]
@@ -160,7 +160,7 @@ def finish(place: Place, uninterrupted: dict[str, Any]) -> None:
 
 
 def kills(place: Place, uninterrupted: dict[str, Any], count: int, rng: random.Random) -> list[Line]:
-    """Kill at so many random moments, one after the other; a run that got through begins anew."""
+    """Kill the run at `count` random moments, one after the other; start a new run after one that finished."""
     lines = {moment: Line(f"SIGKILL, {moment}") for moment in OCCURRENCES}
     moments = [moment for moment, often in OCCURRENCES.items() if often]
     drawn = [*rng.sample(moments, min(count, len(moments))), *rng.choices(moments, k=max(0, count - len(moments)))]
@@ -169,7 +169,7 @@ def kills(place: Place, uninterrupted: dict[str, Any], count: int, rng: random.R
             shutil.rmtree(place.folder / "cache", ignore_errors=True)
         occurrence = rng.randint(1, OCCURRENCES[moment])
         done = place.command(f"{moment}:{occurrence}:SIGKILL")
-        if done.returncode == 0:  # through before its time came
+        if done.returncode == 0:  # finished before the moment
             last = place.last()
             assert last is not None
             assert (found := differences(uninterrupted, state(last))) == [], found[:5]
@@ -188,7 +188,7 @@ def kills(place: Place, uninterrupted: dict[str, Any], count: int, rng: random.R
 
 
 def stops(place: Place, uninterrupted: dict[str, Any], rng: random.Random) -> list[Line]:
-    """Ask the run to stop, in a step and in a validation; nothing is lost, and the exit code says which signal."""
+    """Stop the run by signal in a step and in a validation; no step is lost, and the exit code encodes the signal."""
     lines = []
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         line = Line(f"{number.name}, which asks to stop")
@@ -206,7 +206,7 @@ def stops(place: Place, uninterrupted: dict[str, Any], rng: random.Random) -> li
 
 
 def damages(place: Place, uninterrupted: dict[str, Any]) -> list[Line]:
-    """Cut last.ckpt short, and change a byte in it: the newest intact checkpoint takes its place, with a warning."""
+    """Truncate last.ckpt, and change a byte in it; the newest intact checkpoint is used, with a warning."""
     lines = []
     done = place.command("forward pass:10:SIGKILL")
     assert done.returncode == -9, done.stderr[-2000:]
@@ -232,7 +232,7 @@ def damages(place: Place, uninterrupted: dict[str, Any]) -> list[Line]:
 
 
 def full_disk(place: Place, uninterrupted: dict[str, Any]) -> list[Line]:
-    """Let checkpoints go to a file system that has room for two of them."""
+    """Save checkpoints to a file system with room for two."""
     disk = place.folder / "runs"
     disk.mkdir(parents=True)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True, check=False)
@@ -256,7 +256,7 @@ def full_disk(place: Place, uninterrupted: dict[str, Any]) -> list[Line]:
 
 
 def main() -> None:
-    """Inject faults, compare, print the table."""
+    """Inject faults, compare the results, print the table."""
     assert MOMENTS.keys() == OCCURRENCES.keys()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=12)

@@ -1,4 +1,4 @@
-"""kaggle_rows.py: masks written by a loop over pixels are read again, and each fault has its exact kind."""
+"""kaggle_rows.py: masks written by a loop over pixels are read correctly, and each fault has its exact kind."""
 
 from itertools import pairwise
 
@@ -27,7 +27,7 @@ def parse(header=TRAIN, frame=None, **changed):
 
 
 def encode(bitmap):
-    """Pairs of start and length, from 1: down each column, column by column, pixel by pixel."""
+    """Encode a bitmap as pairs of 1-based start and length in column-major order, pixel by pixel."""
     height, width = bitmap.shape
     pairs, number = [], 0
     for x in range(width):

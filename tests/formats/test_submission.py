@@ -1,4 +1,4 @@
-"""submission.py: files as Kaggle ships them, the mistakes people make, and what was written read again."""
+"""submission.py: files as Kaggle ships them, common mistakes, and a write followed by a read."""
 
 import gzip
 import re
@@ -29,7 +29,7 @@ def write(tmp_path):
 
 
 def bitmaps(table):
-    """The same table with decoded masks as nested lists, which compare with ==."""
+    """Return the table with masks decoded to nested lists, which compare with ==."""
     return {
         image: {c: [coco_mask.decode(rle).tolist() for rle in rles] for c, rles in by_class.items()}
         for image, by_class in table.items()
@@ -60,7 +60,7 @@ def test_unsorted_and_touching_runs_are_the_same_mask(write):
 
 
 def test_train_masks_are_resized_to_the_nearest_pixel(write):
-    """A 2x8 mask to 4x4: rows double, of the columns 0, 2, 4, 6 remain; a mask in column 1 alone vanishes."""
+    """Resizing 2x8 to 4x4 doubles rows and keeps columns 0, 2, 4, 6; a mask in column 1 alone disappears."""
     table = read_masks(write(TRAIN_HEADER + "a.jpg,1 1 3 2 9 2,2,8,6\na.jpg,3 2,2,8,7\n"), size=4)
     assert bitmaps(table) == {"a.jpg": {"6": [[[1, 0, 1, 0], [1, 0, 1, 0], [0, 0, 1, 0], [0, 0, 1, 0]]]}}
 
@@ -217,7 +217,7 @@ def test_images_unknown_to_the_truth_are_refused(write):
 
 
 def test_the_rows_of_both_pooling_modes(write):
-    """Class 6 perfect, class 7 missed: (1 + 0) / 2; pooled over classes 1 hit of 3 masks, two of class 7."""
+    """Class 6 is perfect, class 7 (two masks) is missed: (1 + 0) / 2 by class; pooled, 1 hit of 3 masks."""
     truth = write(HEADER + "a,1 10,6\na,21 10,7\na,41 10,7\n", "truth.csv")
     predicted = write(HEADER + "a,1 10,6\n", "submission.csv")
     assert score_files(truth, predicted)[0].value == 0.5
@@ -229,7 +229,7 @@ def test_real_annotations_agree_in_both_schemas(tmp_path):
     old, new = read_masks(SAMPLE / "train_2019_schema.csv"), read_masks(SAMPLE / "train.csv")
     assert [name.removesuffix(".jpg") for name in old] == list(new)
     for old_classes, new_classes in zip(old.values(), new.values(), strict=True):
-        # Attribute ids were renumbered between the years, categories were not.
+        # Attribute ids were renumbered between the years; category ids were not.
         flat_old, flat_new = (
             sorted((c.split("_")[0], rle["counts"]) for c, rles in classes.items() for rle in rles)
             for classes in (old_classes, new_classes)

@@ -1,4 +1,4 @@
-"""Each way of being invalid, planted; a file that was written for Kaggle has none."""
+"""Each kind of invalid submission is found; a file written for Kaggle is valid."""
 
 import gzip
 import re
@@ -102,7 +102,7 @@ def test_runs_that_touch_and_the_last_pixel_are_right(check):
 
 @pytest.mark.parametrize("between", ["", "z.jpg,1 2,6\n"])
 def test_masks_of_an_image_and_class_that_share_pixels(check, between):
-    """Also where the rows of an image do not follow each other; of other classes and images masks may overlap."""
+    """Also found if the rows of an image are not adjacent; masks of different classes or images may overlap."""
     rows = f"a.jpg,1 4,6\n{between}a.jpg,3 4,6\na.jpg,3 4,7\na.jpg,3 4,6_28\nb.jpg,3 4,6\na.jpg,20 2,6\n"
     line = 3 + bool(between)
     assert check(HEADER + rows) == [(line, "a.jpg", "shared-pixels", "ClassId 6 shares 2 pixels with row 2")]
@@ -165,7 +165,7 @@ def test_an_image_named_with_and_without_suffix(check):
     ],
 )
 def test_a_wrong_header(check, header, rows_are_read):
-    """The rest is looked at where the three columns are there."""
+    """The rows are checked if the three columns exist."""
     columns = header.strip().split(",")
     values = {"ImageId": "a.jpg", "EncodedPixels": "1 2 3", "ClassId": "6"}
     row = ",".join(values.get(column, "0") for column in columns)
@@ -181,7 +181,7 @@ def test_a_header_alone(check):
 
 
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
-    """Runs of 60 images take 10 MB once read; one image's 0.2 MB."""
+    """The runs of 60 images take 10 MB in memory; those of one image take 0.2 MB."""
     runs = " ".join(f"{start} 1" for start in range(1, PIXELS, 26))
     path = tmp_path / "submission.csv"
     path.write_text(HEADER + "".join(f"{i}.jpg,{runs},6\n" for i in range(60)))

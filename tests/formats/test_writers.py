@@ -1,4 +1,4 @@
-"""What is written is read by others: pycocotools, Pillow, the csv module."""
+"""Written files are read by other software: pycocotools, Pillow, the csv module."""
 
 import csv
 import json
@@ -20,12 +20,12 @@ NAMES = {13: "umbrella", 23: "shoe", 31: "sleeve, long"}
 
 
 def answer(image_id, size, boxes, file=None):
-    """Rectangles (x0, y0, x1, y1) with labels 0, 1, 2 ... and scores 0.9, 0.8 ..."""
+    """Make detections from rectangles (x0, y0, x1, y1), with labels 0, 1, 2 ... and scores 0.9, 0.8 ..."""
     bitmaps = []
     for x0, y0, x1, y1 in boxes:
         bitmap = np.zeros(size, np.uint8, order="F")
         bitmap[y0:y1, x0:x1] = 1
-        bitmap[y0, x0] = 0  # so that a mask is smaller than its box
+        bitmap[y0, x0] = 0  # makes the mask smaller than its box
         bitmaps.append(bitmap)
     labels, scores = [i % 3 for i in range(len(boxes))], [0.9 - 0.1 * i for i in range(len(boxes))]
     found = Detections(image_id, labels, scores, [coco_mask.encode(b) for b in bitmaps])

@@ -1,1 +1,1 @@
-"""Fuzzing of everything that reads a file: `python -m tests.fuzz --help`."""
+"""Fuzz every reader of files: `python -m tests.fuzz --help`."""

@@ -1,13 +1,13 @@
-"""Fuzz what reads files.
+"""Fuzz the readers of files.
 
     python -m tests.fuzz all                                          every target by hypothesis, a minute each
     python -m tests.fuzz "COCO JSON" weights --engine atheris --seconds 300 --seed 7
     python -m tests.fuzz --list
     python -m tests.fuzz weights --input FILE                         one input again, with its traceback
 
-An input that makes a reader do anything but return or raise UserError is kept below --out, beside its traceback. The
-engine `hypothesis` makes files of the right form with wrong values; `atheris` (coverage-guided, Google's libFuzzer for
-Python) changes bytes to reach new code: `pip install atheris`, or --path FOLDER where it is installed apart.
+If a reader neither returns nor raises UserError, the input is saved below --out with its traceback. The engine
+`hypothesis` generates well-formed files with invalid values. `atheris` (Google's coverage-guided libFuzzer for Python)
+mutates bytes to reach new code: `pip install atheris`, or --path FOLDER if it is installed elsewhere.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SILENT = 90
-"""Seconds without a word after which a process hangs."""
+"""Seconds without a report after which a process counts as hanging."""
 
 
 @dataclass
 class Result:
-    """What fuzzing one target with one engine gave."""
+    """Result of fuzzing one target with one engine."""
 
     target: str
     engine: str
@@ -43,7 +43,7 @@ class Result:
 
 
 def fuzz(target: str, engine: str, *, seconds: float, seed: int, out: Path, path: str | None) -> Result:
-    """Run a target until its time is over; a process that dies or hangs is a finding, and another goes on."""
+    """Fuzz a target for `seconds`; a process that dies or hangs is a finding, and a new process continues."""
     result, begin, crashes = Result(target, engine), time.monotonic(), 0
     while (left := seconds - (time.monotonic() - begin)) > 0.5 or not result.inputs:
         words = [target, engine, str(max(left, 1.0)), str(seed + 1000 * crashes), str(out)]
@@ -82,7 +82,7 @@ def fuzz(target: str, engine: str, *, seconds: float, seed: int, out: Path, path
 
 
 def _listen(process: subprocess.Popen[bytes]) -> tuple[dict, bool]:
-    """Return the last report of a process and whether it hangs; the report has `over` if the process ended well."""
+    """Return the last report of a process and whether it hangs; the report has `over` if the process succeeded."""
     last_report: dict = {}
     assert process.stdout is not None
     stream = process.stdout
@@ -95,8 +95,8 @@ def _listen(process: subprocess.Popen[bytes]) -> tuple[dict, bool]:
 
 
 def again(target: str, file: Path) -> None:
-    """One input, with its traceback."""
-    import tests.fuzz.models  # noqa: F401 - the targets in it
+    """Read one input again, with its traceback."""
+    import tests.fuzz.models  # noqa: F401 - registers targets
     from tests.fuzz.targets import attempt
 
     with tempfile.TemporaryDirectory() as folder:
@@ -105,14 +105,14 @@ def again(target: str, file: Path) -> None:
 
 
 def names() -> list[str]:
-    import tests.fuzz.models  # noqa: F401 - the targets in it
+    import tests.fuzz.models  # noqa: F401 - registers targets
     from tests.fuzz.targets import TARGETS
 
     return list(TARGETS)
 
 
 def main() -> int:
-    """Print a line a target as it ends, then the table; 1 if anything was found."""
+    """Print one line per finished target, then the table; return 1 if anything was found."""
     parser = argparse.ArgumentParser(
         "python -m tests.fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Bytes for each target as hypothesis makes them: files of the right form with values that are wrong or at a limit."""
+"""Hypothesis strategies for each target: well-formed files with values that are invalid or at a limit."""
 
 import json
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def quoted(text: str) -> str:
 
 
 def csv_of(columns: dict[str, st.SearchStrategy[str]]) -> Bytes:
-    """A table with these columns, at times with others, cells that are too many, or without a header."""
+    """Return tables with these columns, sometimes with other columns, extra cells or no header."""
     rows = st.lists(st.tuples(*columns.values()), max_size=8)
     header = st.one_of(
         st.just(list(columns)),
@@ -69,7 +69,7 @@ _FACTS = {str(i): st.one_of(IMAGES, EDGES) for i in range(9)}
 
 
 def changed(seed: Any) -> st.SearchStrategy[Any]:
-    """Plain values with some replaced by others, dropped or put in, at any depth."""
+    """Return copies of a JSON-like value with some values replaced, removed or inserted at any depth."""
 
     @st.composite
     def make(draw: st.DrawFn) -> Any:
@@ -109,13 +109,13 @@ EDITS = st.lists(
 
 
 def damaged(leads: int) -> Bytes:
-    """Edits of a good file, see `tests.fuzz.patches`: so many bytes choose which, the rest are edits."""
+    """Return edits of a valid file, see `tests.fuzz.patches`: `leads` bytes choose the file, the rest are edits."""
     raw = st.binary(max_size=60)
     return st.one_of(st.builds(lambda lead, edits: lead + edits, st.binary(min_size=leads, max_size=leads), EDITS), raw)
 
 
 def seeded(name: str) -> Bytes:
-    """A good file of text with a few bytes changed."""
+    """Return a valid text file with a few bytes changed."""
     from tests.fuzz.patches import edited
 
     seeds = TARGETS[name].seeds()

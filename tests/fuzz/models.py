@@ -1,4 +1,4 @@
-"""Targets that need PyTorch: checkpoints, weights, candidates, and rules of postprocessing."""
+"""Targets that need PyTorch: checkpoints, weights, candidates, and postprocessing rules."""
 
 import functools
 import io
@@ -35,7 +35,7 @@ RULE = Postprocess(score_thr=0.1, iou_thr=0.5, mask_thr=0.5, max_per_image=20)
 
 @functools.cache
 def checkpoint_content() -> dict[str, Any]:
-    """What train.py keeps of a very small model."""
+    """Return the content of train.py's checkpoint of a very small model."""
     conf = PROJECT_ROOT / "conf" / "model"
     parts = [yaml.safe_load((conf / name).read_text()) for name in ("htc.yaml", "htc_tiny.yaml")]
     model = {key: value for part in parts for key, value in part.items() if key != "defaults"}
@@ -77,7 +77,7 @@ def _description() -> list[bytes]:
 
 @target("model of a checkpoint", _description)
 def _model(data: bytes, folder: Path) -> None:
-    """A description as JSON, with the weights of the small model."""
+    """Read a checkpoint with a fuzzed model description (JSON) and the weights of the small model."""
     try:
         described = json.loads(data)
     except (ValueError, RecursionError):
@@ -163,7 +163,7 @@ def _candidates(data: bytes, folder: Path) -> None:
 
 
 def check_answer(candidates: Candidates, folder: Path) -> None:
-    """What becomes of candidates is a submission by the rules."""
+    """Check that candidates become a valid submission."""
     found = apply(candidates, RULE, size=(512, 512))
     rows = [(str(CLASSES.ids[k]), mask) for k, mask in zip(found.labels, found.masks, strict=True)]
     write_submission(folder / "answer.csv", {"a": rows})

@@ -1,7 +1,7 @@
-"""Bytes of a fuzzer -> a damaged file of some kind.
+"""Turn a fuzzer's bytes into a damaged file of some kind.
 
-Damage done to a packed or checksummed file at random is seen by its checksum, and nothing behind that is reached. So a
-fuzzer's bytes may also say what to change within the parts, and the file is put together anew around them.
+Random damage to a compressed or checksummed file is caught by its checksum, so no code behind the check is reached.
+Therefore a fuzzer's bytes can also encode edits of the parts, and the file is assembled again around the edited parts.
 """
 
 import io
@@ -9,12 +9,12 @@ import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 
-EDIT = struct.Struct("<HHBB")  # two halves of a place, what to do, with what byte
+EDIT = struct.Struct("<HHBB")  # position in two halves, operation, byte
 RAW, EDITED = 0, 1
 
 
 def edited(content: bytes, edits: bytes) -> bytes:
-    """Content with bytes changed, put in, taken out, written twice or cut off; each edit has `EDIT.size` bytes."""
+    """Change, insert, remove, duplicate or truncate bytes of `content`; each edit has `EDIT.size` bytes."""
     changed = bytearray(content)
     for begin in range(0, len(edits) - EDIT.size + 1, EDIT.size):
         high, low, action, value = EDIT.unpack_from(edits, begin)
@@ -38,14 +38,14 @@ def edited(content: bytes, edits: bytes) -> bytes:
 
 
 def file_of(data: bytes, seeds: Sequence[bytes]) -> bytes:
-    """A whole file: the bytes themselves, or edits of a good one."""
+    """Return a complete file: the fuzzer's bytes themselves, or an edited valid file."""
     if len(data) < 2 or data[0] % 2 == RAW:
         return data[1:]
     return edited(seeds[data[1] % len(seeds)], data[2:])
 
 
 def archive_of(data: bytes, seeds: Sequence[bytes]) -> bytes:
-    """A zip archive: like `file_of`, or edits of one part, in an archive whose checksums are right."""
+    """Return a zip archive: as in `file_of`, or with one part edited and correct checksums."""
     archives = [seed for seed in seeds if zipfile.is_zipfile(io.BytesIO(seed))]
     if len(data) < 4 or data[0] % 3 < 2:
         return file_of(data, seeds)

@@ -1,6 +1,7 @@
-"""What is fuzzed: each target reads bytes as one of the project's readers would find them in a file.
+"""Fuzz targets: each target passes bytes as a file to one of the project's readers.
 
-A reader may return or raise `UserError`; what it returns has to keep what its users rely on. All else is a finding.
+A reader may return or raise `UserError`; its return value must satisfy the invariants that callers rely on. Anything
+else is a finding.
 """
 
 import csv
@@ -38,17 +39,17 @@ from tests.fuzz.patches import archive_of, file_of, zipped
 
 CLASSES = ClassSet((6, 23, 31), ("pants", "shoe", "sleeve"))
 SMALL = (40, 50)
-"""Height and width of the image that masks are fuzzed on."""
+"""Height and width of the image of fuzzed masks."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Something to fuzz.
+    """A reader to fuzz.
 
     Args:
-        read: takes bytes and a folder to write them into; returns, or raises `UserError`.
-        seeds: good files to begin with.
-        content: a fuzzer's bytes -> the file's, see `tests.fuzz.patches`.
+        read: function (bytes, folder to write them to) that returns or raises `UserError`.
+        seeds: function that returns valid files to start with.
+        content: function that converts a fuzzer's bytes to the file's bytes, see `tests.fuzz.patches`.
     """
 
     read: Callable[[bytes, Path], None]
@@ -68,7 +69,7 @@ def target(name: str, seeds: Callable[[], Sequence[bytes]], **how: Callable) -> 
 
 
 def attempt(name: str, data: bytes, folder: Path) -> None:
-    """Read bytes as a target does; a `UserError` is no finding."""
+    """Read bytes with a target; a `UserError` is not a finding."""
     chosen = TARGETS[name]
     try:
         chosen.read(chosen.content(data, chosen.seeds()), folder)
@@ -78,7 +79,7 @@ def attempt(name: str, data: bytes, folder: Path) -> None:
 
 
 def emptied(folder: Path, name: str) -> Path:
-    """A fresh folder in it."""
+    """Return a new empty subfolder."""
     made = folder / name
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir()
@@ -98,7 +99,7 @@ _LABELS = {
 
 @functools.cache
 def _photos(folder: Path) -> Path:
-    """A folder of small photos with label descriptions."""
+    """Write a folder of small photos with label descriptions."""
     root = emptied(folder, "photos")
     (root / "train").mkdir()
     for name, (height, width) in _IMAGES.items():
@@ -112,7 +113,7 @@ def _fresh_cache(folder: Path) -> None:
 
 
 def check_records(annotations: Annotations) -> None:
-    """What training relies on."""
+    """Check the invariants that training relies on."""
     sizes = annotations.sizes.astype(np.int64)
     assert ((sizes >= 1).all(axis=1) & (sizes.prod(axis=1) <= MOST_PIXELS)).all()
     for image in range(len(annotations)):
@@ -127,7 +128,7 @@ def check_records(annotations: Annotations) -> None:
 
 
 def check_runs(runs: np.ndarray, size: Size) -> None:
-    """Sorted, apart from each other, inside."""
+    """Check that runs are sorted, disjoint and inside the image."""
     assert runs.dtype == np.int64
     assert (runs[:, 0] >= 0).all()
     assert (runs[:, 1] > 0).all()
@@ -293,7 +294,7 @@ def _segmentation(data: bytes, folder: Path) -> None:
     try:
         runs = read_segmentation(value, height=height, width=width).runs
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError):
-        return  # its caller makes a fault of these
+        return  # the reader's caller reports these as a fault
     check_runs(runs, SMALL)
     if isinstance(value, list):
         drawn = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(value, height, width)))
@@ -313,7 +314,7 @@ def _kaggle_runs(data: bytes, folder: Path) -> None:
 
 
 def _check_same(runs: np.ndarray, bitmap: np.ndarray) -> None:
-    """All forms of a mask are those of the bitmap."""
+    """Check that all forms of a mask equal the bitmap."""
     height, width = bitmap.shape
     check_runs(runs, (height, width))
     encoded = rle.runs_to_coco(runs, height=height, width=width)
@@ -342,7 +343,7 @@ def _counts_seeds() -> list[bytes]:
 def _coco_runs(data: bytes, folder: Path) -> None:
     height, width = SMALL
     encoded: rle.CocoRLE = {"size": [height, width], "counts": data}
-    runs = rle.coco_to_runs(encoded)  # pycocotools trusts what it is given
+    runs = rle.coco_to_runs(encoded)  # pycocotools does not validate its input
     check_runs(runs, SMALL)
     if b"\0" not in data and data:
         drawn = coco_mask.decode(encoded) if _adds_up(data) else rle.runs_to_bitmap(runs, height=height, width=width)
@@ -350,7 +351,7 @@ def _coco_runs(data: bytes, folder: Path) -> None:
 
 
 def _adds_up(counts: bytes) -> bool:
-    """Whether pycocotools would fill the whole bitmap, and nothing beyond."""
+    """Return whether pycocotools would fill exactly the whole bitmap."""
     numbers: list[int] = []
     value = shift = 0
     for code in (c - 48 for c in counts):
@@ -365,7 +366,7 @@ def _adds_up(counts: bytes) -> bool:
 
 @functools.cache
 def _pictures() -> list[bytes]:
-    """Small pictures of every kind."""
+    """Return small pictures of every kind."""
     made = []
     rng = np.random.default_rng(0)
     pixels = Image.fromarray(rng.integers(0, 255, (12, 17, 3), dtype=np.uint8))
@@ -426,7 +427,7 @@ _kept_records = functools.cache(_record_seeds)
 
 @target("records", lambda: [b"\0\0" + bytes(6)])
 def _annotations(data: bytes, folder: Path) -> None:
-    """The first byte chooses a file of the records, what follows edits it."""
+    """Read annotations after editing one of their files: the first byte selects the file, the rest are edits."""
     from tests.fuzz.patches import edited
 
     kept, damaged = _kept_records(folder), emptied(folder, "damaged")

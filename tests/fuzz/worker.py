@@ -1,4 +1,4 @@
-"""In a process of its own: one target, one engine, so many seconds. The parent sees it die, and what it died of."""
+"""Fuzz one target with one engine for some seconds in a separate process; the parent detects crashes."""
 
 import json
 import os
@@ -17,20 +17,20 @@ ADDRESSES = 8 << 30
 SECONDS_AN_INPUT = 20
 _TO_PARENT = 9  # file descriptor
 CURRENT = "current"
-"""In the folder of findings: the input at work."""
+"""File in the folder of findings with the current input."""
 
 
 class TooSlow(Exception):
-    """An input took too long."""
+    """Reading an input took too long."""
 
 
 class Work:
-    """Inputs one after the other.
+    """Sequential processing of inputs.
 
     Args:
-        name: of the target.
+        name: name of the target.
         out: folder for inputs that fail.
-        seconds: to go on for.
+        seconds: duration.
     """
 
     def __init__(self, name: str, out: Path, seconds: float) -> None:
@@ -41,7 +41,7 @@ class Work:
         signal.signal(signal.SIGALRM, self._too_slow)
 
     def start(self) -> None:
-        """Count from now on, once everything is imported."""
+        """Start the clock, after all imports."""
         resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
         self.until += time.monotonic() - self.begin
         self.begin = time.monotonic()
@@ -69,7 +69,7 @@ class Work:
             self.report()
 
     def _note(self, error: BaseException, data: bytes) -> None:
-        """Keep the first input of each kind of failure."""
+        """Save the first input of each kind of failure."""
         frames = traceback.extract_tb(error.__traceback__)
         ours = [f for f in frames if "/fashion_hydra/" in f.filename or "/tests/fuzz/" in f.filename]
         place = (ours or frames)[-1]
@@ -81,7 +81,7 @@ class Work:
             (self.out / f"{stem}.txt").write_text("".join(traceback.format_exception(error)), errors="replace")
 
     def report(self) -> None:
-        """What was done so far, to the parent."""
+        """Send the progress so far to the parent."""
         self.reported_at = time.monotonic()
         state = {"inputs": self.inputs, "seconds": self.reported_at - self.begin, "findings": self.findings}
         os.write(_TO_PARENT, json.dumps(state).encode() + b"\n")
@@ -92,11 +92,11 @@ class Work:
 
 
 def by_hypothesis(work: Work, seed: int) -> None:
-    """Inputs of the right form, from the target's strategy."""
+    """Fuzz with well-formed inputs from the target's strategy."""
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import seed as seeded
 
-    import tests.fuzz.models  # noqa: F401 - the targets in it
+    import tests.fuzz.models  # noqa: F401 - registers targets
     from tests.fuzz.generators import STRATEGIES
     from tests.fuzz.targets import TARGETS
 
@@ -125,7 +125,7 @@ def by_hypothesis(work: Work, seed: int) -> None:
 
 
 def by_atheris(work: Work, seed: int) -> None:
-    """Inputs that reach new code, from libFuzzer; never returns."""
+    """Fuzz with libFuzzer's inputs that reach new code; never return."""
     import atheris
 
     with atheris.instrument_imports(
@@ -140,7 +140,7 @@ def by_atheris(work: Work, seed: int) -> None:
         (corpus / str(number)).write_bytes(content)
         (corpus / f"raw{number}").write_bytes(b"\1" + content)
     rng = random.Random(seed)
-    for number in range(40):  # edits of good files, see tests.fuzz.patches
+    for number in range(40):  # edits of valid files, see tests.fuzz.patches
         (corpus / f"edits{number}").write_bytes(rng.randbytes(4 + 6 * rng.randrange(1, 4)))
 
     def one(data: bytes) -> None:
@@ -166,7 +166,7 @@ def by_atheris(work: Work, seed: int) -> None:
 def main() -> None:
     name, engine, seconds, seed, out = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    import tests.fuzz.models  # noqa: F401 - the targets in it
+    import tests.fuzz.models  # noqa: F401 - registers targets
 
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     work = Work(name, Path(out), float(seconds))
@@ -174,7 +174,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Lines to the parent alone go there, nothing that a library prints.
+    # Only reports to the parent use this descriptor, so that output of libraries is separate.
     os.dup2(1, _TO_PARENT)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     main()

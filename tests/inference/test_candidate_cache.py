@@ -1,4 +1,4 @@
-"""Candidates on disk are complete or absent, and of the models, views and images that the manifest names."""
+"""Cached candidates are complete or absent, and belong to the models, views and images of the manifest."""
 
 import json
 import os
@@ -232,7 +232,7 @@ def test_a_rule_outside_the_manifest_is_refused(changes, message):
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("iou_thr", [0.3, 0.5])
 def test_rules_inside_the_manifest_lose_nothing(seed, iou_thr):
-    """Candidates kept for the grid give what all boxes would have given."""
+    """Candidates kept for the grid give the same detections as all boxes."""
     from fashion_hydra.postprocess.nms import select
 
     every = candidates(n=60, seed=seed)

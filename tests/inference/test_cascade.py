@@ -1,10 +1,10 @@
-"""Merging of views and models against the scheme written out, and what symmetry demands."""
+"""Compare the merging of views and models with the plain scheme, and test symmetries."""
 
 import numpy as np
 import pytest
 import torch
 
-import fashion_hydra.model  # noqa: F401 - before mmdet
+import fashion_hydra.model  # noqa: F401 - must be imported before mmdet
 from fashion_hydra.inference.cascade import _padded, merge_sources
 from fashion_hydra.inference.merging import FEATURE_CACHES, Merging, feature_bytes
 from fashion_hydra.model.htc import build_htc
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 def model(seed, *, mask_roi_size=8, depth=18):
-    """A small cascade with decided opinions."""
+    """Build a small cascade whose scores differ clearly between boxes."""
     torch.manual_seed(seed)
     detector = build_htc(
         num_classes=5,
@@ -36,7 +36,7 @@ def model(seed, *, mask_roi_size=8, depth=18):
 
 
 def image(short_edges=(64, 80, 96), seed=0, mirrored=False):
-    """One picture at some scales; its edges are such that every scale has whole pixels."""
+    """Make a picture at several scales, with edges that are whole pixels at every scale."""
     rng = np.random.default_rng(seed)
     coarse = torch.from_numpy(rng.integers(0, 255, (1, 3, 12, 8))).float()
     scales = []
@@ -104,7 +104,7 @@ def test_how_often_each_sources_features_are_computed(two, cache, times, monkeyp
         plain = detector.features
         monkeypatch.setattr(detector, "features", lambda i, s, plain=plain: (seen.append(len(i)), plain(i, s))[1])
     merged(two, image(), flips=BOTH, feature_cache=cache)
-    assert seen == [2] * (2 * 3 * times)  # image and mirror image go together
+    assert seen == [2] * (2 * 3 * times)  # image and mirror image share a batch
 
 
 def test_models_of_other_architecture_and_mask_grid_merge(two):

@@ -1,1 +1,1 @@
-import fashion_hydra.model  # noqa: F401 - puts the operators in place before a test imports mmcv or mmdet
+import fashion_hydra.model  # noqa: F401 - installs the operators before a test imports mmcv or mmdet

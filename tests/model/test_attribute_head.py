@@ -1,4 +1,4 @@
-"""Attributes beside classes and boxes: the loss as it is defined, and nothing else changed."""
+"""The attribute head: its loss equals the definition, and other outputs do not change."""
 
 import numpy as np
 import pytest
@@ -128,7 +128,7 @@ def test_images_without_objects_train(data):
 
 
 def test_probabilities_are_means_over_stages_views_and_models(data):
-    """Of the stages' logits and then of the sources' probabilities, as those of the classes."""
+    """As for classes, logits are averaged over stages, and then probabilities over sources."""
     from fashion_hydra.inference.cascade import merge_sources
 
     classes, batch, _ = data

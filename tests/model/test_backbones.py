@@ -1,4 +1,4 @@
-"""Backbones of mmdet and of timm, each built, trained a step, prepared for inference, and compared before and after."""
+"""Each backbone of mmdet and timm is built, trained for a step, and compared before and after `for_inference`."""
 
 import pytest
 import torch
@@ -60,7 +60,7 @@ def test_a_backbone_trains_and_predicts_the_same_once_prepared(name):
     learnt = [p for p in detector.net.backbone.parameters() if p.requires_grad]
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in learnt)
     for module in detector.modules():
-        if isinstance(module, nn.BatchNorm2d):  # far from the identity
+        if isinstance(module, nn.BatchNorm2d):  # make the norm differ from the identity
             nn.init.uniform_(module.running_mean, -0.3, 0.3)
             nn.init.uniform_(module.running_var, 0.5, 2)
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -100,7 +100,7 @@ def test_frozen_stages_do_not_learn(name, stages):
     outputs = backbone(torch.randn(2, 3, 64, 64))
     frozen = [p for p in backbone.parameters() if not p.requires_grad]
     assert frozen
-    if stages:  # what the last frozen stage gives depends on nothing that learns, what follows does
+    if stages:  # features after the frozen stages depend on trained parameters; earlier features do not
         assert not outputs[stages - 1].requires_grad
         assert outputs[stages].requires_grad
     else:

@@ -1,4 +1,4 @@
-"""Checkpoints of someone else: nothing in them is run, and what they describe is built of layers alone."""
+"""Untrusted checkpoints: their code is never run, and their models are built only from layers."""
 
 import copy
 import os
@@ -77,7 +77,7 @@ def test_no_payload_is_run(content, tmp_path, reader, kind):
     evil = {**content, "callbacks": {"ModelCheckpoint": Touch(mark)}}
     if kind == "plain pickle":
         path.write_bytes(pickle.dumps(evil))
-    elif kind == "hidden":  # in the metadata of a tensor
+    elif kind == "hidden":  # hidden in the metadata of a tensor
         tensor = torch.zeros(1)
         tensor.note = Touch(mark)
         saved(path, {**content, "state_dict": {"detector.x": tensor}})
@@ -155,7 +155,7 @@ def test_an_archive_without_content_is_refused(content, tmp_path):
 
 
 def test_an_archive_of_several_disks_is_refused(tmp_path):
-    locator = b"PK\x06\x07" + struct.pack("<LQL", 0, 0, 2)  # of two disks
+    locator = b"PK\x06\x07" + struct.pack("<LQL", 0, 0, 2)  # an archive of two disks
     (tmp_path / "a.pth").write_bytes(b"PK\x03\x04" + bytes(60) + locator + b"PK\x05\x06" + bytes(18))
     for reader in (read_checkpoint, read_file):
         with pytest.raises(UserError, match=r"a\.pth: not a whole"):

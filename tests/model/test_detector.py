@@ -1,4 +1,4 @@
-"""The detector's steps against mmdet's own training and prediction on the same modules."""
+"""Compare the detector's steps with mmdet's own training and prediction on the same modules."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def tiny(**changes):
 
 
 def decided(detector):
-    """Heads that disagree: fresh ones give every class the same score, and nothing could go wrong unseen."""
+    """Randomize the heads: new heads give every class the same score, which would hide errors."""
     for head in detector.net.roi_head.bbox_head:
         torch.nn.init.normal_(head.fc_cls.weight, std=0.5)
         torch.nn.init.normal_(head.fc_reg.weight, std=0.05)
@@ -46,7 +46,7 @@ def batch(wardrobe):
 
 
 def painted(targets, size, frame):
-    """The class of every pixel, smaller masks over larger ones; background elsewhere, padding ignored."""
+    """Return the class of every pixel: smaller masks over larger ones, else background; padding is ignored."""
     classes = np.full(frame, 255)
     classes[: size[0], : size[1]] = CLASSES
     masks = targets.masks.bitmaps().numpy().astype(bool)
@@ -75,7 +75,7 @@ def mmdet_samples(batch):
 @pytest.mark.parametrize(("all_scores_equal", "semantic_convs"), [(False, 0), (True, 0), (False, 2)])
 def test_losses_are_mmdets(batch, all_scores_equal, semantic_convs):
     detector = tiny(semantic_convs=semantic_convs).train()
-    if all_scores_equal:  # as those of a fresh network nearly are: which anchors go on is a matter of their order
+    if all_scores_equal:  # nearly the case in a new network: the order of anchors decides which are selected
         torch.nn.init.zeros_(detector.net.rpn_head.rpn_cls.weight)
     torch.manual_seed(1)
     mine = detector.loss(batch)
@@ -146,7 +146,7 @@ def test_preparing_for_inference_keeps_the_outputs(name, semantic_convs):
     options = model_options(name, "model.backbone.weights=null", f"model.semantic_convs={semantic_convs}")
     detector = build_htc(num_classes=CLASSES, **options).eval()
     for module in detector.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):  # far from the identity
+        if isinstance(module, torch.nn.BatchNorm2d):  # make the norm differ from the identity
             torch.nn.init.uniform_(module.running_mean, -0.3, 0.3)
             torch.nn.init.uniform_(module.running_var, 0.5, 2)
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -156,7 +156,7 @@ def test_preparing_for_inference_keeps_the_outputs(name, semantic_convs):
     def outputs():
         with torch.no_grad():
             features = detector.features(images, sizes)
-            if name != "htc_tiny":  # heads without norms, which the huge features of these weights saturate
+            if name != "htc_tiny":  # the other heads have no norms, and these weights' huge features saturate them
                 return features
             refined = detector.refine(features, boxes, sizes)
             masks = [found.masks for found in detector.segment(features, boxes, labels)]
@@ -165,7 +165,7 @@ def test_preparing_for_inference_keeps_the_outputs(name, semantic_convs):
     before = outputs()
     detector.for_inference(torch.device("cpu"))
     norms = [n for n, m in detector.named_modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    assert len(norms) == (30 if name == "htc_x101" else 0)  # one behind each deformable convolution
+    assert len(norms) == (30 if name == "htc_x101" else 0)  # one after each deformable convolution
     for was, now in zip(before, outputs(), strict=True):
         assert torch.allclose(was, now, rtol=1e-4, atol=1e-4 * float(was.abs().max()))
 
@@ -185,7 +185,7 @@ def test_last_stage_masks_are_mmdets(batch, semantic_convs):
             crop, x, y, *_ = paste(mask.numpy(), box.double().numpy(), size=size, mask_thr=0.5)
             drawn = torch.zeros(size, dtype=torch.bool)
             drawn[y : y + crop.shape[0], x : x + crop.shape[1]] = torch.from_numpy(crop)
-            # The two differ in rounding alone, where a pixel's probability is one half.
+            # The two differ only by rounding, at pixels with a probability of one half.
             assert (drawn != expected).sum() <= max(2, 0.002 * drawn.numel())
 
 
@@ -244,7 +244,7 @@ def test_channel_order_and_scale():
 
 
 def test_boxes_keep_their_precision_under_bf16():
-    """1027.3 is not a bf16 number: rounding it would read another part of the image."""
+    """1027.3 is not representable in bf16: the rounded box would cover another part of the image."""
     layer = {"type": "RoIAlign", "output_size": 7, "sampling_ratio": 2}
     extractor = PreciseRoIExtractor(layer, out_channels=4, featmap_strides=[4])
     feature = torch.randn(1, 4, 300, 300)

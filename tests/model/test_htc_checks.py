@@ -1,4 +1,4 @@
-"""Numbers that mmdet takes, and that lead to nonsense or to an error steps later."""
+"""Numbers that mmdet accepts, but that cause wrong results or a later error, are rejected."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Mask targets from crops against mmdet's, from full bitmaps."""
+"""Compare mask targets computed from crops with mmdet's, computed from full bitmaps."""
 
 import numpy as np
 import pytest

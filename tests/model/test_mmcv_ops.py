@@ -1,4 +1,4 @@
-"""The operators against float64 references written from their definitions, under the names mmdet uses."""
+"""Compare the operators, under mmdet's names for them, with float64 references written from their definitions."""
 
 import itertools
 import subprocess
@@ -26,7 +26,7 @@ DEVICES = [
         ],
     ),
 ]
-BF16_STEP = 2**-8  # largest relative error of rounding to bfloat16
+BF16_STEP = 2**-8  # maximum relative error of rounding to bfloat16
 
 
 @pytest.fixture(autouse=True)
@@ -38,12 +38,12 @@ def seed() -> None:
 
 
 def tent(points: Tensor, size: int) -> Tensor:
-    """Bilinear weights (..., size) of the pixels 0 .. size - 1 at `points` (...); zero outside the image."""
+    """Return the bilinear weights (..., size) of the pixels 0 .. size - 1 at `points` (...); zero outside the image."""
     return (1 - (points[..., None] - torch.arange(size, dtype=points.dtype)).abs()).clamp(min=0)
 
 
 def bin_weights(start: float, end: float, *, bins: int, size: int, ratio: int, aligned: bool) -> Tensor:
-    """One axis of RoIAlign: weight (bins, size) of each pixel in each bin's average."""
+    """Return the weight (bins, size) of each pixel in each bin's average, along one axis of RoIAlign."""
     if not aligned:
         end = start + max(end - start, 1.0)
     width = (end - start) / bins
@@ -51,7 +51,7 @@ def bin_weights(start: float, end: float, *, bins: int, size: int, ratio: int, a
     rows = []
     for b in range(bins):
         points = torch.tensor([start + width * (b + (i + 0.5) / samples) for i in range(samples)], dtype=torch.float64)
-        inside = (points >= -1) & (points <= size)  # farther points count as zero, nearer ones as the edge
+        inside = (points >= -1) & (points <= size)  # points farther out count as zero, nearer points as the edge
         weights = tent(points.clamp(0, size - 1), size) * inside[:, None]
         rows.append(weights.sum(0) / max(samples, 1))
     return torch.stack(rows)
@@ -110,7 +110,7 @@ def reference_deform_conv(
 
 
 def reference_nms(boxes: Tensor, scores: Tensor, classes: Tensor, *, threshold: float) -> list[int]:
-    """Greedy: a box stays unless one of its class that stayed before it overlaps it by more."""
+    """Run greedy NMS: keep a box unless a kept box of its class overlaps it by more than the threshold."""
     kept: list[int] = []
     for i in np.argsort(-scores.double().numpy(), kind="stable").tolist():
         if all(classes[i] != classes[j] or iou(boxes[i], boxes[j]) <= threshold for j in kept):
@@ -128,7 +128,7 @@ def iou(a: Tensor, b: Tensor) -> float:
 
 
 def roi_align_inputs() -> tuple[Tensor, Tensor]:
-    """Features of 2 images at a quarter of their size, and RoIs: inside, beyond each edge, tiny, whole."""
+    """Return features of 2 images at a quarter of their size, and RoIs: inside, beyond each edge, tiny, full size."""
     rois = [
         [0, 10.3, 4.1, 40.7, 30.9],
         [1, -9.5, -7.2, 20.1, 33.3],
@@ -158,7 +158,7 @@ DEFORM_CASES = {
 def deform_inputs(
     *, kernel: tuple[int, int] = (3, 2), size: tuple[int, int] = (7, 8), batch: int = 2, **case
 ) -> dict[str, Tensor]:
-    """x, offset, mask, weight and bias of 4 channels in and 8 out."""
+    """Return x, offset, mask, weight and bias for 4 input and 8 output channels."""
     stride, padding, dilation = (
         case.get(key, default) for key, default in [("stride", (1, 1)), ("padding", (0, 0)), ("dilation", (1, 1))]
     )
@@ -175,14 +175,14 @@ def deform_inputs(
 
 
 def crowded_boxes(count: int, *, size: float = 100.0) -> tuple[Tensor, Tensor]:
-    """Boxes that overlap a lot, in no order, and distinct scores."""
+    """Return heavily overlapping boxes in random order, with distinct scores."""
     corner = torch.rand(count, 2) * size * 0.6
     boxes = torch.cat([corner, corner + size * (0.2 + 0.2 * torch.rand(count, 2))], 1)
     return boxes, (torch.randperm(count) + 1) / (count + 1)
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
-    """Largest difference within `tolerance` of the largest value."""
+    """Assert that the largest difference is within `tolerance` of the largest value."""
     assert actual.shape == expected.shape
     difference = (actual.detach().double().cpu() - expected.detach().double().cpu()).abs().max()
     assert difference <= tolerance * expected.detach().abs().max()
@@ -254,7 +254,7 @@ def test_roi_align_refuses_max_pooling():
 
 
 def both_versions(case: dict, tensors: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """(actual, reference) of version 1 and of version 2 with a bias."""
+    """Return (actual, reference) for version 1, and for version 2 with a bias."""
     x, offset, mask, weight, bias = tensors.values()
     return [
         (mmcv_ops.deform_conv2d(x, offset, weight, **case), reference_deform_conv(x, offset, weight, **case)),
@@ -336,7 +336,7 @@ def test_deform_conv_layers_hand_their_offsets_on(name):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("autocast", [True, False])
 def test_deform_conv_of_mixed_types_is_near_float32(device, autocast):
-    """bfloat16 features and masks, float32 offsets and weights: only the result is rounded."""
+    """With bfloat16 features and masks and float32 offsets and weights, only the result is rounded."""
     tensors = {name: t.to(device, torch.float32) for name, t in deform_inputs(padding=(1, 1)).items()}
     x, offset, mask, weight, bias = tensors.values()
     x, mask = x.bfloat16(), mask.bfloat16()
@@ -354,7 +354,7 @@ def test_deform_conv_of_mixed_types_is_near_float32(device, autocast):
 @pytest.mark.parametrize("name", ["DeformConv2dPack", "ModulatedDeformConv2dPack"])
 def test_deform_conv_layer_trains_under_autocast(device, name):
     layer = getattr(mmcv.ops, name)(8, 8, 3, padding=1)
-    # Offsets near one half: where one crosses a pixel's border, its gradient jumps, and rounding decides on which side.
+    # Keep offsets near one half: the gradient jumps where an offset crosses a pixel's border, and rounding decides it.
     torch.nn.init.normal_(layer.conv_offset.weight, std=0.01)
     torch.nn.init.constant_(layer.conv_offset.bias, 0.5)
     layer, x = layer.to(device), torch.randn(2, 8, 10, 10).to(device)
@@ -445,7 +445,7 @@ def test_batched_nms_of_bfloat16_equals_brute_force(device, autocast, box_type, 
             {"type": "nms", "iou_threshold": 0.2, "split_thr": split},
         )
     expected = reference_nms(boxes, scores, classes, threshold=0.2)
-    assert sorted(keep.tolist()) == sorted(expected)  # equal scores, which bfloat16 has, may come in any order
+    assert sorted(keep.tolist()) == sorted(expected)  # equal scores are common in bfloat16, in any order
     assert dets.dtype == box_type
     assert len(expected) < 100
     assert torch.equal(dets[:, 4].cpu(), scores[expected].to(box_type))
@@ -494,7 +494,7 @@ def test_absent_operator_says_what_to_install(name):
 
 
 def run_python(code: str) -> str:
-    """Output of a fresh interpreter that must end well and write nothing to stderr."""
+    """Run code in a new interpreter, check that it succeeds and writes nothing to stderr, and return its output."""
     root = Path(mmcv_ops.__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=root, check=False
@@ -523,7 +523,7 @@ def test_compiled_extension_is_left_untouched():
 
 @without_compiled
 def test_mmdet_imports_in_silence_and_copies_the_replacements():
-    """mmdet's assertions on versions pass, and no warning is there for a user to read."""
+    """mmdet's version assertions pass, and no warning is printed."""
     run_python(
         "from fashion_hydra.model import mmcv_ops\n"
         "import mmcv.ops, mmdet.models\n"
@@ -553,7 +553,7 @@ def test_extension_built_for_another_torch_is_reported(monkeypatch):
         assert not mmcv_ops._importable_extension()
 
 
-# Against compiled mmcv
+# Comparison with compiled mmcv
 
 
 def outputs_and_gradients(function, tensors: list[Tensor], *settings) -> list[Tensor]:
@@ -598,7 +598,7 @@ def test_nms_equals_compiled_mmcv():
 def test_offsets_that_are_no_place_in_the_image_read_zero(value):
     image, weight = torch.randn(1, 3, 6, 6), torch.randn(4, 3, 3, 3)
     offset = torch.zeros(1, 18, 6, 6)
-    offset[0, 8:10, 2, 3] = value  # the kernel's centre, at one pixel
+    offset[0, 8:10, 2, 3] = value  # offsets of the kernel's centre, at one pixel
     offset.requires_grad_()
     out = mmcv_ops.deform_conv2d(image, offset, weight, 1, 1)
     without_centre = weight.clone()

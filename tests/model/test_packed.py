@@ -1,4 +1,4 @@
-"""A packed model against the checkpoint that it was made from."""
+"""Compare a packed model with its checkpoint."""
 
 import json
 from dataclasses import replace

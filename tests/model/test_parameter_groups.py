@@ -21,7 +21,7 @@ def tiny():
 
 
 class Plain(nn.Module):
-    """Three stages, the second frozen, and a layer that nothing reads."""
+    """A backbone with three stages, the second frozen, and an unused layer."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The sparse RoIAlign against torchvision's, values and gradients."""
+"""Compare values and gradients of the sparse RoIAlign with torchvision's."""
 
 import pytest
 import torch

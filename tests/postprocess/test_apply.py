@@ -64,7 +64,7 @@ def test_nms_is_the_greedy_one_within_each_class(seed, limit):
     limit=st.sampled_from([5, 1000]),
 )
 def test_nms_of_the_survivors_at_looser_thresholds_changes_nothing(seed, loose, strict, floor, limit):
-    """What survives NMS at several thresholds together answers exactly for each of them."""
+    """The survivors of NMS at several thresholds give exact results for each threshold."""
     c = scene(seed)
     pools = [
         select(c.boxes, c.scores, c.labels, score_thr=0.1, iou_thr=thr, max_per_image=1000) for thr in (loose, strict)
@@ -76,7 +76,7 @@ def test_nms_of_the_survivors_at_looser_thresholds_changes_nothing(seed, loose, 
 
 
 def greedy(c, keeps, floors, limit):
-    """Greedy NMS written out; `keeps(i, j)` says whether i may stay beside j."""
+    """Run plain greedy NMS; `keeps(i, j)` tells whether i may be kept together with j."""
     kept = []
     for i in sorted(range(len(c)), key=lambda i: -c.scores[i]):
         label = int(c.labels[i])
@@ -134,7 +134,7 @@ def test_nms_on_masks_goes_by_the_weighed_scores(limit):
 
 
 def test_a_score_at_its_threshold_is_left_out():
-    """0.3 is no float32: the threshold is rounded as the score is."""
+    """0.3 is not representable in float32: the threshold is rounded like the score."""
     c = scene(0)[torch.tensor([0, 1])]
     c = Candidates("a.jpg", c.size, c.boxes, torch.tensor([0.3, 0.3]), torch.tensor([0, 1]), c.masks)
     for rule in (RULE, replace(RULE, score_thr=0.1, label_score_thr={0: 0.3, 1: 0.3})):
@@ -174,7 +174,7 @@ def test_soft_nms_is_the_one_written_out(seed, sigma, limit, floor):
 
 
 def test_soft_nms_lowers_a_score_and_keeps_the_box():
-    """Of two boxes with IoU 1/2 the worse keeps exp(-0.25 / 0.5) of its score; of another class, all."""
+    """With an IoU of 1/2, the worse box keeps exp(-0.25 / 0.5) of its score; a box of another class keeps all."""
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 5]])
     scores, masks = torch.tensor([0.9, 0.8, 0.7]), torch.ones(3, 14, 14)
     c = Candidates("a.jpg", (20, 20), boxes, scores, torch.tensor([0, 0, 1]), masks)
@@ -299,7 +299,7 @@ def test_the_top_survivors_of_nms_are_found_without_looking_at_all(count):
 
 
 def blob(seed, size=40):
-    """A mask with holes and islands, in a window somewhere in the frame."""
+    """Make a mask with holes and islands, in a window inside the frame."""
     noise = cv2.GaussianBlur(np.random.default_rng(seed).random((size, size)), (0, 0), 2)
     return MaskWindow(np.asfortranarray(noise > np.quantile(noise, 0.55)), 3 * seed, 2 * seed)
 
@@ -309,7 +309,7 @@ def test_steps_do_what_scipy_says(seed):
     mask = blob(seed)
     [(filled, label, score)] = steps.load("fill_holes")([(mask, 2, 0.5)], (128, 128))
     assert (label, score, filled.x0, filled.y0) == (2, 0.5, mask.x0, mask.y0)
-    # What borders on a hole by a corner alone is closed to OpenCV's outline and to 4-connected background alike.
+    # A hole that touches the outside only at a corner is closed, both for OpenCV and for a 4-connected background.
     assert np.array_equal(filled.pixels, ndimage.binary_fill_holes(mask.pixels))
     [(largest, *_)] = steps.load("largest_part")([(mask, 2, 0.5)], (128, 128))
     parts, count = ndimage.label(mask.pixels, np.ones((3, 3)))
@@ -320,7 +320,7 @@ def test_steps_do_what_scipy_says(seed):
 
 
 def test_steps_come_before_overlaps_and_unknown_ones_are_refused():
-    """A ring around a dot of its class: filled, it takes the dot's pixels."""
+    """A filled ring takes the pixels of a dot of its class inside the ring."""
     ring = np.zeros((1, 28, 28), np.float32)
     ring[:, 2:26, 2:26], ring[:, 10:18, 10:18] = 1, 0
     masks = torch.from_numpy(np.concatenate([ring, np.ones((1, 28, 28), np.float32)]))
@@ -343,7 +343,7 @@ def built(**options):
 
 
 def test_the_config_names_categories_and_the_rule_labels():
-    assert built().dropped_labels == (2,)  # of the class set's own, 40 is none of the model's
+    assert built().dropped_labels == (2,)  # from the class set's drop; the model does not have 40
     rule = built(class_score_thr={23: 0.6, "Bag, wallet": 0.4}, drop_classes=["shoe", 31], nms="soft")
     assert rule.label_score_thr == {1: 0.6, 0: 0.4}
     assert rule.dropped_labels == (1, 2)

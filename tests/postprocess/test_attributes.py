@@ -1,4 +1,4 @@
-"""Attributes of detections, against every set tried by hand."""
+"""Compare the attributes of detections with a search over every set."""
 
 import itertools
 
@@ -30,7 +30,7 @@ def test_attributes_are_those_of_learnt_classes_and_sets_are_counted():
     assert KNOWN.of_label == ((0, 1), (1,), ())
     assert KNOWN.sets == ((((0, 1), 5), ((0,), 3), ((), 2)), (((1,), 4),), (((), 6),))
     assert KNOWN.allowed().tolist() == [[True, True], [False, True], [False, False]]
-    # 8 of 10 that can have 28 have it; of 77 5 of 10 and 4 of 4.
+    # Attribute 28: 8 of 10 masks whose class can have it; attribute 77: 5 of 10 and 4 of 4.
     assert KNOWN.frequencies() == pytest.approx([0.8, 9 / 14])
     assert AttributeSet.from_plain(KNOWN.plain(), classes=3) == KNOWN
     assert KNOWN.suffix((0, 1)) == "_28_77"
@@ -84,7 +84,7 @@ def test_a_threshold_takes_each_attribute_by_itself(threshold):
 
 @pytest.mark.parametrize("kind", ["threshold", "expected"])
 def test_a_detection_is_answered_alike_alone_and_among_others(kind):
-    """To the last bit, since thresholds that tuning finds must mean the same in prediction."""
+    """Results are bit-identical, because thresholds from tuning must have the same effect in prediction."""
     rng = np.random.default_rng(2)
     wide = attribute_set_of(
         ["_".join(map(str, (6, *sorted(rng.choice(92, rng.integers(0, 6), replace=False) + 100)))) for _ in range(400)],
@@ -112,7 +112,7 @@ def candidates(count=4):
         ("threshold", 0.0, ["6_28_77", "6_28", "3_77", "9"]),
         ("expected", 0.0, ["6_28_77", "6_28", "3_77", "9"]),
         ("threshold", 0.61, ["6_28_77", "6_28"]),  # 0.9 x 0.81, 0.8 x 0.81, 0.7 x 0.55, 0.6 x 1
-        ("expected", 0.65, ["6_28_77", "6_28", "3_77"]),  # with one known set 3 is sure of it: 0.7 x 1
+        ("expected", 0.65, ["6_28_77", "6_28", "3_77"]),  # 3 has one known set, so its probability is 1: 0.7 x 1
     ],
 )
 def test_detections_are_answered_with_their_attributes(kind, match_thr, wanted):

@@ -1,4 +1,4 @@
-"""The choice with the highest expected score, against every choice and every outcome written out."""
+"""Compare the choice with the highest expected score with a search over every choice and every outcome."""
 
 import itertools
 import math
@@ -9,11 +9,11 @@ import pytest
 from fashion_hydra.postprocess.expected_score import Calibration, best_sizes, choose, options
 from fashion_hydra.utils.errors import UserError
 
-UNSEEN = 12  # more true objects than this beside the detections are too improbable to matter
+UNSEEN = 12  # more undetected true objects are too improbable to matter
 
 
 def random_hits(rng, n):
-    """(n, 10), falling along both axes, as detections by descending score have them."""
+    """Return hit probabilities (n, 10) that decrease along both axes, as for detections by descending score."""
     table = rng.random((n, 10))
     table = np.sort(np.sort(table, axis=0)[::-1], axis=1)[:, ::-1]
     return np.minimum.accumulate(np.minimum.accumulate(table, axis=0), axis=1)
@@ -24,7 +24,7 @@ def poisson(mean):
 
 
 def expected_by_hand(hits, missed, chosen):
-    """E[TP / (TP + FP + FN)] of answering with these detections, and P(anything in truth or answer)."""
+    """Return E[TP / (TP + FP + FN)] for predicting `chosen`, and P(truth or prediction is not empty)."""
     n, total, nothing = len(hits), 0.0, 0.0
     unseen = poisson(missed)
     for threshold in range(10):
@@ -55,9 +55,9 @@ def test_expected_scores_are_those_of_all_outcomes(seed, missed):
 
 
 def jaccard_of_subsets(hits, missed):
-    """E of every subset of up to ten detections with one probability each (all IoU thresholds alike): {bits: E}."""
+    """Return {bits: E} for every subset of up to ten detections whose probabilities do not depend on the threshold."""
     n = len(hits)
-    bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1  # (2^n, n), outcomes and subsets alike
+    bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1  # (2^n, n), used for outcomes and for subsets
     chance = np.where(bits == 1, hits[:, 0], 1 - hits[:, 0]).prod(axis=1)
     true, size = bits.sum(1), bits.sum(1)
     both = bits @ bits.T  # (subset, outcome)

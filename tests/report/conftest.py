@@ -1,4 +1,4 @@
-"""A prediction of the embedded data set's images as predict.py leaves it, with errors of every kind."""
+"""Fixtures: predictions of the wardrobe's images as predict.py writes them, with errors of every kind."""
 
 import json
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ RULE = Postprocess(score_thr=0.3, iou_thr=0.5, mask_thr=0.45, max_per_image=100,
 
 @dataclass(frozen=True)
 class Made:
-    """A folder, and what went into it."""
+    """A folder of predictions, and its content."""
 
     folder: Path
     images: Path
@@ -36,7 +36,7 @@ class Made:
 
 
 def candidates_of(annotations, image, classes, rng):
-    """The true objects moved, cut, doubled, renamed or left out, with a few that are not there."""
+    """Make candidates from the true objects: shifted, cut, duplicated, relabelled or dropped, plus false positives."""
     size = tuple(int(v) for v in annotations.sizes[image])
     boxes, labels, scores, masks = [], [], [], []
     for mask in annotations.instances(image):
@@ -90,7 +90,7 @@ def made(wardrobe, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def hostile(tmp_path_factory):
-    """A prediction's folder, its photos' folder, the name of a photo, and that of a class and of an image: HTML all."""
+    """A prediction in which the names of folders, photos, classes and images are HTML."""
     root = tmp_path_factory.mktemp("hostile")
     photo, bad = '"><img src=x onerror=alert(1)>.jpg', "</script><script>alert(2)</script>"
     folder, images = root / "<b>p", root / "photos"
@@ -108,7 +108,7 @@ def hostile(tmp_path_factory):
 
 @pytest.fixture
 def open_file(browser):
-    """Opens the page in a window; afterwards nothing may have gone wrong or out."""
+    """Open a page in a browser; fail at teardown if anything went wrong or the page sent a request."""
     contexts, wrong = [], []
 
     def opened(path, width=1280, height=900, **options):

@@ -1,4 +1,4 @@
-"""`fashion-hydra report` from folders to the page: the same score, what is left out, escaped and refused."""
+"""`fashion-hydra report`, from folders to the page: the score, skipped sections, escaping, and rejected input."""
 
 import csv
 import dataclasses
@@ -35,7 +35,7 @@ METHODS = (
 
 
 def report(capsys, *arguments):
-    """The page, what was printed, and nothing on stderr."""
+    """Run the command, check that stderr is empty, and return the page and stdout."""
     assert main(["report", *map(str, arguments)]) == 0
     told = capsys.readouterr()
     out = arguments[arguments.index("--out") + 1] if "--out" in arguments else arguments[0] / "report.html"
@@ -43,7 +43,7 @@ def report(capsys, *arguments):
 
 
 def data_of(page):
-    """The gallery's index and the images' contents."""
+    """Return the gallery's index and the images' contents."""
     index = json.loads(re.search(r'id="index">(.*?)</script>', page)[1])
     blocks = re.findall(r'<script type="application/json" class="image">(.*?)</script>', page)
     assert len(index) == len(blocks)
@@ -267,8 +267,8 @@ def test_the_rule_of_a_folder(made, tmp_path):
     ("files", "told"),
     [
         ({}, "none: no such folder"),
-        ({"x.txt": ""}, r"not a folder that can be reported \(found: x\.txt\)"),
-        ({"candidates/manifest.json": "{}"}, r"candidates without submission\.csv\. Run predict\.py out="),
+        ({"x.txt": ""}, r"nothing to report \(found: x\.txt\)"),
+        ({"candidates/manifest.json": "{}"}, r"has candidates but no submission\.csv\. Run predict\.py out="),
         ({"submission.csv": HEADER + "a.jpg,1 9,6\n"}, r"truth\.csv: no such file.*Give --truth"),
         ({"submission.csv": HEADER, "truth.csv": HEADER}, "no images to score"),
         ({"submission.csv": HEADER, "truth.csv": HEADER + "a.jpg,1 9,6\n"}, "none of its images is in the truth"),

@@ -1,4 +1,4 @@
-"""Masks drawn on their boxes: mmdet's drawing, pycocotools' encoding and IoU."""
+"""Compare masks pasted into their boxes with mmdet's pasting and with pycocotools' encoding and IoU."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def on_frame(mask, size):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("mask_thr", [0.3, 0.5])
 def test_pasting_is_mmdets(seed, mask_thr):
-    import fashion_hydra.model  # noqa: F401, I001 - before mmdet
+    import fashion_hydra.model  # noqa: F401, I001 - must be imported before mmdet
     from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
 
     rng = np.random.default_rng(seed)
@@ -37,7 +37,7 @@ def test_pasting_is_mmdets(seed, mask_thr):
 
 
 def test_a_window_larger_than_a_block_is_drawn_as_bilinear_interpolation_says():
-    """1200 x 900 pixels, more than are drawn at a time, against the formula pixel by pixel in float64."""
+    """1200 x 900 pixels, more than one block, are compared with the formula pixel by pixel in float64."""
     rng = np.random.default_rng(0)
     mask, box = rng.random((5, 5), dtype=np.float32), np.array([3.3, 10.7, 890.1, 1190.2])
     drawn = paste(mask, box, size=(1200, 900), mask_thr=0.5)

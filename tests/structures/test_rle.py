@@ -1,4 +1,4 @@
-"""rle.py against pycocotools and against brute force over pixels."""
+"""Compare rle.py with pycocotools and with brute force over pixels."""
 
 import csv
 import re
@@ -33,7 +33,7 @@ SAMPLE = SHARED / "imat2020_sample" / "train.csv"
 
 @st.composite
 def bitmaps(draw):
-    """Small random masks enlarged by whole factors: runs short and long, images thin and wide."""
+    """Draw small random masks enlarged by integer factors: short and long runs, thin and wide images."""
     shape = st.tuples(st.integers(1, 7), st.integers(1, 7))
     small = draw(arrays(np.uint8, shape, elements=st.integers(0, 1)))
     factor = np.ones((draw(st.integers(1, 40)), draw(st.integers(1, 40))), np.uint8)
@@ -42,7 +42,7 @@ def bitmaps(draw):
 
 @st.composite
 def bitmaps_with_box(draw):
-    """A mask and a half-open box (x0, y0, x1, y1) inside it, empty boxes included."""
+    """Draw a mask and a half-open box (x0, y0, x1, y1) inside its frame, possibly empty."""
     bitmap = draw(bitmaps())
     height, width = bitmap.shape
     y0, y1 = sorted(draw(st.tuples(st.integers(0, height), st.integers(0, height))))
@@ -51,7 +51,7 @@ def bitmaps_with_box(draw):
 
 
 def runs_by_brute_force(bitmap):
-    """Walk the pixels column by column."""
+    """Encode runs by visiting the pixels column by column."""
     runs, previous = [], 0
     for index, value in enumerate(bitmap.flatten(order="F").tolist()):
         if value and not previous:
@@ -122,7 +122,7 @@ def test_crop_equals_slice_of_the_bitmap(bitmap_and_box):
 
 
 def test_crop_of_a_huge_image_needs_only_the_box():
-    """The image has 10^12 pixels: decoding all of it would not fit."""
+    """The image has 10^12 pixels, too many to decode in memory."""
     height = 10**6
     runs = np.array([[height * 999_999 + 5, 3]], np.int64)
     box = runs_to_box(runs, height=height)

@@ -1,4 +1,4 @@
-"""Losses that are no numbers stop a run, or are left out of it as if the step had not been."""
+"""NaN and infinite losses stop a run, or their steps are skipped without any effect."""
 
 import math
 
@@ -13,7 +13,7 @@ SHORT = ["schedule.epochs=1", "callbacks.last.minutes=0"]
 
 
 def spoil(monkeypatch, steps, value=math.nan):
-    """Make one loss of these steps something else."""
+    """Replace one loss in these steps by `value`."""
     plain, count = Detector.loss, -1
 
     def loss(self, *args, **options):
@@ -37,7 +37,7 @@ def test_the_step_and_its_images_are_named(wardrobe, tmp_path, monkeypatch, valu
 
 @pytest.mark.parametrize("optimizer", ["schedule=demo", "schedule=winner"])
 def test_a_step_left_out_changes_nothing(wardrobe, tmp_path, monkeypatch, optimizer):
-    """Weights after a run whose last two steps are left out are those of one that stops before them."""
+    """A run whose last two steps are skipped ends with the weights of a run that stops before them."""
     options = [
         optimizer,
         "schedule.decay=multistep",
@@ -64,7 +64,7 @@ def test_the_number_of_steps_left_out_is_limited(wardrobe, tmp_path, monkeypatch
 
 
 def test_norms_that_took_part_are_reported(wardrobe, tmp_path, monkeypatch):
-    """Batch statistics are updated in the forward pass, before the loss is known."""
+    """Running statistics are updated in the forward pass, before the loss is known."""
     plain = Detector.loss
 
     def loss(self, *args, **options):

@@ -1,4 +1,4 @@
-"""A resumed run equals an uninterrupted one to the last bit; here it is stopped by exceptions, in one process.
+"""A resumed run is bit-identical to an uninterrupted run; here exceptions stop the run, in one process.
 
 `python -m tests.faults.training` does the same with signals to real processes.
 """
@@ -27,7 +27,7 @@ class Harm(BaseException):
 
 
 def trained(folder, data, monkeypatch, interruptions, *options):
-    """Train to the end, interrupted by each of the harms in turn: owner, method and how many of its calls succeed."""
+    """Train to the end through all interruptions: owner, method, and number of calls that succeed before it raises."""
     last = folder / "checkpoints" / "last.ckpt"
     for owner, name, calls in [*interruptions, (None, "", 0)]:
         with monkeypatch.context() as patched, contextlib.suppress(Harm):
@@ -59,7 +59,7 @@ DRAWN = (LearningCurves, "on_validation_end")
 
 @pytest.fixture(scope="module")
 def uninterrupted(wardrobe, tmp_path_factory):
-    """Give the final state of a run with these options that nothing stopped."""
+    """Return a function that returns the final state of an uninterrupted run with given options."""
     known = {}
 
     def of(*options):
@@ -94,7 +94,7 @@ def test_an_interrupted_run_resumes_to_the_last_bit(
 
 
 def test_a_full_disk_costs_no_checkpoint(wardrobe, tmp_path, monkeypatch):
-    """The disk is full before the second checkpoint is through."""
+    """The disk is full before the second checkpoint is complete."""
     plain, calls = os.fsync, []
 
     def full(descriptor):
@@ -146,7 +146,7 @@ def test_within_an_epoch_its_batches_must_stay(wardrobe, tmp_path, monkeypatch):
 
 
 def test_a_run_that_stops_where_a_validation_is_due_makes_up_for_it(wardrobe, tmp_path, monkeypatch):
-    """Lightning #20277: none is done twice either."""
+    """Lightning #20277; no validation runs twice either."""
     options = ["schedule.epochs=1", "trainer.val_check_interval=2"]
     validated, batches = [], []
     batch_end, step = ResumePoint.on_train_batch_end, SegmentationModule.validation_step
@@ -179,7 +179,7 @@ def test_a_run_that_stops_where_a_validation_is_due_makes_up_for_it(wardrobe, tm
 
 @pytest.mark.parametrize("repeated", [False, True])
 def test_between_epochs_batches_may_change(wardrobe, tmp_path, monkeypatch, repeated):
-    """An epoch ends with its last batch, also where it is cut short, or longer than the images are many."""
+    """An epoch is complete after its last batch, also if it is shortened or repeats images."""
     rates = noted_rates(monkeypatch)
     shape = ["data.repeat_threshold=1.0"] if repeated else ["trainer.limit_train_batches=2"]
     run(tmp_path, wardrobe, *shape, "schedule.epochs=1")
@@ -191,7 +191,7 @@ def test_between_epochs_batches_may_change(wardrobe, tmp_path, monkeypatch, repe
 
 
 def test_signals_to_a_real_process(wardrobe, tmp_path, uninterrupted):
-    """Asked to stop it saves first; killed while it saves it goes on from the checkpoint before."""
+    """A stop signal saves a checkpoint first; a run killed while saving resumes from the previous checkpoint."""
     place = Place(tmp_path, wardrobe, OPTIONS)
     done = place.command("forward pass:3:SIGTERM")
     assert done.returncode == 128 + signal.SIGTERM, done.stderr
@@ -214,7 +214,7 @@ WITHOUT_WARMUP = ("schedule.warmup_steps=0", "schedule.lr=0.001", "schedule.base
     [
         ([], lambda step: 0.001 * 0.5 ** (step >= 8)),
         (["schedule.lr=0.0001", "schedule.optimizer.weight_decay=0.5"], lambda step: 0.0001 * 0.5 ** (step >= 8)),
-        # Two batches a step: half as many steps, twice the rate; the same epochs between the decays.
+        # Two batches per step: half as many steps, twice the rate, the same epochs between decays.
         (["trainer.accumulate_grad_batches=2"], lambda step: 0.002 * 0.5 ** (step >= 6)),
     ],
     ids=["unchanged", "another rate", "accumulated"],

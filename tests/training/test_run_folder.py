@@ -1,4 +1,4 @@
-"""What lies in a run: the newest, and the best checkpoints by the callback's own monitor and mode."""
+"""Checkpoints of a run folder: the newest, and the best by the callback's own monitor and mode."""
 
 import os
 
@@ -12,7 +12,7 @@ SCORES = {"a.ckpt": 0.2, "b.ckpt": 0.5, "c.ckpt": 0.3}
 
 
 def callback(monitor, mode, kept):
-    """The state that Lightning keeps of a ModelCheckpoint, under its key."""
+    """Return the state that Lightning saves for a ModelCheckpoint, under its key."""
     key = f"ModelCheckpoint{{'monitor': {monitor!r}, 'mode': {mode!r}, 'every_n_train_steps': 0}}"
     return {key: {"best_k_models": {f"/before/{name}": torch.tensor(score) for name, score in kept.items()}}}
 
@@ -49,7 +49,7 @@ def test_of_two_checkpoint_callbacks_that_of_the_config_counts(tmp_path, tiny_ch
 
 
 def test_files_elsewhere_are_not_the_runs(tmp_path, tiny_checkpoint):
-    """A second ModelCheckpoint that keeps every epoch in another folder."""
+    """A second ModelCheckpoint saves every epoch to another folder."""
     every = {f"/elsewhere/every/{i}.ckpt": 0.9 for i in range(9)}
     two = callback("val/score", "max", SCORES) | callback(None, "max", every)
     run = run_with(tmp_path / "run", tiny_checkpoint, dict(reversed(two.items())))

@@ -1,4 +1,4 @@
-"""What W&B and TensorBoard record: config, curves, pictures with masks, thresholds; one record of a run."""
+"""W&B and TensorBoard record config, curves, pictures with masks and thresholds, in one record per run."""
 
 import json
 
@@ -14,7 +14,7 @@ from tests.helpers import SMALL_TRAIN
 
 @pytest.fixture(scope="module")
 def resumed(wardrobe, tmp_path_factory):
-    """A run of two epochs, stopped after the first and resumed; then its record gets thresholds."""
+    """A run of two epochs that was stopped after the first and resumed; thresholds are added to its record."""
     from fashion_hydra.config.command import Command
     from fashion_hydra.config.stored import StoredRun
     from fashion_hydra.training.run_folder import RunFolder

@@ -7,7 +7,7 @@ from fashion_hydra.utils.errors import UserError
 
 
 def test_the_average_is_the_formulas():
-    """Written out with numbers, against the tensors that PyTorch's AveragedModel keeps."""
+    """The tensors of PyTorch's AveragedModel are compared with the formula applied to numbers."""
     average = WeightAverage(decay=0.6)
     model = torch.nn.BatchNorm1d(1)
     kept = AveragedModel(model, use_buffers=True, multi_avg_fn=average._update)
@@ -26,7 +26,7 @@ def test_the_average_is_the_formulas():
 
 
 def test_a_short_run_forgets_where_it_began():
-    """After 200 steps a fixed decay of 0.998 would still hold 67 % of the first weights."""
+    """After 200 steps, a fixed decay of 0.998 would still contain 67 % of the initial weights."""
     left = 1.0
     for n in range(1, 200):
         left *= WeightAverage(decay=0.998).decay_after(n)

@@ -1,4 +1,4 @@
-"""Images with candidates of all kinds: hits, near misses, duplicates, overlaps, ties, strange classes."""
+"""Fixtures: images with candidates of all kinds: hits, near misses, duplicates, overlaps, ties, unexpected classes."""
 
 import json
 from dataclasses import replace
@@ -29,7 +29,7 @@ MANIFEST = Manifest(
 
 
 def ellipse(box, grid):
-    """uint8 (H, W)."""
+    """Draw an ellipse into a box, uint8 (H, W)."""
     x0, y0, x1, y1 = box
     y, x = np.mgrid[: grid[0], : grid[1]] + 0.5
     inside = ((x - (x0 + x1) / 2) / (x1 - x0) * 2) ** 2 + ((y - (y0 + y1) / 2) / (y1 - y0) * 2) ** 2 <= 1
@@ -37,13 +37,13 @@ def ellipse(box, grid):
 
 
 def blob(rng, cells=14):
-    """A soft mask: an ellipse with noise."""
+    """Make a soft mask, an ellipse with noise."""
     y, x = (np.mgrid[:cells, :cells] + 0.5) / cells * 2 - 1
     return np.clip(1.3 - np.hypot(x, y) + rng.normal(0, 0.15, (cells, cells)), 0, 1).astype(np.float32)
 
 
 def scene(rng, name, size=(90, 60)):
-    """Candidates and truth of an image."""
+    """Make candidates and truth of an image."""
     stretch = np.array([GRID[1] / size[1], GRID[0] / size[0]] * 2)
     truth: dict[str, list] = {}
     boxes, labels, scores = [], [], []
@@ -54,7 +54,7 @@ def scene(rng, name, size=(90, 60)):
         class_id = str(IDS[label]) + ("_28" if rng.random() < 0.2 else "")
         runs = bitmap_to_runs(ellipse(box * stretch, GRID))
         truth.setdefault(class_id, []).append(runs_to_coco(runs, height=512, width=512))
-        if rng.random() < 0.15:  # the same again: two true masks that one detection matches
+        if rng.random() < 0.15:  # repeat the mask, so that one detection matches two true masks
             truth[class_id].append(truth[class_id][-1])
         for _ in range(rng.integers(0, 4)):
             boxes.append(box + rng.normal(0, 1.2, 4))
@@ -67,7 +67,7 @@ def scene(rng, name, size=(90, 60)):
         scores.append(rng.uniform(0.06, 0.7))
     if rng.random() < 0.2:
         truth.setdefault("40", []).append(runs_to_coco(np.array([[5, 100]]), height=512, width=512))
-    scores = np.round(np.array(scores), 2)  # so that there are ties
+    scores = np.round(np.array(scores), 2)  # creates ties
     order = np.argsort(-scores, kind="stable")
     n = len(order)
     candidates = Candidates(
@@ -82,7 +82,7 @@ def scene(rng, name, size=(90, 60)):
 
 
 def write_scenes(folder, count, seed):
-    """A cache of that many images, and their truth."""
+    """Write a candidate cache of `count` images, and return it with the truth."""
     rng = np.random.default_rng(seed)
     cache = CandidateCache(folder, replace(MANIFEST, images=json.dumps([count, seed])))
     truth = {}

@@ -1,4 +1,4 @@
-"""Tuning of models with attributes, against the long way: postprocess, write, read, score by ClassId or category."""
+"""Compare tuning with attributes with the direct way: postprocess, write, read, score by ClassId or category."""
 
 import csv
 import json
@@ -32,12 +32,12 @@ from tests.tuning.conftest import GRID, IDS, MANIFEST, scene
 
 SETS = ((((0, 2), 9), ((0,), 5), ((), 3)), (((1,), 4), ((), 4)), (((), 8),))
 KNOWN = AttributeSet((28, 30, 77), ("", "", ""), ((0, 2), (1,), ()), SETS)
-SHOWN = {3: ["", "_28", "_28_77", "_77"], 6: ["", "_30"], 23: [""]}  # `3_77` is a set that training has not seen
+SHOWN = {3: ["", "_28", "_28_77", "_77"], 6: ["", "_30"], 23: [""]}  # training has not seen the set of `3_77`
 
 
 @pytest.fixture(scope="module")
 def with_attributes(tmp_path_factory):
-    """A cache with attributes that are right more often than not, and the truth."""
+    """A candidate cache with mostly correct attributes, and the truth."""
     rng = np.random.default_rng(8)
     manifest = replace(MANIFEST, images=json.dumps([50, 8]), attributes=KNOWN)
     cache = CandidateCache(tmp_path_factory.mktemp("attributes") / "candidates", manifest)

@@ -1,4 +1,4 @@
-"""Ways to find rules, against trying everything."""
+"""Compare tuning methods with exhaustive search."""
 
 import itertools
 from dataclasses import replace
@@ -97,7 +97,7 @@ def test_calibrated_probabilities_rise_with_the_score_and_fall_with_the_iou(scor
 
 
 def test_the_calibration_is_right_on_average(score_table):
-    """Isotonic regression keeps the mean: as many hits as were counted."""
+    """Isotonic regression keeps the mean: the expected number of hits equals the counted number."""
     answered = score_table.answered(BASE)
     calibration = fit_calibration(score_table, BASE, weight=1e9)  # one curve for all classes
     predicted = calibration.probabilities(answered.score, 0)
@@ -132,7 +132,7 @@ def test_cross_fitting_scores_each_image_with_the_rule_of_the_other_folds(score_
 
 
 def without_truth(score_table, images):
-    """Return the same score table with no true mask in these images."""
+    """Return the score table without the true masks of these images."""
     spoilt = score_table[np.arange(len(score_table))]
     kept = ~np.isin(score_table.truth_image, images)
     moved = np.cumsum(kept) - 1
@@ -149,7 +149,7 @@ def without_truth(score_table, images):
 
 
 def depends_on_its_own_fold(score_table, make_fit):
-    """Whether some fold's rule changes with the truth of that very fold."""
+    """Return whether the rule of any fold depends on the truth of the same fold."""
     for fold in range(3):
         spoilt = without_truth(score_table, np.flatnonzero(fold == FOLDS))
         one, other = (cross_fit(b, "x", make_fit(b), FOLDS).fold_rules[fold] for b in (score_table, spoilt))
@@ -161,7 +161,7 @@ def depends_on_its_own_fold(score_table, make_fit):
 
 
 def fine_fit(name):
-    """A fit with so many choices that hardly two sets of images have the same best."""
+    """Return a method with so many choices that different sets of images rarely have the same best rule."""
     values = np.round(np.arange(0.06, 0.96, 0.01), 2).tolist()
     grid = BestOnGrid(replace(GRID, score_thr=values, min_area=[1], max_per_image=[100]).rules(BASE))
     made = {"grid": grid, "search": search(grid, trials=8), "per_class": ClassThresholds(grid, values, 5)}
@@ -179,7 +179,7 @@ def test_no_fit_sees_the_fold_that_it_is_scored_on(score_table, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_planted_leak_is_caught(score_table, name):
     def leaking(table):
-        return lambda part: fine_fit(name)(table)  # looks at all images, whatever it is given
+        return lambda part: fine_fit(name)(table)  # uses all images instead of `part`
 
     assert depends_on_its_own_fold(score_table, leaking)
 

@@ -1,4 +1,4 @@
-"""The score table against the long way: postprocess every image, write the submission, read it, score it."""
+"""Compare the score table with the direct way: postprocess every image, write the submission, read it, score it."""
 
 import random
 from dataclasses import replace

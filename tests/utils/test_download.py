@@ -1,4 +1,4 @@
-"""Downloads against a server of this test's own, which cuts, lies and forgets as servers do."""
+"""Downloads from a test server that truncates, corrupts and loses data, as real servers do."""
 
 import hashlib
 import os
@@ -21,11 +21,11 @@ SUM = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """What it serves and how, changed by the tests; `asked` keeps the Range header of each request."""
+    """A server whose content and behavior the tests set; `asked` records the Range header of each request."""
 
     content, etag, modified = CONTENT, '"one"', None
     ranges = check_if_range = tell_length = True
-    cut_at = None  # bytes of an answer after which the connection ends
+    cut_at = None  # number of response bytes after which the connection closes
     kind, status, location = "application/octet-stream", None, None
 
     def __init__(self):

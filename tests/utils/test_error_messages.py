@@ -1,4 +1,4 @@
-"""One line for any error: exceptions as the libraries raise them, exit codes, and tracebacks on demand."""
+"""Every error becomes one line: exceptions as raised by libraries, exit codes, and tracebacks on request."""
 
 import errno
 import importlib
@@ -51,7 +51,7 @@ def listen_on_a_port_in_use() -> None:
 
 
 class Killed:
-    """A data set whose item takes the loader process down."""
+    """A data set whose item kills the loader process."""
 
     def __len__(self) -> int:
         return 1
@@ -68,7 +68,7 @@ def read_a_broken_image_in_a_loader_process() -> None:
     try:
         raise UserError("a.jpg: cannot be decoded (image file is truncated); replace or delete the file")
     except UserError:
-        ExceptionWrapper(where="in DataLoader worker process 0").reraise()  # as DataLoader passes errors on
+        ExceptionWrapper(where="in DataLoader worker process 0").reraise()  # as DataLoader re-raises errors
 
 
 def load_weights_of_another_shape() -> None:
@@ -121,8 +121,8 @@ PERMISSION = "…: cannot be read or written (…). Change its permissions, or c
 INTERRUPTED = "interrupted"
 BUG = "this is a bug in fashion_hydra, … Please report it with the traceback, which … shows"
 
-Raises = Callable[..., Any] | BaseException  # what raises the error, or where that takes a cluster, the error itself
-CASES: list[tuple[str, str, str, Raises]] = [  # program, message, value in it, source of the error
+Raises = Callable[..., Any] | BaseException  # raises the error; or the error, if raising takes a cluster
+CASES: list[tuple[str, str, str, Raises]] = [  # program, message, value in the message, source of the error
     ("train.py", GPU, "tried to allocate 2.50 GiB", torch.OutOfMemoryError(CUDA_FULL)),
     ("predict.py", GPU_PREDICT, "tried to allocate 2.50 GiB", torch.OutOfMemoryError(CUDA_FULL)),
     ("train.py", RAM, "you tried to allocate 4000000000000000 bytes", lambda: torch.empty(10**15)),
@@ -193,7 +193,7 @@ def test_a_temporary_file_has_the_name_that_the_user_knows():
 
 
 def test_a_long_value_leaves_the_advice_visible():
-    """Values that fuzzing made filled whole screens, and hid what to do."""
+    """Values from fuzzing filled whole screens and hid the advice."""
     text = str(UserError(f"data.root={'9' * 10**6}: no such folder. Give a folder with train.csv"))
     assert len(text) < 1600
     assert text.startswith("data.root=999")
@@ -201,7 +201,7 @@ def test_a_long_value_leaves_the_advice_visible():
     assert str(UserError("short")) == "short"
 
 
-# Exit codes. The scripts run in this process where an error must be injected, as processes where they need none.
+# Exit codes. Scripts run in this process if an error must be injected, otherwise as processes.
 WORKFLOWS = {
     "train.py": "fashion_hydra.workflows.train.build_training",
     "predict.py": "fashion_hydra.workflows.predict.predict",
@@ -246,7 +246,7 @@ def test_exit_codes_of_the_console_script(monkeypatch, capsys):
         output = capsys.readouterr().err
         assert output.count("\n") == 1
         assert matches_message(message, output.removeprefix("fashion-hydra score: ").strip()), output
-        with pytest.raises(type(error)):  # its traceback is Python's
+        with pytest.raises(type(error)):  # Python prints the traceback
             cli(["--debug", *words])
     with pytest.raises(SystemExit):
         cli(["scor", "a.csv", "b.csv"])
@@ -254,7 +254,7 @@ def test_exit_codes_of_the_console_script(monkeypatch, capsys):
 
 
 def run_process(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as a shell starts it."""
+    """Run a command as a shell does."""
     environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(words, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
 
@@ -272,7 +272,7 @@ def run_process(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_a_script_prints_one_line_and_exits_with_2(tmp_path, script, word, line):
-    """As a process of its own: predict.py has PyTorch loaded by then, and no library adds a line."""
+    """The script runs as a process: predict.py has loaded PyTorch by then, and no library prints a line."""
     done = run_process(tmp_path, sys.executable, str(PROJECT_ROOT / script), word)
     assert done.stderr.startswith(line)
     assert done.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""The embedded data set: what is on disk, that it is reproducible, and that its truth holds together."""
+"""The wardrobe data set: its files, their reproducibility, and the consistency of its truth."""
 
 import csv
 import hashlib
@@ -34,7 +34,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def decode(encoded: str, height: int, width: int) -> np.ndarray:
-    """Kaggle's encoding to a bitmap by way of pycocotools: uncompressed counts, column-major."""
+    """Decode Kaggle's encoding to a bitmap with pycocotools (uncompressed counts, column-major)."""
     values = np.array(encoded.split(), dtype=np.int64).reshape(-1, 2)
     counts, end = [], 0
     for start, length in values.tolist():
@@ -63,7 +63,7 @@ def test_layout_is_kaggles(wardrobe: Path) -> None:
         "wardrobe.json",
     }
     assert names == {"train", "test", *tables}
-    assert [p.name for p in wardrobe.parent.iterdir()] == ["data"]  # nothing temporary is left
+    assert [p.name for p in wardrobe.parent.iterdir()] == ["data"]  # no temporary files remain
     header = (wardrobe / "train.csv").read_text().splitlines()[0]
     assert header == "ImageId,EncodedPixels,Height,Width,ClassId"
     assert (wardrobe / "test_truth.csv").read_text().splitlines()[0] == header
@@ -120,7 +120,7 @@ def test_attributes_only_on_garments_and_ascending(wardrobe: Path) -> None:
 
 
 def test_parts_lie_on_garments(wardrobe: Path) -> None:
-    """Of the pixels of sleeves, pockets, collars ... every one belongs to a garment as well."""
+    """Every pixel of a sleeve, pocket, collar ... also belongs to a garment."""
     parts = {category_id(n) for n in ("hood", "collar", "lapel", "sleeve", "pocket", "neckline", "zipper")}
     by_image: dict[str, list[dict[str, str]]] = {}
     for row in rows_of(wardrobe / "test_truth.csv"):
@@ -131,7 +131,7 @@ def test_parts_lie_on_garments(wardrobe: Path) -> None:
         garments = np.any([m for c, m in masks if c <= 12], axis=0)
         for category, mask in masks:
             if category in parts:
-                # Each mask is thresholded by itself when the picture is shrunk: borders may differ.
+                # Each mask is thresholded separately when the picture is reduced, so borders may differ.
                 assert (mask & ~garments).sum() <= 0.1 * mask.sum() + 2
 
 
@@ -146,7 +146,7 @@ def test_same_seed_same_bytes_and_a_larger_wardrobe_extends_a_smaller(wardrobe: 
 
 
 def test_two_processes_draw_what_one_draws(tmp_path: Path) -> None:
-    """Above a number of images the drawing goes to a pool of processes."""
+    """Above a certain number of images, a pool of processes draws them."""
     write_wardrobe(tmp_path / "pool", train=23, test=1, size=96, seed=1)
     write_wardrobe(tmp_path / "alone", train=8, test=1, size=96, seed=1)
     pool, alone = digests(tmp_path / "pool"), digests(tmp_path / "alone")

@@ -1,4 +1,4 @@
-"""A model with attributes from training to tuning and answers in every format."""
+"""A model with attributes, from training to tuning and predictions in every format."""
 
 import csv
 import json
@@ -149,7 +149,7 @@ def test_data_without_attributes_say_so(wardrobe, tmp_path):
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="the real photos are not at hand")
 @pytest.mark.parametrize(("attributes", "match"), [(False, "category"), (True, "class_id")])
 def test_photos_whose_every_mask_has_attributes(tmp_path, caplog, attributes, match):
-    """Without attributes no ClassId could match, so that the category has to; with them it is the competition's."""
+    """Without attributes no ClassId can match, so the score uses categories; with attributes it uses ClassIds."""
     caplog.set_level("INFO")
     train(
         tmp_path, SAMPLE, f"model.attributes={attributes}", "data.folds=3", "trainer.limit_train_batches=1",

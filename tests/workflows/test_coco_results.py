@@ -1,4 +1,4 @@
-"""Results in COCO's format: on the user's own file pycocotools gives them the AP that training logged."""
+"""Results in COCO's format: pycocotools on the user's own file gives the AP that training logged."""
 
 import csv
 import json
@@ -18,11 +18,11 @@ from fashion_hydra.structures.rle import runs_to_bitmap
 from tests.helpers import SMALL_PREDICT, SMALL_TRAIN
 
 IMAGE_IDS, CATEGORY_IDS, ANNOTATION_IDS = (5, 7), (3, 10), (1000, 3)
-"""First and step of the ids in the user's file."""
+"""First id and step of the ids in the user's file."""
 
 
 def written(wardrobe, folder):
-    """The wardrobe as somebody else's COCO file, with ids of their own; its annotations."""
+    """Write the wardrobe as a foreign COCO file with arbitrary ids, and return its annotations."""
     annotations, _ = read_annotations(wardrobe)
     write_coco(annotations, folder / "own.json", range(len(annotations)))
     content = json.loads((folder / "own.json").read_text())
@@ -40,7 +40,7 @@ def written(wardrobe, folder):
 
 
 def noisy_truth(annotations, label_of):
-    """Image id -> candidates near its true masks, a fifth of them of some other class."""
+    """Return image id -> candidates near its true masks, a fifth of them with a wrong class."""
     found = {}
     for image, image_id in enumerate(annotations.image_ids.tolist()):
         rng = np.random.default_rng(image)
@@ -65,7 +65,7 @@ def noisy_truth(annotations, label_of):
 
 @pytest.fixture
 def trained(wardrobe, tmp_path, monkeypatch):
-    """A run on the user's file, and its val/AP, AP50 and AP75; a pretended detector stands in for the network."""
+    """A run on the user's file, and its val/AP, AP50 and AP75; a fake detector replaces the network."""
     from fashion_hydra.inference import module
     from fashion_hydra.training import lightning_module
     from fashion_hydra.workflows.train import train

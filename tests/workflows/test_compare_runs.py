@@ -1,4 +1,4 @@
-"""Runs of two ways to train, compared on what they held out: tiny models that were never trained."""
+"""Compare runs of two ways to train on their held-out images, with tiny untrained models."""
 
 import csv
 
@@ -20,7 +20,7 @@ SETS = ("trainer.accelerator=cpu", "data.num_workers=0")
 
 
 def write_run(folder, data, *, fold, model_seed, lr, images=None):
-    """What train.py leaves behind: checkpoint, config, split."""
+    """Write the files of a train.py run: checkpoint, config, split."""
     words = [f"data.root={data}", "name=x", "paths.output_dir=x", f"data.fold={fold}", f"schedule.lr={lr}"]
     cfg = compose_config("train", "experiment=demo", *words, f"classes.train=[{','.join(map(str, CLASS_IDS))}]")
     write_tiny_checkpoint(folder / "checkpoints" / "last.ckpt", seed=model_seed)
@@ -33,7 +33,7 @@ def write_run(folder, data, *, fold, model_seed, lr, images=None):
 
 @pytest.fixture(scope="module")
 def runs(wardrobe, tmp_path_factory):
-    """Sides a and b, of two folds each."""
+    """Runs of sides a and b, with two folds each."""
     folder = tmp_path_factory.mktemp("runs")
     for side, first, lr in (("a", 0, 0.1), ("b", 10, 0.2)):
         for fold in range(FOLDS):
@@ -63,7 +63,7 @@ def test_two_ways(runs, wardrobe, tmp_path, capsys):
         assert row["gain"] == pytest.approx(row["b"] - row["a"], abs=2e-6)
         assert row["gain_low"] <= row["gain_high"]
     annotations = read_annotations(wardrobe)[0]
-    for side in "ab":  # all held-out photos together
+    for side in "ab":  # pool all held-out photos
         truth, found = {}, {}
         for fold in range(FOLDS):
             cache = CandidateCache(tmp_path / side / f"fold{fold}-1" / "candidates")

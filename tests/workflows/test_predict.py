@@ -1,4 +1,4 @@
-"""predict.py from checkpoints to answers: any folder, broken photos, several models, kills and processes."""
+"""predict.py from checkpoints to results: any folder, broken photos, several models, kills, several processes."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ SMALL = (*SMALL_PREDICT, "postprocess.score_thr=0.3")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A training run's folder with three kept checkpoints."""
+    """The folder of a training run with three saved checkpoints."""
     folder = tmp_path_factory.mktemp("runs") / "small" / "first"
     kept = {f"/elsewhere/epoch{i}.ckpt": torch.tensor(score) for i, score in enumerate((0.2, 0.4, 0.3))}
     for i in range(3):
@@ -43,7 +43,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def pictures(wardrobe, tmp_path):
-    """Ten photos, one of them cut short, beside something that is no photo."""
+    """A folder with ten photos, one of them truncated, and a file that is not a photo."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     for i, path in enumerate(sorted((wardrobe / "train").iterdir())[:10]):
@@ -54,7 +54,7 @@ def pictures(wardrobe, tmp_path):
 
 
 def predict(tmp_path, *overrides, out="out"):
-    """In this process; the folder of the answers."""
+    """Run predict.py in this process, and return the output folder."""
     from fashion_hydra.workflows import predict
 
     folder = tmp_path / out
@@ -162,7 +162,7 @@ def test_a_mistake_is_refused(run, pictures, tmp_path, tiny_checkpoint, options,
 
 
 def trained_on(run, wardrobe):
-    """The folder as train.py leaves it: the config, and a third of the images validated, another kept to test."""
+    """Complete the run's folder: write the config and a split with a third of the images each to validate and test."""
     from fashion_hydra.data.kaggle import read_annotations
 
     words = ["experiment=demo", f"data.root={wardrobe}", "name=x", "paths.output_dir=x", "data.fold=1"]
@@ -175,7 +175,7 @@ def trained_on(run, wardrobe):
 
 
 def test_a_soup_is_the_mean_with_batch_norms_of_its_own(run, wardrobe, tmp_path):
-    """Against torch's own averaging and its update of batch norms, on the same batches."""
+    """The result equals torch's own averaging and update of batch norms on the same batches."""
     from itertools import islice
 
     from torch.optim.swa_utils import update_bn
@@ -217,13 +217,13 @@ def test_a_soup_is_the_mean_with_batch_norms_of_its_own(run, wardrobe, tmp_path)
 
 
 def test_the_images_that_a_run_held_out(run, wardrobe, tmp_path):
-    """As tuning needs them: the folds that the run did not train on, with the run's own options, and their truth."""
+    """Tuning needs the folds that the run did not train on, with the run's own options, and their truth."""
     cfg, ids = trained_on(run, wardrobe)
     everything = read_masks(wardrobe / "train.csv")
     for images, fold, named in (
         ("val", 1, f"ensemble.run={run}"),
-        ("test_fold", 2, f"ensemble.run={run.parent}"),  # the newest run there
-        ("test_fold", 2, f"checkpoint={run}/checkpoints/epoch1.ckpt"),  # the run that it lies in
+        ("test_fold", 2, f"ensemble.run={run.parent}"),  # the newest run in the folder
+        ("test_fold", 2, f"checkpoint={run}/checkpoints/epoch1.ckpt"),  # the run that contains the checkpoint
     ):
         out = predict(tmp_path, named, f"data.images={images}", out=f"{images}{len(named)}")
         names = {n for i, n in enumerate(ids) if i % 3 == fold}
@@ -236,7 +236,7 @@ def test_the_images_that_a_run_held_out(run, wardrobe, tmp_path):
 
 
 def test_the_ladder_is_walked_rung_by_rung(run, wardrobe, tmp_path, monkeypatch, capsys):
-    """In this process; what a rung scores is what scoring its submission gives, and candidates are predicted once."""
+    """A rung's score equals the score of its submission, and candidates are predicted only once."""
     from fashion_hydra.cli.main import main
     from fashion_hydra.evaluation.score_submission import score_files
     from fashion_hydra.workflows import ladder
@@ -280,14 +280,14 @@ def command(run, pictures, out, *more):
 
 
 def finish(words, tmp_path):
-    """Run to the end on one thread."""
+    """Run a command to its end on one thread."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def killed_after(images, words, tmp_path, out):
-    """Run until so many images have candidates, then SIGKILL."""
+    """Run a command until `images` images have candidates, then send SIGKILL."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(words, env=environment, cwd=tmp_path, **silent)

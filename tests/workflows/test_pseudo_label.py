@@ -1,4 +1,4 @@
-"""Pseudo-labels: which candidates a photo's tags make masks of, and the data set that comes of it."""
+"""Pseudo-labels: the candidates that a photo's tags select as masks, and the resulting data set."""
 
 import csv
 import shutil
@@ -20,7 +20,7 @@ LEFT, RIGHT, WHOLE = [0, 0, 8, 16], [8, 0, 16, 16], [0, 0, 16, 16]
 
 
 def candidates(*found, image_id="a.jpg", size=(16, 16)):
-    """Full masks in boxes: (label, score, box)."""
+    """Make candidates with masks that fill their boxes: (label, score, box)."""
     labels, scores, boxes = zip(*found, strict=True)
     shape = len(found), 4, 4
     return Candidates(
@@ -36,10 +36,10 @@ def chosen(of, most):
 @pytest.mark.parametrize(
     ("found", "most", "kept"),
     [
-        ([(DRESS, 0.9, WHOLE), (SHIRT, 0.2, LEFT)], {SHIRT: 1}, [(SHIRT, 0.2)]),  # no tag, no dress
+        ([(DRESS, 0.9, WHOLE), (SHIRT, 0.2, LEFT)], {SHIRT: 1}, [(SHIRT, 0.2)]),  # no dress without its tag
         ([(SHIRT, 0.9, WHOLE), (DRESS, 0.8, WHOLE)], {SHIRT: 1, DRESS: 1}, [(SHIRT, 0.9)]),  # the same pixels
         ([(SHIRT, 0.9, LEFT), (DRESS, 0.2, WHOLE)], {SHIRT: 1, DRESS: 1}, [(SHIRT, 0.9), (DRESS, 0.2)]),  # IoU is 0.5
-        ([(SHOE, 0.6, LEFT), (SHOE, 0.4, RIGHT)], {SHOE: 2}, [(SHOE, 0.6)]),  # a second one needs more than the first
+        ([(SHOE, 0.6, LEFT), (SHOE, 0.4, RIGHT)], {SHOE: 2}, [(SHOE, 0.6)]),  # a second mask needs a higher score
         ([(SHOE, 0.6, LEFT), (SHOE, 0.5, RIGHT)], {SHOE: 2}, [(SHOE, 0.6), (SHOE, 0.5)]),
         ([(SHOE, 0.6, LEFT), (SHOE, 0.5, RIGHT)], {SHOE: 1}, [(SHOE, 0.6)]),
         ([(SHOE, 0.05, LEFT)], {SHOE: 2}, []),
@@ -51,7 +51,7 @@ def test_tags_choose_among_candidates(found, most, kept):
 
 
 def write_candidates(folder, ids, *found):
-    """What predict.py would leave for pictures of which all have the same."""
+    """Write candidates as predict.py does."""
     manifest = Manifest(
         members=(("a.ckpt", "0"),),
         class_ids=ids,
@@ -72,7 +72,7 @@ def write_candidates(folder, ids, *found):
 
 @pytest.fixture
 def places(wardrobe, tmp_path):
-    """Four pictures: one with all it is tagged with, one that lacks two, one without tags, one of the data set's."""
+    """Four pictures: one with all its tagged objects, one that lacks two, one without tags, one from the data set."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for name in ("full.jpg", "lacking.jpg", "untagged.jpg"):
@@ -116,7 +116,7 @@ def test_without_tags_scores_alone_decide(wardrobe, places, tmp_path):
     assert cli(["pseudo-label", *map(str, (wardrobe, predictions, pictures, out))]) == 0
     with (out / "train.csv").open() as stream:
         rows = [row for row in csv.DictReader(stream) if row["ImageId"] in ("full.jpg", "lacking.jpg", "untagged.jpg")]
-    assert [row["ClassId"] for row in rows] == ["23", "23", "23", "23", "23"]  # the other's 0.3 is too little
+    assert [row["ClassId"] for row in rows] == ["23", "23", "23", "23", "23"]  # the remaining score, 0.3, is too low
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Training from config to checkpoint: reproducible, resumable, the same on two processes, and clear about mistakes."""
+"""Training from config to checkpoint: reproducible, resumable, equal on two processes, clear about user errors."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ SMALL = (*SMALL_TRAIN, "data.num_workers=0")
 
 
 def run(folder, data, *overrides):
-    """Train in this process; the losses by step, and the last checkpoint."""
+    """Train in this process, and return the losses by step and the last checkpoint."""
     from fashion_hydra.workflows.train import train
 
     options = compose_options("train", *SMALL, f"data.root={data}", f"paths.output_dir={folder}", *overrides)
@@ -34,7 +34,7 @@ def run(folder, data, *overrides):
 
 
 def logged(folder):
-    """The losses by step."""
+    """Return the logged losses by step."""
     losses = {}
     for file in sorted(folder.glob("csv/version_*/metrics.csv")):
         with file.open() as stream:
@@ -43,7 +43,7 @@ def logged(folder):
 
 
 def noted_rates(monkeypatch):
-    """The learning rates that are in effect, step by step, as training goes on."""
+    """Record the learning rate of each step during training."""
     rates = []
     plain = SegmentationModule.on_before_optimizer_step
 
@@ -57,7 +57,7 @@ def noted_rates(monkeypatch):
 
 @pytest.fixture(scope="module")
 def uninterrupted(wardrobe, tmp_path_factory):
-    """Two epochs without a stop."""
+    """An uninterrupted run of two epochs."""
     return run(tmp_path_factory.mktemp("uninterrupted"), wardrobe, "schedule.epochs=2")
 
 
@@ -108,7 +108,7 @@ def test_ema_and_accumulation_and_bf16_train(wardrobe, tmp_path):
 
 
 def test_the_last_step_of_an_epoch_is_the_mean_of_the_batches_that_are_left(wardrobe, tmp_path, monkeypatch):
-    """Lightning #19987: it divides by `accumulate_grad_batches` all the same."""
+    """Lightning #19987: Lightning always divides by `accumulate_grad_batches`."""
     seen = {}
     monkeypatch.setattr(
         SegmentationModule,
@@ -121,7 +121,7 @@ def test_the_last_step_of_an_epoch_is_the_mean_of_the_batches_that_are_left(ward
         run(
             tmp_path / str(accumulated),
             wardrobe,
-            f"schedule.lr={1e-30 / accumulated}",  # nothing moves, so that gradients compare
+            f"schedule.lr={1e-30 / accumulated}",  # weights do not change, so that gradients are comparable
             "schedule.epochs=1",
             "trainer.limit_train_batches=3",
             f"trainer.accumulate_grad_batches={accumulated}",
@@ -173,11 +173,11 @@ main()
 
 
 def test_two_processes_train_as_one(wardrobe, tmp_path, monkeypatch):
-    """The same global batches, images all of one padded size, and norms that know no batch: what is left is rounding.
+    """With equal global batches, one padded size and norms independent of the batch, only rounding differs.
 
-    Sums are rounded in another order, a few units in the last place of float32 (6e-8); a few steps make more of it. Not
-    channels last, where an image's features depend on how many share its batch: fresh heads score proposals so alike
-    that this rounding picks among them.
+    Sums are computed in a different order and differ by a few units in the last place of float32 (6e-8); a few steps
+    amplify this. Channels last is off, because there an image's features depend on the batch size: new heads score
+    proposals so similarly that this rounding would change their selection.
     """
     monkeypatch.setattr(Detector, "lay_channels_last", lambda detector: None)
     script = tmp_path / "train_in_rows.py"
@@ -217,7 +217,7 @@ def test_two_processes_train_as_one(wardrobe, tmp_path, monkeypatch):
 
 
 def test_a_job_of_two_tasks_trains_together(wardrobe, tmp_path):
-    """As on SLURM, but for the launcher's name: hydra/launcher=submitit_slurm there."""
+    """The job runs as on SLURM, except for the launcher's name, which is hydra/launcher=submitit_slurm there."""
     job = ["-m", "hydra/launcher=submitit_local", "hydra.launcher.tasks_per_node=2", f"hydra.sweep.dir={tmp_path}"]
     two = ["schedule.epochs=1", "trainer=cpu", "data.batch_size=2", f"data.root={wardrobe}"]
     done = python(tmp_path, PROJECT_ROOT / "train.py", *job, *SMALL, *two)
@@ -250,7 +250,7 @@ def test_fewer_validation_images_than_processes_are_refused(wardrobe, tmp_path):
 
 
 def test_the_recipe_for_one_gpu_takes_a_step(wardrobe, tmp_path):
-    """On whatever device there is, at a size that a CPU can bear, and without its ImageNet weights."""
+    """The step runs on any device, at a small size for CPUs, and without ImageNet weights."""
     from fashion_hydra.workflows.train import train
 
     own = ["experiment=ccp_r50", "name=test", f"paths.output_dir={tmp_path}", f"data.root={wardrobe}"]
@@ -264,7 +264,7 @@ def test_the_recipe_for_one_gpu_takes_a_step(wardrobe, tmp_path):
 
 
 def test_two_processes_score_as_one(wardrobe, tmp_path):
-    """Boxes of the truth for masks: a score that is neither nought nor one, over an odd number of images."""
+    """True boxes serve as masks, so that the score is neither 0 nor 1; the number of images is odd."""
     (tmp_path / "evaluate.py").write_text(EVALUATE)
     common = [*SMALL, f"data.root={wardrobe}", f"paths.output_dir={tmp_path}", "name=test", "data.folds=4"]
     scores = []
@@ -277,7 +277,7 @@ def test_two_processes_score_as_one(wardrobe, tmp_path):
 
 
 def started(folder, data, *overrides):
-    """The module as training would begin, with its weights loaded."""
+    """Return the module at the start of training, with its weights loaded."""
     from fashion_hydra.workflows.train import build_training
 
     options = compose_options("train", *SMALL, f"data.root={data}", f"paths.output_dir={folder}", *overrides)
@@ -285,7 +285,7 @@ def started(folder, data, *overrides):
 
 
 def test_training_starts_from_given_weights(wardrobe, tmp_path, uninterrupted, caplog):
-    """The losses of the first steps show that the weights are in use; those of a model from scratch are higher."""
+    """The losses of the first steps show that the weights are used; a model from scratch has higher losses."""
     sum_of_file = file_sha256(uninterrupted[1])
     given = [f"weights={uninterrupted[1]}", f"weights_sha256={sum_of_file}", "model.backbone.frozen_stages=1"]
     with caplog.at_level("INFO"):
@@ -375,7 +375,7 @@ def test_a_score_is_of_the_images_that_were_looked_at(wardrobe, tmp_path, monkey
 
 
 def test_a_few_batches_can_be_learnt_by_heart(wardrobe, tmp_path, monkeypatch):
-    """The same images, turned and coloured the same way, epoch after epoch."""
+    """Every epoch has the same images with the same augmentation."""
     seen = []
     plain = SegmentationModule.training_step
 

@@ -1,4 +1,4 @@
-"""tune_thresholds.py on the embedded data set, against predict.py and `fashion-hydra score`."""
+"""Compare tune_thresholds.py on the wardrobe with predict.py and `fashion-hydra score`."""
 
 import csv
 import json
@@ -38,7 +38,7 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def predicted(wardrobe, tmp_path_factory):
-    """Candidates of the wardrobe's training images as a detector of three classes might find them."""
+    """Candidates of the wardrobe's training images, as from a detector of three classes."""
     from fashion_hydra.data.ground_truth import truth_on_grid
     from fashion_hydra.data.kaggle import read_annotations
     from fashion_hydra.formats.submission import write_truth
@@ -76,7 +76,7 @@ def composed(tmp_path, predicted, *overrides, out="out"):
 
 
 def predict_and_score(tmp_path, predicted, config, capsys):
-    """The score that `predict.py` with these thresholds and `fashion-hydra score` give."""
+    """Return the score of `predict.py` with these thresholds, as printed by `fashion-hydra score`."""
     from fashion_hydra.data.class_set import ClassSet
     from fashion_hydra.formats import writers
     from fashion_hydra.postprocess.apply import apply
@@ -118,7 +118,7 @@ def test_any_rule_scores_what_predicting_and_scoring_with_it_gives(tmp_path, pre
 
 def test_tuning_writes_rules_that_predicting_reads(tmp_path, predicted, capsys):
     from fashion_hydra.postprocess.rule_files import fill_in
-    from fashion_hydra.postprocess.rule_options import build_rule  # noqa: F401 - torch is imported here, not before
+    from fashion_hydra.postprocess.rule_options import build_rule  # noqa: F401 - imports torch only now
     from fashion_hydra.workflows.tune import tune
 
     tune(composed(tmp_path, predicted), Command())
@@ -140,7 +140,7 @@ def test_tuning_writes_rules_that_predicting_reads(tmp_path, predicted, capsys):
     with (out / "grid.csv").open() as stream:
         grid = list(csv.DictReader(stream))
     assert len(grid) == 3 * 2 * 2 * 2 * 2
-    assert {row["drop"] for row in grid} == {"all = winner", "winner_strict"}  # the last leaves 33 out
+    assert {row["drop"] for row in grid} == {"all = winner", "winner_strict"}  # winner_strict also drops 33
     assert float(methods["grid"]["fitted"]) == pytest.approx(max(float(row["score"]) for row in grid), abs=1e-6)
     best = max(methods.values(), key=lambda row: float(row["cross_fitted"]))["method"]
     tuned = OmegaConf.load(out / "tuned.yaml")
@@ -150,13 +150,13 @@ def test_tuning_writes_rules_that_predicting_reads(tmp_path, predicted, capsys):
     assert cli(["compare", str(out), str(predicted)]) == 0
     compared = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines()[1:]}
     assert compared == {name: row["fitted"] for name, row in methods.items()}
-    for method, row in methods.items():  # the same again, from the file
+    for method, row in methods.items():  # check the rule file of each method
         file = OmegaConf.create({"file": str(out / "methods" / f"{method}.yaml")})
         config = fill_in(file, [], tmp_path)
         message = predict_and_score(tmp_path, predicted, config, capsys)
         assert float(message.split()[1]) == pytest.approx(float(row["fitted"]), abs=1e-6)
     asked = {"file": "newest", "mask_thr": 0.61, "select": None}
-    assert fill_in(asked, [("x.ckpt", "1" * 64)], tmp_path)["mask_thr"] == 0.61  # found by its members, and overridden
+    assert fill_in(asked, [("x.ckpt", "1" * 64)], tmp_path)["mask_thr"] == 0.61  # found by its members, then overridden
     with pytest.raises(UserError, match=r"was tuned for y\.ckpt \(found .*best\.ckpt"):
         fill_in(asked, [("y.ckpt", "2" * 64)], tmp_path)
 

@@ -12,15 +12,15 @@ from fashion_hydra.report.svg import BOTTOM, LEFT, RIGHT, TOP, Axis, Chart, Mark
 def draw_histogram(
     edges: Sequence[float], counts: Sequence[int], x: Axis, *, unit: str, label: str, marks: Sequence[Mark] = ()
 ) -> Markup:
-    """Draw bars over bins.
+    """Draw a histogram.
 
     Args:
-        edges: B + 1 ends of the bins, ascending, on the scale of `x`.
-        counts: B numbers.
+        edges: B + 1 bin edges, ascending, on the scale of `x`.
+        counts: B bin counts.
         x: horizontal axis.
-        unit: what is counted, for the vertical axis.
-        label: describes the chart to those who cannot see it.
-        marks: vertical lines to compare with.
+        unit: name of the counted things, for the vertical axis.
+        label: description of the chart for screen readers.
+        marks: vertical reference lines.
     """
     chart = Chart(x, counting_axis(unit, max(counts, default=1)), label=label)
     for (low, high), count in zip(pairwise(edges), counts, strict=True):
@@ -35,13 +35,13 @@ def draw_histogram(
 
 
 def draw_size_map(sizes: np.ndarray, short_edges: Sequence[int], long_edge: int, *, label: str) -> Markup:
-    """Draw heights over widths of photos, similar ones as one disc, with lines at the edges that training scales to.
+    """Draw photo height over width, one disc per group of similar sizes, with lines at training's edge lengths.
 
     Args:
         sizes: (I, 2), height and width in pixels.
-        short_edges: lengths of the short edge to draw a line at.
-        long_edge: length of the long edge to draw a line at.
-        label: describes the chart to those who cannot see it.
+        short_edges: short-edge lengths to draw a line at.
+        long_edge: long-edge length to draw a line at.
+        label: description of the chart for screen readers.
     """
     largest = float(sizes.max(initial=1)) * 1.04
     ticks = [tick for tick in counting_axis("", largest).ticks if tick[0] <= largest]
@@ -69,6 +69,6 @@ def draw_size_map(sizes: np.ndarray, short_edges: Sequence[int], long_edge: int,
 def _describe_bin(low: float, high: float, x: Axis) -> str:
     if x.log:
         return f"{low:.3g} to {high:.3g}" if x.high > 1 else f"{low * 100:.3g} % to {high * 100:.3g} %"
-    if float(low).is_integer() and float(high).is_integer():  # bins of whole numbers
+    if float(low).is_integer() and float(high).is_integer():  # integer bins
         return f"{low:,.0f}" if high - low == 1 else f"{low:,.0f} to {high - 1:,.0f}"
     return f"{low:.3g} to {high:.3g}"

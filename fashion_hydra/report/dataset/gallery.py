@@ -1,4 +1,4 @@
-"""The page's pictures: which images are shown, and photos with their masks painted on, as small JPEGs."""
+"""Choose the images that the page shows and draw them as small JPEGs, with and without masks."""
 
 import base64
 from collections import Counter
@@ -17,19 +17,19 @@ from fashion_hydra.structures import rle
 from fashion_hydra.structures.batch import Size
 from fashion_hydra.utils.errors import UserError
 
-_HEIGHT, _WIDTH = 400, 640  # pixels of a photo in the gallery, at most
-_DRAW_EDGE = 300  # pixels of an augmented sample's short edge when the largest one is drawn
+_HEIGHT, _WIDTH = 400, 640  # maximum size of a photo in the gallery, in pixels
+_DRAW_EDGE = 300  # displayed short edge, in pixels, of an augmented sample at the largest training size
 _QUALITY = 82
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A photo beside the same with masks.
+    """A photo and the same photo with its masks painted on.
 
     Args:
-        photo: JPEG as a data URI.
-        painted: JPEG as a data URI.
-        size: height and width in pixels of both.
+        photo: plain photo, a JPEG as a data URI.
+        painted: photo with masks, a JPEG as a data URI.
+        size: height and width of both JPEGs in pixels.
     """
 
     photo: str
@@ -42,11 +42,11 @@ class Card:
     """One image of the gallery.
 
     Args:
-        image_id: as in the annotations.
+        image_id: image id in the annotations.
         size: height and width of the file in pixels.
-        masks: category id -> masks on it, the most frequent first.
-        picture: None where the file cannot be decoded.
-        fault: why it cannot.
+        masks: category id -> number of masks, the most frequent first.
+        picture: None if the file cannot be decoded.
+        fault: why the file cannot be decoded; empty if it can.
     """
 
     image_id: str
@@ -61,10 +61,10 @@ class Draws:
     """One image as training sees it in its first epochs.
 
     Args:
-        image_id: as in the annotations.
-        pictures: one an epoch, all reduced by the same factor.
-        sizes: height and width that training sees, in pixels.
-        fault: why there are none.
+        image_id: image id in the annotations.
+        pictures: one per epoch, all reduced by the same factor.
+        sizes: height and width in training per epoch, in pixels.
+        fault: why there are no pictures; empty if there are.
     """
 
     image_id: str
@@ -74,16 +74,16 @@ class Draws:
 
 
 def choose_images(table: np.ndarray, count: int, seed: int) -> list[int]:
-    """Images that show as many categories as possible, then any.
+    """Choose images that together show as many categories as possible.
 
     Args:
-        table: uint8 (I, C), which categories each image has.
-        count: how many are wanted; all where there are not as many.
-        seed: decides between equally good ones.
+        table: uint8 (I, C), 1 where an image has a category.
+        count: number of images to choose; all images if there are fewer.
+        seed: seed of the random choice between equally good images.
 
     Returns:
-        Indices of distinct images. Each adds the most categories that the ones before do not have; once none is
-        left to add, the rest is drawn at random.
+        Indices of distinct images. Each image adds as many new categories as possible; when no image adds any, the
+        rest is drawn at random.
     """
     order = np.random.default_rng(seed).permutation(len(table))
     has = table[order].astype(bool)
@@ -99,7 +99,7 @@ def choose_images(table: np.ndarray, count: int, seed: int) -> list[int]:
 
 
 def draw_cards(annotations: Annotations, images: Sequence[int]) -> Iterator[Card]:
-    """The images with their masks, one after the other; one that cannot be decoded tells why."""
+    """Yield one card per image; the card of an image that cannot be decoded gives the reason instead of a picture."""
     for image in images:
         masks = Counter(annotations.categories[list(annotations.instances(image))].tolist())
         height, width = (int(v) for v in annotations.sizes[image])
@@ -128,14 +128,14 @@ def _picture(annotations: Annotations, image: int) -> Picture:
 def draw_augmented(
     annotations: Annotations, images: Sequence[int], augment: Augment, *, draws: int, seed: int
 ) -> Iterator[Draws]:
-    """What training sees of some images in its first epochs, reduced for display.
+    """Yield the augmented images of the first epochs, reduced for display.
 
     Args:
         annotations: the data set.
-        images: which ones.
-        augment: how they are varied.
-        draws: epochs.
-        seed: of the run.
+        images: indices of the images.
+        augment: training augmentation.
+        draws: number of epochs.
+        seed: seed of the training run.
     """
     classes = ClassSet(tuple(annotations.names), tuple(annotations.names.values()))
     dataset = TrainDataset(annotations, np.array(images), classes, augment, seed=seed)
@@ -143,7 +143,7 @@ def draw_augmented(
     for index, image in enumerate(images):
         image_id = str(annotations.image_ids[image])
         try:
-            samples = (dataset[epoch, index] for epoch in range(draws))  # one large image at a time
+            samples = (dataset[epoch, index] for epoch in range(draws))  # lazy: one large image in memory at a time
             drawn = [(_sample_picture(sample, classes, factor), sample.targets.masks.size) for sample in samples]
         except UserError as error:
             yield Draws(image_id, [], [], str(error))
@@ -152,7 +152,7 @@ def draw_augmented(
 
 
 def _sample_picture(sample: Sample, classes: ClassSet, factor: float) -> Picture:
-    """A training sample, reduced by a factor."""
+    """Draw a training sample, resized by `factor`."""
     targets = sample.targets
     old = targets.masks.size
     new = max(1, round(old[0] * factor)), max(1, round(old[1] * factor))
@@ -165,7 +165,7 @@ def _sample_picture(sample: Sample, classes: ClassSet, factor: float) -> Picture
 
 
 def _reduced(crop: np.ndarray, window: Sequence[int], rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """A mask known in its window, on a smaller frame whose pixels take the given rows and columns."""
+    """Sample a mask, cropped to `window`, onto a smaller frame with the given source `rows` and `columns`."""
     left, top, right, bottom = window
     first_row, last_row = np.searchsorted(rows, (top, bottom))
     first_column, last_column = np.searchsorted(columns, (left, right))
@@ -176,7 +176,7 @@ def _reduced(crop: np.ndarray, window: Sequence[int], rows: np.ndarray, columns:
 
 
 def _jpeg(pixels: np.ndarray) -> str:
-    """An RGB image as a data URI."""
+    """Encode an RGB image as a JPEG data URI."""
     done, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     assert done
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")

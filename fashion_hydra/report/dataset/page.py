@@ -1,4 +1,4 @@
-"""Write the page of a data set."""
+"""Write the page about a data set."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,26 +23,26 @@ _SECTIONS = {
     "samples": "Samples",
     "augmented": "Augmented",
 }
-_MOST_ATTRIBUTES, _MOST_CLASS_IDS = 25, 12  # in the tables of the most frequent ones
-_AREA_DECADES = 5  # of the bars of area shares: 0.001 % to 100 %
+_MOST_ATTRIBUTES, _MOST_CLASS_IDS = 25, 12  # rows in the tables of the most frequent attributes and ClassIds
+_AREA_DECADES = 5  # range of the bars of area shares: 0.001 % to 100 %
 
 Ranking = tuple[str, str, Sequence[tuple[str, int]]]
-"""Title, heading of the first column, and names with their numbers of masks, the most frequent first."""
+"""Title, heading of the first column, and (name, number of masks) rows, the most frequent first."""
 
 
 @dataclass(frozen=True)
 class DatasetPage:
-    """What the page shows.
+    """Content of the page.
 
     Args:
         title: name of the data set.
-        folder: of the data set.
+        folder: folder of the data set.
         names: category id -> name.
-        attribute_names: attribute id -> name, as far as they are known.
-        statistics: the numbers.
-        categories_per_image: int (I,).
-        augment: how training images are varied.
-        augment_name: its name in the config.
+        attribute_names: attribute id -> name, as far as known.
+        statistics: statistics of the data set.
+        categories_per_image: int (I,), number of distinct categories in each image.
+        augment: training augmentation.
+        augment_name: name of the augmentation in the config.
         cards: images with their masks.
         draws: augmented images.
     """
@@ -65,7 +65,7 @@ def write_dataset_page(path: Path, page: DatasetPage) -> None:
 
 
 def _values(page: DatasetPage) -> dict[str, Any]:
-    """Return what the template is given."""
+    """Return the template's variables."""
     statistics = page.statistics
     short = {category: _short(name) for category, name in page.names.items()}
     return {
@@ -88,12 +88,12 @@ def _values(page: DatasetPage) -> dict[str, Any]:
 
 
 def _short(name: str) -> str:
-    """Return a name up to its first comma."""
+    """Return the part of a name before its first comma."""
     return name.partition(",")[0]
 
 
 def _log_percent(share: float) -> int:
-    """Return where a share lies on the logarithmic bar, 0 to 100."""
+    """Return the position of a share on the logarithmic bar, 0 to 100."""
     return round(max(0.0, min(100.0, (math.log10(max(share, 1e-12)) / _AREA_DECADES + 1) * 100)))
 
 

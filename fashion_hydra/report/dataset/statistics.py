@@ -1,4 +1,4 @@
-"""What a data set holds, in numbers: straight from the records' arrays, no image is decoded."""
+"""Statistics of a data set, computed from the annotation arrays without decoding images."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ from fashion_hydra.data.augment import Augment
 from fashion_hydra.formats.class_id import category_of
 from fashion_hydra.formats.submission import SUBMISSION_SIZE
 
-SMALL = 32**2  # COCO calls objects below this many pixels small
-TINY = 20  # the winner's predictions below this many pixels of the submission's grid were left out
-RARE = 50  # masks; a category with fewer is named among what stands out
-TOGETHER_LIMIT = 60  # categories in the table of which occur together
+SMALL = 32**2  # COCO's limit for small objects, in pixels
+TINY = 20  # the winner dropped predictions below this many pixels of the submission's grid
+RARE = 50  # a category with fewer masks is reported as rare
+TOGETHER_LIMIT = 60  # maximum number of categories in the co-occurrence table
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class CategoryRow:
 
     Args:
         id: category id.
-        name: as the label descriptions have it.
-        masks: how many.
-        images: how many have at least one.
-        area: 10, 50 and 90 % quantile of a mask's share of its image.
-        small: share of masks below COCO's 32 x 32 pixels, on the photo.
-        tiny: share of masks below 20 pixels once the photo is brought to 512 x 512.
+        name: category name in the label descriptions.
+        masks: number of masks.
+        images: number of images with at least one mask.
+        area: 10, 50 and 90 % quantiles of the share of the image that a mask covers.
+        small: share of masks below COCO's 32 x 32 pixels on the photo.
+        tiny: share of masks below 20 pixels after the photo is resized to 512 x 512.
         with_attributes: share of masks that carry attributes.
-        class_ids: distinct ClassIds, attributes included.
+        class_ids: number of distinct ClassIds, including attributes.
     """
 
     id: int
@@ -46,12 +46,12 @@ class CategoryRow:
 
 @dataclass(frozen=True)
 class Attributes:
-    """How masks carry attributes.
+    """Attribute counts of a data set.
 
     Args:
-        masks: how many carry at least one.
-        counts: attribute id -> masks that carry it, the most frequent first.
-        class_ids: ClassId with attributes -> masks, the most frequent first.
+        masks: number of masks that carry at least one attribute.
+        counts: attribute id -> number of masks that carry it, the most frequent first.
+        class_ids: ClassId with attributes -> number of masks, the most frequent first.
     """
 
     masks: int
@@ -61,22 +61,22 @@ class Attributes:
 
 @dataclass(frozen=True)
 class Statistics:
-    """The numbers behind the page.
+    """Statistics of a data set.
 
     Args:
         sizes: int64 (I, 2), height and width of the photos in pixels.
-        per_image: int64 (I,), masks of each image.
-        owners: int64 (M,), the image of each mask.
-        areas: int64 (M,), pixels of each mask on the photo.
-        shares: float64 (M,), each mask's share of its image.
-        categories: the ones that occur, the most frequent first.
-        absent: id -> name of those without a mask.
+        per_image: int64 (I,), number of masks per image.
+        owners: int64 (M,), image index of each mask.
+        areas: int64 (M,), area of each mask in pixels of the photo.
+        shares: float64 (M,), share of its image that each mask covers.
+        categories: categories that occur, the most frequent first.
+        absent: id -> name of the categories without masks.
         attributes: see `Attributes`.
-        class_ids: distinct ClassIds, attributes included or not.
-        together_ids: categories of `together`, by id; the most frequent ones where there are very many.
-        together: int64 (C, C), images that have both the row's and the column's category.
-        faults: kind of fault or remark -> number, the most frequent first.
-        examples: kind -> its first fault.
+        class_ids: number of distinct ClassIds, with and without attributes.
+        together_ids: category ids of `together`, ascending; only the most frequent `TOGETHER_LIMIT`.
+        together: int64 (C, C), number of images that have both the row's and the column's category.
+        faults: kind of fault or remark -> count, the most frequent first.
+        examples: kind -> first fault of that kind.
         crowds: number of crowd regions.
     """
 
@@ -96,11 +96,11 @@ class Statistics:
     crowds: int
 
     def count_faults(self, *, remarks: bool) -> int:
-        """How many faults there are, or how many remarks."""
+        """Count the remarks, or the faults that are not remarks."""
         return sum(count for kind, count in self.faults.items() if self.examples[kind].is_remark == remarks)
 
     def training_scale(self, augment: Augment, short_edge: float) -> np.ndarray:
-        """Factor by which each photo is enlarged when its short edge is drawn as given: float64 (I,)."""
+        """Return the scale factor of each photo if training draws this `short_edge`: float64 (I,)."""
         return np.minimum(short_edge / self.sizes.min(axis=1), augment.long_edge / self.sizes.max(axis=1))
 
 
@@ -109,7 +109,7 @@ def count(annotations: Annotations, faults: Sequence[DataFault]) -> Statistics:
 
     Args:
         annotations: the data set.
-        faults: what was left out when it was read.
+        faults: faults and remarks found while reading the annotations.
     """
     sizes = np.asarray(annotations.sizes, dtype=np.int64)
     per_image = np.diff(annotations.first)
@@ -141,7 +141,7 @@ def count(annotations: Annotations, faults: Sequence[DataFault]) -> Statistics:
 
 
 def submission_areas(shares: np.ndarray) -> np.ndarray:
-    """Pixels that masks come to on the submission's grid, from their shares of the image: float64 (M,)."""
+    """Return mask areas in pixels of the submission's grid, from the masks' shares of the image: float64 (M,)."""
     return shares * SUBMISSION_SIZE**2
 
 
@@ -193,26 +193,26 @@ def _attributes(class_ids: np.ndarray, masks: np.ndarray) -> Attributes:
 
 def _together(annotations: Annotations, table: np.ndarray, ids: Sequence[int]) -> np.ndarray:
     column = {category: i for i, category in enumerate(annotations.names)}
-    chosen = table[:, [column[i] for i in ids]].astype(np.float32)  # counts stay exact up to 2^24 images
+    chosen = table[:, [column[i] for i in ids]].astype(np.float32)  # counts are exact up to 2^24 images
     return (chosen.T @ chosen).astype(np.int64)
 
 
 def stand_outs(statistics: Statistics, augment: Augment, augment_name: str) -> list[str]:
-    """What a person who is going to train on this should know first, a sentence each.
+    """Return what matters most for training on this data set, one sentence per finding.
 
     Args:
-        statistics: of the data set.
-        augment: the training augmentation that sizes are compared with.
-        augment_name: its name in the config.
+        statistics: statistics of the data set.
+        augment: training augmentation to compare sizes with.
+        augment_name: name of the augmentation in the config.
     """
     notes = [*_notes_on_classes(statistics), *_notes_on_masks(statistics)]
     low, high = augment.short_edge
     enlarged = float((statistics.training_scale(augment, low) > 1).mean())
     shrunk = float((statistics.training_scale(augment, high) < 1).mean())
     if enlarged > 0.05:
-        notes.append(f"{percent(enlarged)} of the photos are enlarged at every draw of augment={augment_name}.")
+        notes.append(f"augment={augment_name} always enlarges {percent(enlarged)} of the photos.")
     if shrunk > 0.05:
-        notes.append(f"{percent(shrunk)} of the photos are reduced at every draw of augment={augment_name}.")
+        notes.append(f"augment={augment_name} always shrinks {percent(shrunk)} of the photos.")
     return notes
 
 
@@ -221,18 +221,18 @@ def _notes_on_classes(statistics: Statistics) -> list[str]:
     if len(rows) > 1:
         most, least = rows[0], rows[-1]
         notes.append(
-            f"From {_listed([most.name])} ({most.masks:,} masks) to {_listed([least.name])} ({least.masks:,}), "
-            f"frequencies differ by a factor of {most.masks / least.masks:,.0f}."
+            f"Category frequencies differ by a factor of {most.masks / least.masks:,.0f}, "
+            f"from {_listed([most.name])} ({most.masks:,} masks) to {_listed([least.name])} ({least.masks:,})."
         )
     if rare := [row.name for row in reversed(rows) if row.masks < RARE]:
         notes.append(f"{len(rare)} of {len(rows)} categories have fewer than {RARE} masks: {_listed(rare)}.")
     if absent := list(statistics.absent.values()):
         few = f"{len(absent)} of {len(rows) + len(absent)} described categories"
-        notes.append(f"{few} have no mask; classes=present learns the others alone.")
+        notes.append(f"{few} have no masks; classes=present trains on the others only.")
     if bound := [row.name for row in rows if row.with_attributes >= 0.9]:
         notes.append(
             f"At least 90 % of the masks of {_listed(bound)} carry attributes. The score compares whole ClassIds, "
-            "so a prediction of such a category alone hardly ever matches."
+            "so a prediction without attributes rarely matches."
         )
     return notes
 
@@ -243,11 +243,11 @@ def _notes_on_masks(statistics: Statistics) -> list[str]:
         small = float((statistics.areas < SMALL).mean())
         tiny = float((submission_areas(statistics.shares) < TINY).mean())
         notes.append(
-            f"{percent(small)} of the masks are small (below 32 × 32 pixels on the photo); {percent(tiny)} come to "
-            f"fewer than {TINY} pixels on the submission's {SUBMISSION_SIZE} × {SUBMISSION_SIZE} grid."
+            f"{percent(small)} of the masks are small (below 32 × 32 pixels on the photo); {percent(tiny)} cover "
+            f"fewer than {TINY} pixels of the submission's {SUBMISSION_SIZE} × {SUBMISSION_SIZE} grid."
         )
     if bare := int((statistics.per_image == 0).sum()):
-        notes.append(f"{bare:,} images have no mask.")
+        notes.append(f"{bare:,} images have no masks.")
     return notes
 
 
@@ -258,7 +258,7 @@ def _listed(names: Sequence[str], limit: int = 8) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as people read it: `0 %`, `0.3 %`, `12 %`."""
+    """Format a share as a percentage: `0 %`, `0.3 %`, `12 %`."""
     value = share * 100
     if value == 0 or value >= 9.95:
         return f"{value:.0f} %"

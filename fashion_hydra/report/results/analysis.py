@@ -1,4 +1,4 @@
-"""Compare a prediction with its truth: scores, classes and errors of each image."""
+"""Compare a prediction with the ground truth: scores, classes and errors of each image."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,14 +33,14 @@ BOUNDARY_AP = "boundary AP"
 
 @dataclass(frozen=True)
 class PredictionFiles:
-    """A prediction and its truth, as read from files.
+    """A prediction and its ground truth, as read from files.
 
     Args:
-        folder: written by predict.py.
-        truth: ImageId -> ClassId, or what has to match of it -> masks on the submission's grid.
-        predicted: likewise, on the same grid.
-        cache: candidates; None without any.
-        rule: turned the candidates into the predicted masks; None if unknown.
+        folder: folder written by predict.py.
+        truth: ImageId -> ClassId, or the part of it that has to match -> true masks on the submission's grid.
+        predicted: predicted masks, in the form of `truth`.
+        cache: cached candidates; None if there are none.
+        rule: rule that turned the candidates into the predicted masks; None if unknown.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ class PredictionFiles:
     rule: Postprocess | None
 
     def to_match(self, match: str) -> "PredictionFiles":
-        """The same by what has to match, see `fashion_hydra.evaluation.matching`."""
+        """Return the files with masks grouped by what has to match, see `fashion_hydra.evaluation.matching`."""
         truth, predicted = (dict(masks_to_match(masks, match)) for masks in (self.truth, self.predicted))
         return replace(self, truth=truth, predicted=predicted)
 
@@ -61,13 +61,13 @@ class AnalysedImage:
 
     Args:
         name: image id in the truth.
-        answer: image id in the prediction; None if the image is missing there.
+        answer: image id in the prediction; None if the prediction lacks the image.
         frame: height and width of the photo, from the candidates; None if unknown.
         score: score of the image.
         predicted: result of each predicted mask.
         true: result of each true mask.
         confidence: score of each predicted mask; None if unknown.
-        wrong_attributes: number of attributes that are missed or wrong on masks that are found.
+        wrong_attributes: number of missed and wrong attributes on matched masks.
     """
 
     name: str
@@ -81,7 +81,7 @@ class AnalysedImage:
 
     @property
     def errors(self) -> int:
-        """False positives and misses at IoU 0.5."""
+        """Number of false positives and misses at IoU 0.5."""
         return sum(result.kind != HIT for result in (*self.predicted, *self.true))
 
 
@@ -90,18 +90,18 @@ class Analysis:
     """The comparison of a whole prediction.
 
     Args:
-        answers: the compared files.
-        pooling: of the score, `class` or `image`.
-        score: as `fashion-hydra score` gives it.
+        answers: compared files.
+        pooling: pooling of the score, `class` or `image`.
+        score: the score that `fashion-hydra score` prints.
         interval: bootstrap interval of the mean over images.
-        average_precision: COCO's numbers of the candidates, `boundary AP`, and `AP_F1` where the model learnt
-            attributes that the truth has; None without candidates.
-        class_ap: category id -> COCO's AP, AP50, AP75, and `boundary AP`.
-        confusions: of the predicted masks.
-        error_counts: ClassId -> numbers of its masks by kind of error.
-        attributes: how well they are answered.
-        attribute_ap: attribute id -> COCO's AP of the candidates that are answered with it; empty without candidates.
-        images: in the order of the truth.
+        average_precision: COCO's metrics of the candidates, `boundary AP`, and `AP_F1` if the model predicts
+            attributes; None without candidates.
+        class_ap: category id -> COCO's AP, AP50 and AP75, and `boundary AP`.
+        confusions: confusions between true and predicted masks.
+        error_counts: ClassId -> number of its masks per kind of error.
+        attributes: scores of the predicted attributes.
+        attribute_ap: attribute id -> COCO's AP of the candidates with this attribute; empty without candidates.
+        images: comparison of each image, in the order of the truth.
     """
 
     answers: PredictionFiles
@@ -128,12 +128,12 @@ class Analysis:
 
     @property
     def rule(self) -> Postprocess | None:
-        """The rule in force; None if it is unknown or does not reproduce the predicted masks."""
+        """The rule of the prediction; None if it is unknown or does not reproduce the predicted masks."""
         return self.answers.rule if self.confident else None
 
 
 def flatten_masks(masks: ClassMasks) -> list[OneMask]:
-    """Return the masks of an image in the order of `AnalysedImage`."""
+    """Return the masks of an image in the order that `AnalysedImage` uses."""
     return [(class_id, mask) for class_id, of_class in masks.items() for mask in of_class]
 
 
@@ -142,10 +142,10 @@ def analyse(answers: PredictionFiles, *, pooling: str) -> Analysis:
 
     Args:
         answers: prediction and truth.
-        pooling: of the score.
+        pooling: pooling of the score, `class` or `image`.
 
     Raises:
-        UserError: no images, predicted images without truth, damaged candidates.
+        UserError: there are no images, predicted images are missing in the truth, or candidates are damaged.
     """
     names = match_images(answers.truth, answers.predicted)
     counts, images = {}, []
@@ -198,8 +198,10 @@ def _candidates(cache: CandidateCache | None, answer: str | None) -> Candidates 
 
 
 def _ap_rule(answers: PredictionFiles) -> Postprocess:
-    """Return the rule for average precision, as close to COCO's as the cached candidates are exact for; attributes are
-    answered as by the rule in force."""
+    """Return the rule for average precision: the closest to COCO's rule for which the cached candidates are exact.
+
+    Attributes are predicted by the prediction's own rule.
+    """
     assert answers.cache is not None
     manifest = answers.cache.manifest
     iou_thr = min(manifest.iou_grid, key=lambda thr: abs(thr - COCO_RULE.iou_thr))
@@ -211,13 +213,13 @@ def _ap_rule(answers: PredictionFiles) -> Postprocess:
 def _confidence(
     masks: Sequence[OneMask], candidates: Candidates | None, answers: PredictionFiles
 ) -> tuple[float | None, ...]:
-    """Return the scores of predicted masks, from the same masks that the rule makes of the candidates."""
+    """Return the score of each predicted mask, found by applying the rule to the candidates again."""
     if candidates is None or answers.rule is None or answers.cache is None or not masks:
         return (None,) * len(masks)
     ids = answers.cache.manifest.class_ids
     made = apply(candidates, answers.rule, size=SUBMISSION_GRID)
     triples = zip(made.labels, made.masks, made.scores, strict=True)
-    # By category, whose masks share no pixel: what attributes they are answered with tells them apart no further.
+    # Category and mask identify a prediction: masks of a category share no pixel, so attributes are not needed.
     scores = {(int(ids[label]), _key(mask)): float(score) for label, mask, score in triples}
     return tuple(scores.get((category_of(class_id), _key(mask))) for class_id, mask in masks)
 
@@ -230,9 +232,9 @@ def _key(mask: CocoRLE) -> bytes:
 def _average_precision(
     answers: PredictionFiles, ap_detections: Mapping[str, Detections], frames: Mapping[str, Size]
 ) -> tuple[dict[str, float] | None, dict[int, dict[str, float]], dict[int, float]]:
-    """Return COCO's AP of the candidates on the submission's grid, of all classes, by category and by attribute.
+    """Return COCO's AP of the candidates on the submission's grid: overall, by category and by attribute.
 
-    Sizes are those on the photos, where their frames are known; then a pixel of the grid counts as many of theirs.
+    If a photo's size is known, mask areas are converted from pixels of the grid to pixels of the photo.
     """
     if answers.cache is None or len(ap_detections) < len(answers.predicted):
         return None, {}, {}
@@ -258,7 +260,7 @@ def _average_precision(
 
 
 def _ap_of_attributes(truth: Mapping[str, Sequence[TrueMask]], found: Mapping[str, Detections]) -> dict[int, float]:
-    """Return AP where a mask's attributes are its labels, whatever its category: attribute id -> AP."""
+    """Return AP by attribute id, using a mask's attributes as its labels and ignoring its category."""
     ids = sorted({attribute for objects in truth.values() for one in objects for attribute in one.attributes})
     label_of = {attribute: label for label, attribute in enumerate(ids)}
     true = {
@@ -284,7 +286,7 @@ def _ap_of_attributes(truth: Mapping[str, Sequence[TrueMask]], found: Mapping[st
 
 
 def _objects(truth: ClassMasks, ids: Sequence[int], pixel_area: float) -> Iterator[TrueMask]:
-    """Yield true masks; categories that are not learnt are left out."""
+    """Yield the true masks of the categories in `ids`."""
     label_of = {category: label for label, category in enumerate(ids)}
     for class_id, mask in flatten_masks(truth):
         if (label := label_of.get(category_of(class_id))) is not None:
@@ -293,7 +295,7 @@ def _objects(truth: ClassMasks, ids: Sequence[int], pixel_area: float) -> Iterat
 
 
 def paired_difference(first: Analysis, other: Analysis) -> Interval | None:
-    """Return the gain of another prediction over the first, paired by image; None if their images differ."""
+    """Return the gain of `other` over `first`, paired by image; None if their images differ."""
     by_name = {image.name: image.score for image in other.images}
     if set(by_name) != {image.name for image in first.images}:
         return None
@@ -301,9 +303,9 @@ def paired_difference(first: Analysis, other: Analysis) -> Interval | None:
 
 
 def check_images(analysis: Analysis) -> None:
-    """Raise `UserError` for a prediction that has none of the truth's images."""
+    """Raise `UserError` if the prediction has none of the truth's images."""
     if len(analysis.missing) == len(analysis.images):
         raise UserError(
-            f"{analysis.answers.folder}: none of its images is in the truth, whose first is {analysis.images[0].name}. "
-            "Give the truth of these images"
+            f"{analysis.answers.folder}: none of its images is in the truth (first image of the truth: "
+            f"{analysis.images[0].name}). Give the truth of the predicted images"
         )

@@ -1,4 +1,4 @@
-"""The tables of how well attributes are answered."""
+"""Tables of the accuracy of predicted attributes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,21 +9,21 @@ from fashion_hydra.evaluation.attribute_scores import AttributeScores
 from fashion_hydra.report.results.analysis import Analysis
 
 OTHER = "other"
-"""The group of attributes whose group is not known."""
+"""Group name of attributes whose group is unknown."""
 
 
 @dataclass(frozen=True)
 class AttributeRow:
-    """Counts of an attribute, or of all attributes of a group, on masks that are found; see `AttributeScores`.
+    """Counts of an attribute, or of all attributes of a group, on matched masks; see `AttributeScores`.
 
     Args:
-        name: of the attribute or group.
-        group: of the attribute.
-        hits: pairs that both have it.
-        false_positives: of the prediction alone.
-        misses: of the truth alone.
-        ap: COCO's AP of the masks that are answered with it, NaN where it is not known.
-        swapped: of a group: its misses where another attribute of it was answered.
+        name: name of the attribute or group.
+        group: group of the attribute.
+        hits: pairs with the attribute in both masks.
+        false_positives: pairs with the attribute in the predicted mask only.
+        misses: pairs with the attribute in the true mask only.
+        ap: COCO's AP of the masks predicted with the attribute; NaN if unknown.
+        swapped: for a group, number of misses where another attribute of the group was predicted.
     """
 
     name: str
@@ -42,7 +42,7 @@ class AttributeRow:
 
 @dataclass(frozen=True)
 class CountRow:
-    """Pairs whose true mask has so many attributes, and those whose sets are equal."""
+    """Pairs whose true mask has `count` attributes: their number, and how many predict exactly these attributes."""
 
     count: int
     pairs: int
@@ -51,17 +51,17 @@ class CountRow:
 
 @dataclass(frozen=True)
 class AttributeTable:
-    """What the section shows.
+    """Content of the page's section on attributes.
 
     Args:
-        rows: the most frequent attributes first.
-        groups: likewise, of all attributes of a group; empty where no group is known.
-        mixed: (true, answered, count) of two attributes of a group, the most frequent first.
-        by_count: by the number of attributes.
-        mean_f1: over the attributes of the truth.
-        pairs: masks that are found by category.
-        with_some: of these, those with attributes in truth or prediction.
-        right: of these, those whose sets are equal.
+        rows: one row per attribute, the most frequent first.
+        groups: one row per group of attributes, the most frequent first; empty if no group is known.
+        mixed: (true, predicted, count) per confusion of two attributes of a group, the most frequent first.
+        by_count: one row per number of attributes.
+        mean_f1: mean F1 over the attributes of the truth.
+        pairs: number of pairs of masks matched by category.
+        with_some: number of these pairs with attributes in truth or prediction.
+        right: number of pairs in `with_some` whose sets of attributes are equal.
     """
 
     rows: Sequence[AttributeRow]
@@ -75,10 +75,10 @@ class AttributeTable:
 
 
 def attribute_table(analysis: Analysis, names: Mapping[int, str], groups: Mapping[int, str]) -> AttributeTable | None:
-    """Return the tables; None where neither truth nor prediction has attributes, or the prediction has none.
+    """Return the tables; None if the prediction has no attributes on matched masks.
 
     Args:
-        analysis: of a prediction.
+        analysis: analysis of a prediction.
         names: attribute id -> name, as far as known.
         groups: attribute id -> group, as far as known.
     """
@@ -115,7 +115,7 @@ def attribute_table(analysis: Analysis, names: Mapping[int, str], groups: Mappin
 
 
 def _swaps(scores: AttributeScores, groups: Mapping[int, str]) -> Counter[tuple[int, int]]:
-    """Count the masks on which one attribute was answered in place of another of its group: (true, answered)."""
+    """Count the masks on which one attribute was predicted instead of another of its group: (true, predicted)."""
     swaps: Counter[tuple[int, int]] = Counter()
     for (missed, wrong), count in scores.mistakes.items():
         for true, answered in product(sorted(missed), sorted(wrong)):

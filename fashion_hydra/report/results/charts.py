@@ -1,4 +1,4 @@
-"""Draw the page's charts."""
+"""Draw the results page's charts."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ from fashion_hydra.report.svg import Axis, Curve, Drawing, counting_axis, decima
 _LOSSES = ("train/loss",)
 _SCORES = ("val/score", "val/AP50", "val/AP")
 BAR_KINDS = (HIT, POOR_MASK, WRONG_CLASS, DUPLICATE, BACKGROUND, MISSED)
-"""In the order of the stacked bars; neighbours differ in colour and brightness."""
+"""Kinds in the order of the stacked bars; neighbours differ in colour and brightness."""
 
 
 def learning_curves(run: TrainingRun) -> list[tuple[str, Markup]]:
-    """Return title and chart of the training loss and of the validation scores, if the run has any."""
+    """Return (title, chart) of the training loss and of the validation scores, if the run has logged them."""
     charts = []
     for title, names in (("Training loss", _LOSSES), ("Validation", _SCORES)):
         if curves := [_metric_curve(name, run.series[name]) for name in names if name in run.series]:
@@ -39,7 +39,7 @@ def _training_chart(title: str, curves: Sequence[Curve]) -> Markup:
 
 
 def ladder_chart(rungs: Sequence[Rung]) -> Markup:
-    """Draw the scores of a ladder with their intervals, beside the winner's on the leaderboard."""
+    """Draw the scores of a ladder with their intervals, and the winner's leaderboard scores."""
     positions = np.arange(len(rungs), dtype=float)
     spans = np.array([(rung.score.low, rung.score.high) for rung in rungs])
     scores = np.array([rung.score.value for rung in rungs])
@@ -51,11 +51,11 @@ def ladder_chart(rungs: Sequence[Rung]) -> Markup:
     x = Axis("rung", -0.5, len(rungs) - 0.5, [(float(i), rung.number) for i, rung in enumerate(rungs)])
     y = decimal_axis("", min(0.0, float(drawn.min())), float(drawn.max()))
     described = ", ".join(f"rung {rung.number} {rung.score.value:.4f}" for rung in rungs)
-    return draw_curves(curves, x, y, label=f"Score from rung to rung: {described}.")
+    return draw_curves(curves, x, y, label=f"Score of each rung: {described}.")
 
 
 def stacked_bar(counts: ErrorCounts, name: str) -> Markup:
-    """Draw hits, false positives and misses by kind as shares of one bar."""
+    """Draw hits and each kind of false positive and miss as shares of one bar."""
     shares = {kind: counts.cost(kind) / max(1, counts.judged) for kind in BAR_KINDS if counts.cost(kind)}
     label = f"{name}: " + ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items())
     bar, left = Drawing(100, 10, "stack", label=label, preserveAspectRatio="none"), 0.0

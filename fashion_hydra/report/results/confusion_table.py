@@ -1,4 +1,4 @@
-"""The table of which class is taken for which."""
+"""The confusion matrix of categories."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from fashion_hydra.evaluation.confusion import Confusions
 
 @dataclass(frozen=True)
 class ConfusionRow:
-    """A true category's row, or the last one's: what was predicted where nothing is.
+    """The row of a true category, or the last row: predictions on background.
 
     Args:
-        name: of the category.
-        counts: predicted as each category, and not predicted.
-        total: of the row.
-        diagonal: which of the counts is right; None in the last row.
+        name: name of the category.
+        counts: number of masks predicted as each category, and number not predicted.
+        total: sum of the row.
+        diagonal: index of the correct count; None in the last row.
     """
 
     name: str
@@ -25,12 +25,12 @@ class ConfusionRow:
 
 @dataclass(frozen=True)
 class ConfusionTable:
-    """Rows of true categories, those with the most masks first, and of background; columns in the same order.
+    """Rows of true categories, those with the most masks first, then background; columns in the same order.
 
     Args:
-        names: of the columns but the last.
-        rows: one more than names.
-        most_frequent: (true, predicted, count) of the pairs of two categories, the most frequent first.
+        names: names of all columns except the last.
+        rows: one row per name, and one for background.
+        most_frequent: (true, predicted, count) per pair of different categories, the most frequent first.
     """
 
     names: Sequence[str]
@@ -39,7 +39,7 @@ class ConfusionTable:
 
 
 def confusion_table(confusions: Confusions, names: Mapping[int, str]) -> ConfusionTable:
-    """Return the table of the categories that occur."""
+    """Return the confusion matrix of the categories that occur."""
     totals: dict[int, int] = {}
     for (true, predicted), count in confusions.items():
         for category, weight in ((true, count), (predicted, 0)):

@@ -1,4 +1,4 @@
-"""What a folder is, by what lies in it."""
+"""Tell the kind of a folder from its files."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ KINDS = ("ladder", "tuning", "prediction", "training")
 
 
 def kinds_of(folder: Path) -> list[str]:
-    """Which of `KINDS` a folder is, by what is in it.
+    """Return the entries of `KINDS` that apply to a folder, judging by its files.
 
     Raises:
-        UserError: it is none.
+        UserError: the folder does not exist, or no kind applies.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder. Give folders of runs/, tuned/, predictions/ or a ladder")
+        raise UserError(f"{folder}: no such folder. Give folders below runs/, tuned/ or predictions/, or a ladder")
     signs = {
         "ladder": (folder / "ladder.csv").is_file(),
         "tuning": (folder / "methods.csv").is_file(),
@@ -24,9 +24,9 @@ def kinds_of(folder: Path) -> list[str]:
     if found := [kind for kind in KINDS if signs[kind]]:
         return found
     if (folder / "candidates" / "manifest.json").is_file():
-        raise UserError(f"{folder}: candidates without submission.csv. Run predict.py out={folder} output=csv again")
+        raise UserError(f"{folder}: has candidates but no submission.csv. Run predict.py out={folder} output=csv again")
     there = ", ".join(sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())[:8]) or "nothing"
     raise UserError(
-        f"{folder}: not a folder that can be reported (found: {there}). It holds none of csv/version_*/metrics.csv (a "
-        "training run), methods.csv (tuning), submission.csv (a prediction), ladder.csv (a ladder)"
+        f"{folder}: nothing to report (found: {there}). Give a folder with csv/version_*/metrics.csv (a training run), "
+        "methods.csv (tuning), submission.csv (a prediction) or ladder.csv (a ladder)"
     )

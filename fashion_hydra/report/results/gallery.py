@@ -1,4 +1,4 @@
-"""Make the data of the gallery's script: the classes, and for each image its photo, outlines and errors."""
+"""Prepare the data of the gallery's script: the classes, and the photo, outlines and errors of each image."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ class Category:
     Args:
         id: category id.
         name: category name.
-        colour: for CSS.
+        colour: colour in CSS notation.
     """
 
     id: int
@@ -34,18 +34,18 @@ class Category:
 
 
 def categories_of(analysis: Analysis, names: Mapping[int, str]) -> list[Category]:
-    """Return the categories that occur in truth or prediction, by id."""
+    """Return the categories that occur in truth or prediction, by ascending id."""
     ids = sorted({category_of(class_id) for class_id in analysis.error_counts})
     return [Category(i, names.get(i, f"category {i}"), css_colour(i)) for i in ids]
 
 
 @dataclass(frozen=True)
 class GalleryImage:
-    """One image, as plain values for JSON.
+    """One image as JSON-serializable values.
 
     Args:
-        entry: for sorting and filtering, with the sizes.
-        content: photo and masks, parsed when the image is shown.
+        entry: values to sort and filter by, and the sizes.
+        content: photo and masks; the script parses them when the image is shown.
     """
 
     entry: dict[str, Any]
@@ -55,12 +55,12 @@ class GalleryImage:
 def gallery_images(
     analysis: Analysis, photos: Photos, categories: Sequence[Category], *, desc: str
 ) -> Iterator[GalleryImage]:
-    """Yield the images one at a time, so that no more than one is in memory.
+    """Yield the images one at a time, so that only one is in memory.
 
     Args:
-        analysis: the prediction.
-        photos: the photos.
-        categories: masks refer to them by their index.
+        analysis: analysed prediction.
+        photos: photos of the images.
+        categories: categories that masks refer to by index.
         desc: label of the progress bar.
     """
     index = {category.id: i for i, category in enumerate(categories)}
@@ -127,7 +127,7 @@ def _masks(
 
 
 def _photo(photos: Photos, image: AnalysedImage) -> tuple[str | None, str, tuple[int, int]]:
-    """Return the JPEG in base64 or the reason why there is none, and height and width to show it in."""
+    """Return (JPEG in base64 or None, reason if there is no JPEG, displayed height and width)."""
     fault = "photo not found"
     try:
         thumbnail = photos.thumbnail(image.answer or image.name, image.frame)

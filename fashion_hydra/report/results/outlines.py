@@ -1,4 +1,4 @@
-"""Masks as paths of SVG, on the grid of the submission."""
+"""Convert masks to SVG paths on the submission's grid."""
 
 import cv2
 import numpy as np
@@ -6,19 +6,19 @@ import numpy as np
 from fashion_hydra.structures.rle import CocoRLE, coco_to_runs, runs_to_box, runs_to_crop
 
 TOLERANCE = 0.9
-"""Pixels of the mask's grid by which a simplified outline may leave the true one."""
+"""Maximum distance between a simplified outline and the exact one, in pixels of the mask's grid."""
 
 
 def mask_path(mask: CocoRLE, *, tolerance: float = TOLERANCE) -> str:
-    """The outline of a mask as an SVG path to be filled by the even-odd rule, in whole pixels of the mask's grid.
+    """Return the outline of a mask as an SVG path for the even-odd fill rule, in whole pixels of the mask's grid.
 
-    OpenCV's contours run through the middles of border pixels, so a mask would lose half a pixel all around. Here they
-    are taken of the pixels' corners instead, which makes the outline of a single pixel a square of area 1. Gaps of one
-    pixel are closed by that.
+    OpenCV's contours run through the centres of border pixels, so a mask would lose half a pixel on every side. This
+    function traces the corners of pixels instead: the outline of a single pixel is a square of area 1. As a side
+    effect, gaps of one pixel are closed.
 
     Args:
-        mask: the mask.
-        tolerance: of the simplification (Douglas, Peucker), in pixels.
+        mask: mask to outline.
+        tolerance: tolerance of the Douglas-Peucker simplification, in pixels.
 
     Returns:
         Subpaths `Mx yl dx dy ...z`; empty for a mask without pixels.
@@ -39,7 +39,7 @@ def mask_path(mask: CocoRLE, *, tolerance: float = TOLERANCE) -> str:
 
 def _subpath(contour: np.ndarray, tolerance: float) -> str:
     points = cv2.approxPolyDP(contour, tolerance, closed=True)[:, 0]
-    if len(points) < 3:  # too small for this tolerance
+    if len(points) < 3:  # the contour is too small for this tolerance
         points = contour[:, 0]
     steps = " ".join(f"{dx} {dy}" for dx, dy in np.diff(points, axis=0).tolist())
     return f"M{points[0][0]} {points[0][1]}l{steps}z"

@@ -5,8 +5,8 @@ function gallery() {
   const blocks = [...document.querySelectorAll("script.image")];
   images.forEach((image, i) => { image.block = blocks[i]; image.low = image.id.toLowerCase(); });
   const cards = $("cards"), dialog = $("dialog"), section = $("gallery");
-  const hidden = new Set(); // indices in the palette of the classes whose masks are not drawn
-  const content = (image) => JSON.parse(image.block.textContent); // not kept: the photos are large
+  const hidden = new Set(); // palette indices of the classes whose masks are hidden
+  const content = (image) => JSON.parse(image.block.textContent); // not cached: the photos are large
   const make = (tag, text, name) => {
     const element = document.createElement(tag);
     if (text !== undefined) element.textContent = text;
@@ -32,7 +32,7 @@ function gallery() {
     svg.setAttribute("preserveAspectRatio", "none");
     svg.setAttribute("class", `masks ${side}`);
     svg.setAttribute("aria-hidden", "true");
-    // Large ones first, so that small ones lie on top.
+    // Draw large masks first, so that small masks are on top.
     const order = masks.map((mask, i) => i).filter((i) => masks[i].side === side);
     for (const i of order.sort((a, b) => masks[b].area - masks[a].area)) {
       const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
@@ -115,7 +115,7 @@ function gallery() {
   function update() {
     const kind = $("kind").value, text = $("text").value.trim().toLowerCase();
     const index = $("class").value === "" ? null : Number($("class").value);
-    // With both, the class must have the error, not something else in the image.
+    // With both filters set, a mask of the class must have the error.
     const classes = (image) => (kind ? image.classesByKind[kind] ?? [] : image.classes);
     shown = images.filter((image) => (index === null ? !kind || classes(image).length > 0 : classes(image).includes(index))
       && image.low.includes(text));
@@ -171,7 +171,7 @@ function gallery() {
     const data = content(image), index = shown.indexOf(image);
     $("dialog-h").textContent = image.id;
     $("dialog-p").textContent = `score ${image.score.toFixed(4)}, image ${index + 1} of ${shown.length}`;
-    // Not `disabled`: a button that loses the focus would take the arrow keys with it.
+    // Not `disabled`: a disabled button loses the focus, and the arrow keys would stop working.
     $("previous").setAttribute("aria-disabled", index <= 0);
     $("next").setAttribute("aria-disabled", index >= shown.length - 1);
     $("dialog-panels").style.setProperty("--ratio", image.width / image.height);

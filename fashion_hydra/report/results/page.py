@@ -1,4 +1,4 @@
-"""Write the page of runs, thresholds and predictions."""
+"""Write the page about runs, thresholds and predictions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,23 +32,23 @@ AP_COLUMNS = {
     "AP_F1": "with attributes",
     "AR_100": "recall",
 }
-"""Number of an analysis -> its name in the table of average precision."""
+"""Metric of an analysis -> its column name in the table of average precision."""
 
 
 @dataclass(frozen=True)
 class ResultsPage:
-    """What the page shows.
+    """Content of the page.
 
     Args:
-        title: of the page.
-        predictions: analysed; classes, errors and gallery are of the first.
-        photos: of the images of the first prediction.
+        title: title of the page.
+        predictions: analysed predictions; classes, errors and gallery show the first one.
+        photos: photos of the first prediction's images.
         names: category id -> name, as far as known.
         attribute_names: attribute id -> name, as far as known.
         attribute_groups: attribute id -> group, such as `length`, as far as known.
-        notes: for the reader, such as missing files.
+        notes: notes for the reader, such as missing files.
         ladders: folder -> rungs.
-        tunings: tuning folders.
+        tunings: tuning results.
         trainings: training runs.
     """
 
@@ -69,9 +69,9 @@ class ComparedPrediction:
     """A row of the table of predictions.
 
     Args:
-        analysis: of the prediction.
-        gain: over the first prediction; None for the first and for other images.
-        rule: described in one line.
+        analysis: analysis of the prediction.
+        gain: gain over the first prediction; None for the first prediction and for a prediction on other images.
+        rule: one-line description of the rule.
         predicted: number of predicted masks.
     """
 
@@ -86,13 +86,13 @@ class ClassRow:
     """A row of the tables of classes: a category's plain ClassId, or all its ClassIds with attributes together.
 
     Args:
-        category: of the class.
+        category: category of the class.
         with_attributes: whether the row is about the ClassIds with attributes.
         score: mean over all pairs of an image and a ClassId in its truth or prediction.
         images: number of these pairs.
-        ap: COCO's numbers; empty for ClassIds with attributes and without candidates.
-        error_counts: numbers of masks by kind of error.
-        threshold: lowest score that is predicted, or words if there is no such number.
+        ap: COCO's metrics; empty for ClassIds with attributes, or without candidates.
+        error_counts: number of masks per kind of error.
+        threshold: score threshold, or a phrase if there is no threshold.
     """
 
     category: Category
@@ -110,12 +110,12 @@ class ClassRow:
 
 
 def write_results_page(path: Path, page: ResultsPage) -> None:
-    """Write the page atomically, image by image."""
+    """Write the page atomically, streaming one image at a time."""
     html.write_page(path, "results", _values(page))
 
 
 def _values(page: ResultsPage) -> dict[str, Any]:
-    """Return what the template is given; `images` can be read once, and `index` is complete after that."""
+    """Return the template's variables; `images` can be iterated once, and `index` is complete only afterwards."""
     first = page.predictions[0] if page.predictions else None
     categories = categories_of(first, page.names) if first else []
     index: list[dict[str, Any]] = []
@@ -142,13 +142,13 @@ def _values(page: ResultsPage) -> dict[str, Any]:
 
 
 def _ap_columns(predictions: Sequence[Analysis]) -> dict[str, str]:
-    """Return those of `AP_COLUMNS` that a prediction has."""
+    """Return the entries of `AP_COLUMNS` that at least one prediction has."""
     known = {name for analysis in predictions for name in analysis.average_precision or ()}
     return {name: title for name, title in AP_COLUMNS.items() if name in known}
 
 
 def _sections(page: ResultsPage, *, with_attributes: bool) -> list[tuple[str, str]]:
-    """Return id and title of the sections with content."""
+    """Return (id, title) of each section with content."""
     sections = (
         ("scores", page.predictions),
         ("ladder", page.ladders),

@@ -1,4 +1,4 @@
-"""Where the photos of a prediction are, by what predict.py left in its folder."""
+"""Find the photos of a prediction from the files that predict.py wrote to its folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +14,13 @@ _TRAIN = ("train", "images", "", "test")
 
 
 def photos_of(folder: Path) -> Photos:
-    """The folders that may have the photos, the likeliest first; none where nothing tells.
+    """Return the existing folders that may contain the photos, the most likely first; possibly none.
+
+    The rule file names the photos' folder. In older folders without this entry, the saved config names a data set, or
+    a training run whose config names one.
 
     Args:
-        folder: that predict.py wrote. Its rule names the photos' folder; before that was written, the saved config
-            names a data set, or a training run whose config does.
+        folder: folder written by predict.py.
     """
     config = saved_config(folder)
     below = _TEST if value_at(config, "data.images") == "test" else _TRAIN
@@ -30,7 +32,7 @@ def photos_of(folder: Path) -> Photos:
 
 
 def _roots(config: Any) -> Iterator[str]:
-    """`data.root` of the prediction, then of the training runs that it names."""
+    """Yield `data.root` of the prediction, then of the training runs named in its config."""
     if root := value_at(config, "data.root"):
         yield str(root)
     for key in ("ensemble.run", "checkpoint", "ensemble.members"):
@@ -44,6 +46,6 @@ def _roots(config: Any) -> Iterator[str]:
 
 
 def _started_in(folder: Path) -> list[Path]:
-    """The folder that predict.py was started in, which relative paths of the config are meant from."""
+    """Return predict.py's working directory, the base of the config's relative paths; empty if unknown."""
     started = value_at(read_mapping(folder / ".hydra" / "hydra.yaml"), "hydra.runtime.cwd")
     return [Path(started)] if started else []

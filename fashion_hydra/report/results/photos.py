@@ -1,4 +1,4 @@
-"""The photos of the gallery: where they are, and small JPEGs of them."""
+"""Find the photos of the gallery and reduce them to small JPEGs."""
 
 import base64
 import io
@@ -24,7 +24,7 @@ class Thumbnail:
     """A small JPEG.
 
     Args:
-        data: base64.
+        data: JPEG in base64.
         size: height and width in pixels.
     """
 
@@ -34,17 +34,17 @@ class Thumbnail:
 
 @dataclass(frozen=True)
 class Photos:
-    """Where photos are looked for.
+    """Photos in a list of folders.
 
     Args:
-        folders: in this order.
+        folders: folders to search, in this order.
     """
 
     folders: Sequence[Path]
     _found: dict[str, tuple[Path, str]] = field(default_factory=dict, repr=False)
 
     def find(self, image_id: str) -> tuple[Path, str] | None:
-        """Folder and file of an image; None where no folder has it."""
+        """Return folder and file name of an image; None if no folder has it."""
         if image_id not in self._found:
             for folder in self.folders:
                 file = file_of(folder, image_id)
@@ -54,12 +54,12 @@ class Photos:
         return self._found.get(image_id)
 
     def thumbnail(self, image_id: str, frame: Size | None) -> Thumbnail | None:
-        """A small JPEG of a photo; None where there is no file.
+        """Return a small JPEG of a photo; None if there is no file.
 
         Args:
-            image_id: of the photo.
-            frame: height and width that the masks' frame has, where they are known; they tell whether the masks were
-                drawn on the photo as EXIF turns it or as it is stored.
+            image_id: image id of the photo.
+            frame: height and width of the masks' frame, if known; shows whether the masks were drawn on the photo as
+                stored or as rotated by EXIF.
 
         Raises:
             UserError: the file cannot be decoded.
@@ -77,10 +77,10 @@ def _reduce(folder: Path, file: str, frame: Size | None) -> Thumbnail:
     orientation = 1 if frame == stored != turned else facts.orientation
     try:
         with open_picture(folder / file) as picture:
-            picture.draft("RGB", (2 * LONGEST_EDGE, 2 * LONGEST_EDGE))  # a JPEG is decoded at a fraction of its size
+            picture.draft("RGB", (2 * LONGEST_EDGE, 2 * LONGEST_EDGE))  # decode a JPEG at reduced size
             picture.thumbnail((LONGEST_EDGE, LONGEST_EDGE), Image.Resampling.LANCZOS, reducing_gap=3.0)
             pixels = np.ascontiguousarray(turn(np.array(picture.convert("RGB")), orientation))
-    except Exception as error:  # Pillow raises whatever a broken file leads to
+    except Exception as error:  # Pillow raises many types of exceptions for broken files
         raise UserError(f"{file}: cannot be decoded ({one_line(error, 80)})") from error
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=QUALITY, optimize=True)

@@ -1,4 +1,4 @@
-"""The rule that a prediction's answers were made with."""
+"""Read the postprocessing rule of a prediction."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,17 +13,17 @@ from fashion_hydra.utils.yaml_files import value_at
 
 
 def rule_in_force(folder: Path, classes: ClassSet, members: Sequence[tuple[str, str]]) -> Postprocess | None:
-    """Return the rule of a prediction; None where nothing in its folder tells.
+    """Return the rule of a prediction; None if its folder does not record the rule.
 
-    A folder without the file that predict.py writes since it keeps rules has the options in its saved config.
+    Folders from before predict.py wrote rule files have the rule's options in their saved config.
 
     Args:
-        folder: that predict.py wrote.
-        classes: behind the labels of its candidates.
+        folder: folder written by predict.py.
+        classes: class set of the candidates' labels.
         members: name and SHA-256 of each checkpoint.
 
     Raises:
-        UserError: what tells is damaged.
+        UserError: the rule file or the saved config is damaged.
     """
     if (folder / IN_FORCE).is_file():
         return rule_of(folder / IN_FORCE, classes)

@@ -1,4 +1,4 @@
-"""Read the CSV files of training runs and of tuning."""
+"""Read the CSV files of training and tuning."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class TrainingRun:
     """A training run.
 
     Args:
-        folder: of the run.
-        series: metric -> pairs of step and value, by step.
-        facts: name -> value of the most important settings in the config.
+        folder: folder of the run.
+        series: metric -> (step, value) pairs, by ascending step.
+        facts: name -> value of the most important settings.
     """
 
     folder: Path
@@ -28,7 +28,7 @@ class TrainingRun:
 
 
 def read_training(folder: Path) -> TrainingRun:
-    """Read losses and scores of the CSV logger; where files of a resumed run overlap, the later one is used."""
+    """Read losses and scores of the CSV logger; if files of a resumed run overlap, the later file wins."""
     files = sorted(folder.glob("csv/version_*/metrics.csv"), key=lambda path: int(path.parent.name.rpartition("_")[2]))
     points: dict[str, dict[int, float]] = {}
     for file in files:
@@ -41,7 +41,7 @@ def read_training(folder: Path) -> TrainingRun:
     wanted = {
         "data": "data.root",
         "epochs": "schedule.epochs",
-        "images a step": "data.batch_size",
+        "images per step": "data.batch_size",
         "learning rate": "schedule.lr",
         "seed": "seed",
     }
@@ -65,14 +65,14 @@ def points_of(file: Path) -> dict[str, dict[int, float]]:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Scores over two thresholds, each the best over all other thresholds.
+    """Scores over two thresholds, each maximized over all other thresholds.
 
     Args:
         rows: name of the threshold that varies between rows.
         columns: name of the threshold that varies between columns.
-        row_values: ascending.
-        column_values: ascending.
-        scores: one list per row.
+        row_values: values of the rows' threshold, ascending.
+        column_values: values of the columns' threshold, ascending.
+        scores: one list of scores per row.
     """
 
     rows: str
@@ -97,7 +97,7 @@ class Tuning:
     """The results of tune_thresholds.py.
 
     Args:
-        folder: written by tune_thresholds.py.
+        folder: folder written by tune_thresholds.py.
         methods: rows of methods.csv, the simplest first.
         combinations: number of combinations in the grid.
         maps: heat maps of the grid.
@@ -131,7 +131,7 @@ def read_tuning(folder: Path) -> Tuning:
 
 
 def _points(rows: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:
-    """Rows of grid.csv; the class-removal set is no number and is left out."""
+    """Parse the rows of grid.csv, without the class-removal set, which is not a number."""
     numbers = [name for name in (*AXES, "score") if name != "drop"]
     return [{name: float(row[name]) for name in numbers} for row in rows]
 

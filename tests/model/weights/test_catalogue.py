@@ -1,4 +1,4 @@
-"""Names of published weights: where they are, what they fill, and what is said where they cannot be had."""
+"""Names of published weights: their sources, the parts they fill, and the messages if they are unavailable."""
 
 import urllib.error
 
@@ -30,7 +30,7 @@ TRAINING = [p.stem for p in (CONF / "experiment").glob("*.yaml")]
 
 @pytest.fixture
 def no_network(monkeypatch, tmp_path):
-    """No address answers, and nothing has been downloaded; gives the folder of downloads."""
+    """Disable the network and empty the folder of downloads; return this folder."""
 
     class Offline:
         def open(self, request, timeout):
@@ -147,7 +147,7 @@ def test_torchvisions_weights_fill_every_tensor_of_a_plain_and_a_deformable_back
         deformable = build_htc(
             num_classes=3, **model_options("htc_r50", *options, "model/backbone=resnet50_dcn")
         ).eval()
-        load_backbone(deformable, tmp_path / "resnet50.pth")  # whose offsets begin at zero
+        load_backbone(deformable, tmp_path / "resnet50.pth")  # its offsets start at zero
         for was, now in zip(plain.net.backbone(image), deformable.net.backbone(image), strict=True):
             assert torch.allclose(was, now, rtol=1e-3, atol=1e-4 * float(was.abs().max()))
 
@@ -160,7 +160,7 @@ def test_mask_rcnn_fills_backbone_pyramid_and_proposal_network(tmp_path):
         if isinstance(module, FrozenBatchNorm2d):
             nn.init.uniform_(module.running_var, 1e-4, 2)
             nn.init.uniform_(module.running_mean, -0.3, 0.3)
-    overwrite_eps(theirs, 0.0)  # as torchvision does with its weights of COCO_V1
+    overwrite_eps(theirs, 0.0)  # as torchvision does with its COCO_V1 weights
     torch.save(theirs.state_dict(), tmp_path / "mask_rcnn.pth")
     options = model_options("htc_r50", "model.backbone.weights=null")
     ours = build_htc(num_classes=3, **options).eval()
@@ -178,7 +178,7 @@ def test_mask_rcnn_fills_backbone_pyramid_and_proposal_network(tmp_path):
         assert torch.allclose(wanted, value, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
     anchors = theirs.rpn.anchor_generator.cell_anchors
     for wanted, base in zip(anchors, ours.net.rpn_head.prior_generator.base_anchors, strict=True):
-        assert (wanted - base).abs().max() <= 0.5  # torchvision's are rounded to whole pixels
+        assert (wanted - base).abs().max() <= 0.5  # torchvision rounds anchors to whole pixels
 
 
 def test_installed_weights_are_those_of_timms_classifier():

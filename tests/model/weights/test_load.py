@@ -1,4 +1,4 @@
-"""Weights of every layout, written here by hand from a model's, against that model's own outputs."""
+"""Write a model's weights in every layout, load them, and compare the outputs with the model's own."""
 
 import os
 import pickle
@@ -28,7 +28,7 @@ SOME = ClassSet((31, 23, 0, 45), (NAMES[31], NAMES[23], NAMES[0], NAMES[45]))
 
 
 def detector_of(classes, seed, *overrides, model="htc_tiny"):
-    """A small cascade whose every tensor is far from zero and from any other's."""
+    """Build a small cascade in which every tensor differs clearly from zero and from all other tensors."""
     options = model_options(model, *SMALL, *overrides)
     torch.manual_seed(seed)
     detector = build_htc(num_classes=classes, **options).eval()
@@ -50,7 +50,7 @@ def state_of(detector):
 
 
 def outputs(detector, labels):
-    """Features, box scores and masks of two images at fixed boxes."""
+    """Return features, box scores and masks of two images at fixed boxes."""
     torch.manual_seed(5)
     images, sizes = torch.randint(0, 255, (2, 3, 96, 128), dtype=torch.uint8), [(96, 128), (90, 120)]
     boxes = [torch.tensor([[3.0, 5, 70, 80], [20, 20, 60, 44], [0, 0, 100, 90], [40, 8, 90, 60]])] * 2
@@ -72,11 +72,11 @@ def same(found, wanted):
 
 
 def as_of_2019(state):
-    """The names and orders that mmdet 0.6 would have saved these weights with."""
+    """Convert weights to the names and orders of mmdet 0.6."""
     made = {}
     for name, tensor in state.items():
         if name.endswith("num_batches_tracked"):
-            continue  # PyTorch 0.4 did not have it
+            continue  # does not exist in PyTorch 0.4
         old = re.sub(r"^roi_head\.(bbox_head|mask_head)\.", r"\1.", name)
         old = old.replace("conv2.conv_offset", "conv2_offset")
         if "fc_cls" in name:
@@ -136,12 +136,12 @@ def test_a_model_gives_the_same_outputs_from_every_layout(tmp_path, source, writ
 
 @pytest.mark.parametrize("write", WRITERS)
 def test_a_subset_of_the_classes_takes_their_rows(tmp_path, source, write):
-    """Masks and unnormalised scores are those of the same categories; the scores' ratios tell the latter."""
+    """Masks and unnormalised scores equal those of the same categories; scores are compared by their ratios."""
     write(tmp_path / "weights", state_of(source))
     other = detector_of(len(SOME), 2)
     message = load_weights(other, tmp_path / "weights", SOME)
     wanted, found = outputs(source, list(SOME.ids)), outputs(other, [0, 1, 2, 3])
-    for part in ("masks", "boxes"):  # a convolution of another number of outputs may round otherwise
+    for part in ("masks", "boxes"):  # rounding may depend on a convolution's number of outputs
         for mine, theirs in zip(found[part], wanted[part], strict=True):
             assert torch.allclose(mine, theirs, rtol=0, atol=1e-6 * float(theirs.abs().max()))
     for mine, theirs in zip(found["scores"], wanted["scores"], strict=True):
@@ -179,7 +179,7 @@ def test_rows_are_found_by_name_however_categories_are_numbered(tmp_path):
     rows = state_of(other)["roi_head.bbox_head.0.fc_cls.weight"]
     theirs = state["roi_head.bbox_head.0.fc_cls.weight"]
     mine = fresh["roi_head.bbox_head.0.fc_cls.weight"]
-    # dress, shoe (a name that the file has twice), hat, background
+    # dress, shoe (its name occurs twice in the file), hat, background
     assert torch.equal(rows, torch.stack([theirs[2], mine[1], theirs[0], theirs[4]]))
 
 
@@ -302,7 +302,7 @@ def test_another_model_is_refused_in_one_short_line(tmp_path, source, overrides,
 
 
 def test_the_winners_backbone_names(tmp_path):
-    """ResNeXt-101 with deformable convolutions in c3-c5, thin, so that names and shapes are all there is to it."""
+    """A thin ResNeXt-101 with deformable convolutions in c3-c5: only names and shapes matter."""
     thin = ("model.backbone.groups=2", "model.roi_sampling_ratio=1")
     winner = detector_of(46, 1, *thin, model="htc_x101")
     write_2019(tmp_path / "epoch_15.pth", state_of(winner))
@@ -381,14 +381,14 @@ def test_nothing_that_a_file_asks_for_is_run(tmp_path, source, function, zipped)
         os.system: (f"touch {done}",),
         exec: (f"open({str(done)!r}, 'w')",),
         open: (str(done), "w"),
-        getattr: (Payload(exec, f"open({str(done)!r}, 'w')"), "x"),  # a name that is allowed, to something inert
+        getattr: (Payload(exec, f"open({str(done)!r}, 'w')"), "x"),  # getattr is allowed; the call is inert
     }[function]
     content = {"state_dict": state_of(source), "meta": Payload(function, *arguments)}
     torch.save(content, tmp_path / "bad.pth", _use_new_zipfile_serialization=zipped)
     with pytest.raises(UserError, match=r"bad.pth: refused, because it holds \S*(system|exec|open) and not tensors"):
         import_weights(tmp_path / "bad.pth")
     assert not done.exists()
-    if zipped and function is not getattr:  # the payload is a real one
+    if zipped and function is not getattr:  # prove that the payload works
         torch.load(tmp_path / "bad.pth", weights_only=False)
         assert done.exists()
 

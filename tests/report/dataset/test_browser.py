@@ -1,4 +1,4 @@
-"""The page of a data set in headless Chromium: it sorts by keyboard, fits a phone, is accessible and asks nobody."""
+"""The data set page in headless Chromium: it sorts by keyboard, fits a phone, is accessible and sends no requests."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`fashion-hydra eda`: numbers counted by hand and from decoded masks, and the page as a browser reads it."""
+"""`fashion-hydra eda`: compare numbers with counts by hand and from decoded masks, and parse the page."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ def row(image, pixels, size, class_id):
 
 @pytest.fixture
 def by_hand(kaggle_folder):
-    """Two usable images with four masks, and a row of a class that does not exist."""
+    """A data set with two valid images and four masks, and a row with an unknown class."""
     a, b = (100, 80), (600, 600)
     rows = [
         row("a.jpg", "1 2000", a, "1"),  # a quarter of 8000 pixels
@@ -40,7 +40,7 @@ def by_hand(kaggle_folder):
 
 
 class Page(HTMLParser):
-    """Checks that elements nest, and gathers what the tests ask for."""
+    """A parser that checks the nesting of elements and collects what the tests need."""
 
     def __init__(self, text):
         super().__init__()
@@ -63,7 +63,7 @@ class Page(HTMLParser):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
-        assert "svg" in self.open, tag  # elsewhere a slash closes nothing
+        assert "svg" in self.open, tag  # a slash closes only SVG elements
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -134,11 +134,11 @@ def test_training_scale_obeys_both_edges(by_hand):
 
 def test_what_stands_out(by_hand):
     told = " ".join(stand_outs(count(*read_annotations(by_hand)), AUGMENT, "small"))
-    assert "44 of 46 described categories have no mask" in told
+    assert "44 of 46 described categories have no masks" in told
     assert "category 2 carry attributes" in told
     assert "50 % of the masks are small" in told
-    assert "25 % come to fewer than 20 pixels" in told
-    assert "100 % of the photos are reduced" in told
+    assert "25 % cover fewer than 20 pixels" in told
+    assert "augment=small always shrinks 100 % of the photos" in told
 
 
 def test_the_page_is_one_well_formed_file(wardrobe, tmp_path):
@@ -218,7 +218,7 @@ def test_images_without_masks_have_a_page(kaggle_folder, tmp_path):
     folder = kaggle_folder([row("a.jpg", "", size, "1"), row("b.jpg", "", size, "")], {"a.jpg": size, "b.jpg": size})
     for samples in ("2", "0"):
         page = Page(make(folder, tmp_path / "eda.html", "--samples", samples))
-        assert any("2 images have no mask" in text for text in page.text)
+        assert any("2 images have no masks" in text for text in page.text)
         assert len(page.images) == int(samples) * (2 + 4 * 2)
 
 

@@ -1,4 +1,4 @@
-"""The report's tables of attributes, against counts by hand."""
+"""Compare the report's attribute tables with counts by hand."""
 
 import json
 import math
@@ -22,7 +22,7 @@ def mask(start, length=4000):
     return runs_to_coco(np.array([[start, length]]), height=512, width=512)
 
 
-# Lengths are 1 to 3, patterns 11 and 12, and nobody knows what 20 is.
+# 1 to 3 are lengths, 11 and 12 are patterns, and 20 has no group.
 GROUPS = {1: "length", 2: "length", 3: "length", 11: "pattern", 12: "pattern"}
 NAMES = {1: "mini", 2: "knee", 3: "maxi", 11: "plain", 12: "dots"}
 TRUTH = {
@@ -30,9 +30,9 @@ TRUTH = {
     "b": {"10_1_12": [mask(0)], "6_20": [mask(20_000)], "6_1": [mask(40_000)]},
 }
 PREDICTED = {
-    # mini as knee; right; missed
+    # mini as knee; correct; missed
     "a": {"10_2_11": [mask(0), mask(10_000)], "6": [mask(20_000)]},
-    # mini as knee, dots as plain; plain in place of 20, of which no group is known; elsewhere
+    # mini as knee, dots as plain; plain instead of 20, which has no group; no overlap
     "b": {"10_2_11": [mask(0)], "6_11": [mask(20_000)], "6_1": [mask(60_000)]},
 }
 
@@ -62,7 +62,7 @@ def test_without_known_groups_there_is_no_table_of_them():
 def test_an_attributes_masks_are_those_of_any_category():
     masks = [mask(start) for start in (0, 10_000, 20_000)]
     truth = {"a": [TrueMask(0, masks[0], 4000, attributes=(1, 2)), TrueMask(1, masks[1], 4000, attributes=(2,))]}
-    # 1 is answered where it is; 2 elsewhere first, then on one of its two masks, whatever the category
+    # 1 is predicted on its mask; 2 first on a wrong mask, then on one of its two masks, ignoring the category
     found = {
         "a": Detections("a", [0, 1, 0], [0.9, 0.8, 0.7], [masks[2], masks[1], masks[0]], attributes=[(2,), (2,), (1,)])
     }

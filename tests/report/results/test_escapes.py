@@ -1,4 +1,4 @@
-"""Whatever a name holds, the pages have the elements, attributes and scripts that they would have with plain names."""
+"""Names with any content leave the elements, attributes and scripts of the pages unchanged."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ NAMES = [
 
 
 class Structure(HTMLParser):
-    """Elements with the names of their attributes, and what scripts hold."""
+    """A parser that collects elements with the names of their attributes, and the content of scripts."""
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
@@ -49,8 +49,8 @@ def written(path, rows):
 
 
 def report(root, name):
-    """A page with every section, all names in it as given."""
-    safe = name.replace("/", "\u2215")  # a folder cannot have that in its name
+    """Write a report with every section in which all names are `name`."""
+    safe = name.replace("/", "\u2215")  # folder names cannot contain a slash
     folder, photos = root / safe, root / f"photos{safe}"
     photos.mkdir()
     Image.new("RGB", (40, 30)).save(photos / "a.png")
@@ -85,7 +85,7 @@ def report(root, name):
 
 
 def eda(root, name):
-    """The page about a data set."""
+    """Write a data set page in which all names are `name`."""
     safe = name.replace("/", "\u2215")
     folder = root / safe
     (folder / "train").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Masks as SVG paths: drawn again by Pillow, they are the masks."""
+"""SVG paths of masks, drawn by Pillow, reproduce the masks."""
 
 import re
 
@@ -23,7 +23,7 @@ def subpaths(path):
 
 
 def drawn(path, size):
-    """Even-odd filling, on a grid eight times as fine."""
+    """Draw a path with even-odd filling, on a grid eight times as fine."""
     canvas = Image.new("1", (size[1] * FINE, size[0] * FINE))
     for points in subpaths(path):
         layer = Image.new("1", canvas.size)

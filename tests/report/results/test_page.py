@@ -1,4 +1,4 @@
-"""The page in headless Chromium: it filters, sorts, toggles, opens and closes, stays inside, and asks nobody."""
+"""The report in headless Chromium: filters, sorting, toggles and dialog work; it fits the window, sends no requests."""
 
 import shutil
 
@@ -20,7 +20,7 @@ METRICS = "step,train/loss,val/score\n9,2.5,\n9,,0.1\n19,1.5,\n19,,0.2\n"
 
 @pytest.fixture(scope="module")
 def file(made, tmp_path_factory):
-    """One page with every section."""
+    """A report with every section."""
     other = tmp_path_factory.mktemp("more")
     for name, text in {"methods.csv": METHODS, "grid.csv": GRID, "ladder.csv": LADDER}.items():
         (other / name).write_text(text)
@@ -97,7 +97,7 @@ def test_masks_are_toggled_by_class_and_side(open_page):
     assert button.get_attribute("aria-pressed") == "false"
     assert own.locator("visible=true").count() == 0
     assert page.locator("#cards path").locator("visible=true").count() > 0
-    page.locator("#cards h3 button").first.click()  # hidden there too
+    page.locator("#cards h3 button").first.click()  # hidden in the dialog too
     assert page.locator(f"dialog path[data-class='{place}']").count() > 0
     assert page.locator(f"dialog path[data-class='{place}']").locator("visible=true").count() == 0
     page.keyboard.press("Escape")
@@ -134,7 +134,7 @@ def test_one_image_by_keyboard(open_page):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Escape")
     assert not dialog.evaluate("e => e.open")
-    sync_api.expect(page.locator(":focus")).to_have_text(shown[2])  # the focus is where one left off
+    sync_api.expect(page.locator(":focus")).to_have_text(shown[2])  # the focus is on the last shown image
     assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
 
 
