@@ -91,7 +91,7 @@ COMMAND_LINES = [
 ]  # fmt: skip
 MISTAKES = [
     # The command line
-    Mistake("train postprocess.score_thr=2", "postprocess.score_thr=2", "…=…: between 0 and 1 expected"),
+    Mistake("train postprocess.score_thr=2", "postprocess.score_thr=2", "…=…: must be between 0 and 1"),
     Mistake(
         "predict ensemble.run=RUN output=png", "output=png", "output=…: give one or more of csv, csv_2020, coco, masks"
     ),
