@@ -234,7 +234,7 @@ MISTAKES = [
     Mistake("tune candidates.folder=USED truth=a.csv", "a.csv",
             "truth=…: no such file. Give truth=FILE.csv, the true masks of the images"),
     Mistake("tune candidates.folder=USED truth=DATA/train.csv", "20 of 20",
-            "…: no candidates of … of … images with truth, the first …. Predict them, or give the truth of …"),
+            "…: no candidates of … of … images with truth, the first …. Predict these images, or give the truth of …"),
     Mistake("fashion-hydra score DATA/train.csv USED/submission.csv", "1 of 1",
             "… of … predicted images are not in the truth, the first …. Check that both files are of the same …"),
     Mistake("fashion-hydra evaluate DATA/train.csv USED/submission.csv", "1 of 1",

@@ -29,7 +29,7 @@ class AttributeRule:
         kind: `none` (category only), `threshold` or `expected`.
         attribute_thr: with `threshold`, attributes with a probability above this are chosen.
         match_thr: detections are dropped unless score times probability of the chosen attributes is above this.
-        attributes: the attributes that the model has learned.
+        attributes: the attributes that the model has learnt.
 
     Raises:
         UserError: a value is out of range.

@@ -43,7 +43,7 @@ class Calibration:
             thresholds; non-decreasing along K, non-increasing along the last axis.
         missed: (C, 2), mean number of the class's true masks without a detection: per image without any detection of
             the class, and per image with one.
-        others: mean number of classes per image that the detector has not learned.
+        others: mean number of classes per image that the detector has not learnt.
 
     Raises:
         UserError: invalid shapes or values.
