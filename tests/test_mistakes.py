@@ -57,7 +57,7 @@ A_FOLDER = "…: a folder; name a file, such as …"
 SEPARATOR = "…Its columns are separated by …: save it as CSV separated by commas"
 UTF8 = "…: byte … is not UTF-8 (…). Save the file as CSV in UTF-8, or give the right one"
 DAMAGED = "…: not a whole checkpoint of plain data (…). Give another of the run's"
-OTHERS = "…: holds candidates of other …: …, this run has …. Give another out=FOLDER, or remove that one"
+OTHERS = "…: holds candidates of other …: …, this run has …. Give another out=FOLDER, or delete this folder"
 OTHER_PYTHON = "Python 3.11 to 3.13 needed, … is …: set PYTHON=…"
 CATEGORY = "…: no category named …"
 
