@@ -192,7 +192,7 @@ MISTAKES = [
             "model.backbone.…=…: three numbers expected, those of std above 0"),
     Mistake("train tta.scales=[[64]]", "[[64]]", "tta.scales=…: one or more of [SHORT,LONG] expected, …"),
     Mistake("predict ensemble.run=RUN tta.scales=[[64,96]]", "[[64, 96]]",
-            "tta.scales=… tta.factors=…: both say which scales. Give tta.factors=null beside tta.scales, or …"),
+            "tta.scales=… tta.factors=…: both set the scales. Give tta.factors=null with tta.scales, or …"),
     Mistake("train augment.crop=[64]", "[64]", "augment.crop=…: null, or [SHORT,LONG] in pixels expected, …"),
     Mistake("train augment.crop_keeps=2", "=2", "augment.crop_keeps=…: a share between 0 and 1 expected"),
     Mistake("train schedule.layer_decay=0", "layer_decay=0", "schedule.…=…: a share above 0, at most 1 expected …"),

@@ -236,7 +236,7 @@ class CandidateCache:
 
 
 def _wrong(kept: dict[str, np.ndarray], *, classes: int, attributes: int) -> str:
-    """Describe the first problem of an image's arrays, or return an empty string."""
+    """Describe the first problem in an image's arrays, or return an empty string."""
     size, boxes, scores, labels, masks = (kept[name] for name in ("size", "boxes", "scores", "labels", "masks"))
     count, cells = len(scores) if scores.ndim else 0, masks.shape[-1] if masks.ndim else 0
     shapes = {"size": (2,), "boxes": (count, 4), "scores": (count,), "labels": (count,), "masks": (count, cells, cells)}

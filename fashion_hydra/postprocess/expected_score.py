@@ -67,7 +67,7 @@ class Calibration:
         monotone = (np.diff(self.hits, axis=1) >= 0).all() and (np.diff(self.hits, axis=2) <= 0).all()
         finite = np.isfinite(self.scores).all() and (self.missed <= _MOST_MISSED).all() and math.isfinite(self.others)
         if not (within and monotone and finite and (np.diff(self.scores) > 0).all()):
-            raise UserError("calibration: invalid values; probabilities must rise with the score and fall with the IoU")
+            raise UserError("calibration: invalid values; hits must not fall with the score or rise with the IoU")
 
     def __len__(self) -> int:
         return len(self.hits)

@@ -47,7 +47,7 @@ def build_rule(options: Mapping[str, Any], classes: ClassSet) -> Postprocess:
     values["steps"] = tuple(steps)
     thresholds, dropped = values.pop("class_score_thr", None) or {}, values.pop("drop_classes", None) or []
     if not isinstance(thresholds, dict):
-        raise UserError(f"postprocess.class_score_thr={thresholds}: must map categories to thresholds: {{23:0.6}}")
+        raise UserError(f"postprocess.class_score_thr={thresholds}: must map categories to thresholds, as {{23:0.6}}")
     if not isinstance(dropped, list):
         raise UserError(f"postprocess.drop_classes={dropped}: must be a list of ids or names, such as [0,hat]")
     label_score_thr = {}

@@ -35,7 +35,7 @@ class CrossFit:
 def cross_fit(
     score_table: ScoreTable, name: str, fit: TuningMethod, fold_of: IntArray, *, pooling: str = "class"
 ) -> CrossFit:
-    """Fit a method to all images, and for each fold to the other folds, then score each fold with the latter rule.
+    """Fit a method to all images and, for each fold, to the other folds; score each fold by the rule fitted without it.
 
     Args:
         score_table: all images.

@@ -115,7 +115,7 @@ def _draw(plan: PredictionPlan, folder: Path, names: Mapping[int, str]) -> None:
         try:
             photo = plan.image_list.read(index)
         except UserError:
-            continue  # reported already
+            continue  # already reported
         draw_overlay(folder / writers.free_path(one.file, ".jpg", taken), photo, one.detections, names)
     log_rank_zero("overlays       %s", folder)
 

@@ -158,7 +158,7 @@ def _soup(options: PredictConfig, paths: Sequence[Path], run: RunFolder | None) 
 
 
 def find_run(options: PredictConfig) -> RunFolder:
-    """Return the training run `ensemble.run` or the newest run below it; without it, the newest below `paths.runs`.
+    """Return the run in, or the newest run below, `ensemble.run`; without this option, the newest below `paths.runs`.
 
     Raises:
         UserError: there is no training run below `paths.runs`.
@@ -265,8 +265,8 @@ def scales_of(tta: TTAConfig, members: Sequence[Member]) -> tuple[tuple[int, int
         return checked_scales(tta.scales)
     if tta.scales is not None:
         raise UserError(
-            f"tta.scales={[list(scale) for scale in tta.scales]} tta.factors={list(tta.factors)}: both say which "
-            "scales. Give tta.factors=null beside tta.scales, or tta.factors alone"
+            f"tta.scales={[list(scale) for scale in tta.scales]} tta.factors={list(tta.factors)}: both set the "
+            "scales. Give tta.factors=null with tta.scales, or only tta.factors"
         )
     if not tta.factors or not all(factor > 0 for factor in tta.factors):
         raise UserError(f"tta.factors={list(tta.factors)}: must be numbers above 0, such as [0.83,1.0,1.17]")

@@ -36,7 +36,7 @@ class TuningData:
 
     Args:
         cache: the candidate cache.
-        classes: the classes of the labels, including the classes that the config drops.
+        classes: the classes of the labels, with the dropped classes of `classes.drop`.
         truth: image id -> ClassId -> true masks.
         match: what has to match for a hit: `class_id` or `category`.
         run: the models' training run; None if unknown.
@@ -90,7 +90,7 @@ class TuningRules:
         removal = {str(name): _removed(chosen["drop"], classes, str(name)) for name, chosen in options.removal.items()}
         lists = dict(vars(options.grid))
         if unknown := [name for name in lists["drop"] if name not in removal]:
-            raise UserError(f"grid.drop={unknown[0]}: no such set below removal ({', '.join(removal)})")
+            raise UserError(f"grid.drop={unknown[0]}: no such set in removal ({', '.join(removal)})")
         # Merge sets that drop the same of these classes.
         sets: dict[tuple[int, ...], list[str]] = {}
         for name in lists["drop"]:
@@ -162,7 +162,7 @@ def check_numbers(options: TuneConfig) -> None:
 
 
 def _winners(options: TuneConfig, tuning_data: TuningData, dropped: tuple[int, ...]) -> dict[str, Postprocess]:
-    """Return the winner's rule, with all classes and, if the winner drops some of these, without those."""
+    """Return the winner's rule with all classes and, if there are any, without the classes that the winner drops."""
     rule = build_rule(rule_options(options.winners), tuning_data.classes)
     try:
         tuning_data.cache.manifest.check(rule)
@@ -181,7 +181,7 @@ def _removed(drop: Sequence[int | str], classes: ClassSet, name: str) -> tuple[i
 def _searched(
     options: TuneConfig, tuning_data: TuningData, untuned: Postprocess, grid: Grid
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the IoU and mask thresholds to search; with mask NMS only the grid's, as each needs a pass over images."""
+    """Return the IoU and mask thresholds to search: with mask NMS only the grid's, since each needs a measurement."""
     if untuned.nms == "mask" or not options.search.trials:
         return tuple(grid.iou_thr), tuple(sorted(grid.mask_thr))
     low, high = options.search.mask_thr

@@ -207,7 +207,7 @@ def test_a_multirun_scores_what_the_grid_does(tmp_path, predicted, monkeypatch, 
     [
         (["postprocess.iou_thr=0.5"], r"iou_thr=0\.5 is not among .*\(0\.3, 0\.6\)"),
         (["grid.iou_thr=[0.3,0.5]"], r"iou_thr=0\.5 is not among .*\(0\.3, 0\.6\)"),
-        (["grid.drop=[mine]"], r"grid\.drop=mine: no such set below removal"),
+        (["grid.drop=[mine]"], r"grid\.drop=mine: no such set in removal"),
         (
             ["+removal.mine.drop=[shoo]", "grid.drop=[mine]"],
             r"removal\.mine\.drop: no category named 'shoo'; nearest: 'shoe'",
