@@ -147,8 +147,7 @@ class CandidateCache:
         manifest: the required manifest; None to read the folder's manifest.
 
     Raises:
-        UserError: the folder's manifest is missing, damaged, or not the required one; the message names the first field
-            that differs.
+        UserError: the manifest is missing, damaged, or not the required one; names the first field that differs.
     """
 
     def __init__(self, folder: Path, manifest: Manifest | None = None) -> None:

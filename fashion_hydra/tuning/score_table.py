@@ -45,8 +45,7 @@ class AnsweredClass:
         image: (N,), index of each detection's image.
         label: (N,).
         score: (N,).
-        hits: (N,), number of IoU thresholds, of ten, at which the detection is a hit; each true mask is hit at most
-            once.
+        hits: (N,), number of the ten IoU thresholds at which it is a hit; each true mask is hit at most once.
     """
 
     image: IntArray

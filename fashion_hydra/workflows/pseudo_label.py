@@ -106,8 +106,7 @@ def write_pseudo_labelled(
         The counts, and category id -> name.
 
     Raises:
-        UserError: a file or folder is missing or damaged, `out` is not empty, or a picture has the name of an image of
-            the data set.
+        UserError: a file or folder is missing or damaged, `out` is not empty, or a picture and an image share a name.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already; name another folder")

@@ -59,8 +59,7 @@ class TuningRules:
 
     Args:
         untuned: the rule in the options.
-        winners: the winner's rule, with all classes and with the winner's classes; empty if the candidates are not
-            exact for it.
+        winners: the winner's rule, with all and with its own classes; empty if the candidates are not exact for it.
         floor: lowest score threshold that the candidates are exact for.
         grid: the grid.
         on_grid: the rules of the grid.
@@ -80,11 +79,7 @@ class TuningRules:
 
     @classmethod
     def of(cls, options: TuneConfig, tuning_data: TuningData) -> "TuningRules":
-        """Build the rules from options.
-
-        Raises:
-            UserError: an option is invalid.
-        """
+        """Build the rules from options; raise `UserError` for an unknown class-removal set."""
         classes = tuning_data.classes
         untuned = build_rule(rule_options(options.postprocess), classes)
         removal = {str(name): _removed(chosen["drop"], classes, str(name)) for name, chosen in options.removal.items()}
