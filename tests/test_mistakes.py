@@ -57,7 +57,7 @@ A_FOLDER = "…: a folder; name a file, such as …"
 SEPARATOR = "…Its columns are separated by …: save it as CSV separated by commas"
 UTF8 = "…: byte … is not UTF-8 (…). Save the file as CSV in UTF-8, or choose another file"
 DAMAGED = "…: not a whole checkpoint of plain data (…). Give another of the run's"
-OTHERS = "…: holds candidates of other …: …, this run has …. Give another out=FOLDER, or remove that one"
+OTHERS = "…: holds candidates of other …: …, this run has …. Give another out=FOLDER, or delete this folder"
 OTHER_PYTHON = "Python 3.11 to 3.13 needed, … is …: set PYTHON=…"
 CATEGORY = "…: no category named …"
 
@@ -91,7 +91,7 @@ COMMAND_LINES = [
 ]  # fmt: skip
 MISTAKES = [
     # The command line
-    Mistake("train postprocess.score_thr=2", "postprocess.score_thr=2", "…=…: between 0 and 1 expected"),
+    Mistake("train postprocess.score_thr=2", "postprocess.score_thr=2", "…=…: must be between 0 and 1"),
     Mistake(
         "predict ensemble.run=RUN output=png", "output=png", "output=…: give one or more of csv, csv_2020, coco, masks"
     ),
@@ -192,12 +192,13 @@ MISTAKES = [
             "model.backbone.…=…: three numbers expected, those of std above 0"),
     Mistake("train tta.scales=[[64]]", "[[64]]", "tta.scales=…: one or more of [SHORT,LONG] expected, …"),
     Mistake("predict ensemble.run=RUN tta.scales=[[64,96]]", "[[64, 96]]",
-            "tta.scales=… tta.factors=…: both say which scales. Give tta.factors=null beside tta.scales, or …"),
+            "tta.scales=… tta.factors=…: both set the scales. Give tta.factors=null with tta.scales, or …"),
     Mistake("train augment.crop=[64]", "[64]", "augment.crop=…: null, or [SHORT,LONG] in pixels expected, …"),
     Mistake("train augment.crop_keeps=2", "=2", "augment.crop_keeps=…: a share between 0 and 1 expected"),
     Mistake("train schedule.layer_decay=0", "layer_decay=0", "schedule.…=…: a share above 0, at most 1 expected …"),
     Mistake("train trainer.max_epochs=7", "max_epochs=7",
-            "trainer.max_epochs=… schedule.epochs=…: the learning rate follows schedule.epochs. Give that alone"),
+            "trainer.max_epochs=… schedule.epochs=…: the learning rate follows schedule.epochs. "
+            "Give only schedule.epochs"),
     Mistake("train schedule/optimizer=sgd ckpt_path=LAST", "AdamW",
             "schedule/optimizer: the checkpoint's is …, this run's …. Use the same optimizer, or start a new run …"),
     Mistake("train callbacks=ema callbacks.ema.decay=1", "=1",
@@ -224,9 +225,9 @@ MISTAKES = [
     Mistake("predict ensemble.run=RUN postprocess.iou_thr=0.35", "iou_thr=0.35",
             "postprocess.iou_thr=… is not among the thresholds that the candidates are exact for (…): give one of …"),
     Mistake("tune candidates.folder=USED search.score_thr=[1,0]", "[1.0, 0.0]",
-            "search.…=…: [LOWEST,HIGHEST] expected, …"),
+            "search.…=…: must be [LOWEST,HIGHEST], …"),
     Mistake("tune candidates.folder=USED search.mask_step=0", "=0",
-            "search.trials=… search.mask_step=…: at least 0 and above 0 expected"),
+            "search.trials=… search.mask_step=…: the first must be at least 0, the second above 0"),
     Mistake("tune candidates.folder=USED per_class.step=0", "=0",
             "per_class.step=… per_class.shrinkage=… expected.weight=…: …"),
     Mistake("tune candidates.folder=EMPTY", "empty",
@@ -234,7 +235,7 @@ MISTAKES = [
     Mistake("tune candidates.folder=USED truth=a.csv", "a.csv",
             "truth=…: no such file. Give truth=FILE.csv, the true masks of the images"),
     Mistake("tune candidates.folder=USED truth=DATA/train.csv", "20 of 20",
-            "…: no candidates of … of … images with truth, the first …. Predict them, or give the truth of …"),
+            "…: no candidates of … of … images with truth, the first …. Predict these images, or give the truth of …"),
     Mistake("fashion-hydra score DATA/train.csv USED/submission.csv", "1 of 1",
             "… of … predicted images are not in the truth, the first …. Check that both files are of the same …"),
     Mistake("fashion-hydra evaluate DATA/train.csv USED/submission.csv", "1 of 1",

@@ -1,1 +1,1 @@
-"""Models in Python: `load` gives a `Predictor`, which gives `ImageDetections`."""
+"""Python API: `load` returns a `Predictor`, which returns `ImageDetections`."""

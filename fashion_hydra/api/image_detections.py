@@ -1,4 +1,4 @@
-"""What was found in an image, to look at, to choose from and to hand on."""
+"""The detections of one image, to select from, plot and convert."""
 
 import base64
 import html
@@ -26,15 +26,15 @@ Index = Union[int, slice, str, Sequence[int], "BoolArray", "IntArray"]
 
 @dataclass(frozen=True, eq=False)
 class ImageDetections:
-    """The N objects that were found in an image, the best first.
+    """The N objects found in an image, best first.
 
-    `found[0]`, `found[:3]`, `found[[0, 2]]`, `found[found.scores > 0.8]` and `found["shoe"]` are some of them, as
-    detections again; `for one in found` goes through them one by one.
+    `found[0]`, `found[:3]`, `found[[0, 2]]`, `found[found.scores > 0.8]` and `found["shoe"]` select objects and return
+    `ImageDetections`; `for one in found` iterates over the objects.
 
     Args:
         image: uint8 (H, W, 3), RGB.
-        detections: with masks of the image's size.
-        classes: behind the labels.
+        detections: the detections, with masks of the image's size.
+        classes: the classes of the labels.
     """
 
     image: np.ndarray
@@ -43,7 +43,7 @@ class ImageDetections:
 
     @property
     def image_id(self) -> str:
-        """Name of the image's file, or `image`."""
+        """Name of the image's file; `image` if there is no file."""
         return self.detections.image_id
 
     @property
@@ -58,12 +58,12 @@ class ImageDetections:
 
     @property
     def labels(self) -> IntArray:
-        """int64 (N,), places in the model's classes."""
+        """int64 (N,), indices into the model's classes."""
         return np.array(self.detections.labels, np.int64)
 
     @property
     def category_ids(self) -> list[int]:
-        """The data set's id of each object's class."""
+        """Category id of each object's class in the data set."""
         return [self.classes.ids[label] for label in self.detections.labels]
 
     @property
@@ -73,18 +73,18 @@ class ImageDetections:
 
     @property
     def attributes(self) -> list[tuple[str, ...]]:
-        """Names of each object's attributes; empty where the model learns none."""
+        """Names of each object's attributes; empty if the model learns none."""
         known = self.classes.attributes.by_id()
         return [tuple(known[number] or str(number) for number in own) for own in self.detections.attribute_ids]
 
     @property
     def rle(self) -> list[CocoRLE]:
-        """COCO's run-length encoding of each mask, as pycocotools has it."""
+        """COCO's run-length encoding of each mask, in the format of pycocotools."""
         return list(self.detections.masks)
 
     @cached_property
     def boxes(self) -> FloatArray:
-        """float64 (N, 4), x0, y0, x1, y1 around each mask in pixels, right and lower edge outside."""
+        """float64 (N, 4), bounding box (x0, y0, x1, y1) of each mask in pixels; x1 and y1 are exclusive."""
         if not len(self):
             return np.zeros((0, 4))
         x0, y0, width, height = np.array(coco_mask.toBbox(self.rle), np.float64).T
@@ -92,7 +92,7 @@ class ImageDetections:
 
     @cached_property
     def masks(self) -> BoolArray:
-        """bool (N, H, W), decoded when they are first asked for."""
+        """bool (N, H, W), decoded on first access."""
         if not len(self):
             return np.zeros((0, *self.size), bool)
         return np.ascontiguousarray(coco_mask.decode(self.rle).transpose(2, 0, 1)).astype(bool)
@@ -109,17 +109,17 @@ class ImageDetections:
     def _places(self, index: Index) -> list[int]:
         if isinstance(index, str):
             if index not in self.classes.names:
-                raise KeyError(f"{index!r} is no class of the model; it knows {', '.join(self.classes.names)}")
+                raise KeyError(f"{index!r} is not a class of the model; it has {', '.join(self.classes.names)}")
             return [i for i, name in enumerate(self.names) if name == index]
         places = np.arange(len(self))[index]
         return np.atleast_1d(places).tolist()
 
     @staticmethod
     def cat(parts: Sequence["ImageDetections"]) -> "ImageDetections":
-        """Put detections of one image together, the best first.
+        """Concatenate detections of one image and sort them, best first.
 
         Raises:
-            UserError: there are none, or they are of images of other sizes or of other classes.
+            UserError: `parts` is empty, or image sizes or classes differ.
         """
         if not parts:
             raise UserError("ImageDetections.cat: no detections given")
@@ -128,27 +128,27 @@ class ImageDetections:
             if (other.size, other.classes) != (first.size, first.classes):
                 raise UserError(
                     f"ImageDetections.cat: {first.image_id} of {_text(first.size)} with {len(first.classes)} classes "
-                    f"and {other.image_id} of {_text(other.size)} with {len(other.classes)}: detections of one image "
-                    "and one set of classes expected"
+                    f"and {other.image_id} of {_text(other.size)} with {len(other.classes)}: must be detections of one "
+                    "image with the same classes"
                 )
         together = Detections.cat([part.detections for part in parts])
         order = np.argsort(-np.array(together.scores), kind="stable").tolist()
         return ImageDetections(first.image, together.chosen(order), first.classes)
 
     def plot(self) -> Image.Image:
-        """Draw the image with its masks and a legend, its longest edge reduced to 1200 pixels."""
+        """Draw the image with its masks and a legend, with a longest edge of up to 1200 pixels."""
         return overlay(self.image, self._on_grid(overlay_size(self.size)), self.classes.by_id())
 
     def to_coco(self, image_id: int | str = 1) -> list[dict[str, Any]]:
-        """Return COCO's results, as predict.py writes them with `output=coco`.
+        """Return COCO results in the format of `predict.py output=coco`.
 
         Args:
-            image_id: of the image in the data set.
+            image_id: id of the image in the COCO data set.
         """
         return list(coco_results(self.detections, self.classes.ids, image_id))
 
     def to_supervision(self) -> Any:
-        """Return a `supervision.Detections`, with the classes' names in its data.
+        """Return a `supervision.Detections` with the class names in `data["class_name"]`.
 
         Raises:
             UserError: the package supervision is not installed.
@@ -176,7 +176,7 @@ class ImageDetections:
         return f"{len(self)} on {self.image_id} ({_text(self.size)}){': ' if listed else ''}{listed}"
 
     def _repr_html_(self) -> str:
-        """Show the picture in a notebook."""
+        """Return the plot as HTML, for notebooks."""
         stream = io.BytesIO()
         self.plot().save(stream, "JPEG", quality=88)
         picture = base64.b64encode(stream.getvalue()).decode("ascii")

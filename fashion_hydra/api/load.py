@@ -1,4 +1,4 @@
-"""Names, files and run folders -> models in memory."""
+"""Load models by name, from checkpoints or from run folders."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,20 +15,20 @@ from fashion_hydra.workflows.prediction_plan import find_checkpoint, own_thresho
 
 
 def load(*sources: str | Path, device: str | None = None, trust: Sequence[str] = ()) -> Predictor:
-    """Load a model, or several that answer together.
+    """Load a model, or an ensemble of several models.
 
     >>> model = load("street")
     >>> model("docs/photos/0883.jpg").names[0]
     'pants'
 
     Args:
-        sources: each the name of a model in models/, a checkpoint, or a training run's folder, of which the best
-            checkpoint is taken.
-        device: as PyTorch writes it, such as `cuda:1`; None: a GPU where there is one.
-        trust: packages whose code a checkpoint may name, for a model of your own.
+        sources: for each model its name in models/, a checkpoint, or the folder of a training run, whose best
+            checkpoint is loaded.
+        device: PyTorch device, such as `cuda:1`; None: a GPU if there is one, else the CPU.
+        trust: packages whose classes a checkpoint may use, for your own models.
 
     Raises:
-        UserError: no such model, or a device that there is not.
+        UserError: a model is missing, or the device is not available.
     """
     if not sources:
         raise UserError('load: no model given. Give a name such as "street", a checkpoint, or the folder of a run')

@@ -1,4 +1,4 @@
-"""Trained models in memory: any image in, detections out."""
+"""Detect objects in images with trained models in memory."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,22 +32,22 @@ from fashion_hydra.utils.limits import is_frame
 from fashion_hydra.workflows.prediction_plan import scales_of
 
 AnyImage = str | Path | Image.Image | np.ndarray
-"""A file, a picture of Pillow, or uint8 (H, W, 3) in RGB."""
+"""A path, a Pillow image, or an array uint8 (H, W, 3) in RGB."""
 
 
 class Predictor:
-    """One model, or several that answer together.
+    """One model, or an ensemble of several models.
 
-    `predictor(image, tta="single", **thresholds)` gives the `ImageDetections` that predict.py gives with the same
-    options; `predictor([image, ...])` gives a list of them. The arguments are those of `look` and of `rule`.
+    `predictor(image, tta="single", **thresholds)` returns the same detections as predict.py with the same options, as
+    `ImageDetections`; `predictor([image, ...])` returns a list of them. See `look` and `rule` for the arguments.
 
     Args:
-        members: the models, of the same classes.
-        thresholds: options of the group `postprocess` that hold unless a call says otherwise.
-        device: where the models run.
+        members: the models, with the same classes.
+        thresholds: default options of the group `postprocess`; calls can override them.
+        device: device that the models run on.
 
     Raises:
-        UserError: models of different classes.
+        UserError: the models have different classes.
     """
 
     def __init__(self, members: Sequence[Member], thresholds: Mapping[str, Any], device: torch.device) -> None:
@@ -64,29 +64,29 @@ class Predictor:
     def __call__(
         self, images: AnyImage | Sequence[AnyImage], *, tta: str = "single", **thresholds: Any
     ) -> ImageDetections | list[ImageDetections]:
-        """Find the objects in an image, or in each of several.
+        """Find the objects in an image or in each image of a list.
 
         Args:
-            images: one, or a list of them, see `look`.
+            images: an image, see `look`, or a list of images.
             tta: see `look`.
             thresholds: see `rule`.
 
         Raises:
-            UserError: an image that cannot be read, or an option that there is not.
+            UserError: an image cannot be read, or an option is unknown or invalid.
         """
         if isinstance(images, list | tuple):
             return [self.look(image, tta=tta).detections(**thresholds) for image in images]
         return self.look(images, tta=tta).detections(**thresholds)  # type: ignore[arg-type]
 
     def look(self, image: AnyImage, *, tta: str = "single") -> "Look":
-        """Run the models on an image, from which detections by any thresholds can be had at once.
+        """Run the models on an image once, to apply different thresholds to the result without running them again.
 
         Args:
-            image: a file's path, a picture of Pillow, or an array uint8 (H, W, 3) in RGB.
-            tta: the views that are looked at, a choice of conf/tta: `single`, `flip`, `multi`.
+            image: a path, a Pillow image, or an array uint8 (H, W, 3) in RGB.
+            tta: the views, a file name in conf/tta such as `single`, `flip` or `multi`.
 
         Raises:
-            UserError: an image that cannot be read, or views that there are not.
+            UserError: the image cannot be read, or conf/tta has no such file.
         """
         image_id, pixels = _read(image)
         options = predict_options(tta)
@@ -99,14 +99,14 @@ class Predictor:
         return Look(self, pixels, candidates, kept.score_floor, iou_grid)
 
     def rule(self, **thresholds: Any) -> Postprocess:
-        """Return the thresholds in force, with others in place of some.
+        """Build the postprocessing rule: the default options, overridden by the given ones.
 
         Args:
-            thresholds: options of `postprocess` in place of the model's own, such as `score_thr=0.3`,
-                `class_score_thr={"shoe": 0.6}` or `drop_classes=["bag"]`.
+            thresholds: options of the group `postprocess`, such as `score_thr=0.3`, `class_score_thr={"shoe": 0.6}` or
+                `drop_classes=["bag"]`.
 
         Raises:
-            UserError: an option that there is not, or a value out of its range.
+            UserError: an option is unknown, or a value is out of range.
         """
         return build_rule({**self.thresholds, **thresholds}, self.classes)
 
@@ -117,14 +117,14 @@ class Predictor:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What the models saw in an image, before thresholds.
+    """The models' candidates for one image, before thresholds.
 
     Args:
-        predictor: that looked.
+        predictor: the predictor with the models.
         image: uint8 (H, W, 3), RGB.
-        candidates: everything that may be an object.
-        score_floor: candidates with lower scores were not kept.
-        iou_grid: thresholds of NMS that the candidates are exact for.
+        candidates: the candidates.
+        score_floor: candidates with a score at or below this were dropped.
+        iou_grid: IoU thresholds of NMS that the candidates are exact for.
     """
 
     predictor: Predictor
@@ -134,22 +134,22 @@ class Look:
     iou_grid: tuple[float, ...]
 
     def detections(self, **thresholds: Any) -> ImageDetections:
-        """Return the objects by some thresholds; the models do not run again.
+        """Return the detections for some thresholds, without running the models again.
 
         Args:
-            thresholds: see `Predictor.__call__`.
+            thresholds: see `Predictor.rule`.
 
         Raises:
-            UserError: an option that there is not, or a threshold that the candidates are not exact for.
+            UserError: an option is unknown or invalid, or the candidates are not exact for a threshold.
         """
         return ImageDetections(self.image, self.on_grid(self.candidates.size, **thresholds), self.predictor.classes)
 
     def on_grid(self, size: Size, **thresholds: Any) -> Detections:
-        """Return the objects with masks on a grid of another size than the image's, which is faster when smaller.
+        """Return the detections with masks on a grid of any size; a grid smaller than the image is faster.
 
         Args:
-            size: height and width of the grid; the image is stretched to it.
-            thresholds: see `Predictor.__call__`.
+            size: height and width of the grid; boxes are scaled from the image to the grid.
+            thresholds: see `Predictor.rule`.
 
         Raises:
             UserError: see `detections`.
@@ -161,10 +161,10 @@ class Look:
 
 @lru_cache(maxsize=16)
 def predict_options(tta: str = "single") -> PredictConfig:
-    """Return predict.py's options, which write nothing here.
+    """Return the default options of predict.py with the given views.
 
     Raises:
-        UserError: views that conf/tta does not have.
+        UserError: conf/tta has no file of that name.
     """
     if tta not in (views := sorted(path.stem for path in (CONF / "tta").glob("*.yaml"))):
         raise UserError(f"tta={tta}: give one of {', '.join(views)}")
@@ -174,7 +174,7 @@ def predict_options(tta: str = "single") -> PredictConfig:
 
 
 def _read(image: AnyImage) -> tuple[str, np.ndarray]:
-    """The name and the pixels of an image, read as predict.py reads files."""
+    """Return the name and the pixels of an image, with the same decoding as predict.py."""
     if isinstance(image, str | Path):
         try:
             return Path(image).name, one_picture(Path(image)).read(0)
@@ -186,9 +186,10 @@ def _read(image: AnyImage) -> tuple[str, np.ndarray]:
         except (OSError, ValueError) as error:
             raise UserError(f"image: {error}") from error
     if not isinstance(image, np.ndarray):
-        raise UserError(f"image: {type(image).__name__}; a path, a picture of Pillow or a NumPy array expected")
+        raise UserError(f"image: expected a path, a Pillow image or a NumPy array, got {type(image).__name__}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not is_frame(*image.shape[:2]):
         raise UserError(
-            f"image: {image.dtype} array of shape {image.shape}; uint8 of (height, width, 3) in RGB expected"
+            "image: expected a uint8 array of shape (height, width, 3) in RGB, got a "
+            f"{image.dtype} array of shape {image.shape}"
         )
     return "image", np.ascontiguousarray(image)

@@ -1,1 +1,1 @@
-"""Models x views -> candidates."""
+"""Predict candidates with any number of models on any number of views."""

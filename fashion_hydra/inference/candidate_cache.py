@@ -1,4 +1,4 @@
-"""Candidates on disk: one file an image, and a manifest that says what they are candidates of. No thresholds."""
+"""Cache of candidates on disk: one file per image, and a manifest of models, views and images. No thresholds."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ _KINDS: dict[str, Any] = {
     "iou_grid": [float],
     "images": str,
 }
-_ROUNDING = 1e-3  # means of probabilities may lie that far beyond
+_ROUNDING = 1e-3  # averaged probabilities may exceed [0, 1] by this
 _OTHERS = {
     "members": "other checkpoints (members)",
     "class_ids": "other classes (class_ids)",
@@ -46,27 +46,27 @@ _OTHERS = {
     "images": "other images",
     "attributes": "other attributes",
 }
-"""What differs, in words for people."""
+"""Manifest field -> words for the message about a difference."""
 _LONGEST_NAME = 200  # file systems allow 255 bytes
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What candidates are of. Two caches with equal manifests hold equal candidates.
+    """Everything that determines candidates: caches with equal manifests hold equal candidates.
 
     Args:
         members: name and SHA-256 of each checkpoint.
         class_ids: category id of each label.
-        class_names: their names.
+        class_names: category name of each label.
         scales: short and long edge of each scale.
-        flips: the mirrorings.
-        proposal_iou_thr: of the NMS that merges sources.
-        max_proposals: kept by it.
-        precision: that the detectors ran with.
-        score_floor: boxes with lower scores are not kept.
+        flips: views of each scale, see `Merging`.
+        proposal_iou_thr: IoU threshold of the NMS that merges sources.
+        max_proposals: maximum number of proposals after that NMS.
+        precision: Lightning's precision, such as `bf16-mixed`.
+        score_floor: boxes with a score at or below this are dropped.
         iou_grid: a box is kept if it survives NMS at one of these thresholds.
         images: SHA-256 over the images' ids and file sizes.
-        attributes: that candidates have probabilities of.
+        attributes: attributes whose probabilities the candidates have.
     """
 
     members: tuple[tuple[str, str], ...]
@@ -83,7 +83,7 @@ class Manifest:
     attributes: AttributeSet = field(default_factory=AttributeSet)
 
     def plain(self) -> dict[str, Any]:
-        """As JSON has it; without attributes as it was before there were any."""
+        """Return the fields as plain JSON values; without attributes, in the format from before attributes existed."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "attributes"}
         if self.attributes:
             values["attributes"] = self.attributes.plain()
@@ -93,30 +93,30 @@ class Manifest:
         if not self.iou_grid or not all(0 <= thr <= 1 for thr in (self.score_floor, *self.iou_grid)):
             raise UserError(
                 f"candidates.score_floor={self.score_floor} candidates.iou_grid={list(self.iou_grid)}: "
-                "thresholds between 0 and 1 expected"
+                "thresholds must be between 0 and 1"
             )
 
     @property
     def classes(self) -> ClassSet:
-        """Behind the labels."""
+        """Classes of the labels."""
         return ClassSet(self.class_ids, self.class_names, attributes=self.attributes)
 
     def rules(self) -> list[Postprocess]:
-        """The loosest rule at each threshold of the grid: what they keep together is enough for any stricter one."""
+        """Return the loosest rule at each IoU threshold; their candidates together suffice for all stricter rules."""
         return loosest_rules(self.score_floor, self.iou_grid)
 
     def check(self, rule: Postprocess) -> None:
-        """Raise `UserError` for a rule that needs boxes which were not kept."""
+        """Raise `UserError` if a rule needs boxes that the cache does not hold."""
         check_rule(rule, score_floor=self.score_floor, iou_grid=self.iou_grid)
 
 
 def loosest_rules(score_floor: float, iou_grid: Iterable[float]) -> list[Postprocess]:
-    """The loosest rule at each threshold of NMS; see `Manifest.rules`."""
+    """Return the loosest rule at each IoU threshold, see `Manifest.rules`."""
     return [Postprocess(score_thr=score_floor, iou_thr=thr, mask_thr=0.5, max_per_image=NO_LIMIT) for thr in iou_grid]
 
 
 def check_rule(rule: Postprocess, *, score_floor: float, iou_grid: Sequence[float]) -> None:
-    """Raise `UserError` for a rule that needs boxes which candidates of this floor and grid do not hold."""
+    """Raise `UserError` if a rule needs boxes that candidates with this score floor and IoU grid do not include."""
     lowest = rule.lowest_score_thr
     if lowest < score_floor:
         raise UserError(
@@ -132,22 +132,22 @@ def check_rule(rule: Postprocess, *, score_floor: float, iou_grid: Sequence[floa
 
 
 def fingerprint(images: Iterable[tuple[str, int]]) -> str:
-    """SHA-256 over images' ids and file sizes, in their order."""
+    """Return the SHA-256 over images' ids and file sizes, in this order."""
     return hashlib.sha256(json.dumps(list(images)).encode()).hexdigest()
 
 
 class CandidateCache:
     """A folder of candidates.
 
-    Every file is written whole under another name first, so a run that is killed leaves nothing half done, and
-    processes that write the same image do no harm.
+    Files are written atomically, so an interrupted run leaves no partial file, and several processes may write the
+    same image.
 
     Args:
-        folder: the folder; made when it is not there.
-        manifest: what the candidates are to be of; None to take the folder's own.
+        folder: the folder, created if it does not exist.
+        manifest: the required manifest; None to read the folder's manifest.
 
     Raises:
-        UserError: the folder holds candidates of something else; the first field that differs is named.
+        UserError: the manifest is missing, damaged, or not the required one; names the first field that differs.
     """
 
     def __init__(self, folder: Path, manifest: Manifest | None = None) -> None:
@@ -168,18 +168,18 @@ class CandidateCache:
         self.manifest = manifest
 
     def path(self, image_id: str) -> Path:
-        """The file of an image."""
+        """Return the path of an image's file."""
         name = urllib.parse.quote(image_id, safe="")
         if len(name) > _LONGEST_NAME:
             name = f"{name[:100]}-{hashlib.sha256(image_id.encode()).hexdigest()}"
         return self.folder / "images" / f"{name}.npz"
 
     def missing(self, image_ids: Sequence[str]) -> list[int]:
-        """Indices of the images that have no candidates yet."""
+        """Return the indices of the images that have no candidates yet."""
         return [i for i, image_id in enumerate(image_ids) if not self.path(image_id).is_file()]
 
     def write(self, candidates: Candidates, *, fault: str = "") -> None:
-        """Keep an image's candidates; `fault` says why there are none of a file that cannot be read."""
+        """Write an image's candidates; `fault` is the reason why an image could not be read."""
         path = self.path(candidates.image_id)
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {
@@ -199,18 +199,18 @@ class CandidateCache:
             np.savez(stream, **arrays)
 
     def read_fault(self, image_id: str) -> str:
-        """Why an image has no candidates, or nothing."""
+        """Return the reason why an image could not be read, or an empty string."""
         kept = self._load(image_id, ("fault",))["fault"]
         try:
             return str(kept.astype("U", casting="no").item())
-        except Exception as error:  # text that is none has NumPy and Python fail in many ways
-            raise UserError(f"{self.path(image_id)}: damaged candidates (fault); remove it") from error
+        except Exception as error:  # NumPy and Python raise many kinds of errors for invalid text
+            raise UserError(f"{self.path(image_id)}: damaged candidates (fault); delete the file") from error
 
     def read(self, image_id: str) -> Candidates:
-        """An image's candidates.
+        """Read an image's candidates.
 
         Raises:
-            UserError: there are none, or the file is damaged.
+            UserError: the file is missing or damaged.
         """
         attributes = len(self.manifest.attributes)
         kept = self._load(
@@ -230,16 +230,16 @@ class CandidateCache:
             with np.load(path, allow_pickle=False) as kept:
                 arrays = {name: kept[name] for name in (*names, *(name for name in optional if name in kept))}
             if strange := [name for name, values in arrays.items() if not isinstance(values, np.ndarray)]:
-                raise ValueError(f"{strange[0]} is no array")
+                raise ValueError(f"{strange[0]} is not an array")
             return arrays
         except FileNotFoundError:
             raise UserError(f"{path}: no candidates of image {image_id}; run predict.py again") from None
-        except Exception as error:  # zip and NumPy have many words for a damaged file
+        except Exception as error:  # zipfile and NumPy raise many kinds of errors for a damaged file
             raise UserError(f"{path}: damaged candidates ({error}); delete it and run predict.py again") from error
 
 
 def _wrong(kept: dict[str, np.ndarray], *, classes: int, attributes: int) -> str:
-    """What of an image's arrays cannot be, or nothing."""
+    """Describe the first problem in an image's arrays, or return an empty string."""
     size, boxes, scores, labels, masks = (kept[name] for name in ("size", "boxes", "scores", "labels", "masks"))
     count, cells = len(scores) if scores.ndim else 0, masks.shape[-1] if masks.ndim else 0
     shapes = {"size": (2,), "boxes": (count, 4), "scores": (count,), "labels": (count,), "masks": (count, cells, cells)}
@@ -250,9 +250,9 @@ def _wrong(kept: dict[str, np.ndarray], *, classes: int, attributes: int) -> str
     for name, shape in shapes.items():
         kind = {"size": np.int64, "labels": np.int64, "attributes": np.float16}.get(name, np.float32)
         if kept[name].shape != shape or kept[name].dtype != kind:
-            return f"{name}: {kept[name].dtype} of shape {kept[name].shape}, {np.dtype(kind)} of {shape} expected"
+            return f"{name}: expected {np.dtype(kind)} of shape {shape}, got {kept[name].dtype} {kept[name].shape}"
     if not is_frame(*size.tolist()):
-        return f"an image of {size[0]}x{size[1]}"
+        return f"invalid image size {size[0]}x{size[1]}"
     shares = [kept[name] for name in ("scores", "masks", "attributes", "mask_ious") if name in kept]
     if not all(np.isfinite(values).all() for values in (boxes, *shares)):
         return "NaN or infinite values"
@@ -260,11 +260,11 @@ def _wrong(kept: dict[str, np.ndarray], *, classes: int, attributes: int) -> str
         return "invalid boxes: x0 > x1 or y0 > y1, or far outside the image"
     if any(((values < -_ROUNDING) | (values > 1 + _ROUNDING)).any() for values in shares):
         return "probabilities outside [0, 1]"
-    return f"a label beyond {classes} classes" if ((labels < 0) | (labels >= classes)).any() else ""
+    return f"labels outside 0 to {classes - 1}" if ((labels < 0) | (labels >= classes)).any() else ""
 
 
 def _manifest(path: Path, kept: dict[str, Any]) -> Manifest:
-    """What was read of a manifest, if it is one."""
+    """Check the values of a manifest file and build the manifest."""
     attributes = kept.pop("attributes", None)
     strange = sorted(kept.keys() ^ _KINDS.keys()) or [n for n, kind in _KINDS.items() if not _is_of(kept[n], kind)]
     if strange or len(kept["class_ids"]) != len(kept["class_names"]):
@@ -277,7 +277,7 @@ def _manifest(path: Path, kept: dict[str, Any]) -> Manifest:
 
 
 def _is_of(value: Any, kind: Any) -> bool:
-    """Whether a value of JSON is of a kind: a type, or a list of one kind."""
+    """Return whether a JSON value is of a kind: a type, or a list of values of one kind."""
     if isinstance(kind, list):
         return isinstance(value, list) and all(_is_of(entry, kind[0]) for entry in value)
     if kind is float:
@@ -295,7 +295,7 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}); delete the folder and predict again") from error
     if version != _VERSION:
-        raise UserError(f"{path}: candidates of version {version}, this software reads {_VERSION}; remove the folder")
+        raise UserError(f"{path}: format version {version}, expected {_VERSION}; delete the folder and predict again")
     return kept
 
 
@@ -305,7 +305,7 @@ def _refuse_difference(folder: Path, kept: dict[str, Any], wanted: dict[str, Any
             kept_text, wanted_text = (shorten(json.dumps(v), 80) for v in (kept.get(name), value))
             raise UserError(
                 f"{folder}: holds candidates of {_OTHERS.get(name, f'another {name}')}: {kept_text}, this "
-                f"run has {wanted_text}. Give another out=FOLDER, or remove that one"
+                f"run has {wanted_text}. Give another out=FOLDER, or delete this folder"
             )
 
 

@@ -1,10 +1,10 @@
-"""Images -> candidates: any number of cascade detectors on any number of views of an image, merged.
+"""Predict candidates with any number of cascade detectors on any number of views of an image.
 
 A source is one detector on one view (a scale, mirrored or not). The scheme is that of the first-place solution of
-iMaterialist (Fashion) 2019: all sources' proposals are merged by NMS; the merged ones go through every source's box
-stages, and boxes and the probabilities of classes and attributes are averaged; what survives NMS goes through every
-source's mask stages, and mask probabilities are averaged. One detector on one view is the plain case, without anything
-to merge. Each source's features are computed once and serve all three steps.
+iMaterialist (Fashion) 2019: NMS merges the proposals of all sources. Every source refines the merged proposals with its
+box stages; boxes, class probabilities and attribute probabilities are averaged. Every source segments the boxes that
+survive NMS with its mask stages; mask probabilities are averaged. With one detector on one view, there is nothing to
+merge. Each source's features are computed once and used in all three steps.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from fashion_hydra.structures.detections import Candidates, Refined, Segmented
 
 
 class CascadeDetector(Protocol):
-    """The steps that inference needs of a model; see `fashion_hydra.model.detector.Detector`."""
+    """The interface that inference requires of a model; see `fashion_hydra.model.detector.Detector`."""
 
     @property
     def scores_masks(self) -> bool:
@@ -32,29 +32,29 @@ class CascadeDetector(Protocol):
         ...
 
     def features(self, images: Tensor, sizes: Sequence[Size]) -> tuple[Tensor, ...]:
-        """The pyramid of padded uint8 images (B, 3, H, W)."""
+        """Return the feature pyramid of padded uint8 images (B, 3, H, W)."""
         ...
 
     def propose(self, features: Sequence[Tensor], sizes: Sequence[Size]) -> list[tuple[Tensor, Tensor]]:
-        """Boxes (N, 4) and scores (N,) of each image."""
+        """Return the proposals of each image: boxes (N, 4) and scores (N,)."""
         ...
 
     def refine(self, features: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size]) -> list[Refined]:
-        """Boxes, class probabilities and attributes of each image."""
+        """Return the refined boxes, class probabilities and attribute probabilities of each image."""
         ...
 
     def segment(self, features: Sequence[Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> list[Segmented]:
-        """Masks, and their expected IoUs, of each image."""
+        """Return the mask probabilities of each image, and the expected IoUs where the model predicts them."""
         ...
 
 
 @torch.no_grad()
 def find_candidates(detector: CascadeDetector, batch: Batch, rules: Sequence[Postprocess]) -> list[Candidates]:
-    """Everything that any of the rules may keep, for each image of a batch, on the CPU: one detector, one view.
+    """Return the candidates of each image of a batch on the CPU, from one detector on one view.
 
     Args:
-        detector: in evaluation mode.
-        batch: images.
+        detector: the detector, in evaluation mode.
+        batch: the images.
         rules: see `merge_sources`.
     """
     frames = zip(batch.sizes, batch.original_sizes, batch.image_ids, strict=True)
@@ -78,17 +78,17 @@ def merge_sources(
     *,
     device: torch.device,
 ) -> Candidates:
-    """Everything that any of the rules may keep of one image, on the CPU.
+    """Return the candidates of one image on the CPU: every detection that at least one of the rules may keep.
 
-    A candidate's mask is only computed when its box survives the NMS of a rule, so a rule outside `rules` that
-    is not stricter than one of them must not be applied to the result.
+    A mask is computed only for boxes that survive the NMS of at least one rule. So apply only rules to the result that
+    are in `rules`, or stricter than a rule in `rules`.
 
     Args:
-        detectors: in evaluation mode, with the same classes.
+        detectors: the detectors, in evaluation mode and with the same classes.
         scaled: the image at every scale.
-        rules: at least one.
-        merging: the mirrorings and how all is merged.
-        device: where the detectors are.
+        rules: at least one rule.
+        merging: the flips, and the options for merging sources.
+        device: device of the detectors.
     """
     passes = [
         _Pass(
@@ -107,7 +107,7 @@ def merge_sources(
 
 
 class _Pass:
-    """One detector on one scale of an image, some mirrorings as one batch."""
+    """One detector on one scale of an image, with one or two flips as one batch."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class _Pass:
         self._scale = images.new_tensor([original[1] / size[1], original[0] / size[0]] * 2, dtype=torch.float32)
 
     def features(self) -> tuple[Tensor, ...]:
-        """The pyramid on the images' device, computed once unless it is not to be kept."""
+        """Return the feature pyramid on the images' device, computed once unless `feature_cache` is `recompute`."""
         if self._features is not None:
             return tuple(level.to(self.images.device, non_blocking=True) for level in self._features)
         made = self.detector.features(self.images, self.sizes)
@@ -136,11 +136,11 @@ class _Pass:
         return made
 
     def to_original(self, boxes: Tensor, flip: bool) -> Tensor:
-        """Boxes (N, 4) of a view in the frame of the file."""
+        """Map boxes (N, 4) from a view to the frame of the original image."""
         return self._mirrored(boxes.float(), flip) * self._scale
 
     def to_view(self, boxes: Tensor, flip: bool) -> Tensor:
-        """Boxes (N, 4) in the frame of the file in a view's."""
+        """Map boxes (N, 4) from the frame of the original image to a view."""
         return self._mirrored(boxes / self._scale, flip)
 
     def _mirrored(self, boxes: Tensor, flip: bool) -> Tensor:
@@ -168,7 +168,7 @@ def _merge(passes: Sequence[_Pass], image_id: str, rules: Sequence[Postprocess],
     boxes, scores, labels, index = _survivors(averaged[0], averaged[1], rules)
     exact = views[0][index] if len(views) == 1 else None
     masks, mask_ious = _masks(passes, boxes, labels, exact)
-    # Half precision, in which they are kept, so that an answer made at once is that made of the cache.
+    # Half precision, as in the cache, so that detections do not depend on whether candidates were cached.
     attributes = torch.stack(attributes_of).mean(0)[index].half().cpu() if attributes_of else None
     return Candidates(
         image_id,
@@ -183,13 +183,13 @@ def _merge(passes: Sequence[_Pass], image_id: str, rules: Sequence[Postprocess],
 
 
 def _proposals(passes: Sequence[_Pass], merging: Merging) -> tuple[Callable[[_Pass, Tensor, bool], Tensor], Tensor]:
-    """The proposals of all sources, merged, and how they are laid on a view."""
+    """Merge the proposals of all sources; return a function that maps them to a view, and the proposals."""
     found = [
         (one, flip, boxes, scores)
         for one in passes
         for (boxes, scores), flip in zip(one.detector.propose(one.features(), one.sizes), one.flips, strict=True)
     ]
-    if len(found) == 1:  # nothing to merge: the proposals stay as they are, to the last bit
+    if len(found) == 1:  # nothing to merge: leave the proposals bit-identical
         return (lambda one, boxes, flip: boxes), found[0][2]
     boxes = torch.cat([one.to_original(boxes, flip) for one, flip, boxes, _ in found])
     scores = torch.cat([scores.float() for *_, scores in found])
@@ -200,15 +200,15 @@ def _proposals(passes: Sequence[_Pass], merging: Merging) -> tuple[Callable[[_Pa
 def _survivors(
     boxes: Tensor, probabilities: Tensor, rules: Sequence[Postprocess]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The (box, class) pairs that some rule keeps, by descending score.
+    """Return the (box, class) pairs that at least one rule may keep, by descending score.
 
     Args:
-        boxes: (N, 4) in the frame of the file, where NMS is done, as postprocessing does it again.
-        probabilities: (N, C + 1), background last.
-        rules: at least one.
+        boxes: (N, 4) in the frame of the original image. NMS runs in this frame, here and in postprocessing.
+        probabilities: (N, C + 1), class probabilities, background last.
+        rules: at least one rule.
 
     Returns:
-        Boxes, scores, labels, and which of the (N, 4) boxes each is.
+        Boxes, scores and labels of the pairs, and each pair's index into the N boxes.
     """
     floor = min(rule.lowest_score_thr for rule in rules)
     owners, labels = torch.nonzero(probabilities[:, :-1] > floor).unbind(1)
@@ -228,9 +228,9 @@ def _masks(passes: Sequence[_Pass], boxes: Tensor, labels: Tensor, exact: Tensor
 
     Args:
         passes: the sources.
-        boxes: (N, 4) in the frame of the file.
+        boxes: (N, 4) in the frame of the original image.
         labels: (N,).
-        exact: the same boxes in the frame of the one view, where there is but one.
+        exact: the same boxes in the frame of the view, if there is only one view; else None.
     """
     scoring = any(one.detector.scores_masks for one in passes)
     if not len(labels):
@@ -250,14 +250,14 @@ def _masks(passes: Sequence[_Pass], boxes: Tensor, labels: Tensor, exact: Tensor
 
 
 def _on_grid(masks: Tensor, grid: int) -> Tensor:
-    """Masks (N, M, M) on a grid of another number of cells over the same boxes."""
+    """Resample masks (N, M, M) to a grid of `grid` x `grid` cells over the same boxes."""
     if masks.shape[-1] == grid:
         return masks
     return F.interpolate(masks[None], size=(grid, grid), mode="bilinear", align_corners=False)[0]
 
 
 def _padded(image: Tensor, flips: Sequence[bool]) -> Tensor:
-    """uint8 (3, h, w) -> (F, 3, H, W), mirrored where asked, padded at the right and below."""
+    """Stack the requested flips of an image, uint8 (3, h, w), padded at the right and bottom: (F, 3, H, W)."""
     height, width = image.shape[1:]
     below, right = -height % PAD_DIVISOR, -width % PAD_DIVISOR
     return F.pad(torch.stack([image.flip(-1) if flip else image for flip in flips]), (0, right, 0, below))

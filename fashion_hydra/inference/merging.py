@@ -1,4 +1,4 @@
-"""How several models and views of an image are merged, and what memory that takes."""
+"""Options for merging several models and views of an image, and an estimate of the required memory."""
 
 import math
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ FEATURE_CACHES = ("device", "host", "recompute")
 
 @dataclass(frozen=True)
 class Merging:
-    """How sources are merged, and where their features stay meanwhile.
+    """Options for merging sources and caching their features.
 
     Args:
-        flips: which mirrorings of each scale are looked at: `[False]`, `[True]` or both.
-        proposal_iou_thr: of the NMS over all sources' proposals.
-        max_proposals: the best so many go on.
-        feature_cache: features stay on the `device`, on the `host`, or are thrown away and made again (`recompute`).
-        in_flight: views that go through a detector as one batch, 1 or 2: with 2 an image and its mirror image do.
+        flips: views of each scale: `[False]` (the image), `[True]` (mirrored) or both.
+        proposal_iou_thr: IoU threshold of the NMS over all sources' proposals.
+        max_proposals: maximum number of proposals to keep after that NMS.
+        feature_cache: keep features on the `device`, on the `host`, or compute them again for each step (`recompute`).
+        in_flight: number of views per batch, 1 or 2; with 2, an image and its mirror image form one batch.
     """
 
     flips: Sequence[bool] = (False,)
@@ -37,23 +37,23 @@ class Merging:
             raise UserError(f"inference.in_flight={self.in_flight}: give 1 or 2")
         if not 0 <= self.proposal_iou_thr <= 1 or self.max_proposals < 1:
             raise UserError(
-                f"inference.proposal_iou_thr={self.proposal_iou_thr} "
-                f"inference.max_proposals={self.max_proposals}: between 0 and 1, and at least 1 expected"
+                f"inference.proposal_iou_thr={self.proposal_iou_thr} inference.max_proposals={self.max_proposals}: "
+                "the first must be between 0 and 1, the second at least 1"
             )
 
     def batches(self) -> list[tuple[bool, ...]]:
-        """The mirrorings, those that go together in one tuple."""
+        """Return the flips of each batch."""
         flips = tuple(self.flips)
         return [flips] if self.in_flight >= len(flips) else [(flip,) for flip in flips]
 
 
 def feature_bytes(levels: Sequence[tuple[int, Sequence[int]]], scales: Sequence[tuple[int, int]], views: int) -> int:
-    """Memory that the features of one image take at most while they are kept, in float32.
+    """Return the maximum memory for the cached float32 features of one image, in bytes.
 
     Args:
-        levels: channels of each model's features, and the strides that it has them at.
-        scales: short edge and bound of the long edge.
-        views: mirrorings of each scale.
+        levels: number of channels and strides of each model's feature pyramid.
+        scales: short edge and maximum long edge of each scale.
+        views: number of views of each scale, 1 or 2.
     """
     areas = sum(math.prod(-(-edge // PAD_DIVISOR) * PAD_DIVISOR for edge in scale) for scale in scales)
     values_a_pixel = sum(channels * sum(stride**-2 for stride in strides) for channels, strides in levels)

@@ -1,4 +1,4 @@
-"""Lightning's predict loop: candidates of each image into the cache."""
+"""Lightning module and data module that predict the candidates of each image into the cache."""
 
 import logging
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ log = logging.getLogger(__name__)
 
 
 class PredictionModule(pl.LightningModule):
-    """Writes the candidates of each image into the cache.
+    """Lightning module that writes the candidates of each image into the cache.
 
     Args:
         detectors: the models.
-        cache: of candidates.
-        merging: how sources are merged.
+        cache: the candidate cache.
+        merging: options for merging sources.
     """
 
     def __init__(self, detectors: Sequence[Detector], cache: CandidateCache, merging: Merging) -> None:
@@ -36,14 +36,14 @@ class PredictionModule(pl.LightningModule):
         self.cache, self.merging, self.rules = cache, merging, cache.manifest.rules()
 
     def on_predict_start(self) -> None:
-        """Once the device is known."""
+        """Prepare the detectors for inference on the trainer's device."""
         for detector in self.detectors:
             detector.for_inference(self.device)  # type: ignore[operator]
 
     def predict_step(self, batch: ScaledImage, batch_idx: int) -> None:
-        """One image, every source."""
+        """Cache the candidates of one image; if its file cannot be read, log a warning and cache zero candidates."""
         if batch.fault:
-            log.warning("%s: %s; no masks are predicted on it", batch.image_id, batch.fault)
+            log.warning("%s: %s; no masks are predicted for this image", batch.image_id, batch.fault)
             found = no_candidates(batch.image_id, attributes=len(self.cache.manifest.attributes))
         else:
             detectors = list(self.detectors)
@@ -52,28 +52,28 @@ class PredictionModule(pl.LightningModule):
 
 
 class PredictionData(pl.LightningDataModule):
-    """The images that have no candidates yet, shared by the processes."""
+    """Data module with the images that have no candidates yet, distributed over the ranks."""
 
     def __init__(self, image_list: ImageList, scales: Sequence[tuple[int, int]], *, num_workers: int) -> None:
         super().__init__()
         if num_workers < 0:
-            raise UserError(f"data.num_workers={num_workers}: at least 0 expected")
+            raise UserError(f"data.num_workers={num_workers}: must be at least 0")
         self.image_list, self.scales, self.num_workers = image_list, scales, num_workers
 
     def predict_dataloader(self) -> DataLoader:
-        """Every world_size-th image, one at a time."""
+        """Return a loader of this rank's images, one image at a time."""
         assert self.trainer is not None
         mine = self.image_list[range(self.trainer.global_rank, len(self.image_list), self.trainer.world_size)]
         dataset = PredictDataset(mine, self.scales)
         return DataLoader(dataset, batch_size=None, num_workers=self.num_workers)
 
     def transfer_batch_to_device(self, batch: ScaledImage, device: torch.device, dataloader_idx: int) -> ScaledImage:
-        """Inference moves what it needs when it needs it."""
+        """Leave the batch on the CPU; `merge_sources` moves the images."""
         return batch
 
 
 def no_candidates(image_id: str, *, attributes: int) -> Candidates:
-    """The candidates of an image that cannot be read: none, of so many attributes."""
+    """Return zero candidates, for an image that cannot be read; `attributes` is the model's number of attributes."""
     return Candidates(
         image_id,
         (1, 1),

@@ -1,1 +1,1 @@
-"""Candidates -> detections, by a rule of thresholds."""
+"""Turn candidates into detections under a rule of thresholds."""

@@ -1,4 +1,4 @@
-"""Candidates -> detections: thresholds, NMS, pasting, overlaps. Pure functions of a frozen rule."""
+"""Turn candidates into detections: thresholds, NMS, mask pasting, overlaps. Pure functions of a frozen rule."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,20 +18,20 @@ from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.types import FloatArray, IntArray
 
 LOOSE_IOU_THR = 0.7
-"""Box NMS that goes before masks are computed, where the rule's own NMS is not on boxes: `survivors`."""
+"""IoU threshold of the box NMS that limits which masks are computed for `nms=mask` and `nms=soft`; see `survivors`."""
 
 
 def survivors(boxes: Tensor, scores: Tensor, labels: Tensor, rule: Postprocess) -> Tensor:
-    """Indices of what a rule may keep, by descending score, as far as can be known without masks.
+    """Return the indices of the candidates that a rule may keep, by descending score, without looking at masks.
 
-    With NMS on boxes this is what the rule keeps. Mask NMS and soft-NMS choose among more: all above their
-    thresholds that survive greedy NMS at `LOOSE_IOU_THR`, or at the rule's `iou_thr` if that is looser.
+    With NMS on boxes, these are the candidates that the rule keeps. Mask NMS and soft-NMS start from a larger set: all
+    candidates above their thresholds that survive greedy NMS at `LOOSE_IOU_THR`, or at `iou_thr` if that is higher.
 
     Args:
         boxes: float32 (N, 4).
         scores: float32 (N,).
         labels: int64 (N,).
-        rule: thresholds.
+        rule: the postprocessing rule.
     """
     on_boxes = rule.nms == "box"
     return select(
@@ -45,17 +45,16 @@ def survivors(boxes: Tensor, scores: Tensor, labels: Tensor, rule: Postprocess) 
 
 
 def apply(candidates: Candidates, rule: Postprocess, *, size: Size) -> Detections:
-    """The answer for one image on a grid of `size`.
+    """Return the detections of one image, with masks on a grid of `size`.
 
-    With `nms=mask` the masks are drawn on that grid first; by descending score a candidate is left out when the
-    IoU of its mask (pixels shared / pixels of either, before overlaps are suppressed) with that of a kept one of
-    its class is above `iou_thr`. A mask without pixels has IoU 0 with every other. `max_per_image` counts what is
-    kept then, as it does with boxes.
+    With `nms=mask`, all masks are drawn on the grid first. A candidate is then dropped if the IoU of its mask (before
+    overlaps are suppressed) with a better, kept mask of its class is above `iou_thr`. A mask without pixels has IoU 0
+    with every other mask. As with boxes, `max_per_image` limits the candidates that survive NMS.
 
     Args:
-        candidates: of the image.
-        rule: thresholds.
-        size: height and width of the grid that masks are drawn on; the image is stretched to it.
+        candidates: the image's candidates.
+        rule: the postprocessing rule.
+        size: height and width of the grid that masks are drawn on; boxes are scaled from the image to the grid.
     """
     index, scores = rank(candidates, rule)
     stretch = np.array([size[1] / candidates.size[1], size[0] / candidates.size[0]] * 2)
@@ -73,7 +72,7 @@ def apply(candidates: Candidates, rule: Postprocess, *, size: Size) -> Detection
 
 
 def rank(candidates: Candidates, rule: Postprocess) -> tuple[Tensor, Tensor]:
-    """Which candidates are drawn, the best first, and their scores (float32, with soft-NMS float64)."""
+    """Return the indices of the candidates to draw, best first, and their scores (float32; float64 with soft-NMS)."""
     if candidates.mask_ious is None or not rule.mask_iou_power:
         return _suppress(candidates, rule)
     index, scores = _suppress(candidates, replace(rule, max_per_image=NO_LIMIT))
@@ -102,7 +101,7 @@ def _suppress(candidates: Candidates, rule: Postprocess) -> tuple[Tensor, Tensor
 
 
 def mask_nms(found: Iterable[ScoredMask], rule: Postprocess) -> list[ScoredMask]:
-    """Greedy NMS on masks within each class, see `apply`; `found` is by descending score."""
+    """Apply greedy mask NMS within each class, see `apply`; `found` is sorted by descending score."""
     kept: list[ScoredMask] = []
     rivals: dict[int, list[tuple[MaskWindow, int]]] = {}
     for mask, label, score in found:
@@ -118,7 +117,7 @@ def mask_nms(found: Iterable[ScoredMask], rule: Postprocess) -> list[ScoredMask]
 
 
 def _answer(candidates: Candidates, found: Iterable[ScoredMask], rule: Postprocess, size: Size) -> Detections:
-    """Overlaps suppressed, small masks left out, the rest chosen from and encoded; `found` is by descending score."""
+    """Suppress overlaps, drop small masks, select detections and encode them; `found` is sorted by descending score."""
     taken: dict[int, list[MaskWindow]] = {}
     masks: list[MaskWindow] = []
     kept: list[tuple[int, float, int]] = []
@@ -127,7 +126,7 @@ def _answer(candidates: Candidates, found: Iterable[ScoredMask], rule: Postproce
             better = taken.setdefault(label, [])
             for other in better:
                 if (views := mask.windows_shared_with(other)) is not None:
-                    np.greater(*views, out=views[0])  # set here and not there
+                    np.greater(*views, out=views[0])  # keep the pixels that the better mask does not have
             better.append(mask)
         if (area := int(np.count_nonzero(mask.pixels))) >= rule.min_area:
             masks.append(mask)
@@ -149,10 +148,10 @@ def _answer(candidates: Candidates, found: Iterable[ScoredMask], rule: Postproce
 def _attributes(
     candidates: Candidates, index: Sequence[int], labels: IntArray, rule: Postprocess
 ) -> ChosenAttributes | None:
-    """The attributes of detections drawn from the candidates of these indices.
+    """Choose the attributes of the detections drawn from the candidates at `index`.
 
     Raises:
-        UserError: a step of postprocessing made masks of which nobody knows what they were drawn from.
+        UserError: a postprocessing step returned a mask without its candidate.
     """
     if not rule.answers_attributes:
         return None
@@ -160,7 +159,7 @@ def _attributes(
     assert candidates.attributes is not None, "a rule for attributes needs candidates with attributes"
     if -1 in index:
         raise UserError(
-            "postprocess.steps: a step returned a MaskWindow without its candidate, so its attributes are not known. "
+            "postprocess.steps: a step returned a MaskWindow without its candidate, so its attributes are unknown. "
             "Change masks with mask._replace(pixels=...)"
         )
     return choose_attributes(candidates.attributes.numpy()[list(index)], labels, rule.attributes)
@@ -169,13 +168,13 @@ def _attributes(
 def select_detections(
     scores: FloatArray, labels: IntArray, attributes: ChosenAttributes | None, rule: Postprocess
 ) -> IntArray:
-    """Which of an image's detections are answered, after everything but calibration and attributes was applied.
+    """Apply `match_thr` and the calibration, the last parts of a rule, and return the indices of the kept detections.
 
     Args:
         scores: (N,), descending.
         labels: (N,).
-        attributes: that they are answered with.
-        rule: of which calibration and attributes count.
+        attributes: the attributes chosen for the N detections.
+        rule: the rule, of which only `calibration` and `attributes` are used.
     """
     if attributes is not None and rule.attributes is not None:
         left = np.flatnonzero(scores * attributes.chances > rule.attributes.match_thr)

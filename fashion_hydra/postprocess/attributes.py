@@ -1,10 +1,10 @@
-"""Which attributes a detection is answered with, and how likely it is that they are all right.
+"""Choose each detection's attributes and estimate the probability that all of them are right.
 
-By ClassId a detection is a hit only with exactly the attributes of the true mask, so one wrong attribute costs as much
-as a wrong class. `threshold` takes each attribute by itself. `expected` takes, of the sets that masks of the class had
-in training (the bare category among them, where some had no attributes), the most probable one: attributes are held to
-be independent of each other given the image, so that a set's probability is the product over attributes of p or 1 - p,
-over the sum of these products of all sets of the class.
+When matching by ClassId, a detection is a hit only with exactly the attributes of the true mask, so one wrong attribute
+costs as much as a wrong class. `threshold` decides each attribute on its own. `expected` chooses the most probable of
+the attribute sets that masks of the class have in training, including the empty set if it occurs there. Attributes are
+assumed to be independent given the image: a set's probability is the product over attributes of p or 1 - p, divided by
+the sum of these products over all sets of the class.
 """
 
 from collections.abc import Sequence
@@ -17,23 +17,22 @@ from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.types import FloatArray, IntArray
 
 NONE, THRESHOLD, EXPECTED = KINDS = ("none", "threshold", "expected")
-_BLOCK = 2**20  # products held at a time
-_CERTAIN = 1e-4  # probabilities are kept that far from 0 and 1
+_BLOCK = 2**20  # maximum number of products in memory at a time
+_CERTAIN = 1e-4  # probabilities are clipped to [_CERTAIN, 1 - _CERTAIN]
 
 
 @dataclass(frozen=True)
 class AttributeRule:
-    """How attributes are answered.
+    """Options for choosing attributes.
 
     Args:
-        kind: `none`, the bare category; `threshold`; or `expected`.
-        attribute_thr: with `threshold`, attributes of a higher probability are answered.
-        match_thr: a detection is left out unless the product of its score and the probability of its attributes is
-            higher.
-        attributes: that the model has learnt.
+        kind: `none` (category only), `threshold` or `expected`.
+        attribute_thr: with `threshold`, attributes with a probability above this are chosen.
+        match_thr: detections are dropped unless score times probability of the chosen attributes is above this.
+        attributes: the attributes that the model has learnt.
 
     Raises:
-        UserError: a value out of its range.
+        UserError: a value is out of range.
     """
 
     kind: str
@@ -46,18 +45,18 @@ class AttributeRule:
             raise UserError(f"postprocess.attributes={self.kind}: choose one of {', '.join(KINDS)}")
         for name in ("attribute_thr", "match_thr"):
             if not 0 <= (value := getattr(self, name)) <= 1:
-                raise UserError(f"postprocess.{name}={value}: between 0 and 1 expected")
+                raise UserError(f"postprocess.{name}={value}: must be between 0 and 1")
 
 
 @dataclass(frozen=True)
 class ChosenAttributes:
-    """The attributes that some detections are answered with.
+    """The attributes chosen for N detections.
 
     Args:
-        places: of each detection, indices into the attribute set.
-        chances: float64 (N,), probability that a detection's attributes are right if its class is; 1 where its class
-            has none.
-        usual: float64 (N,), share of the masks of its class that have these attributes in training.
+        places: each detection's attributes, as indices into the attribute set.
+        chances: float64 (N,), probability that a detection's attributes are right if its class is right; 1 for classes
+            without attributes.
+        usual: float64 (N,), share of the class's training masks that have exactly these attributes.
     """
 
     places: Sequence[Places]
@@ -69,12 +68,12 @@ class ChosenAttributes:
 
 
 def choose_attributes(probabilities: np.ndarray, labels: IntArray, rule: AttributeRule) -> ChosenAttributes:
-    """Choose each detection's attributes by a threshold or for their expected score.
+    """Choose each detection's attributes by a threshold or as the most probable set.
 
     Args:
-        probabilities: (N, A), of each attribute.
+        probabilities: (N, A), probability of each attribute.
         labels: (N,).
-        rule: how, not `none`.
+        rule: the options; `kind` is `threshold` or `expected`.
     """
     places: list[Places] = [()] * len(labels)
     chances, usual = np.ones(len(labels)), np.ones(len(labels))
@@ -84,7 +83,7 @@ def choose_attributes(probabilities: np.ndarray, labels: IntArray, rule: Attribu
         own, columns = np.flatnonzero(labels == label), list(rule.attributes.of_label[label])
         p = np.clip(probabilities[np.ix_(own, columns)].astype(np.float64), _CERTAIN, 1 - _CERTAIN)
         table, counts = _known_sets(rule.attributes, label)
-        odds = _sums(np.log(p / (1 - p)), table)  # of each set against the bare category: (N, S)
+        odds = _sums(np.log(p / (1 - p)), table)  # log-odds of each set against the empty set: (N, S)
         shares = np.exp(odds - odds.max(axis=1, keepdims=True))
         shares /= shares.sum(axis=1, keepdims=True)
         if rule.kind == EXPECTED:
@@ -101,14 +100,14 @@ def choose_attributes(probabilities: np.ndarray, labels: IntArray, rule: Attribu
 
 
 def _sums(values: FloatArray, table: np.ndarray) -> FloatArray:
-    """`values @ table.T`, where no row of the result depends on how many there are, as it does with BLAS."""
+    """Return `values @ table.T`, computed so that no row depends on the number of rows, as it would with BLAS."""
     step = max(1, _BLOCK // max(1, table.size))
     parts = [(values[i : i + step, None] * table).sum(axis=2) for i in range(0, len(values), step)]
     return np.concatenate([np.zeros((0, len(table))), *parts])
 
 
 def _known_sets(attributes: AttributeSet, label: int) -> tuple[np.ndarray, FloatArray]:
-    """The sets of a class as rows over its attributes, bool (S, A of the class), and the share of each: (S,)."""
+    """Return a class's attribute sets as rows over its attributes, bool (S, A of the class), and their shares: (S,)."""
     column_of = {place: column for column, place in enumerate(attributes.of_label[label])}
     sets = attributes.sets[label]
     table = np.zeros((len(sets), len(column_of)), bool)

@@ -1,4 +1,4 @@
-"""Calibrations of expected scores as JSON files, which tune_thresholds.py writes."""
+"""Read and write calibrations for expected scores as JSON, as produced by tune_thresholds.py."""
 
 import json
 from pathlib import Path
@@ -26,10 +26,10 @@ def write_calibration(path: Path, calibration: Calibration, classes: ClassSet) -
 
 
 def read_calibration(path: Path, classes: ClassSet) -> Calibration:
-    """Read what `write_calibration` wrote.
+    """Read a file that `write_calibration` wrote.
 
     Raises:
-        UserError: no such file, damaged, or of other classes.
+        UserError: the file is missing, damaged, or for other classes.
     """
     if not path.is_file():
         raise UserError(f"postprocess.calibration={path}: no such file. tune_thresholds.py writes one")

@@ -1,20 +1,20 @@
-"""Which detections of an image to answer with, so that the expected competition score is highest.
+"""Choose the set of an image's detections with the highest expected competition score.
 
-A threshold answers with every detection above it. But what a detection is worth depends on its neighbours: the score
-of an image and class is TP / (TP + FP + FN), averaged over ten IoU thresholds, so a doubtful detection costs more
-beside a sure one than alone, and one of a class that is surely there costs nothing beside a miss.
+A threshold keeps every detection above it. But the value of a detection depends on the other detections: the score of
+an image and class is TP / (TP + FP + FN), averaged over ten IoU thresholds. A doubtful detection therefore costs more
+next to a certain one than alone, and costs nothing if its class is certainly present but would otherwise be missed.
 
-The model, for one class of one image. Detection i is of a true object with probability q_i, and hits it at IoU above t
-with probability p_i(t) <= q_i = p_i(0.5); detections are independent of each other. U true objects that no detection
-is of, Poisson with a mean known for the class, come on top. Answering with a set S of detections then scores
-E[TP(t) / (|S| + X(t))], averaged over t, where X(t) counts the true objects that are not hit. Where p(t) rises with
-the detection's score for every t, as a calibration's does, exchanging a detection for a better one never lowers this,
-so for each size of S the best of the scores are best, and the sizes alone are tried.
+The model for one class of one image: detection i shows a true object with probability q_i and hits it at IoU above t
+with probability p_i(t) <= q_i = p_i(0.5). Detections are independent. In addition, U true objects have no detection; U
+is Poisson with a known mean for the class. A set S of detections then scores E[TP(t) / (|S| + X(t))], averaged over t,
+where X(t) is the number of true objects that are not hit. If p(t) rises with the detection's score for every t, as it
+does for a calibration, replacing a detection by a better one never lowers this expectation. So for each size of S the
+detections with the highest scores are optimal, and only the sizes have to be tried.
 
-The image's score is the average over the classes that it has in truth or answer. Here the ratio of the two
-expectations is maximised, sum of scores to number of classes, which Dinkelbach's iteration does (On Nonlinear
-Fractional Programming, Management Science 13, 1967): for a ratio r each class takes the size with the highest
-E[score] - r P(present), and r becomes the ratio of what was taken, until it stays.
+The image's score is the average over the classes that occur in its truth or its detections. This module maximises the
+ratio of two expectations, sum of class scores to number of classes, by Dinkelbach's iteration (On Nonlinear Fractional
+Programming, Management Science 13, 1967): for a given ratio r, each class takes the size with the highest
+E[score] - r P(present); r is then set to the ratio of the chosen sizes, until it no longer changes.
 """
 
 import math
@@ -28,25 +28,25 @@ from fashion_hydra.postprocess.attributes import ChosenAttributes
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.types import BoolArray, FloatArray, IntArray
 
-_MOST_MISSED = 100.0  # masks of a class, on average; of more no Poisson distribution is worked out here
-_TAIL = 1e-9  # of the Poisson distribution that is left out
-_ROUNDS = 20  # of Dinkelbach's iteration, which takes three or four
+_MOST_MISSED = 100.0  # largest mean number of missed masks per class that `_poisson` is computed for
+_TAIL = 1e-9  # probability of the omitted tail of the Poisson distribution
+_ROUNDS = 20  # maximum number of Dinkelbach iterations; three or four suffice
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What a detector's scores mean, for each class.
+    """Per-class hit probabilities as a function of a detector's scores.
 
     Args:
-        scores: (K,), ascending, the knots; between them probabilities are interpolated, beyond them constant.
-        hits: (C, K, 10), probability that a detection of that score hits a true mask at each of the ten IoU
-            thresholds; never falling along K, never rising along the last axis.
-        missed: (C, 2), how many true masks of the class no detection is of, on average: in images without a
-            detection of the class, and in those with one.
-        others: how many classes an image has, on average, that the detector does not know.
+        scores: (K,), knots, ascending; probabilities are interpolated between the knots and constant outside.
+        hits: (C, K, 10), probability that a detection with the knot's score hits a true mask at each of the ten IoU
+            thresholds; non-decreasing along K, non-increasing along the last axis.
+        missed: (C, 2), mean number of the class's true masks without a detection: per image without any detection of
+            the class, and per image with one.
+        others: mean number of classes per image that the detector has not learnt.
 
     Raises:
-        UserError: shapes or values that cannot be.
+        UserError: invalid shapes or values.
     """
 
     scores: FloatArray
@@ -57,23 +57,23 @@ class Calibration:
     def __post_init__(self) -> None:
         classes = len(self.hits)
         if self.scores.ndim != 1 or not len(self.scores):
-            raise UserError(f"calibration: scores of shape {self.scores.shape}, one or more in a row expected")
+            raise UserError(f"calibration: expected scores of shape (K,), K >= 1, got {self.scores.shape}")
         if self.hits.shape != (classes, len(self.scores), 10) or self.missed.shape != (classes, 2):
             raise UserError(
-                f"calibration: shapes ({classes}, {len(self.scores)}, 10) and ({classes}, 2) expected, got "
-                f"{self.hits.shape} and {self.missed.shape}"
+                f"calibration: expected hits of shape ({classes}, {len(self.scores)}, 10) and missed of shape "
+                f"({classes}, 2), got {self.hits.shape} and {self.missed.shape}"
             )
         within = (self.hits >= 0).all() and (self.hits <= 1).all() and (self.missed >= 0).all() and self.others >= 0
         monotone = (np.diff(self.hits, axis=1) >= 0).all() and (np.diff(self.hits, axis=2) <= 0).all()
         finite = np.isfinite(self.scores).all() and (self.missed <= _MOST_MISSED).all() and math.isfinite(self.others)
         if not (within and monotone and finite and (np.diff(self.scores) > 0).all()):
-            raise UserError("calibration: probabilities that rise with the score and fall with the IoU expected")
+            raise UserError("calibration: invalid values; hits must not fall with the score or rise with the IoU")
 
     def __len__(self) -> int:
         return len(self.hits)
 
     def probabilities(self, scores: FloatArray, label: int) -> FloatArray:
-        """Probability of a hit of detections of one class at each IoU threshold: (N, 10)."""
+        """Return the hit probabilities of N detections of one class at each IoU threshold: (N, 10)."""
         place = np.clip(np.searchsorted(self.scores, scores, side="right") - 1, 0, max(0, len(self.scores) - 2))
         after = np.minimum(place + 1, len(self.scores) - 1)
         width = np.maximum(self.scores[after] - self.scores[place], 1e-12)
@@ -83,11 +83,11 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Options:
-    """What answering with the best 0, 1, ... n detections of a class gives.
+    """Results of keeping the best 0, 1, ... n detections of a class.
 
     Args:
-        scores: (n + 1,), expected score of the class, 0 where it is absent.
-        present: (n + 1,), probability that the class counts: that it is in the truth or the answer.
+        scores: (n + 1,), expected score of the class, 0 if it is absent.
+        present: (n + 1,), probability that the class counts, i.e. occurs in the truth or the kept detections.
     """
 
     scores: FloatArray
@@ -95,21 +95,21 @@ class Options:
 
 
 def options(hits: FloatArray, missed: float) -> Options:
-    """The expected score of each number of detections of one class.
+    """Return the expected score for each number of kept detections of one class.
 
     Args:
-        hits: (n, 10), see `Calibration.probabilities`, by descending score.
-        missed: how many true masks no detection is of, on average.
+        hits: (n, 10), hit probabilities, see `Calibration.probabilities`, by descending score.
+        missed: mean number of true masks without a detection.
     """
     n = len(hits)
     real = hits[:, 0]
     unseen = _poisson(missed)
-    # What the detections after the first k and the unseen add to the true masks that are not hit, for k = n ... 0.
+    # Distribution of the number of true objects without a kept detection, if the best k are kept, for k = n ... 0.
     beyond = [unseen]
     for q in real[::-1]:
         beyond.append(np.convolve(beyond[-1], [1 - q, q]))
     beyond.reverse()
-    # After k detections: P(X = x), and E[TP; X = x], at each IoU threshold, X counting the objects not hit.
+    # After k detections, at each IoU threshold: P(X = x) and E[TP; X = x], where X is the number of objects not hit.
     chance = np.zeros((10, n + 1))
     hit = np.zeros((10, n + 1))
     chance[:, 0] = 1.0
@@ -127,7 +127,7 @@ def options(hits: FloatArray, missed: float) -> Options:
 
 
 def _poisson(mean: float) -> FloatArray:
-    """Its probabilities from 0 until what is left is negligible, adding up to 1."""
+    """Return the Poisson probabilities of 0, 1, ... without the negligible tail, normalised to sum 1."""
     values = [math.exp(-mean)]
     while 1 - sum(values) > _TAIL and len(values) < 100:
         values.append(values[-1] * mean / len(values))
@@ -141,11 +141,11 @@ def _shifted(values: FloatArray) -> FloatArray:
 
 
 def best_sizes(of_classes: Sequence[Options], *, others: float) -> list[int]:
-    """How many detections of each class to answer with, see the module's text; of equal ones the fewest.
+    """Return how many detections to keep of each class, see the module docstring; among equals the fewest.
 
     Args:
         of_classes: the options of each class.
-        others: how many more classes the image has, on average, all scoring 0.
+        others: mean number of further classes in the image, which all score 0.
     """
     sizes = [0] * len(of_classes)
     ratio = 0.0
@@ -153,7 +153,7 @@ def best_sizes(of_classes: Sequence[Options], *, others: float) -> list[int]:
         sizes = [int(np.argmax(o.scores - ratio * o.present)) for o in of_classes]
         score = math.fsum(o.scores[k] for o, k in zip(of_classes, sizes, strict=True))
         count = math.fsum(o.present[k] for o, k in zip(of_classes, sizes, strict=True)) + others
-        # An image without masks in truth and answer scores 1.
+        # An image without true masks and without detections scores 1.
         new = (score + 1e-9) / (count + 1e-9)
         if new == ratio:
             break
@@ -164,17 +164,17 @@ def best_sizes(of_classes: Sequence[Options], *, others: float) -> list[int]:
 def choose(
     scores: FloatArray, labels: IntArray, calibration: Calibration, attributes: ChosenAttributes | None = None
 ) -> BoolArray:
-    """Which detections of one image to answer with.
+    """Return a mask (N,) of the detections of one image to keep.
 
-    With attributes, detections of one label and one set of them are a class of the score. One is a hit with the
-    probability that its mask hits and its attributes are right; where they are wrong, the object that it is of counts
-    among the classes that score 0, answered or not.
+    With attributes, detections with the same label and the same attributes form one class of the score. A detection is
+    a hit with the probability that its mask hits and its attributes are right. If the attributes are wrong, its object
+    counts among the classes that score 0, whether the detection is kept or not.
 
     Args:
         scores: (N,), descending.
         labels: (N,).
-        calibration: of the detector, by categories.
-        attributes: that the detections are answered with.
+        calibration: the detector's calibration by category.
+        attributes: the attributes chosen for the N detections.
     """
     of_classes, members = [], []
     found = np.bincount(labels, minlength=len(calibration)) > 0

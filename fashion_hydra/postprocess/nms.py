@@ -1,4 +1,4 @@
-"""Non-maximum suppression: greedy within each class, over all classes, and soft."""
+"""Non-maximum suppression (NMS): greedy per class, greedy over all classes, and soft."""
 
 import numpy as np
 import torch
@@ -10,18 +10,18 @@ from torchvision.ops import nms as _nms
 def select(
     boxes: Tensor, scores: Tensor, labels: Tensor, *, score_thr: float | Tensor, iou_thr: float, max_per_image: int
 ) -> Tensor:
-    """Greedy NMS within each class: indices of what is kept, by descending score.
+    """Apply greedy NMS within each class and return the indices of the kept boxes, by descending score.
 
-    Class by class rather than with shifted coordinates, so that a box's fate depends on its class alone and not
-    on what else is in the list.
+    NMS runs class by class instead of on shifted coordinates, so the result for a class does not depend on the boxes of
+    other classes.
 
     Args:
         boxes: float32 (N, 4).
         scores: float32 (N,).
         labels: int64 (N,).
-        score_thr: see `Postprocess`; one, or one a candidate (N,).
-        iou_thr: see there.
-        max_per_image: see there.
+        score_thr: see `Postprocess`; one threshold, or one per candidate (N,).
+        iou_thr: see `Postprocess`.
+        max_per_image: see `Postprocess`.
     """
     able = torch.nonzero(scores > score_thr)[:, 0]
     grouped = able[labels[able].sort(stable=True).indices]
@@ -31,22 +31,22 @@ def select(
     ]
     if not kept:
         return able
-    index = torch.cat(kept).sort().values  # ties in score fall to the earlier candidate
+    index = torch.cat(kept).sort().values  # equal scores: the earlier candidate first
     order = scores[index].sort(descending=True, stable=True).indices
     return index[order[:max_per_image]]
 
 
 def top_survivors(boxes: Tensor, scores: Tensor, *, iou_thr: float, count: int) -> Tensor:
-    """Indices of the best so many of what greedy NMS keeps, whatever the class, by descending score.
+    """Apply greedy NMS over all classes and return the indices of the best `count` kept boxes, by descending score.
 
-    NMS of the boxes down to some score keeps what NMS of all keeps down to there, so it looks at a few of the best,
-    then at twice as many, until enough are kept.
+    Boxes with lower scores do not change which boxes with higher scores NMS keeps. So NMS starts with a few of the best
+    boxes and doubles their number until enough are kept.
 
     Args:
         boxes: float32 (N, 4).
         scores: float32 (N,).
-        iou_thr: boxes that overlap a better one by more are left out.
-        count: the best so many are kept.
+        iou_thr: boxes whose IoU with a better box is above this are dropped.
+        count: maximum number of boxes to keep.
     """
     order = scores.sort(descending=True, stable=True).indices
     looked_at = 2 * count
@@ -61,23 +61,23 @@ def top_survivors(boxes: Tensor, scores: Tensor, *, iou_thr: float, count: int) 
 def soft_nms(
     boxes: Tensor, scores: Tensor, labels: Tensor, *, score_thr: Tensor, sigma: float, max_per_image: int
 ) -> tuple[Tensor, Tensor]:
-    """Soft-NMS within each class, with the Gaussian penalty; in float64.
+    """Apply soft-NMS with the Gaussian penalty within each class, in float64.
 
-    The best box left is kept, and the score of every other box left of its class is multiplied by
-    exp(-IoU² / sigma); and so on. Boxes whose score is no longer above the threshold fall out. (Bodla, Singh,
-    Chellappa, Davis: Soft-NMS - Improving Object Detection With One Line of Code, ICCV 2017, equation 3; the
-    authors use sigma = 0.5.) Ties in score fall to the earlier candidate.
+    Repeatedly keep the best remaining box and multiply the scores of the other remaining boxes of its class by
+    exp(-IoU² / sigma). Boxes whose score falls to the threshold or below are dropped. Among equal scores, the earlier
+    candidate comes first. (Bodla, Singh, Chellappa, Davis: Soft-NMS - Improving Object Detection With One Line of Code,
+    ICCV 2017, equation 3; the authors use sigma = 0.5.)
 
     Args:
         boxes: float32 (N, 4).
         scores: float32 (N,).
         labels: int64 (N,).
-        score_thr: float32 (N,), of each candidate.
-        sigma: of the penalty.
-        max_per_image: the best so many are kept.
+        score_thr: float32 (N,), threshold of each candidate.
+        sigma: width of the Gaussian penalty.
+        max_per_image: maximum number of boxes to keep.
 
     Returns:
-        Indices of what is kept, and its lowered scores, float64, descending.
+        Indices of the kept boxes, and their lowered scores, float64, descending.
     """
     able = torch.nonzero(scores > score_thr)[:, 0]
     overlaps = box_iou(boxes[able].double(), boxes[able].double()).numpy()
@@ -87,7 +87,7 @@ def soft_nms(
     index: list[int] = []
     lowered: list[float] = []
     while len(index) < max_per_image and (left > floor).any():
-        # The best of all classes is the best of its own, and what it lowers only gets lower.
+        # Classes can share one loop: the best remaining box is the best of its class, and scores only decrease.
         best = int(np.where(left > floor, left, -1.0).argmax())
         index.append(best)
         lowered.append(float(left[best]))

@@ -1,4 +1,4 @@
-"""Tuned rules as files: written by tune_thresholds.py, read by `predict.py postprocess=tuned` or `postprocess=FILE`."""
+"""Read and write the rule files of tune_thresholds.py, for `predict.py postprocess=tuned` and `postprocess=FILE`."""
 
 import csv
 import re
@@ -19,7 +19,7 @@ from fashion_hydra.utils.yaml_files import read_yaml
 
 NAME = "tuned.yaml"
 IN_FORCE = "postprocess.yaml"
-"""In a prediction's folder: the rule that its answers were made with."""
+"""File in a prediction's folder with the rule that produced its detections."""
 _PLAIN = (
     "score_thr",
     "nms",
@@ -34,13 +34,14 @@ _PLAIN = (
 
 
 def write_tuned(path: Path, rule: Postprocess, classes: ClassSet, about: Mapping[str, Any]) -> None:
-    """Write a rule; a calibration goes into a file beside it.
+    """Write a rule as YAML and its calibration, if any, as a JSON file beside it.
 
     Args:
-        path: the file, `.yaml`.
-        rule: what was found.
-        classes: behind the rule's labels.
-        about: plain values that say what it was tuned on, with `members` (name and SHA-256 of each checkpoint).
+        path: the file to write, `.yaml`.
+        rule: the rule.
+        classes: the classes of the rule's labels.
+        about: plain values that describe what the rule was tuned on, including `members` (name and SHA-256 of each
+            checkpoint).
     """
     values: dict[str, Any] = {name: getattr(rule, name) for name in _PLAIN}
     values["steps"] = list(rule.steps)
@@ -56,44 +57,44 @@ def write_tuned(path: Path, rule: Postprocess, classes: ClassSet, about: Mapping
         values["calibration"] = f"{path.stem}_calibration.json"
         write_calibration(path.with_name(values["calibration"]), rule.calibration, classes)
     with atomic_write(path) as stream:
-        stream.write("# A rule of postprocessing; read by predict.py postprocess=FILE.\n")
+        stream.write("# A postprocessing rule; use it with predict.py postprocess=FILE.\n")
         yaml.safe_dump({**values, "about": dict(about)}, stream, sort_keys=False, allow_unicode=True)
 
 
 def read_tuned(path: Path) -> dict[str, Any]:
-    """The values of a file that `write_tuned` wrote; the calibration's path is made absolute.
+    """Read a file that `write_tuned` wrote, and put the file's folder before the name of its calibration.
 
     Raises:
-        UserError: no such file, or none of that kind.
+        UserError: the file is missing or is not a rule file.
     """
     if not path.is_file():
         raise UserError(f"postprocess={path}: no such file. tune_thresholds.py writes one")
     values = read_yaml(path)
     if not isinstance(values, dict) or "score_thr" not in values:
-        raise UserError(f"{path}: not written by tune_thresholds.py: score_thr and the like expected in it")
+        raise UserError(f"{path}: not written by tune_thresholds.py: it has no score_thr")
     rule, about = {key: value for key, value in values.items() if key != "about"}, values.get("about")
     if "${" in str(rule):
-        raise UserError(f"{path}: refused, a value stands for another ({'${...}'}). Write plain values")
+        raise UserError(f"{path}: refused, a value contains an interpolation ({'${...}'}). Write plain values")
     if about is not None and not (isinstance(about, dict) and _are_members(about.get("members", []))):
-        raise UserError(f"{path}: not written by tune_thresholds.py: about.members expected to be names with sums")
+        raise UserError(f"{path}: not written by tune_thresholds.py: about.members must be pairs of name and SHA-256")
     if values.get("calibration") is not None:
         values["calibration"] = str(path.parent / str(values["calibration"]))
     return {str(key): value for key, value in values.items()}
 
 
 def plain_rule(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return a tuned file's values as they can lie inside another file.
+    """Return the values of a rule file without `about`, for storage inside another file.
 
     Args:
-        values: that `read_tuned` returned.
-        path: of the file, for the message.
+        values: the values that `read_tuned` returned.
+        path: the rule file, for the message.
 
     Raises:
-        UserError: they need a calibration, which is a file of its own.
+        UserError: the rule needs a calibration, which is a separate file.
     """
     if values.get("calibration") is not None:
         raise UserError(
-            f"{path}: has a calibration in a file of its own. Give a rule of thresholds alone: methods/*.yaml"
+            f"{path}: has a calibration in a separate file. Give a rule without calibration: see methods/*.yaml"
         )
     return {key: value for key, value in values.items() if key != "about"}
 
@@ -104,10 +105,10 @@ def _are_members(members: object) -> bool:
 
 
 def rule_of(path: Path, classes: ClassSet) -> Postprocess:
-    """The rule that a tuned file describes, for a model of these classes.
+    """Read the rule in a file, for a model with these classes.
 
     Raises:
-        UserError: no such file, none of that kind, or of other classes.
+        UserError: the file is missing, is not a rule file, or names other classes.
     """
     values = read_tuned(path)
     values.pop("about", None)
@@ -120,18 +121,18 @@ def fill_in(
     root: Path,
     own: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Complete the options of `postprocess=tuned` and `postprocess=own`; others stay as they are.
+    """Replace `file` in the options of the group `postprocess` by the values that it stands for.
 
     Args:
-        options: the group `postprocess`; `file` is null, a file, `newest` for the newest below `root` that was tuned
-            for these checkpoints, or `own` for what the model carries, `otherwise` where it carries nothing. An option
-            that is not null overrides the file's.
+        options: the group `postprocess`. `file` is null, a path, `newest` (the newest rule file below `root` that was
+            tuned for these checkpoints), or `own` (the rule stored in the checkpoint, or `otherwise` if there is none).
+            Options that are not null override the file's values.
         members: name and SHA-256 of each checkpoint.
-        root: where tune_thresholds.py writes.
-        own: values of the tuned file that the model carries.
+        root: output folder of tune_thresholds.py.
+        own: values of the rule stored in the checkpoint; None if it has none.
 
     Raises:
-        UserError: no such file, or one beside options that leave nothing to it.
+        UserError: the file is missing, or the other options override all of its thresholds.
     """
     given = {key: value for key, value in options.items() if key not in ("file", "otherwise")}
     if (file := options.get("file")) is None:
@@ -140,14 +141,14 @@ def fill_in(
         values = own if own is not None else options["otherwise"]
         return {**values, **{key: value for key, value in given.items() if value is not None}}
     if given.get("score_thr") is not None and given.get("iou_thr") is not None and given.get("nms") is not None:
-        raise UserError(f"postprocess.file={file}: has no effect beside given thresholds. Give postprocess={file}")
+        raise UserError(f"postprocess.file={file}: overridden by the given thresholds. Give postprocess={file} instead")
     values = read_tuned(_newest(members, root) if file == "newest" else Path(file))
     values.pop("about", None)
     return {**values, **{key: value for key, value in given.items() if value is not None}}
 
 
 def _newest(members: Sequence[tuple[str, str]], root: Path) -> Path:
-    """The newest tuned file for these checkpoints, in whatever order they were given."""
+    """Return the newest rule file that was tuned for these checkpoints, in any order."""
     wanted = sorted(digest for _, digest in members)
     others = []
     for path in sorted(root.glob(f"*/{NAME}"), key=lambda p: p.stat().st_mtime, reverse=True):
@@ -163,10 +164,10 @@ def _newest(members: Sequence[tuple[str, str]], root: Path) -> Path:
 
 
 def method_files(folder: Path) -> list[Path]:
-    """The rules of all methods that tune_thresholds.py wrote into a folder, the simplest first.
+    """Return the rule files of all methods in an output folder of tune_thresholds.py, the simplest method first.
 
     Raises:
-        UserError: there are none.
+        UserError: the folder has no valid methods.csv.
     """
     table = folder / "methods.csv"
     if not table.is_file():

@@ -1,4 +1,4 @@
-"""Masks for what a photo is known to show: a detector's candidates, chosen by the photo's tags."""
+"""Choose masks for a photo whose classes are known from tags, among a detector's candidates."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from fashion_hydra.structures.detections import Candidates, Detections
 from fashion_hydra.structures.paste import MaskWindow, mask_iou, paste
 
 _SAME_PIXELS = 0.5
-"""IoU of two masks beyond which they are of one garment, whatever the classes say."""
+"""Two masks with an IoU above this show the same garment, whatever their classes."""
 
 
 def choose_tagged(
@@ -21,18 +21,18 @@ def choose_tagged(
     tag_thr: float,
     mask_thr: float,
 ) -> Detections:
-    """The masks of one photo whose classes are known.
+    """Choose the masks of one photo whose classes are known.
 
-    Greedy by score, among candidates of the classes that the photo has: the first of a class needs little score, since
-    the tag vouches for it; another of the class needs `score_thr`; and none may cover the pixels of a better one, for
-    a detector that wavers between two classes has candidates of both.
+    Candidates of the tagged classes are chosen greedily by score. The first mask of a class may have a low score, since
+    the tag confirms the class; further masks of the class need `score_thr`. A mask must not cover the pixels of a
+    better one, because an uncertain detector finds the same garment as candidates of two classes.
 
     Args:
-        candidates: of the photo, by descending score.
-        most: label -> how many masks of it the photo may have; labels that are not there it does not have.
-        score_thr: a mask beyond the first of its class has at least this score.
-        tag_thr: the first has at least this.
-        mask_thr: a pixel is of a mask where its probability is above.
+        candidates: the photo's candidates, by descending score.
+        most: label -> maximum number of masks; labels that the photo does not show are absent.
+        score_thr: minimum score of every mask of a class but the first.
+        tag_thr: minimum score of the first mask of a class.
+        mask_thr: mask probability from which a pixel belongs to the mask.
     """
     kept: list[tuple[int, MaskWindow, int]] = []
     count = Counter[int]()

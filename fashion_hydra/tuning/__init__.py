@@ -1,1 +1,1 @@
-"""The best postprocessing rule, and whether it is really better."""
+"""Find the best postprocessing rule and test whether it is significantly better."""

@@ -1,4 +1,4 @@
-"""Candidates in the cache and truth -> the score table, on all cores, with a progress bar."""
+"""Build the score table from cached candidates and the truth, on all cores."""
 
 import multiprocessing
 import os
@@ -20,7 +20,7 @@ from fashion_hydra.tuning.score_table import ScoreTable
 from fashion_hydra.utils.errors import UserError
 
 _FEW = 40
-"""With fewer images, more processes take longer to start than they save."""
+"""With fewer images, starting worker processes takes longer than it saves."""
 
 
 @dataclass(frozen=True)
@@ -41,31 +41,31 @@ def build_score_table(
     workers: int | None = None,
     progress: bool = True,
 ) -> ScoreTable:
-    """Measure images for some rules; stricter ones of the same families can be asked of the score table too.
+    """Measure images for the given rules; the score table also holds for stricter rules of the same families.
 
     Args:
-        cache: candidates.
-        truth: image id -> ClassId -> masks on the submission's grid, of the images to measure, all in the cache.
-        match: what has to match, and what `truth` is by: `class_id` or `category`.
-        rules: what will be asked; `Manifest.check` refuses those that the cache is not exact for.
-        workers: processes; as many as there are cores for None.
-        progress: show a bar.
+        cache: the candidate cache.
+        truth: image id -> ClassId -> masks on the submission grid, for the images to measure.
+        match: what has to match for a hit, and the keys of `truth`: `class_id` or `category`.
+        rules: rules that the score table must support.
+        workers: number of processes; None: one per core, up to 16.
+        progress: whether to show a progress bar.
 
     Raises:
-        UserError: a rule that the cache is not exact for, an image that it does not have or that is damaged.
+        UserError: the cache is not exact for a rule, a rule has steps, or an image's candidates are missing or damaged.
     """
     for rule in rules:
         cache.manifest.check(rule)
         if rule.steps:
             raise UserError(
                 f"postprocess.steps={[*rule.steps]}: tuning draws masks once for all thresholds, without steps. "
-                "Tune without them; predict.py with them, and `fashion-hydra score`, say what they are worth"
+                "Tune without steps, then predict with and without them and compare with `fashion-hydra score`"
             )
     if absent := cache.missing(list(truth)):
         first = list(truth)[absent[0]]
         raise UserError(
             f"{cache.folder}: no candidates of {len(absent)} of {len(truth)} images with truth, the first {first}. "
-            "Predict them, or give the truth of the images that were predicted"
+            "Predict these images, or give the truth of the images that were predicted"
         )
     class_ids, asked = cache.manifest.class_ids, families(rules)
     jobs = [_Job(cache.folder, image_id, masks, class_ids, asked) for image_id, masks in truth.items()]

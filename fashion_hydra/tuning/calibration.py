@@ -1,4 +1,4 @@
-"""What a detector's scores mean: how often detections of a score hit, class by class, never falling with the score."""
+"""Calibrate a detector's scores: fit per-class hit probabilities that do not decrease with the score."""
 
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
@@ -9,22 +9,22 @@ from fashion_hydra.tuning.score_table import ScoreTable
 from fashion_hydra.utils.types import FloatArray
 
 KNOTS = np.round(np.arange(0, 1.0001, 0.025), 3)
-_DIGITS = 6  # that a calibration is kept with, so that it is the same after a way through a file
-_FAINT = 1e-3  # weight of the common curve at each knot, where a class has no detections
+_DIGITS = 6  # decimals of a calibration, so that writing and reading a file does not change it
+_FAINT = 1e-3  # weight of the common curve at each knot, for score ranges without detections of the class
 
 
 def fit_calibration(score_table: ScoreTable, rule: Postprocess, *, weight: float) -> Calibration:
-    """Fit isotonic regressions to the detections that a rule answers with on some images.
+    """Fit isotonic regressions to the detections of a rule on the score table's images.
 
-    All classes together give the common curve of each IoU threshold. A class's own is fitted to its detections and
-    to the common curve's values at them, which weigh as much as `weight` detections, so that rare classes stay near
-    the common curve. (Zadrozny, Elkan: Transforming Classifier Scores into Accurate Multiclass Probability Estimates,
-    KDD 2002.)
+    The detections of all classes give a common curve per IoU threshold. The curve of a class is fitted to its
+    detections and to the common curve's values at their scores. These values weigh as much as `weight` detections, so
+    rare classes stay near the common curve. (Zadrozny, Elkan: Transforming Classifier Scores into Accurate Multiclass
+    Probability Estimates, KDD 2002.)
 
     Args:
         score_table: images with truth.
-        rule: without a calibration.
-        weight: of the common curve, in detections.
+        rule: a rule without calibration.
+        weight: weight of the common curve, in detections.
     """
     found = score_table.answered(rule)
     hits = np.zeros((score_table.classes, len(KNOTS), 10))
@@ -48,7 +48,7 @@ def fit_calibration(score_table: ScoreTable, rule: Postprocess, *, weight: float
 
 
 def _isotonic(scores: FloatArray, hit: FloatArray, weights: FloatArray, at: FloatArray) -> FloatArray:
-    """The rising curve that is nearest in weighted squares, at some scores."""
+    """Fit the non-decreasing curve with the least weighted squared error and return its values at the scores `at`."""
     if not len(scores):
         return np.zeros(len(at))
     curve = IsotonicRegression(y_min=0.0, y_max=1.0, increasing=True, out_of_bounds="clip")
@@ -56,7 +56,7 @@ def _isotonic(scores: FloatArray, hit: FloatArray, weights: FloatArray, at: Floa
 
 
 def _missed(score_table: ScoreTable, rule: Postprocess, weight: float) -> FloatArray:
-    """How many true masks of each class no detection is of, see `Calibration`: (C, 2)."""
+    """Return the mean number of true masks of each class without a detection, see `Calibration`: (C, 2)."""
     groups, shape = score_table.groups(rule, by_category=True), (len(score_table), score_table.classes)
     true, detected, hit = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     np.add.at(true, (score_table.truth_image, score_table.truth_label), 1)

@@ -1,4 +1,4 @@
-"""How good a tuned rule is on images that it was not tuned on, and how sure that is."""
+"""Cross-validate tuning methods, with bootstrap intervals of their scores and gains."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from fashion_hydra.utils.types import FloatArray, IntArray
 
 @dataclass(frozen=True)
 class CrossFit:
-    """A way to find a rule, and what it found.
+    """A tuning method's rules and scores.
 
     Args:
-        name: short.
-        rule: fitted to all images.
-        fitted: (I,), scores of the images under it: too good, since it has seen them.
-        held_out: (I,), scores of each image under the rule that was fitted without its fold.
-        fold_rules: that rule for each fold.
+        name: short name of the method.
+        rule: the rule fitted to all images.
+        fitted: (I,), score of each image under `rule`; optimistic, since the rule was fitted to the same images.
+        held_out: (I,), score of each image under the rule fitted to the other folds.
+        fold_rules: for each fold, the rule fitted to the other folds.
     """
 
     name: str
@@ -35,14 +35,14 @@ class CrossFit:
 def cross_fit(
     score_table: ScoreTable, name: str, fit: TuningMethod, fold_of: IntArray, *, pooling: str = "class"
 ) -> CrossFit:
-    """Fit to all images, and to all but each fold in turn; no fit sees the images that it is scored on.
+    """Fit a method to all images and, for each fold, to the other folds; score each fold by the rule fitted without it.
 
     Args:
         score_table: all images.
-        name: of the method.
-        fit: finds a rule on a score table.
+        name: short name of the method.
+        fit: the method.
         fold_of: (I,), fold of each image.
-        pooling: of the score.
+        pooling: pooling of the score: `class` or `image`.
     """
     rule = fit(score_table)
     fitted = score_table.image_scores(rule, pooling=pooling)
@@ -59,13 +59,13 @@ def cross_fit(
 
 @dataclass(frozen=True)
 class MethodResult:
-    """A method beside the best of the simpler ones.
+    """A method compared with the best simpler method.
 
     Args:
-        method: what is judged.
-        score: its cross-fitted score.
-        simpler: name of the best simpler method by cross-fitted score; empty for the simplest.
-        gain: the difference of the two, image by image.
+        method: the method.
+        score: the method's cross-fitted score.
+        simpler: name of the best simpler method by cross-fitted score; empty for the simplest method.
+        gain: mean over images of the difference of the two methods' scores; None for the simplest method.
     """
 
     method: CrossFit
@@ -75,16 +75,16 @@ class MethodResult:
 
     @property
     def beyond_noise(self) -> bool:
-        """Whether the whole interval of the gain is above 0."""
+        """Whether the whole interval of the gain is above 0; true for the simplest method."""
         return self.gain is None or self.gain.low > 0
 
 
 def compare_methods(methods: Sequence[CrossFit], *, seed: int) -> list[MethodResult]:
-    """Compare each method with the best of those before it, which are simpler.
+    """Compare each method with the best simpler method.
 
     Args:
-        methods: the simplest first.
-        seed: of the bootstrap.
+        methods: the methods, the simplest first.
+        seed: seed of the bootstrap.
     """
     results: list[MethodResult] = []
     best: CrossFit | None = None
@@ -98,5 +98,5 @@ def compare_methods(methods: Sequence[CrossFit], *, seed: int) -> list[MethodRes
 
 
 def best_method(results: Sequence[MethodResult]) -> MethodResult:
-    """The highest cross-fitted score; of equal ones the simplest."""
+    """Return the result with the highest cross-fitted score; among equals the simplest method."""
     return max(results, key=lambda result: result.score.value)

@@ -1,4 +1,4 @@
-"""Every combination of some thresholds."""
+"""Grid of rules: every combination of some thresholds."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,18 +18,18 @@ AXES = ("score_thr", "iou_thr", "mask_thr", "min_area", "max_per_image", "drop")
 
 @dataclass(frozen=True)
 class Grid:
-    """Values to combine, one list an axis.
+    """Values to combine, one list per axis, see `fashion_hydra.postprocess.rule.Postprocess`.
 
     Args:
-        score_thr: see `fashion_hydra.postprocess.rule.Postprocess`, as the others.
-        iou_thr: see there.
-        mask_thr: see there.
-        min_area: see there.
-        max_per_image: see there.
-        drop: labels that are left out, by the name of the class-removal set.
+        score_thr: score thresholds.
+        iou_thr: IoU thresholds of NMS.
+        mask_thr: mask thresholds.
+        min_area: minimum mask areas.
+        max_per_image: maximum numbers of candidates per image.
+        drop: name of a class-removal set -> labels to drop.
 
     Raises:
-        UserError: an axis without values, or with one twice.
+        UserError: an axis has no values or a duplicate value.
     """
 
     score_thr: Sequence[float]
@@ -43,27 +43,27 @@ class Grid:
         for axis in AXES:
             values = self.values(axis)
             if not values or len(set(values)) < len(values):
-                raise UserError(f"grid.{axis}={values}: one or more values expected, each once")
+                raise UserError(f"grid.{axis}={values}: give one or more values without duplicates")
 
     def __len__(self) -> int:
         return int(np.prod(self.shape))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """How many values each axis has."""
+        """Number of values of each axis."""
         return tuple(len(self.values(axis)) for axis in AXES)
 
     def values(self, axis: str) -> list[Any]:
-        """The values of an axis; of `drop` the sets' names."""
+        """Return the values of an axis; for `drop`, the names of the sets."""
         return list(getattr(self, axis))
 
     def points(self) -> Iterator[dict[str, float | int | str]]:
-        """The combinations, the last axis running fastest."""
+        """Yield the combinations; the last axis varies fastest."""
         for values in itertools.product(*map(self.values, AXES)):
             yield dict(zip(AXES, values, strict=True))
 
     def rules(self, base: Postprocess) -> list[Postprocess]:
-        """The combinations as rules, `base` in what is not on an axis."""
+        """Return the combinations as rules; `base` gives all options that are not an axis."""
         made = []
         for point in self.points():
             dropped = {*base.dropped_labels, *self.drop[str(point.pop("drop"))]}
@@ -72,6 +72,6 @@ class Grid:
 
 
 def scores_of(score_table: ScoreTable, rules: Sequence[Postprocess], *, pooling: str, desc: str = "") -> FloatArray:
-    """The score of each image under each rule: (R, I); `desc` names the progress bar, without it there is none."""
+    """Return the score of each image under each rule: (R, I); with `desc`, show a progress bar of that name."""
     shown = tqdm(rules, desc=desc, unit=" rules", disable=None if desc else True)
     return np.array([score_table.image_scores(rule, pooling=pooling) for rule in shown])

@@ -1,12 +1,12 @@
-"""One image's candidates against its truth, for all thresholds at once.
+"""Compare one image's candidates with its truth, for all thresholds at once.
 
-What the answer to an image is made of changes little from one rule to the next. Greedy NMS above a score threshold
-keeps the better part of what it keeps above a lower one, and a mask loses pixels only to better ones of its class: so
-a score threshold, `max_per_image`, a dropped class and `min_area` only leave detections out and never change those
-that stay. Rules alike in NMS and overlaps are a *family*. For a family, each detection's pixels and those that it
-shares with each true mask are counted here once, for all mask thresholds together
-(`fashion_hydra.structures.paste.Levels`): a pixel belongs to a detection at the mask thresholds below its own level
-and not below the highest level of the better detections there.
+An image's detections change little from rule to rule. Raising the score threshold only removes the detections with the
+lowest scores from the result of greedy NMS, and a mask loses pixels only to better masks of its class. So a score
+threshold, `max_per_image`, a dropped class and `min_area` remove detections but never change the remaining ones. Rules
+with the same NMS and overlap options form a *family*. For each family, this module counts once, for all mask thresholds
+together (`fashion_hydra.structures.paste.Levels`), each detection's pixels and the pixels that it shares with each true
+mask. At the k-th mask threshold, a pixel belongs to a detection if the detection's level there is above k and no better
+detection's level there is.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,11 +29,11 @@ from fashion_hydra.utils.types import FloatArray, IntArray
 
 @dataclass(frozen=True)
 class Family:
-    """Rules that are alike in NMS and overlaps.
+    """Rules with the same NMS and overlap options.
 
     Args:
-        rule: the loosest of them.
-        mask_thrs: ascending. With NMS on masks there is but one, since what NMS keeps depends on it.
+        rule: the loosest rule of the family.
+        mask_thrs: mask thresholds, ascending; only one with NMS on masks, whose result depends on it.
     """
 
     rule: Postprocess
@@ -44,7 +44,7 @@ Key = tuple[str, float, float, bool, float, float]
 
 
 def family_key(rule: Postprocess) -> Key:
-    """The same for rules of one family."""
+    """Return the key of a rule's family."""
     return (
         rule.nms,
         rule.iou_thr if rule.nms != "soft" else 0.0,
@@ -56,7 +56,7 @@ def family_key(rule: Postprocess) -> Key:
 
 
 def families(rules: Sequence[Postprocess]) -> dict[Key, Family]:
-    """The families of some rules, each with the mask thresholds that its rules ask for."""
+    """Group rules into families, each with the mask thresholds of its rules."""
     floor = min(rule.lowest_score_thr for rule in rules)
     members: dict[Key, list[Postprocess]] = {}
     for rule in rules:
@@ -81,15 +81,15 @@ def families(rules: Sequence[Postprocess]) -> dict[Key, Family]:
 
 @dataclass(frozen=True)
 class MeasuredDetections:
-    """The detections of one family in one image.
+    """The K detections of one family in one image, best first.
 
     Args:
-        candidates: int64 (K,), which of the image's candidates each is.
-        labels: int64 (K,), the best detection first.
+        candidates: int64 (K,), each detection's index among the image's candidates.
+        labels: int64 (K,).
         scores: float64 (K,).
-        areas: int32 (K, M), pixels left at each mask threshold.
-        pairs: int64 (P, 2), detections and true masks of one class that match at some mask threshold.
-        ious: float64 (P, M), of the pairs.
+        areas: int32 (K, M), pixels at each mask threshold, after overlaps are suppressed.
+        pairs: int64 (P, 2), indices of detections and true masks of one class that match at some mask threshold.
+        ious: float64 (P, M), IoU of each pair at each mask threshold.
     """
 
     candidates: IntArray
@@ -102,17 +102,17 @@ class MeasuredDetections:
 
 @dataclass(frozen=True)
 class ImageTable:
-    """What scoring an image under any rule of some families needs.
+    """Measurements for scoring one image under any rule of some families.
 
     Args:
-        image_id: of the image.
-        truth: int64 (T,), labels of the true masks that can be found.
-        class_ids: (T,), what has to match of each of them.
-        other_classes: how many ClassIds the truth has that no label stands for. Where attributes are learnt, a label
-            stands for its category with any attributes.
-        other_masks: their masks.
-        attributes: (N, A), of the image's candidates; None where none are learnt.
-        measured: of each family.
+        image_id: id of the image.
+        truth: int64 (T,), labels of the true masks whose class has a label.
+        class_ids: (T,), the keys of these masks in the truth: ClassIds or categories.
+        other_classes: number of the truth's ClassIds without a label. If attributes are learnt, a label covers all
+            ClassIds of its category.
+        other_masks: number of true masks of these ClassIds.
+        attributes: (N, A), attribute probabilities of the image's candidates; None if the model learns none.
+        measured: the detections of each family.
     """
 
     image_id: str
@@ -127,11 +127,11 @@ class ImageTable:
 def measure_image(
     candidates: Candidates, truth: ClassMasks, class_ids: Sequence[int], asked: Mapping[Key, Family]
 ) -> ImageTable:
-    """Measure an image.
+    """Measure one image for some families of rules.
 
     Args:
-        candidates: of the image.
-        truth: ClassId -> masks on the submission's grid.
+        candidates: the image's candidates.
+        truth: ClassId -> masks on the submission grid.
         class_ids: category id of each label.
         asked: the families.
     """
@@ -166,13 +166,13 @@ def _crop(mask: object) -> MaskWindow:
 
 
 class _Drawing:
-    """The candidates of an image drawn once at some mask thresholds, and what is counted of them, kept.
+    """An image's candidates, each drawn once for all mask thresholds, with cached pixel counts.
 
     Args:
-        candidates: of the image.
-        mask_thrs: M of them.
-        true_masks: of the image.
-        true_labels: of these.
+        candidates: the image's candidates.
+        mask_thrs: M mask thresholds.
+        true_masks: the image's true masks.
+        true_labels: the labels of the true masks.
     """
 
     def __init__(
@@ -195,25 +195,25 @@ class _Drawing:
         self._counted: dict[tuple[int, tuple[int, ...]], list[IntArray]] = {}
 
     def drawn(self, index: int) -> MaskWindow:
-        """A candidate's levels."""
+        """Return a candidate's mask as levels, drawn on first use."""
         if index not in self._drawn:
             box = self.boxes[index]
             self._drawn[index] = paste_levels(self.masks[index], box, size=SUBMISSION_GRID, levels=self.levels)
         return self._drawn[index]
 
     def rivals(self, index: int) -> list[int]:
-        """The true masks of a candidate's class."""
+        """Return the indices of the true masks of a candidate's class."""
         return np.flatnonzero(self.true_labels == self.labels[index]).tolist()
 
     def count(self, index: int, better: Sequence[int]) -> list[IntArray]:
-        """Pixels of a candidate without those of better ones: all, and those in each true mask of its class.
+        """Count a candidate's pixels that no better candidate has: in total, and in each true mask of its class.
 
         Args:
-            index: the candidate.
-            better: candidates that take pixels from it.
+            index: index of the candidate.
+            better: indices of the better candidates.
 
         Returns:
-            int64 (M,) each.
+            The counts at each mask threshold, int64 (M,): the total first, then one array per true mask.
         """
         mask = self.drawn(index)
         shared = [(other, views) for other in better if (views := mask.windows_shared_with(self.drawn(other)))]
@@ -235,19 +235,19 @@ class _Drawing:
         return self._counted[key]
 
     def _counts(self, mask: MaskWindow, index: int) -> Iterator[IntArray]:
-        """Pixels above each level: of the whole, and of the parts that true masks of the candidate's class have."""
+        """Count the pixels above each level: in total, and inside each true mask of the candidate's class."""
         yield self._above(mask.pixels, None)
         for true in self.rivals(index):
             views = mask.windows_shared_with(self.true_masks[true])
             yield self._above(*views) if views else np.zeros(self.thresholds, np.int64)
 
     def _above(self, levels: np.ndarray, where: np.ndarray | None) -> IntArray:
-        """How many pixels have a level above k, for k = 0 ... M - 1; `where` not 0 if that is given."""
+        """Count the pixels with a level above k, for k = 0 ... M - 1; if `where` is given, only where it is not 0."""
         if levels.size == 0:
             return np.zeros(self.thresholds, np.int64)
         bins = self.thresholds + 1
         histogram = cv2.calcHist([levels.T], [0], None if where is None else where.T, [bins], [0, bins])
-        return histogram.ravel()[:0:-1].cumsum(dtype=np.int64)[::-1]  # OpenCV 4 gives (bins, 1), 5 gives (bins,)
+        return histogram.ravel()[:0:-1].cumsum(dtype=np.int64)[::-1]  # shape (bins, 1) in OpenCV 4, (bins,) in 5
 
 
 def _measure(candidates: Candidates, drawing: _Drawing, family: Family) -> MeasuredDetections:
@@ -280,7 +280,7 @@ def _measure(candidates: Candidates, drawing: _Drawing, family: Family) -> Measu
 def _after_mask_nms(
     index: np.ndarray, scores: np.ndarray, drawing: _Drawing, rule: Postprocess
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What NMS on masks keeps, at the family's one mask threshold."""
+    """Return the indices and scores that NMS on masks keeps at the family's only mask threshold."""
     masks = [MaskWindow(drawn.pixels.view(bool), *drawn[1:]) for drawn in map(drawing.drawn, index.tolist())]
     place = {id(mask): i for i, mask in enumerate(masks)}
     found = zip(masks, drawing.labels[index].tolist(), scores.tolist(), strict=True)

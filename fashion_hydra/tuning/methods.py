@@ -1,4 +1,4 @@
-"""Ways to find a rule, from the simplest to the finest. Each sees only the score table that it is given."""
+"""Tuning methods, from the simplest to the most complex. Each sees only the score table that it gets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,54 +15,54 @@ from fashion_hydra.tuning.score_table import ScoreTable
 
 N = TypeVar("N", int, float)
 DROPPED = 1.0
-"""A score threshold that nothing passes."""
+"""Score threshold that drops all candidates."""
 
 
 class TuningMethod(Protocol):
-    """A way to find a rule."""
+    """A method that finds a rule."""
 
     def __call__(self, score_table: ScoreTable) -> Postprocess:
-        """The rule that it finds best on these images."""
+        """Return the best rule on the score table's images."""
         ...
 
 
 @dataclass(frozen=True)
 class FixedRule:
-    """A rule that is not fitted at all."""
+    """A fixed rule, not fitted to any image."""
 
     rule: Postprocess
 
     def __call__(self, score_table: ScoreTable) -> Postprocess:
-        """The rule."""
+        """Return the fixed rule."""
         return self.rule
 
 
 @dataclass(frozen=True)
 class BestOnGrid:
-    """The best of some rules; of equal ones the first."""
+    """The best of some rules; among equals the first."""
 
     rules: Sequence[Postprocess]
     pooling: str = "class"
 
     def __call__(self, score_table: ScoreTable) -> Postprocess:
-        """The best rule on these images."""
+        """Return the best of the rules on the score table's images."""
         scores = scores_of(score_table, self.rules, pooling=self.pooling)
         return self.rules[int(np.argmax([mean(of_rule) for of_rule in scores]))]
 
 
 @dataclass(frozen=True)
 class BestAttributes:
-    """The best way to answer attributes, from the rule that another fit finds on.
+    """The best options for choosing attributes, added to the rule of another method.
 
-    Each kind of answer, threshold and `match_thr` is tried, with each set of classes that is left out: a class that is
-    not worth answering without attributes may be with them.
+    Tries each `kind`, `attribute_thr` and `match_thr` with each set of dropped classes, because a class that lowers the
+    score without attributes may raise it with them.
 
     Args:
-        start: finds the rule that is changed.
-        attribute_thrs: with `threshold`.
-        match_thrs: with attributes.
-        dropped: sets of labels.
-        pooling: of the score.
+        start: method that finds the rule to start from.
+        attribute_thrs: values of `attribute_thr`, for `kind=threshold`.
+        match_thrs: values of `match_thr`, for all kinds but `none`.
+        dropped: sets of labels to drop.
+        pooling: pooling of the score.
     """
 
     start: TuningMethod
@@ -72,7 +72,7 @@ class BestAttributes:
     pooling: str = "class"
 
     def __call__(self, score_table: ScoreTable) -> Postprocess:
-        """The best rule on these images; of equal ones the first."""
+        """Return the best rule on the score table's images; among equals the first."""
         first = self.start(score_table)
         if first.attributes is None:
             return first
@@ -92,20 +92,20 @@ class BestAttributes:
 
 @dataclass(frozen=True)
 class Search:
-    """Optuna's Tree-structured Parzen Estimator over ranges, starting from what another fit finds.
+    """Search with Optuna's Tree-structured Parzen Estimator, starting from the rule of another method.
 
     (Bergstra, Bardenet, Bengio, Kégl: Algorithms for Hyper-Parameter Optimization, NeurIPS 2011.)
 
     Args:
-        start: finds the first rule that is tried, so the result is never worse on the score table.
-        score_thr: lowest and highest, any value between; a range is widened to hold the first rule's value.
-        iou_thrs: to choose from.
-        mask_thrs: to choose from, ascending.
-        min_area: lowest and highest, searched on a logarithmic scale.
-        max_per_image: lowest and highest.
-        trials: how many rules are tried.
-        seed: of the sampler.
-        pooling: of the score.
+        start: method that finds the first rule to try, so the result is never worse on the score table.
+        score_thr: lowest and highest value; each range is widened to include the first rule's value.
+        iou_thrs: values to choose from.
+        mask_thrs: values to choose from, ascending.
+        min_area: lowest and highest value, searched on a logarithmic scale.
+        max_per_image: lowest and highest value.
+        trials: number of rules to try.
+        seed: seed of the sampler.
+        pooling: pooling of the score.
     """
 
     start: TuningMethod
@@ -119,7 +119,7 @@ class Search:
     pooling: str = "class"
 
     def __call__(self, score_table: ScoreTable) -> Postprocess:
-        """The best rule that was tried on these images."""
+        """Return the best rule that was tried on the score table's images."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -158,23 +158,23 @@ class Search:
 
 
 def _with(bounds: tuple[N, N], value: N) -> tuple[N, N]:
-    """A range that holds a value too."""
+    """Widen a range to include a value."""
     return min(bounds[0], value), max(bounds[1], value)
 
 
 @dataclass(frozen=True)
 class ClassThresholds:
-    """A score threshold for each class: coordinate ascent, then shrunk toward the common one.
+    """A score threshold per class, found by coordinate ascent and shrunk toward the common threshold.
 
-    One class's threshold after another is set to the best of `values` while the others stay, until none changes. It
-    is exact but for `max_per_image`, which ties classes together and is left aside meanwhile. Then a class with n
-    true masks on the score table keeps n / (n + shrinkage) of its threshold's distance from the common one.
+    Coordinate ascent sets one class's threshold at a time to the best of `values`, until no threshold changes. It is
+    exact except that it ignores `max_per_image`, which makes classes depend on each other. Then a class with n true
+    masks on the score table keeps n / (n + shrinkage) of its threshold's distance from the common threshold.
 
     Args:
-        start: finds the rule whose thresholds are refined.
-        values: thresholds to choose from; `DROPPED` leaves the class out.
-        shrinkage: in true masks.
-        rounds: over the classes at most.
+        start: method that finds the rule to refine.
+        values: thresholds to choose from; `DROPPED` drops the class.
+        shrinkage: strength of the shrinkage, in true masks.
+        rounds: maximum number of rounds over the classes.
     """
 
     start: TuningMethod
@@ -183,7 +183,7 @@ class ClassThresholds:
     rounds: int = 10
 
     def __call__(self, score_table: ScoreTable) -> Postprocess:
-        """The rule with a threshold for each class that has detections or truth on the score table."""
+        """Return the rule with a threshold for each class that has detections or true masks on the score table."""
         rule = self.start(score_table)
         common = rule.score_thr
         found = self.ascend(score_table, rule)
@@ -195,7 +195,7 @@ class ClassThresholds:
         return replace(rule, label_score_thr={k: v for k, v in shrunk.items() if v != round(common, 4)})
 
     def ascend(self, score_table: ScoreTable, rule: Postprocess) -> dict[int, float]:
-        """The best threshold of each class, not yet shrunk."""
+        """Return the best threshold of each class, before shrinkage."""
         values = sorted({*self.values, rule.score_thr})
         loose = replace(rule, max_per_image=NO_LIMIT, label_score_thr={})
         curves = [score_table.groups(replace(loose, score_thr=value)).scores() for value in values]
@@ -227,12 +227,12 @@ class ClassThresholds:
 
 @dataclass(frozen=True)
 class ExpectedScore:
-    """The detections with the highest expected score, see `fashion_hydra.postprocess.expected_score`.
+    """The set of detections with the highest expected score, see `fashion_hydra.postprocess.expected_score`.
 
     Args:
-        start: finds NMS, mask threshold and `min_area`.
-        score_floor: detections above it may be chosen.
-        weight: of the common calibration against a class's own, in detections.
+        start: method that finds all other options of the rule, such as NMS, mask threshold and `min_area`.
+        score_floor: score threshold above which detections may be chosen.
+        weight: weight of the common curve in each class's calibration, in detections.
     """
 
     start: TuningMethod
@@ -240,6 +240,6 @@ class ExpectedScore:
     weight: float
 
     def __call__(self, score_table: ScoreTable) -> Postprocess:
-        """The rule with a calibration."""
+        """Return the rule with a calibration fitted to the score table."""
         rule = replace(self.start(score_table), score_thr=self.score_floor, label_score_thr={})
         return replace(rule, calibration=fit_calibration(score_table, rule, weight=self.weight))

@@ -1,4 +1,4 @@
-"""All images measured: the score of each under any rule, in milliseconds, equal to predicting and scoring."""
+"""Score all images under any rule in milliseconds, with the same result as predicting and scoring."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ _Choice = tuple[str, float]
 
 @dataclass(frozen=True)
 class _Detections:
-    """The detections of one family in all images, image by image, the best first; see `Measured`."""
+    """The detections of one family in all images, sorted by image, then best first; see `MeasuredDetections`."""
 
     image: IntArray
     label: IntArray
@@ -39,13 +39,13 @@ class _Detections:
 
 @dataclass(frozen=True)
 class AnsweredClass:
-    """What a rule answers with.
+    """The N detections that a rule keeps.
 
     Args:
-        image: (N,) of each detection.
+        image: (N,), index of each detection's image.
         label: (N,).
         score: (N,).
-        hits: (N,), at how many of the ten IoU thresholds it is a hit, when each true mask is hit once at most.
+        hits: (N,), number of the ten IoU thresholds at which it is a hit; each true mask is hit at most once.
     """
 
     image: IntArray
@@ -56,14 +56,14 @@ class AnsweredClass:
 
 @dataclass(frozen=True)
 class Grouping:
-    """The classes of the images, whatever is answered.
+    """The G groups (image, class) with true masks or detections of a family, before thresholds.
 
     Args:
-        image: (G,) of each.
+        image: (G,), index of each group's image.
         label: (G,).
-        true_masks: (G,), how many it has.
-        of_detection: (N,), the class that each detection of the family is answered with.
-        matches: (P,), whether both masks of each pair are of one class.
+        true_masks: (G,), number of true masks.
+        of_detection: (N,), group of each detection of the family.
+        matches: (P,), whether both masks of each pair are in the same group.
     """
 
     image: IntArray
@@ -75,12 +75,12 @@ class Grouping:
 
 @dataclass(frozen=True)
 class Groups:
-    """The classes of the images: hits and masks of each under a rule.
+    """Numbers of hits and masks of each group under a rule.
 
     Args:
-        of: the classes.
-        hits: (G, 10), at each IoU threshold.
-        masks: (G,), true and predicted.
+        of: the groups.
+        hits: (G, 10), hits at each IoU threshold.
+        masks: (G,), true and predicted masks together.
     """
 
     of: Grouping
@@ -88,24 +88,24 @@ class Groups:
     masks: IntArray
 
     def scores(self) -> tuple[FloatArray, BoolArray]:
-        """Score of each group (0 where it has no masks), and whether it has any."""
+        """Return the score of each group (0 if it has no masks), and whether it has masks."""
         present = self.masks > 0
         return np.where(present, precision(self.hits, np.maximum(1, self.masks)), 0.0), present
 
 
 class ScoreTable:
-    """The score of images under any rule of the families that they were measured for.
+    """Scores of I images under any rule of the families that they were measured for.
 
     Args:
-        image_ids: of the images.
+        image_ids: ids of the images.
         classes: number of labels.
-        truth_image: (T,), image of each true mask that a label stands for.
+        truth_image: (T,), index of the image of each true mask whose class has a label.
         truth_label: (T,).
         other_classes: (I,), see `ImageTable`.
-        other_masks: (I,).
-        families: detections of each.
-        truth_class_ids: (T,), what has to match of each true mask, where attributes count; else None.
-        category_ids: of the labels.
+        other_masks: (I,), see `ImageTable`.
+        families: detections of each family.
+        truth_class_ids: (T,), ClassId of each true mask, if detections are matched by ClassId; else None.
+        category_ids: category id of each label.
     """
 
     def __init__(
@@ -138,13 +138,13 @@ class ScoreTable:
         *,
         match: str = CLASS_ID,
     ) -> "ScoreTable":
-        """The score table of images measured one by one.
+        """Join the tables of single images into a score table.
 
         Args:
-            tables: one an image.
-            category_ids: of the labels.
-            asked: the families that they were measured for.
-            match: what has to match, and what the truth was measured by: `class_id` or `category`.
+            tables: one table per image.
+            category_ids: category id of each label.
+            asked: the families that the images were measured for.
+            match: what has to match for a hit, and the keys of the measured truth: `class_id` or `category`.
         """
         sizes = [len(t.truth) for t in tables]
         first_truth = np.concatenate([[0], np.cumsum(sizes)])
@@ -184,7 +184,7 @@ class ScoreTable:
         return len(self.image_ids)
 
     def __getitem__(self, images: npt.NDArray[np.integer]) -> "ScoreTable":
-        """The score table of some of the images, given by ascending indices, with nothing left in it of the others."""
+        """Return a score table of the images at these ascending indices, without any data of the other images."""
         place = np.full(len(self), -1)
         place[images] = np.arange(len(images))
         mine = place[self.truth_image] >= 0
@@ -221,15 +221,15 @@ class ScoreTable:
         return part
 
     def category_table(self) -> npt.NDArray[np.uint8]:
-        """Which labels the truth of each image has: (I, C), for stratified folds."""
+        """Return whether each image has true masks of each label: 0 or 1, (I, C), for stratified folds."""
         table = np.zeros((len(self), self.classes), np.uint8)
         table[self.truth_image, self.truth_label] = 1
         return table
 
     def image_scores(self, rule: Postprocess, *, pooling: str = "class") -> FloatArray:
-        """The competition score of each image: (I,).
+        """Return the competition score of each image: (I,).
 
-        Equal, to the last bit, to that of the submission which the rule makes of the candidates.
+        The scores are bit-identical to those of the submission that the rule produces from the candidates.
         """
         if pooling not in POOLINGS:
             raise UserError(f"pooling={pooling}: choose one of {', '.join(POOLINGS)}")
@@ -254,11 +254,11 @@ class ScoreTable:
         return np.where(classes > 0, np.array(totals) / np.maximum(1, classes), 1.0)
 
     def score(self, rule: Postprocess, *, pooling: str = "class") -> float:
-        """The competition score of all images."""
+        """Return the competition score: the mean over all images."""
         return mean(self.image_scores(rule, pooling=pooling))
 
     def groups(self, rule: Postprocess, *, by_category: bool = False) -> Groups:
-        """Hits and masks of each group under a rule; with `by_category` whatever attributes it answers."""
+        """Count hits and masks of each group under a rule; with `by_category`, ignore attributes."""
         found, kept, column = self._answer(rule)
         grouping = self.grouping(rule, by_category=by_category)
         group = grouping.of_detection
@@ -269,7 +269,7 @@ class ScoreTable:
         return Groups(grouping, table[:, :0:-1].cumsum(axis=1)[:, ::-1], masks)
 
     def answered(self, rule: Postprocess) -> AnsweredClass:
-        """The detections that a rule answers with, each a hit or not by category, see `AnsweredClass`."""
+        """Return the detections that a rule keeps, with hits determined by category."""
         found, kept, column = self._answer(rule)
         hits = np.zeros(len(found.score), np.int64)
         detections, reached = self._hits(found, kept, column, self.grouping(rule, by_category=True))
@@ -277,11 +277,11 @@ class ScoreTable:
         return AnsweredClass(found.image[kept], found.label[kept], found.score[kept], hits[kept])
 
     def grouping(self, rule: Postprocess, *, by_category: bool = False) -> Grouping:
-        """The classes that the images have in truth or in anything that a rule of the family could answer.
+        """Return the groups (image, class) with true masks or detections of the rule's family.
 
         Args:
-            rule: of which NMS, overlaps and attributes count.
-            by_category: leave attributes out of account.
+            rule: the rule; only its family (NMS, overlaps) and its attribute options matter.
+            by_category: whether to ignore attributes.
         """
         key, choice = family_key(rule), None if by_category else self._choice(rule)
         if (key, choice) not in self._groupings:
@@ -306,21 +306,21 @@ class ScoreTable:
         return self._groupings[key, choice]
 
     def _choice(self, rule: Postprocess) -> "_Choice | None":
-        """How a rule answers attributes, where they count."""
+        """Return a rule's kind and threshold for attributes; None if attributes do not matter."""
         has_attributes = self._families[family_key(rule)].attributes is not None
         if self._truth_class_ids is None or not has_attributes:
             return None
         return (NONE, 0.0) if rule.attributes is None else (rule.attributes.kind, rule.attributes.attribute_thr)
 
     def _class_ids(self, found: _Detections, rule: Postprocess) -> Iterator[str]:
-        """What each detection of a rule's family is answered with."""
+        """Yield the ClassId of each detection of a rule's family."""
         chosen, known = self._attributes(found, rule), rule.attributes
         for detection, label in enumerate(found.label.tolist()):
             suffix = known.attributes.suffix(chosen.places[detection]) if chosen is not None and known else ""
             yield f"{self._category_ids[label]}{suffix}"
 
     def _attributes(self, found: _Detections, rule: Postprocess) -> ChosenAttributes | None:
-        """The attributes of each detection of a rule's family; None where it answers none."""
+        """Return the attributes of each detection of a rule's family; None if the rule chooses no attributes."""
         if found.attributes is None or rule.attributes is None or not rule.answers_attributes:
             return None
         key = family_key(rule), (rule.attributes.kind, rule.attributes.attribute_thr)
@@ -329,7 +329,7 @@ class ScoreTable:
         return self._chosen[key]
 
     def _hits(self, found: _Detections, kept: BoolArray, column: int, grouping: Grouping) -> tuple[IntArray, IntArray]:
-        """The detections that hit, each true mask once at most, and how many IoU thresholds each is above."""
+        """Return the detections that hit (each true mask at most once) and how many IoU thresholds each exceeds."""
         able = kept[found.pair_detection] & (found.iou[:, column] > THRESHOLDS[0]) & grouping.matches
         pairs = np.flatnonzero(able)
         detections, truths, ious = found.pair_detection[pairs], found.pair_truth[pairs], found.iou[pairs, column]
@@ -339,10 +339,10 @@ class ScoreTable:
         return detections[made], np.searchsorted(THRESHOLDS, ious[made], side="left")
 
     def _answer(self, rule: Postprocess) -> tuple[_Detections, BoolArray, int]:
-        """A family's detections, which of them a rule answers with, and the column of its mask threshold."""
+        """Return the detections of a rule's family, which of them it keeps, and the column of its mask threshold."""
         found = self._families.get(family_key(rule))
         if found is None or rule.mask_thr not in found.mask_thrs or rule.lowest_score_thr < found.score_floor:
-            raise ValueError(f"not measured for {rule}")
+            raise ValueError(f"the score table is not measured for {rule}")
         column = found.mask_thrs.index(rule.mask_thr)
         floors = rule.thresholds(torch.arange(self.classes)).double().numpy()
         kept = found.score > floors[found.label]
@@ -364,18 +364,18 @@ class ScoreTable:
 
 
 def _stacked_attributes(tables: Sequence[ImageTable], measured: Sequence[MeasuredDetections]) -> np.ndarray | None:
-    """Attribute probabilities of the detections of a family: (N, A)."""
+    """Return the attribute probabilities of a family's detections: (N, A); None if the model learns none."""
     parts = [t.attributes[m.candidates] for t, m in zip(tables, measured, strict=True) if t.attributes is not None]
     return np.concatenate(parts) if parts else None
 
 
 def _coded(texts: Iterable[str], codes: dict[str, int]) -> IntArray:
-    """A number for each text, equal ones alike; new ones are added to `codes`."""
+    """Return a number for each text; equal texts get equal numbers, and new texts are added to `codes`."""
     return np.array([codes.setdefault(text, len(codes)) for text in texts], np.int64)
 
 
 def _ambiguous(detections: IntArray, truths: IntArray, groups: IntArray) -> list[IntArray]:
-    """The pairs, group by group, where one detection matches two true masks or two match one."""
+    """Return the pairs of each group in which a detection matches two true masks, or two detections match one."""
     twice = np.zeros(len(detections), bool)
     for values in (detections, truths):
         _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
@@ -384,7 +384,7 @@ def _ambiguous(detections: IntArray, truths: IntArray, groups: IntArray) -> list
 
 
 def _matched(detections: IntArray, truths: IntArray, ious: FloatArray) -> BoolArray:
-    """Which pairs are made in one group whose pairs compete."""
+    """Return which pairs of one group are matched, when pairs compete for a detection or true mask."""
     rows, row = np.unique(detections, return_inverse=True)
     columns, column = np.unique(truths, return_inverse=True)
     matrix = np.zeros((len(rows), len(columns)))

@@ -1,4 +1,4 @@
-"""Tables of what tuning found, on the screen and as CSV."""
+"""Report the results of tuning, on the screen and as CSV."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -18,15 +18,15 @@ from fashion_hydra.utils.types import FloatArray
 
 
 def describe_rule(rule: Postprocess) -> str:
-    """A rule in one line."""
+    """Describe a rule in one line."""
     parts = [f"score_thr={rule.score_thr:g}", f"iou_thr={rule.iou_thr:g}", f"mask_thr={rule.mask_thr:g}",
              f"min_area={rule.min_area}", f"max_per_image={rule.max_per_image}"]  # fmt: skip
     if rule.nms != "box":
         parts.insert(0, f"nms={rule.nms}")
     if rule.label_score_thr:
-        parts.append(f"{len(rule.label_score_thr)} thresholds a class")
+        parts.append(f"{len(rule.label_score_thr)} per-class thresholds")
     if rule.dropped_labels:
-        parts.append(f"{len(rule.dropped_labels)} classes left out")
+        parts.append(f"{len(rule.dropped_labels)} classes dropped")
     if rule.attributes is not None:
         at = f" {rule.attributes.attribute_thr:g}" if rule.attributes.kind == "threshold" else ""
         parts.append(f"attributes {rule.attributes.kind}{at}, match_thr={rule.attributes.match_thr:g}")
@@ -36,7 +36,7 @@ def describe_rule(rule: Postprocess) -> str:
 
 
 def result_lines(results: Sequence[MethodResult], *, images: int, folds: int) -> Iterator[str]:
-    """The methods beside each other, and whether each is worth more than the simpler ones."""
+    """Yield a table of the methods that says whether each is better than the best simpler method."""
     best = best_method(results)
     yield (
         f"score of {images} images: fitted to all; cross-fitted over {folds} folds with its {LEVEL:.0%} interval; "
@@ -48,14 +48,14 @@ def result_lines(results: Sequence[MethodResult], *, images: int, folds: int) ->
         line += f"{v.score.value:.4f} [{v.score.low:.4f}, {v.score.high:.4f}]"
         if v.gain is not None:
             line += f"  {v.gain.value:+.4f} [{v.gain.low:+.4f}, {v.gain.high:+.4f}] over {v.simpler}"
-            line += "" if v.beyond_noise else ": worse" if v.gain.high < 0 else ": not better beyond noise"
+            line += "" if v.beyond_noise else ": worse" if v.gain.high < 0 else ": within noise"
         yield line
-    doubt = "" if best.beyond_noise else f"; {best.simpler} is as good, as far as these images can tell"
+    doubt = "" if best.beyond_noise else f"; its gain over {best.simpler} is within noise"
     yield f"* the best by cross-fitted score{doubt}"
 
 
 def write_results(path: Path, results: Sequence[MethodResult]) -> None:
-    """The same as a CSV."""
+    """Write the table of the methods as CSV."""
     with atomic_write(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(
@@ -68,12 +68,12 @@ def write_results(path: Path, results: Sequence[MethodResult]) -> None:
 
 
 def write_grid(path: Path, grid: Grid, scores: FloatArray) -> None:
-    """Every combination and its score.
+    """Write every combination of a grid and its score as CSV.
 
     Args:
-        path: the CSV.
-        grid: of R rules.
-        scores: (R, I).
+        path: the CSV file.
+        grid: the grid of R rules.
+        scores: (R, I), score of each image under each rule.
     """
     with atomic_write(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -83,34 +83,34 @@ def write_grid(path: Path, grid: Grid, scores: FloatArray) -> None:
 
 
 def drop_set_lines(grid: Grid, scores: FloatArray) -> Iterator[str]:
-    """What each class-removal set scores at its best thresholds, on all images."""
+    """Yield the score of each class-removal set at its best thresholds, on all images."""
     points = list(grid.points())
     yield "class-removal sets, each with its best thresholds on the grid"
     for name, labels in grid.drop.items():
         own = [i for i, point in enumerate(points) if point["drop"] == name]
         best = max(own, key=lambda i: mean(scores[i]))
         at = " ".join(f"{axis}={points[best][axis]}" for axis in AXES[:-1])
-        yield f"  {name:{max(map(len, grid.drop))}} {len(labels):2} classes left out  {mean(scores[best]):.4f}  {at}"
+        yield f"  {name:{max(map(len, grid.drop))}} {len(labels):2} classes dropped  {mean(scores[best]):.4f}  {at}"
 
 
 def edge_lines(grid: Grid, scores: FloatArray) -> Iterator[str]:
-    """The axes on whose first or last value the grid's best point lies, so that a wider grid may hold a better one."""
+    """Yield a hint for each axis whose lowest or highest value is the best: a wider grid may contain a better rule."""
     point = list(grid.points())[int(np.argmax([mean(of_rule) for of_rule in scores]))]
     for axis in AXES[:-1]:
         values = grid.values(axis)
         if len(values) > 1 and point[axis] in (min(values), max(values)):
             end = "lowest" if point[axis] == min(values) else "highest"
-            yield f"edge           {axis}={point[axis]} is the grid's {end} and its best: try others beyond it"
+            yield f"edge           the best {axis}={point[axis]} is the grid's {end}: add values beyond it"
 
 
 def write_class_table(path: Path, score_table: ScoreTable, results: Sequence[MethodResult], classes: ClassSet) -> None:
-    """Score of each class under each method, fitted to all images, with its threshold under the finest.
+    """Write the score of each class under each method, fitted to all images, and its `per_class` threshold.
 
     Args:
-        path: the CSV.
+        path: the CSV file.
         score_table: the images.
-        results: of the methods.
-        classes: behind the labels.
+        results: the results of the methods.
+        classes: the classes of the labels.
     """
     scores = {v.method.name: class_scores(score_table, v.method.rule) for v in results}
     true_masks = np.bincount(score_table.truth_label, minlength=score_table.classes)
@@ -125,7 +125,7 @@ def write_class_table(path: Path, score_table: ScoreTable, results: Sequence[Met
 
 
 def class_scores(score_table: ScoreTable, rule: Postprocess) -> FloatArray:
-    """Mean score of each class over the images that have it in truth or answer, NaN where none has: (C,)."""
+    """Return each class's mean score over the images that have it in truth or detections: (C,), NaN without images."""
     groups = score_table.groups(rule)
     scores, present = groups.scores()
     count = np.bincount(groups.of.label[present], minlength=score_table.classes)

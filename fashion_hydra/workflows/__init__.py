@@ -1,1 +1,1 @@
-"""One module a verb: config -> objects -> files."""
+"""One module per task: build objects from a config, run them, write files."""

@@ -1,4 +1,4 @@
-"""Two ways to train, compared on the photos that their runs held out."""
+"""Compare two ways to train on the photos that their runs held out."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,17 +35,17 @@ from fashion_hydra.workflows.prediction_plan import PredictionPlan, data_of, pla
 METRICS = ("score", "AP", "AP50", "AP75", "boundary AP")
 _TUNING_FOLDS = 5
 _SELDOM = ("name", "seed", "ckpt_path", "paths", "hydra", "logger", "data.fold")
-"""Keys in which runs of one way to train may differ."""
+"""Keys in which runs of the same way to train may differ."""
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What the models of one way to train say of the photos that they held out, one run a fold, of one seed.
+    """Results of one way to train with one seed, on the I photos that its runs (one per fold) held out.
 
     Args:
-        scores: (R, I), of each image under each rule of the grid.
+        scores: (R, I), score of each image under each rule of the grid.
         ap: average precision over the images, by mask IoU and by boundary IoU.
-        category_table: (I, C), which classes the truth of each image has.
+        category_table: (I, C), whether each image has true masks of each class.
     """
 
     scores: FloatArray
@@ -55,13 +55,13 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Difference:
-    """One number of both sides, and how sure the difference is.
+    """A metric of both sides, and their difference with its interval.
 
     Args:
         metric: one of `METRICS`.
-        first: of the first side.
-        second: of the second side.
-        gain: second less first, image by image.
+        first: value of the first side.
+        second: value of the second side.
+        gain: second minus first, on the same bootstrap samples.
     """
 
     metric: str
@@ -71,7 +71,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """In words, by whether the interval holds 0."""
+        """`better`, `worse`, or `within noise` if the interval of the gain contains 0."""
         if self.gain.low > 0:
             return "better"
         return "worse" if self.gain.high < 0 else "within noise"
@@ -79,12 +79,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came out.
+    """The result of a comparison.
 
     Args:
-        images: how many photos, all held out.
-        differences: a row a metric.
-        classes: name -> true masks, AP of the first side, AP of the second.
+        images: number of held-out photos.
+        differences: one entry per metric.
+        classes: class name -> number of true masks, AP of the first side, AP of the second side.
     """
 
     images: int
@@ -93,42 +93,42 @@ class Comparison:
 
 
 def find_runs(folders: Sequence[Path]) -> dict[int, list[RunFolder]]:
-    """Return the training runs in some folders, or below them, by the fold that they held out.
+    """Return the training runs in or below some folders, by the fold that they held out.
 
     Raises:
-        UserError: a folder has none, or a run says nothing of its fold.
+        UserError: a folder has no training run, or a run's config has no fold.
     """
     by_fold: dict[int, list[RunFolder]] = {}
     for folder in folders:
         found = sorted(path.parents[1] for path in folder.rglob(f"checkpoints/{LAST}"))
         if not found:
-            raise UserError(f"{folder}: no training run there, or below. Give folders with checkpoints/{LAST} in them")
+            raise UserError(f"{folder}: no training run in or below it. Give folders that contain checkpoints/{LAST}")
         for run in map(RunFolder, found):
             fold = value_at(run.config(), "data.fold")
             if not isinstance(fold, int):
-                raise UserError(f"{run.path}: no config of a training run, which says what was held out")
+                raise UserError(f"{run.path}: no config with data.fold, so the held-out photos are unknown")
             by_fold.setdefault(fold, []).append(run)
     return dict(sorted(by_fold.items()))
 
 
 def check_pairs(first: Mapping[int, Sequence[RunFolder]], second: Mapping[int, Sequence[RunFolder]]) -> int:
-    """Return how many runs there are of each fold.
+    """Return the number of runs per fold.
 
     Raises:
-        UserError: they differ from fold to fold, or from side to side.
+        UserError: the number differs between folds or sides.
     """
     counts = [{fold: len(runs) for fold, runs in side.items()} for side in (first, second)]
     if counts[0] != counts[1] or len(set(counts[0].values())) != 1:
         listed = [", ".join(f"fold {fold} {count}" for fold, count in of.items()) for of in counts]
         raise UserError(
-            f"runs to compare: {listed[0]} on one side, {listed[1]} on the other. Train as many of each fold on both: "
-            "data.fold=0,1,2 seed=1,2"
+            f"runs to compare: {listed[0]} on one side, {listed[1]} on the other. Train the same number of runs per "
+            "fold on both sides: data.fold=0,1,2 seed=1,2"
         )
     return next(iter(counts[0].values()))
 
 
 def differing_options(first: RunFolder, second: RunFolder) -> dict[str, tuple[Any, Any]]:
-    """Return the options in which two runs differ, but for those of which run it is."""
+    """Return the options in which two runs differ, except those that identify the run, such as name and seed."""
     mine, other = flat(first.config()), flat(second.config())
     keys = [key for key in {**mine, **other} if not any(f"{key}.".startswith(f"{s}.") for s in _SELDOM)]
     return {key: (mine.get(key), other.get(key)) for key in keys if mine.get(key) != other.get(key)}
@@ -143,18 +143,18 @@ def compare_runs(
     draws: int,
     seed: int,
 ) -> Comparison:
-    """Predict what each run held out, and compare the sides on all of it.
+    """Predict the photos that each run held out, and compare the two sides on all of them.
 
     Args:
-        sides: two, runs by fold, as many of each.
-        folder: of the candidates; those that are there are taken.
+        sides: the runs of the two sides by fold, the same number per fold.
+        folder: folder of the candidates; existing candidates are reused.
         checkpoint: `last` or `best`.
-        words: options for predicting.
-        draws: of the bootstrap.
-        seed: of the folds in which thresholds are tuned, and of the bootstrap.
+        words: options for predict.py.
+        draws: number of bootstrap samples.
+        seed: seed of the bootstrap and of the folds for tuning thresholds.
 
     Raises:
-        UserError: runs that held out other photos or learnt other classes.
+        UserError: runs of a fold held out different photos or learnt different classes.
     """
     count = check_pairs(*sides)
     data = _data_of_folds(sides, words)
@@ -177,7 +177,7 @@ def compare_runs(
 def _data_of_folds(
     sides: Sequence[Mapping[int, Sequence[RunFolder]]], words: Sequence[str]
 ) -> dict[int, FashionDataModule]:
-    """The data of each fold; refuses runs that held out other photos or learnt other classes than the first."""
+    """Return the data of each fold; all its runs must have held out the same photos and learnt the same classes."""
     options = compose_options("predict", "out=", *words)
     found: dict[int, FashionDataModule] = {}
     for fold, run in ((fold, run) for side in sides for fold, runs in side.items() for run in runs):
@@ -185,14 +185,14 @@ def _data_of_folds(
         first = found.setdefault(fold, data)
         if _held_out(data) != _held_out(first):
             raise UserError(
-                f"{run.path}: other photos were held out than in the first run of fold {fold}. Train both ways with "
-                "one data.split_file, or with the same data.folds and data.split_seed"
+                f"{run.path}: held out other photos than the first run of fold {fold}. Train both sides with the same "
+                "data.split_file, or with the same data.folds and data.split_seed"
             )
         if data.classes.by_id() != first.classes.by_id():
-            raise UserError(f"{run.path}: other classes were learnt than in the first run of fold {fold}")
+            raise UserError(f"{run.path}: learnt other classes than the first run of fold {fold}")
     seen = Counter(name for data in found.values() for name in _held_out(data))
     if twice := [name for name, times in seen.items() if times > 1]:
-        raise UserError(f"{len(twice)} photos were held out in two folds, the first {twice[0]}. Train with one split")
+        raise UserError(f"{len(twice)} photos were held out in two folds, first: {twice[0]}. Train with one split")
     return found
 
 
@@ -201,7 +201,7 @@ def _held_out(data: FashionDataModule) -> list[str]:
 
 
 def _predict(run: RunFolder, folder: Path, checkpoint: str, words: Sequence[str]) -> PredictionPlan:
-    """Candidates of a run's held-out photos, down to the scores that AP looks at."""
+    """Predict candidates of a run's held-out photos, down to the score threshold of average precision."""
     named = [f"checkpoint={run.checkpoints / LAST}"] if checkpoint == "last" else []
     options = compose_options(
         "predict",
@@ -214,12 +214,12 @@ def _predict(run: RunFolder, folder: Path, checkpoint: str, words: Sequence[str]
     )
     plan = plan_prediction(options)
     if not predict_missing(plan, options).is_global_zero:
-        raise SystemExit(0)  # the other processes have done their share
+        raise SystemExit(0)  # only rank 0 continues
     return plan
 
 
 def _measure(plans: Iterable[PredictionPlan]) -> Predicted:
-    """The runs of one seed, one a fold: their photos together."""
+    """Measure the predictions of one seed's runs, one run per fold, on all their photos together."""
     scores, tables = [], []
     truth: dict[str, list[TrueMask]] = {}
     found: dict[str, Detections] = {}
@@ -245,7 +245,7 @@ def _measure(plans: Iterable[PredictionPlan]) -> Predicted:
 
 
 def _grid(plan: PredictionPlan) -> list[Any]:
-    """The thresholds of tune_thresholds.py's grid but for those that change little: areas, classes left out."""
+    """Return tune_thresholds.py's grid of rules, without the axes of little effect: minimum area, dropped classes."""
     options = compose_options("tune", "out=")
     lists = vars(options.grid)
     base = build_rule(rule_options(options.postprocess), plan.classes)
@@ -257,7 +257,7 @@ def _grid(plan: PredictionPlan) -> list[Any]:
 def _numbers(
     side: Sequence[Predicted], fold_of: IntArray, weights: Sequence[FloatArray]
 ) -> dict[str, tuple[float, FloatArray]]:
-    """Each metric of a side: over all images, and in each draw; the mean over seeds."""
+    """Return each metric of a side, averaged over seeds: over all images, and for each bootstrap sample."""
     score = np.mean([_tuned(one.scores, fold_of) for one in side], axis=0)
     made = {"score": (float(score.mean()), np.array([w @ score / w.sum() for w in weights]))}
     everything = np.ones(len(score))
@@ -270,13 +270,13 @@ def _numbers(
 
 
 def _mean_of(measures: Sequence[Callable[[FloatArray], FloatArray]], weights: Sequence[FloatArray]) -> FloatArray:
-    """(draws, 10), the mean over measures."""
+    """Return the mean over measures for each vector of image weights: (len(weights), 10)."""
     shown = tqdm(weights, desc="bootstrap", unit=" draws", disable=None)
     return np.array([np.mean([measure(w) for measure in measures], axis=0) for w in shown])
 
 
 def _tuned(scores: FloatArray, fold_of: IntArray) -> FloatArray:
-    """Each image's score under the rule that is best on the other folds: (I,)."""
+    """Return each image's score under the rule that is best on the other folds: (I,)."""
     made = np.empty(scores.shape[1])
     for fold in np.unique(fold_of):
         best = int(scores[:, fold_of != fold].mean(axis=1).argmax())
@@ -298,7 +298,7 @@ def _differences(
 def _classes(
     data: Mapping[int, FashionDataModule], predicted: Sequence[Sequence[Predicted]]
 ) -> dict[str, tuple[int, float, float]]:
-    """AP of each class that the photos have, the mean over seeds."""
+    """Return the true masks and the two sides' AP, averaged over seeds, of each class that the photos have."""
     everything = np.ones(len(predicted[0][0].category_table))
     of_sides = [np.mean([one.ap[0].of_class(everything).mean(axis=1) for one in side], axis=0) for side in predicted]
     masks: Counter[int] = Counter()

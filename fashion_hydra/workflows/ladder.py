@@ -1,4 +1,4 @@
-"""A run's checkpoints, predicted with the recipes in experiments/ladder rung by rung, and what each scores."""
+"""Predict and score a run's checkpoints with each recipe in experiments/ladder, rung by rung."""
 
 import shlex
 import subprocess
@@ -24,14 +24,14 @@ RECIPES = CONF / "experiment" / "ladder"
 
 @dataclass(frozen=True)
 class Recipe:
-    """A file of experiments/ladder.
+    """A recipe in experiments/ladder.
 
     Args:
-        name: of the file, without suffix.
+        name: file name without suffix.
         title: what the recipe changes compared with the previous one.
-        leaderboard: the winner's score with it on the competition's private test images; None if unknown.
+        leaderboard: the winner's score with the recipe on the competition's private test images; None if unknown.
         sources: the choices of `ensemble` and `tta`; recipes with the same choices share candidates.
-        tuned: whether it needs its own thresholds.
+        tuned: whether the recipe needs tuned thresholds.
     """
 
     name: str
@@ -43,14 +43,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Walk:
-    """What is walked.
+    """Options of a walk up the ladder.
 
     Args:
-        run: the training run.
+        run: folder of the training run.
         images: `test`, `val` or `test_fold`, see `data.images` of predict.py.
-        truth: the images' true masks; None where the run's data know them.
-        folder: of all that is written.
-        overrides: for predict.py and tune_thresholds.py.
+        truth: CSV of the images' true masks; None to use the truth of the run's data.
+        folder: output folder.
+        overrides: options for predict.py and tune_thresholds.py.
     """
 
     run: Path
@@ -61,10 +61,10 @@ class Walk:
 
 
 def read_recipes(folder: Path = RECIPES) -> list[Recipe]:
-    """The rungs, by the names of their files.
+    """Read the recipes, sorted by file name.
 
     Raises:
-        UserError: there are none.
+        UserError: the folder has no recipes.
     """
     recipes = []
     for path in sorted(folder.glob("*.yaml")):
@@ -74,15 +74,15 @@ def read_recipes(folder: Path = RECIPES) -> list[Recipe]:
         rung, tuned = content["rung"], chosen["postprocess"] == "tuned"
         recipes.append(Recipe(path.stem, rung["title"], rung["leaderboard"], sources, tuned))
     if not recipes:
-        raise UserError(f"{folder}: no recipes there")
+        raise UserError(f"{folder}: no recipes (*.yaml)")
     return recipes
 
 
 def walk(plan: Walk, recipes: Sequence[Recipe]) -> list[Rung]:
-    """Predict and score each rung; what was predicted before is used again.
+    """Predict and score each rung; reuse existing predictions.
 
     Raises:
-        UserError: a prediction failed, or the truth cannot be had.
+        UserError: a prediction failed, or the truth is missing.
     """
     rungs: list[Rung] = []
     before: np.ndarray | None = None
@@ -125,7 +125,7 @@ def _existing(truth: Path) -> Path:
 
 
 def _predict(plan: Walk, recipe: Recipe, folder: Path) -> float | None:
-    """Run predict.py with a recipe, and tune_thresholds.py before where it needs that; seconds an image."""
+    """Run predict.py with a recipe, after tune_thresholds.py if needed; return the seconds per image, if known."""
     name = "-".join(recipe.sources)
     if recipe.tuned and not (plan.folder / "tuned" / name / TUNED).is_file():
         sources = [f"ensemble={recipe.sources[0]}", f"tta={recipe.sources[1]}"]

@@ -1,4 +1,4 @@
-"""Options -> models -> candidates of every image in the cache -> answers."""
+"""Predict the candidates of every image into the cache, then write detections."""
 
 import csv
 import sys
@@ -29,10 +29,10 @@ FORMATS = ("csv", "csv_2020", "coco", "masks")
 
 
 def predict(options: PredictConfig, command: Command) -> None:
-    """Predict what is not in the cache yet, then write the answers.
+    """Predict the images that are not in the cache yet, then write the detections of all images.
 
     Raises:
-        UserError: checkpoints, images or options that cannot be had.
+        UserError: checkpoints or images are missing or damaged, or an option is invalid.
     """
     silence_library_noise()
     check_devices(options.trainer, command)
@@ -45,16 +45,16 @@ def predict(options: PredictConfig, command: Command) -> None:
 
 
 def predict_missing(plan: PredictionPlan, options: PredictConfig) -> pl.Trainer:
-    """Predict the candidates that the cache lacks; the trainer says which process this is.
+    """Predict the candidates that are not in the cache; return the trainer, which has the rank of this process.
 
     Raises:
-        SystemExit: SIGTERM or SIGUSR1 asked to stop; 128 + the signal's number, as shells have it.
+        SystemExit: SIGTERM or SIGUSR1 stopped the run; the exit code is 128 + the signal's number, as in shells.
     """
     todo = plan.cache.missing(plan.image_list.image_ids)
     done = len(plan.image_list) - len(todo)
     log_rank_zero(
         "images         %s: %d%s",
-        *(plan.image_list.folder, len(plan.image_list), f", {done} of them done before" if done else ""),
+        *(plan.image_list.folder, len(plan.image_list), f", {done} of them already predicted" if done else ""),
     )
     if plan.image_list.left_out:
         log_rank_zero("left out       %s", plan.image_list.left_out)
@@ -76,7 +76,7 @@ def predict_missing(plan: PredictionPlan, options: PredictConfig) -> pl.Trainer:
 
 
 def write_answers(plan: PredictionPlan, formats: Sequence[str], *, draw: bool) -> None:
-    """Candidates -> detections -> files."""
+    """Turn candidates into detections and write them in the given formats."""
     folder, names = plan.folder, plan.classes.by_id()
     if faults := _write_faults(plan):
         log_rank_zero("faults         %d images could not be read: %s", faults, folder / "faults.csv")
@@ -104,7 +104,7 @@ def write_answers(plan: PredictionPlan, formats: Sequence[str], *, draw: bool) -
 
 
 def _about(plan: PredictionPlan) -> dict[str, object]:
-    """What answers are of: the checkpoints, and where the images are."""
+    """Return the checkpoints and the images' folder, for the written rule."""
     members = [list(member) for member in plan.cache.manifest.members]
     return {"members": members, "images": str(plan.image_list.folder.absolute())}
 
@@ -115,7 +115,7 @@ def _draw(plan: PredictionPlan, folder: Path, names: Mapping[int, str]) -> None:
         try:
             photo = plan.image_list.read(index)
         except UserError:
-            continue  # reported already
+            continue  # already reported
         draw_overlay(folder / writers.free_path(one.file, ".jpg", taken), photo, one.detections, names)
     log_rank_zero("overlays       %s", folder)
 
@@ -129,7 +129,7 @@ def _write_faults(plan: PredictionPlan) -> int:
 
 
 def _answers(plan: PredictionPlan, what: str, grid_of: Callable[[Size], Size]) -> Iterator[writers.ImageAnswer]:
-    """Each image's detections, on the grid that is wanted for its size."""
+    """Yield each image's detections, with masks on the grid that `grid_of` gives for the image's size."""
     image_list = plan.image_list
     numbered = image_list.coco_ids or (None,) * len(image_list)
     listed = zip(image_list.image_ids, image_list.files, numbered, strict=True)

@@ -1,4 +1,4 @@
-"""Options -> which models predict which images, on which views, into which cache."""
+"""Plan a prediction from its options: the models, the images, the views and the cache."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,19 +34,19 @@ IMAGE_SETS = ("test", "val", "test_fold")
 
 @dataclass(frozen=True)
 class PredictionPlan:
-    """What is predicted, by which models, and how.
+    """A prediction, ready to run.
 
     Args:
         members: the models.
-        classes: that they share.
+        classes: the classes of all models.
         image_list: the images.
-        data: the data set that these are of, where a training run held them out; then their truth is known.
+        data: the images' data set, if a training run held them out, so that their truth is known; else None.
         scales: short and long edge of each scale.
-        merging: how sources are merged.
-        cache: of candidates.
-        rule: thresholds.
-        folder: of the answers.
-        run: the training run that the models are of, if that is known.
+        merging: options for merging sources.
+        cache: the candidate cache.
+        rule: the postprocessing rule.
+        folder: output folder.
+        run: the models' training run; None if unknown.
     """
 
     members: list[Member]
@@ -62,7 +62,7 @@ class PredictionPlan:
 
 
 def truth_of(plan: PredictionPlan) -> MaskTable | None:
-    """Return the true masks of the images on the submission's grid, where they are known."""
+    """Return the true masks of the images on the submission grid; None if they are unknown."""
     data = plan.data
     if data is None:
         return None
@@ -75,7 +75,7 @@ def plan_prediction(options: PredictConfig) -> PredictionPlan:
     """Load the models, list the images, and open the cache.
 
     Raises:
-        UserError: checkpoints, images or options that cannot be had.
+        UserError: checkpoints or images are missing or damaged, or an option is invalid.
     """
     named = bool(options.checkpoint or options.ensemble.members)
     run = None if named and options.ensemble.run is None else find_run(options)
@@ -88,7 +88,7 @@ def plan_prediction(options: PredictConfig) -> PredictionPlan:
     image_list, data = list_images(options, run)
     if (limit := options.data.limit) is not None:
         if limit < 1:
-            raise UserError(f"data.limit={limit}: null for all images, or how many, at least 1")
+            raise UserError(f"data.limit={limit}: must be at least 1, or null for all images")
         image_list = image_list[range(min(limit, len(image_list)))]
     merging = make(Merging, options.inference, "inference", flips=tuple(options.tta.flips))
     scales = scales_of(options.tta, members)
@@ -129,7 +129,7 @@ def _rule(
 
 
 def own_thresholds(members: Sequence[Member]) -> Mapping[str, Any] | None:
-    """Return the thresholds that a model carries; None for several, as merged scores need others."""
+    """Return the rule stored in the checkpoint; None for an ensemble, whose merged scores need other thresholds."""
     return members[0].rule if len(members) == 1 else None
 
 
@@ -138,14 +138,14 @@ def _log_views(members: Sequence[Member], scales: Sequence[tuple[int, int]], mer
     edges = " ".join(f"{short}x{long}" for short, long in scales)
     log_rank_zero("views          %d: %s%s", len(scales) * len(merging.flips), edges, mirrored)
     kept = feature_bytes([(m.detector.channels, m.detector.strides) for m in members], scales, len(merging.flips))
-    place = {"recompute": "computed three times, not kept"}.get(
+    place = {"recompute": "computed three times, not cached"}.get(
         merging.feature_cache, f"on the {merging.feature_cache}"
     )
-    log_rank_zero("features       up to %.0f MiB an image, %s", kept / 2**20, place)
+    log_rank_zero("features       up to %.0f MiB per image, %s", kept / 2**20, place)
 
 
 def _soup(options: PredictConfig, paths: Sequence[Path], run: RunFolder | None) -> Path:
-    """Return the checkpoint with the mean of these checkpoints' weights."""
+    """Average the weights of these checkpoints and return the resulting checkpoint's path."""
     on_gpu = options.trainer.accelerator not in ("cpu", None) and torch.cuda.is_available()
     return make_soup(
         paths,
@@ -158,10 +158,10 @@ def _soup(options: PredictConfig, paths: Sequence[Path], run: RunFolder | None) 
 
 
 def find_run(options: PredictConfig) -> RunFolder:
-    """Return the training run that is meant: `ensemble.run`, or the newest below it or below `paths.runs`.
+    """Return the run in, or the newest run below, `ensemble.run`; without this option, the newest below `paths.runs`.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no training run below `paths.runs`.
     """
     if options.ensemble.run is not None:
         named = RunFolder(Path(options.ensemble.run))
@@ -180,13 +180,13 @@ def find_run(options: PredictConfig) -> RunFolder:
 
 
 def _run_with(checkpoints: Sequence[Path]) -> RunFolder | None:
-    """Return the run whose folder has these checkpoints; None where no run or several have them."""
+    """Return the run whose folder contains these checkpoints; None if they are in several runs or in none."""
     folders = {path.parents[1] for path in checkpoints if path.parent.name == "checkpoints"}
     return RunFolder(folders.pop()) if len(folders) == 1 else None
 
 
 def member_paths(options: PredictConfig, run: RunFolder | None) -> list[Path]:
-    """Return the checkpoints that are meant."""
+    """Return the paths of the selected checkpoints."""
     if options.checkpoint:
         return [find_checkpoint(options.checkpoint)]
     if options.ensemble.members:
@@ -196,10 +196,10 @@ def member_paths(options: PredictConfig, run: RunFolder | None) -> list[Path]:
 
 
 def find_checkpoint(given: str) -> Path:
-    """Return the path of a checkpoint, or of a released model by its name.
+    """Return the path of a checkpoint, given by its path or as the name of a released model.
 
     Raises:
-        UserError: neither a file nor such a name.
+        UserError: there is no model of that name.
     """
     if (released := find_released(given)) is not None:
         return released
@@ -210,12 +210,12 @@ def find_checkpoint(given: str) -> Path:
 
 
 def list_images(options: PredictConfig, run: RunFolder | None) -> tuple[ImageList, FashionDataModule | None]:
-    """List the images that `data.images` selects, and return the data module they are from.
+    """List the images that `data.images` selects; also return their data module, None for `test`.
 
-    Without `data.root` the training run's data folder is used.
+    Without `data.root`, use the data folder of the training run.
 
     Raises:
-        UserError: there are none, or no run says which.
+        UserError: there are no images, or the training run that selects them is unknown.
     """
     chosen = options.data.images
     if chosen not in IMAGE_SETS:
@@ -224,7 +224,7 @@ def list_images(options: PredictConfig, run: RunFolder | None) -> tuple[ImageLis
     if root is None and run is not None and (stored := StoredRun.read(run)) is not None:
         root = stored.root
     if root is None:
-        raise UserError("data.root: give a picture, a folder of pictures, or one with test/")
+        raise UserError("data.root=null: give a picture, a folder of pictures, or a folder with test/")
     if chosen == "test":
         return list_folder(Path(root), recursive=options.data.recursive), None
     data = data_of(run, root, f"data.images={chosen}", options.trust)
@@ -232,43 +232,44 @@ def list_images(options: PredictConfig, run: RunFolder | None) -> tuple[ImageLis
     if not is_chosen.any():
         where = run.path if run is not None else "the run"
         raise UserError(
-            f"data.images=test_fold: {where} was trained without data.test_fold, no images were kept for it"
+            f"data.images=test_fold: {where} was trained without data.test_fold, so it held out no test images. "
+            "Give data.images=val"
         )
     return list_annotated(data.annotations, is_chosen.nonzero()[0]), data
 
 
 def data_of(run: RunFolder | None, root: str | None, option: str, trusted: Sequence[str] = ()) -> FashionDataModule:
-    """Read the data that a run was trained on, split as they were then.
+    """Read the data that a run was trained on, with the same split.
 
     Args:
-        run: its folder.
-        root: another folder that holds them now.
-        option: what needs them, for the message.
-        trusted: packages whose code the run's config may name.
+        run: the run's folder.
+        root: folder of the data, if it has moved.
+        option: the option that needs the data, for the message.
+        trusted: packages whose classes the run's config may use.
 
     Raises:
-        UserError: no run says which.
+        UserError: the run or its config is missing.
     """
     stored = StoredRun.read(run) if run is not None else None
     if stored is None:
         raise UserError(
             f"{option} needs the data that a run was trained on; give ensemble.run=FOLDER "
-            "(beside checkpoint or ensemble.members, if those are meant)"
+            "(in addition to checkpoint or ensemble.members)"
         )
     return stored.datamodule(root, trusted)
 
 
 def scales_of(tta: TTAConfig, members: Sequence[Member]) -> tuple[tuple[int, int], ...]:
-    """Return the scales that are looked at, as short and long edge."""
+    """Return the short and long edge of each scale."""
     if tta.factors is None:
         return checked_scales(tta.scales)
     if tta.scales is not None:
         raise UserError(
-            f"tta.scales={[list(scale) for scale in tta.scales]} tta.factors={list(tta.factors)}: both say which "
-            "scales. Give tta.factors=null beside tta.scales, or tta.factors alone"
+            f"tta.scales={[list(scale) for scale in tta.scales]} tta.factors={list(tta.factors)}: both set the "
+            "scales. Give tta.factors=null with tta.scales, or only tta.factors"
         )
     if not tta.factors or not all(factor > 0 for factor in tta.factors):
-        raise UserError(f"tta.factors={list(tta.factors)}: numbers above 0 expected, such as [0.83,1.0,1.17]")
+        raise UserError(f"tta.factors={list(tta.factors)}: must be numbers above 0, such as [0.83,1.0,1.17]")
     trained = {member.scale for member in members}
     if len(trained) > 1:
         raise UserError(
@@ -277,5 +278,5 @@ def scales_of(tta: TTAConfig, members: Sequence[Member]) -> tuple[tuple[int, int
         )
     [(short_edge, long_edge)] = trained
     if min(short_edge, long_edge) < 1:
-        raise UserError("tta.factors: the checkpoint does not say its scale; give tta.factors=null and tta.scales")
+        raise UserError("tta.factors: the checkpoint has no scale; give tta.factors=null and tta.scales")
     return tuple((round(short_edge * factor), round(long_edge * factor)) for factor in tta.factors)

@@ -1,4 +1,4 @@
-"""Photos without masks -> a data set: masks by a model's predictions, and by tags where a photo has them."""
+"""Make a data set of photos without masks, from a model's predictions and, if known, the photos' tags."""
 
 import csv
 import json
@@ -28,18 +28,18 @@ from fashion_hydra.utils.text import shorten
 
 TAG_COLUMNS = ("image", "categories")
 _USUAL = 0.95
-"""Of the labelled photos that show a class, this share has no more masks of it than a pseudo-labelled photo may."""
+"""Quantile of a class's masks per labelled photo with the class: the maximum number per pseudo-labelled photo."""
 
 
 @dataclass(frozen=True)
 class PseudoLabelRule:
-    """Which of a photo's candidates become masks, and which photos are used.
+    """Rule that selects a photo's masks and the photos to use.
 
     Args:
-        score_thr: a mask has at least this score.
-        tag_thr: the first mask of a tagged class has at least this.
-        mask_thr: a pixel is of a mask where its probability is above.
-        missing: photos with more tagged classes without a mask are left out.
+        score_thr: minimum score of a mask.
+        tag_thr: minimum score of the first mask of a tagged class.
+        mask_thr: mask probability from which a pixel belongs to the mask.
+        missing: photos with more than this number of tagged classes without a mask are left out.
     """
 
     score_thr: float
@@ -50,23 +50,23 @@ class PseudoLabelRule:
     def __post_init__(self) -> None:
         for name in ("score_thr", "tag_thr", "mask_thr"):
             if not 0 <= (value := getattr(self, name)) <= 1:
-                raise UserError(f"--{name.replace('_', '-')} {value}: between 0 and 1 expected")
+                raise UserError(f"--{name.replace('_', '-')} {value}: must be between 0 and 1")
         if self.missing < 0:
-            raise UserError(f"--missing {self.missing}: at least 0 expected")
+            raise UserError(f"--missing {self.missing}: must be at least 0")
 
 
 @dataclass
 class PseudoLabels:
-    """What came of it.
+    """Counts of a pseudo-labelled data set.
 
     Args:
-        labelled: photos of the data set.
-        faults: of the data set, left out.
+        labelled: photos of the labelled data set.
+        faults: faults of the labelled data set, which are left out.
         added: photos with pseudo-labels.
-        left_out: why -> photos that are not used.
-        masks: category -> pseudo-labels.
-        tagged: category -> photos that show it by their tags.
-        found: category -> those of them that have a mask of it.
+        left_out: reason -> photos that are left out.
+        masks: category -> pseudo-labelled masks.
+        tagged: category -> photos tagged with it.
+        found: category -> photos tagged with it that have a mask of it.
     """
 
     labelled: int = 0
@@ -88,34 +88,34 @@ def write_pseudo_labelled(
     tags: Path | None = None,
     split: Path | None = None,
 ) -> tuple[PseudoLabels, Mapping[int, str]]:
-    """Write a folder in Kaggle's layout: a data set's photos and masks, and those of the pictures after them.
+    """Write a folder in Kaggle's layout with a labelled data set and pseudo-labelled pictures.
 
-    Its `split.csv` leaves the data set's folds as they are and puts the pictures into one of their own behind them,
-    so that none of them ever validates. Image files are links where the disk allows it.
+    Its `split.csv` has the data set's folds and one additional, last fold with the pictures, so they are never used for
+    validation. Image files are hard links if the file system supports them.
 
     Args:
-        reader: of the data set.
-        predictions: the folder that predict.py wrote for the pictures; its candidates are read.
-        pictures: the folder that it was given.
-        out: the folder to write, all of it or nothing.
-        rule: see there.
-        tags: CSV of the pictures' classes; None where they are not known.
-        split: CSV of the data set's folds; None for those that train.py makes.
+        reader: reader of the labelled data set.
+        predictions: the folder that predict.py wrote for the pictures, with their candidates.
+        pictures: the folder of pictures that predict.py read.
+        out: the folder to write, atomically.
+        rule: rule that selects masks and pictures.
+        tags: CSV of the pictures' classes; None if unknown.
+        split: CSV of the data set's folds; None for train.py's default folds.
 
     Returns:
-        What came of it, and the categories' names.
+        The counts, and category id -> name.
 
     Raises:
-        UserError: a file or folder is missing or damaged, or one photo would be there under two names.
+        UserError: a file or folder is missing or damaged, `out` is not empty, or a picture and an image share a name.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is there already; name another folder")
+        raise UserError(f"{out} exists already; name another folder")
     annotations, faults = load_annotations(reader)
     cache = CandidateCache(predictions / "candidates")
     listed = list_folder(pictures)
     known = set(annotations.image_ids.tolist())
     if double := next((i for i in listed.image_ids if i in known), None):
-        raise UserError(f"{pictures}: {double} names an image of the data set too. Rename one of them")
+        raise UserError(f"{pictures}: {double} is also the name of an image of the data set. Rename one of them")
     shown = None if tags is None else _read_tags(tags, listed.image_ids, annotations.names)
     if split is None:
         fold_of = stratified_folds(annotations.category_table(), folds=10, seed=777)
@@ -148,10 +148,10 @@ def write_pseudo_labelled(
 
 
 def _read_tags(path: Path, image_ids: Sequence[str], names: Mapping[int, str]) -> dict[str, frozenset[int]]:
-    """The categories that each picture shows.
+    """Read the categories that each picture shows.
 
     Raises:
-        UserError: the file is missing, or a row that cannot be meant.
+        UserError: the file is missing, or a column or row is invalid.
     """
     if not path.is_file():
         raise UserError(f"--tags {path}: no such file. Give a CSV with the columns {','.join(TAG_COLUMNS)}")
@@ -159,19 +159,19 @@ def _read_tags(path: Path, image_ids: Sequence[str], names: Mapping[int, str]) -
     header = next(rows)[1]
     if not set(TAG_COLUMNS) <= set(header):
         written = shorten(",".join(header), 80)
-        raise UserError(f"{path}: columns {','.join(TAG_COLUMNS)} expected, got {written or 'none'}")
+        raise UserError(f"{path}: expected columns {','.join(TAG_COLUMNS)}, got {written or 'none'}")
     places = [header.index(name) for name in TAG_COLUMNS]
     known, shown = set(image_ids), dict[str, frozenset[int]]()
     for line, values in rows:
         where = f"{path}, row {line}"
         image_id, text = (values[place] if place < len(values) else "" for place in places)
         if image_id in shown:
-            raise UserError(f"{where}: {shorten(image_id, 80)} a second time")
+            raise UserError(f"{where}: {shorten(image_id, 80)} occurs twice. Remove one of the rows")
         if image_id not in known:
-            raise UserError(f"{where}: no picture {shorten(image_id, 80)!r}. Name it as its file is named")
+            raise UserError(f"{where}: no picture {shorten(image_id, 80)!r}. Give the name of its file")
         if wrong := [word for word in text.split() if not re.fullmatch("[0-9]{1,6}", word) or int(word) not in names]:
             raise UserError(
-                f"{where}: {shorten(wrong[0], 40)!r} is no category of the data set. Ids separated by spaces expected, "
+                f"{where}: {shorten(wrong[0], 40)!r} is not a category of the data set. Give ids separated by spaces, "
                 f"such as {' '.join(map(str, list(names)[:3]))}"
             )
         shown[image_id] = frozenset(map(int, text.split()))
@@ -179,7 +179,7 @@ def _read_tags(path: Path, image_ids: Sequence[str], names: Mapping[int, str]) -
 
 
 def _labelled_rows(annotations: Annotations) -> Iterator[tuple[str, str, int, int, str]]:
-    """The rows of the data set's own masks, and an empty one for a photo without any."""
+    """Yield a row for each mask of the data set, and an empty row for each photo without masks."""
     for image, image_id in enumerate(annotations.image_ids.tolist()):
         height, width = annotations.sizes[image].tolist()
         if not annotations.instances(image):
@@ -197,7 +197,7 @@ def _pseudo_rows(
     rule: PseudoLabelRule,
     result: PseudoLabels,
 ) -> Iterator[tuple[int, list[tuple[str, str, int, int, str]]]]:
-    """Yield each picture that is used, as its index, with its rows; count it, or why it is left out, in the result."""
+    """Yield the index and the rows of each picture to use; count used and left-out pictures in `result`."""
     category_of = cache.manifest.class_ids
     most = _most_per_photo(annotations)
     content = {file_sha256(annotations.folder / file) for file in annotations.files.tolist()}
@@ -241,7 +241,7 @@ def _pseudo_rows(
 
 
 def _most_per_photo(annotations: Annotations) -> dict[int, int]:
-    """Category -> how many masks of it a photo that shows it usually has at most; categories that occur."""
+    """Return category -> maximum number of masks per photo, for the categories of the data set; see `_USUAL`."""
     pairs = np.stack([annotations.owners(), annotations.categories], axis=1)
     unique, counts = np.unique(pairs, axis=0, return_counts=True)
     return {
@@ -251,7 +251,7 @@ def _most_per_photo(annotations: Annotations) -> dict[int, int]:
 
 
 def _describe_labels(reader: AnnotationReader, names: Mapping[int, str], path: Path) -> None:
-    """Write what the classes are called: Kaggle's file where the data set has it, which names attributes too."""
+    """Write the category names: a copy of Kaggle's file if there is one, since it also names attributes."""
     kaggle = reader.folder.parent / path.name
     if kaggle.is_file():
         shutil.copy2(kaggle, path)
@@ -261,7 +261,7 @@ def _describe_labels(reader: AnnotationReader, names: Mapping[int, str], path: P
 
 
 def _link(source: Path, target: Path) -> None:
-    """The same file under another name, or a copy where the disk has no such links."""
+    """Create a hard link to a file, or a copy if the file system does not support hard links."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)

@@ -1,4 +1,4 @@
-"""Options -> data, model and trainer -> a trained model, and where everything is."""
+"""Train a model from options: build data, model and trainer, fit, and report the results."""
 
 import logging
 import shlex
@@ -44,7 +44,7 @@ from fashion_hydra.utils.errors import StopRequested, UserError
 from fashion_hydra.utils.yaml_files import flat
 
 log = logging.getLogger(__name__)
-_TOLD = 8  # options named in a warning
+_TOLD = 8  # maximum number of options that a warning names
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class TrainingSetup:
     """A training run, ready to start.
 
     Args:
-        datamodule: the data, read.
+        datamodule: the data, already read.
         module: the model with its losses, optimizer and schedule.
-        trainer: Lightning's.
-        watch: ends the run when one of its processes is lost.
-        folder: where everything goes.
-        ckpt_path: what it resumes from.
-        command: how it was started.
+        trainer: Lightning's trainer.
+        watch: ends the run when a rank is lost.
+        folder: output folder.
+        ckpt_path: checkpoint to resume from; None to start from scratch.
+        command: the command that started the run.
     """
 
     datamodule: FashionDataModule
@@ -76,12 +76,12 @@ class TrainingSetup:
 
 
 def again(command: Command, folder: RunFolder, *changes: str) -> str:
-    """Return the command that resumes a run; a job of a sweep is named by its folder.
+    """Return the command that resumes a run; a job of a sweep is identified by its folder.
 
     Args:
-        command: that began it.
-        folder: of the run.
-        changes: other options, for a run that is over, which goes on without the limits that it had.
+        command: the command that started the run.
+        folder: the run's folder.
+        changes: options to change, to continue a finished run; these also remove limits such as `trainer.max_steps`.
     """
     where = [f"hydra.run.dir={folder.path}"] if command.is_sweep else []
     limits = ("trainer.max_time", "trainer.max_steps", "trainer.fast_dev_run") if changes else ()
@@ -89,11 +89,11 @@ def again(command: Command, folder: RunFolder, *changes: str) -> str:
 
 
 def train(options: TrainConfig, command: Command) -> float:
-    """Train a model; return the best value of what its checkpoints are kept by, `val/score` unless changed.
+    """Train a model; return the best value of the metric that checkpoints are ranked by, by default `val/score`.
 
     Raises:
-        UserError: options, devices, data, weights or a checkpoint that cannot be had.
-        SystemExit: the run was asked to stop; 128 + the signal's number, as shells have it.
+        UserError: an option is invalid; or devices, data, weights or a checkpoint are missing or do not fit.
+        SystemExit: a signal stopped the run; the exit code is 128 + the signal's number, as in shells.
     """
     run = build_training(options, command)
     is_done = False
@@ -109,7 +109,7 @@ def build_training(options: TrainConfig, command: Command) -> TrainingSetup:
     """Build data, model and trainer.
 
     Raises:
-        UserError: options, devices, data, classes, weights or a checkpoint that cannot be had.
+        UserError: an option is invalid; or devices, data, weights or a checkpoint are missing or do not fit.
     """
     silence_library_noise()
     check_devices(options.trainer, command)
@@ -149,7 +149,7 @@ def build_training(options: TrainConfig, command: Command) -> TrainingSetup:
         seed=options.seed,
         skip_nonfinite=options.schedule.skip_nonfinite,
     )
-    watch = ProcessWatch(f"What is saved is intact. Resume with: {again(command, folder)}")
+    watch = ProcessWatch(f"Saved checkpoints are intact. Resume with: {again(command, folder)}")
     trainer = make_trainer(
         options.trainer,
         callbacks=[watch, *make_callbacks(options.callbacks)],
@@ -176,13 +176,13 @@ def build_training(options: TrainConfig, command: Command) -> TrainingSetup:
 
 
 def learns_attributes(options: TrainConfig) -> bool:
-    """Whether `model.attributes` is true."""
+    """Return whether `model.attributes` is true."""
     model = plain(options.model)
     return isinstance(model, Mapping) and bool(model.get("attributes"))
 
 
 def _tell_changes(before: dict[str, Any], now: dict[str, Any], ckpt_path: Path) -> None:
-    """Say which options a resumed run has otherwise than when it was begun, if that is known."""
+    """Warn about the options that differ from those the resumed run was started with, if these are known."""
     known, wanted = flat(before), flat(now)
     places = ("paths.", "ckpt_path", "traceback", "logger.", "callbacks.", "name")
     changed = [
@@ -203,46 +203,46 @@ def _model_name(model: dict[str, Any]) -> str:
 
 
 def _check_numbers(options: TrainConfig) -> None:
-    """Refuse what PyTorch and Lightning accept only to fail later."""
+    """Raise `UserError` for values that PyTorch and Lightning accept at first but fail on later."""
     if not 0 <= options.seed < 2**32:
-        raise UserError(f"seed={options.seed}: between 0 and {2**32 - 1} expected")
+        raise UserError(f"seed={options.seed}: must be between 0 and {2**32 - 1}")
     if options.data.val_annotations is not None and options.data.split_file is not None:
         raise UserError(
-            f"data.val_annotations={options.data.val_annotations} data.split_file={options.data.split_file}: each says "
-            "which images validate. Give one of them"
+            f"data.val_annotations={options.data.val_annotations} data.split_file={options.data.split_file}: both "
+            "select the validation images. Give only one of them"
         )
     if options.trainer.max_epochs not in (None, options.schedule.epochs):
         raise UserError(
             f"trainer.max_epochs={options.trainer.max_epochs} schedule.epochs={options.schedule.epochs}: the learning "
-            "rate follows schedule.epochs. Give that alone"
+            "rate follows schedule.epochs. Give only schedule.epochs"
         )
     for name in ("accumulate_grad_batches", "max_epochs"):
         if (value := getattr(options.trainer, name)) is None or value < 1:
-            raise UserError(f"trainer.{name}={value}: at least 1 expected")
+            raise UserError(f"trainer.{name}={value}: must be at least 1")
 
 
 def make_detector(options: TrainConfig, classes: ClassSet, ckpt_path: Path | None) -> Detector:
-    """Build the model, with the weights that it starts from.
+    """Build the model with its initial weights.
 
     Raises:
-        UserError: arguments that mmdet refuses; weights that cannot be had, or are of another model.
+        UserError: mmdet rejects an argument, or the weights are missing or belong to a different model.
     """
     model: dict[str, Any] = plain(options.model)
     backbone = model.get("backbone")
     if isinstance(backbone, dict) and (options.weights is not None or ckpt_path):
-        backbone = {**backbone, "weights": None}  # those of the whole model replace them
+        backbone = {**backbone, "weights": None}  # replaced by the weights of the whole model
     given = {**model, "backbone": backbone} if "backbone" in model else model
     detector = build_detector(given, num_classes=len(classes), attributes=classes.attributes)
     if ckpt_path:
         detector.origin = f"{ckpt_path}, resumed"
         if options.weights is not None:
-            warn_rank_zero("weights=%s is not read: ckpt_path resumes with weights of its own", options.weights)
+            warn_rank_zero("weights=%s is ignored: ckpt_path resumes with the checkpoint's weights", options.weights)
     elif options.weights is not None:
         released = find_released(options.weights)
         found = locate_model(str(released or options.weights), backbone or {}, sha256=options.weights_sha256)
         detector.origin = load_weights(detector, found.path, classes)
         if found.sha256 and not options.weights_sha256:
-            log_rank_zero("downloaded     weights_sha256=%s on the command line refuses any other file", found.sha256)
+            log_rank_zero("downloaded     to accept only this file, add weights_sha256=%s", found.sha256)
     elif isinstance(backbone, dict) and backbone.get("weights") is None and backbone.get("frozen_stages", -1) >= 0:
         warn_rank_zero(
             "model.backbone.weights=null with frozen_stages=%d: the frozen layers stay random. Give pretrained "
@@ -267,11 +267,11 @@ def freeze_rest(detector: Detector, parts: list[str]) -> None:
 
 
 def fit(run: TrainingSetup) -> float:
-    """Train; return the best value of what checkpoints are kept by, NaN where none were kept.
+    """Train; return the best value of the metric that checkpoints are ranked by, NaN if no checkpoint was kept.
 
     Raises:
-        UserError: the run cannot go on.
-        SystemExit: it was asked to stop; 128 + the signal's number, as shells have it.
+        UserError: the run cannot continue.
+        SystemExit: a signal stopped the run; the exit code is 128 + the signal's number, as in shells.
     """
     try:
         with run.watch.explain_lost_ranks(run.trainer):
@@ -284,12 +284,12 @@ def fit(run: TrainingSetup) -> float:
 
 
 def report_training(run: TrainingSetup) -> float:
-    """Print where everything is and what to do next; return the best value of what checkpoints are kept by."""
+    """Log results, files and the next command; return the best value of the metric that checkpoints are ranked by."""
     latest = {name: float(value) for name, value in run.trainer.callback_metrics.items() if name.startswith("val/")}
     scores = "  ".join(f"{name} {value:.4f}" for name, value in sorted(latest.items()))
-    log_rank_zero("validation     %s", scores or "none took place, so there is no best checkpoint")
+    log_rank_zero("validation     %s", scores or "not run, so there is no best checkpoint")
     if run.module.skipped:
-        log_rank_zero("skipped        %d steps whose loss was not finite", run.module.skipped)
+        log_rank_zero("skipped        %d steps with a NaN or infinite loss", run.module.skipped)
     if run.trainer.fast_dev_run:  # type: ignore[attr-defined]
         log_rank_zero("fast_dev_run   passed; nothing was written")
         return float("nan")
@@ -311,24 +311,24 @@ def report_training(run: TrainingSetup) -> float:
 
 
 def _images_to_predict(run: TrainingSetup) -> str:
-    """Return the option of predict.py without which it would find no image of this data."""
+    """Return the `data.images` option that predict.py needs for data without a folder test/."""
     if (Path(run.datamodule.root) / "test").is_dir():
         return ""
     return " data.images=test_fold" if run.datamodule.is_test.any() else " data.images=val"
 
 
 def resume_from(options: TrainConfig, folder: RunFolder) -> Path | None:
-    """Return the checkpoint to resume from; None to start from scratch, as `last` does where no run has one yet.
+    """Return the checkpoint to resume from; None to start from scratch, also for `last` if no run has a checkpoint yet.
 
     Raises:
-        UserError: no such file, or no intact checkpoint.
+        UserError: the file is missing, or no checkpoint is intact.
     """
     if options.ckpt_path is None:
         return None
     if options.ckpt_path != "last":
         path = Path(options.ckpt_path)
         if not path.is_file():
-            what = "a folder, a file expected" if path.is_dir() else "no such file"
+            what = "is a folder, not a file" if path.is_dir() else "no such file"
             raise UserError(f"ckpt_path={path}: {what}; leave ckpt_path out to start from scratch")
         read_checkpoint(path)
         return path
@@ -340,5 +340,5 @@ def resume_from(options: TrainConfig, folder: RunFolder) -> Path | None:
     for reason in damaged:
         warn_rank_zero("%s", reason)
     if damaged:
-        warn_rank_zero("resumes from %s instead; what was trained after it is trained again", path)
+        warn_rank_zero("resumes from %s instead; the steps after it are trained again", path)
     return path

@@ -1,4 +1,4 @@
-"""Options -> candidates and truth -> a score table -> rules, and how good they really are."""
+"""Tune postprocessing rules on candidates with truth, and cross-validate them."""
 
 import datetime
 from collections.abc import Sequence
@@ -41,10 +41,10 @@ from fashion_hydra.workflows.tuning_rules import TuningData, TuningRules, check_
 
 
 def open_tuning_data(options: TuneConfig, command: Command) -> TuningData:
-    """Open the candidates and the truth; candidates that are missing are predicted.
+    """Open the candidates and the truth; predict candidates that are missing.
 
     Raises:
-        UserError: either cannot be had.
+        UserError: candidates or truth are missing or damaged.
     """
     check_devices(options.trainer, command)
     file, run = Path(options.truth) if options.truth is not None else None, None
@@ -53,10 +53,10 @@ def open_tuning_data(options: TuneConfig, command: Command) -> TuningData:
         truth = _read_truth(file) if file is not None else truth_of(plan)
         if truth is None:
             raise UserError(
-                f"data.images={options.data.images}: true masks not known. Give data.images=val, or truth=FILE.csv"
+                f"data.images={options.data.images}: true masks unknown. Give data.images=val, or truth=FILE.csv"
             )
         if not predict_missing(plan, options).is_global_zero:
-            raise SystemExit(0)  # the other processes have done their share
+            raise SystemExit(0)  # only rank 0 continues
         cache, run = plan.cache, plan.run
     else:
         folder = Path(options.candidates.folder)
@@ -79,7 +79,7 @@ def _read_truth(file: Path) -> MaskTable:
 
 
 def score_rule(options: TuneConfig, command: Command) -> float:
-    """Return the score of the one rule that the options describe."""
+    """Return the score of the rule in the options, without tuning."""
     silence_library_noise()
     tuning_data = open_tuning_data(options, command)
     rule = build_rule(rule_options(options.postprocess), tuning_data.classes)
@@ -91,17 +91,17 @@ def score_rule(options: TuneConfig, command: Command) -> float:
 
 
 def tune(options: TuneConfig, command: Command) -> float:
-    """Find rules, compare them, and write the best one, tables and pictures; return its cross-fitted score.
+    """Find and compare rules; write rules, tables and pictures; return the best rule's cross-fitted score.
 
     Raises:
-        UserError: candidates, truth or options that cannot be had.
+        UserError: candidates or truth are missing or damaged, or an option is invalid.
     """
     silence_library_noise()
     check_numbers(options)
     tuning_data, folder = open_tuning_data(options, command), Path(options.out)
     images = len(tuning_data.truth)
     if not 2 <= options.folds <= images:
-        raise UserError(f"folds={options.folds}: between 2 and the number of images ({images}) expected")
+        raise UserError(f"folds={options.folds}: must be between 2 and the number of images ({images})")
     folder.mkdir(parents=True, exist_ok=True)
     write_truth(folder / "truth.csv", tuning_data.truth)
     rules = TuningRules.of(options, tuning_data)
@@ -141,20 +141,20 @@ def tune(options: TuneConfig, command: Command) -> float:
 
 
 def _next_command(command: Command, file: Path) -> str:
-    """Return the command that predicts with the rule found, by the same models on the same views."""
+    """Return the command that predicts with the tuned rule, the same models and the same views."""
     same = ("ensemble", "tta", "checkpoint=", "paths.runs=", "trust=")
     return command.only(same, f"postprocess={file}", verb="predict")
 
 
 def _write_rules(folder: Path, tuning_data: TuningData, results: Sequence[MethodResult]) -> None:
-    """Each method's rule, and the best one's as tuned.yaml."""
+    """Write each method's rule to methods/, and the best method's rule to tuned.yaml."""
     files = [(result, folder / "methods" / f"{result.method.name}.yaml") for result in results]
     for result, path in [*files, (best_method(results), folder / NAME)]:
         write_tuned(path, result.method.rule, tuning_data.classes, _about(tuning_data, result))
 
 
 def _track(tuning_data: TuningData, results: Sequence[MethodResult], folder: Path) -> None:
-    """The table of methods and the pictures, into the records of the run that trained the models."""
+    """Log the table of methods and the pictures to the experiment trackers of the run that trained the models."""
     stored = StoredRun.read(tuning_data.run) if tuning_data.run is not None else None
     trackers = stored.trackers() if stored is not None else []
     columns = ["method", "fitted", "cross-fitted", "low", "high", "rule"]
@@ -169,7 +169,7 @@ def _track(tuning_data: TuningData, results: Sequence[MethodResult], folder: Pat
 
 
 def _about(tuning_data: TuningData, result: MethodResult) -> dict[str, Any]:
-    """What a rule was tuned on, and what it is worth."""
+    """Return what a rule was tuned on, and its cross-fitted score."""
     manifest = tuning_data.cache.manifest
     return {
         "method": result.method.name,

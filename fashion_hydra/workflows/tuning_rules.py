@@ -1,4 +1,4 @@
-"""Options of tune_thresholds.py -> the rules that are scored, and the methods that find more."""
+"""Turn the options of tune_thresholds.py into the rules to score and the tuning methods."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -32,14 +32,14 @@ from fashion_hydra.utils.errors import UserError
 
 @dataclass(frozen=True)
 class TuningData:
-    """What is tuned on.
+    """Candidates and truth for tuning.
 
     Args:
-        cache: candidates.
-        classes: behind their labels, with those that the config drops.
-        truth: of the images, by ClassId.
-        match: what has to match, `class_id` or `category`.
-        run: the training run that the models are of, if that is known.
+        cache: the candidate cache.
+        classes: the classes of the labels, with the dropped classes of `classes.drop`.
+        truth: image id -> ClassId -> true masks.
+        match: what has to match for a hit: `class_id` or `category`.
+        run: the models' training run; None if unknown.
     """
 
     cache: CandidateCache
@@ -49,23 +49,23 @@ class TuningData:
     run: RunFolder | None
 
     def truth_to_match(self) -> Mapping[str, ClassMasks]:
-        """The truth by what has to match."""
+        """Return the truth with the keys that have to match: ClassIds or categories."""
         return masks_to_match(self.truth, self.match)
 
 
 @dataclass(frozen=True)
 class TuningRules:
-    """What is tried.
+    """Rules and values that tuning tries.
 
     Args:
-        untuned: the rule of the config.
-        winners: the winner's, with all classes and with its own; none where the candidates are not exact for it.
-        floor: the lowest score threshold that the candidates are exact for.
-        grid: its values.
-        on_grid: its rules.
-        iou_thrs: to search.
-        mask_thrs: to search.
-        match: what has to match.
+        untuned: the rule in the options.
+        winners: the winner's rule, with all and with its own classes; empty if the candidates are not exact for it.
+        floor: lowest score threshold that the candidates are exact for.
+        grid: the grid.
+        on_grid: the rules of the grid.
+        iou_thrs: IoU thresholds for the search.
+        mask_thrs: mask thresholds for the search.
+        match: what has to match for a hit: `class_id` or `category`.
     """
 
     untuned: Postprocess
@@ -79,14 +79,14 @@ class TuningRules:
 
     @classmethod
     def of(cls, options: TuneConfig, tuning_data: TuningData) -> "TuningRules":
-        """The rules of a config."""
+        """Build the rules from options; raise `UserError` for an unknown class-removal set."""
         classes = tuning_data.classes
         untuned = build_rule(rule_options(options.postprocess), classes)
         removal = {str(name): _removed(chosen["drop"], classes, str(name)) for name, chosen in options.removal.items()}
         lists = dict(vars(options.grid))
         if unknown := [name for name in lists["drop"] if name not in removal]:
-            raise UserError(f"grid.drop={unknown[0]}: no such set below removal ({', '.join(removal)})")
-        # Sets that leave out the same of these classes are one.
+            raise UserError(f"grid.drop={unknown[0]}: no such set in removal ({', '.join(removal)})")
+        # Merge sets that drop the same of these classes.
         sets: dict[tuple[int, ...], list[str]] = {}
         for name in lists["drop"]:
             sets.setdefault(removal[name], []).append(name)
@@ -99,7 +99,7 @@ class TuningRules:
         return cls(untuned, winners, floor, grid, grid.rules(untuned), iou_thrs, mask_thrs, tuning_data.match)
 
     def asked(self) -> list[Postprocess]:
-        """All that the score table must know."""
+        """Return all rules that the score table must support."""
         searched = [
             replace(self.untuned, score_thr=self.floor, iou_thr=iou_thr, mask_thr=mask_thr)
             for iou_thr in self.iou_thrs
@@ -108,7 +108,7 @@ class TuningRules:
         return [self.untuned, *self.winners.values(), *self.on_grid, *searched]
 
     def methods(self, options: TuneConfig) -> dict[str, TuningMethod]:
-        """The ways to find a rule, the simplest first."""
+        """Return the tuning methods by name, the simplest first."""
         grid = BestOnGrid(self.on_grid, options.score.pooling)
         methods: dict[str, TuningMethod] = {"untuned": FixedRule(self.untuned)}
         methods |= {name: FixedRule(rule) for name, rule in self.winners.items()}
@@ -128,7 +128,7 @@ class TuningRules:
                 start, **ranges, iou_thrs=self.iou_thrs, mask_thrs=self.mask_thrs, trials=search.trials,
                 seed=options.seed, pooling=options.score.pooling,
             )  # fmt: skip
-        if options.score.pooling == "class":  # what follows is made for the average over classes
+        if options.score.pooling == "class":  # these methods maximise the average over classes
             values = [*np.round(np.arange(self.floor, 1, options.per_class.step), 4).tolist(), DROPPED]
             methods["per_class"] = ClassThresholds(start, values, options.per_class.shrinkage)
             methods["expected"] = ExpectedScore(start, self.floor, options.expected.weight)
@@ -136,46 +136,47 @@ class TuningRules:
 
 
 def check_numbers(options: TuneConfig) -> None:
-    """Refuse numbers that no search can have."""
+    """Raise `UserError` for numbers that are out of range."""
     search, step = options.search, options.per_class.step
     if search.trials < 0 or search.mask_step <= 0:
         raise UserError(
-            f"search.trials={search.trials} search.mask_step={search.mask_step}: at least 0 and above 0 expected"
+            f"search.trials={search.trials} search.mask_step={search.mask_step}: the first must be at least 0, the "
+            "second above 0"
         )
     ranges = (("score_thr", 0, 1), ("mask_thr", 0, 1), ("min_area", 1, math.inf), ("max_per_image", 1, math.inf))
     for name, least, most in ranges:
         bounds = getattr(search, name)
         if len(bounds) != 2 or not least <= bounds[0] <= bounds[1] <= most:
-            within = "" if most == math.inf else f", the highest {most}"
-            raise UserError(f"search.{name}={bounds}: [LOWEST,HIGHEST] expected, the lowest at least {least}{within}")
+            within = f"at least {least}" if most == math.inf else f"between {least} and {most}"
+            raise UserError(f"search.{name}={bounds}: must be [LOWEST,HIGHEST], {within}")
     if step <= 0 or options.per_class.shrinkage < 0 or options.expected.weight < 0:
         raise UserError(
             f"per_class.step={step} per_class.shrinkage={options.per_class.shrinkage} "
-            f"expected.weight={options.expected.weight}: above 0, and at least 0 for the others expected"
+            f"expected.weight={options.expected.weight}: the first must be above 0, the others at least 0"
         )
 
 
 def _winners(options: TuneConfig, tuning_data: TuningData, dropped: tuple[int, ...]) -> dict[str, Postprocess]:
-    """The winner's rule, and that with its classes where it leaves some of these out."""
+    """Return the winner's rule with all classes and, if there are any, without the classes that the winner drops."""
     rule = build_rule(rule_options(options.winners), tuning_data.classes)
     try:
         tuning_data.cache.manifest.check(rule)
     except UserError as error:
-        log_rank_zero("left out       the winner's thresholds: %s", error)
+        log_rank_zero("skipped        the winner's thresholds: %s", error)
         return {}
     with_classes = {"winner+classes": replace(rule, dropped_labels=dropped)} if dropped else {}
     return {"winner": rule, **with_classes}
 
 
 def _removed(drop: Sequence[int | str], classes: ClassSet, name: str) -> tuple[int, ...]:
-    """The labels that a class-removal set leaves out."""
+    """Return the labels that a class-removal set drops."""
     return replace(classes, drop=named_categories(drop, classes, f"removal.{name}.drop")).dropped_labels()
 
 
 def _searched(
     options: TuneConfig, tuning_data: TuningData, untuned: Postprocess, grid: Grid
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """IoU and mask thresholds that the search chooses from; with NMS on masks each costs a run over the images."""
+    """Return the IoU and mask thresholds to search: with mask NMS only the grid's, since each needs a measurement."""
     if untuned.nms == "mask" or not options.search.trials:
         return tuple(grid.iou_thr), tuple(sorted(grid.mask_thr))
     low, high = options.search.mask_thr

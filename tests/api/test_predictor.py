@@ -108,7 +108,7 @@ def test_some_of_them(found):
     name = found.names[0]
     assert found[name].names == [name] * found.names.count(name)
     assert [one.to_coco()[0] for one in found] == whole
-    with pytest.raises(KeyError, match="'hat' is no class of the model; it knows pants, shoe, sleeve"):
+    with pytest.raises(KeyError, match="'hat' is not a class of the model; it has pants, shoe, sleeve"):
         found["hat"]
     with pytest.raises(IndexError):
         found[len(found)]
@@ -118,7 +118,7 @@ def test_put_together(found):
     both = ImageDetections.cat([found[2:], found[:2]])
     assert both.to_coco() == found.to_coco()
     other = ImageDetections(found.image[:-1], Detections("other", [], [], []), found.classes)
-    with pytest.raises(UserError, match=r"cat: .* and other of .*: detections of one image"):
+    with pytest.raises(UserError, match=r"cat: .* and other of .*: must be detections of one image"):
         ImageDetections.cat([found, other])
     with pytest.raises(UserError, match="no detections given"):
         ImageDetections.cat([])
@@ -168,11 +168,11 @@ def test_views_that_there_are_not(model, photo):
     ("image", "message"),
     [
         ("nowhere.jpg", r"nowhere\.jpg: no such file"),
-        (np.zeros((4, 4), np.uint8), r"uint8 array of shape \(4, 4\); uint8 of \(height, width, 3\)"),
+        (np.zeros((4, 4), np.uint8), r"expected a uint8 .*\(height, width, 3\).*, got a uint8 array of shape \(4, 4\)"),
         (np.zeros((4, 4, 3)), "float64 array of shape"),
         (np.zeros((3, 4, 4), np.uint8), r"array of shape \(3, 4, 4\)"),
         (np.zeros((0, 4, 3), np.uint8), r"array of shape \(0, 4, 3\)"),
-        (torch.zeros(4, 4, 3), "Tensor; a path, a picture of Pillow or a NumPy array expected"),
+        (torch.zeros(4, 4, 3), "expected a path, a Pillow image or a NumPy array, got Tensor"),
         (Image.new("F", (4, 4)), "pixel mode F is not supported"),
     ],
 )

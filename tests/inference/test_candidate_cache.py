@@ -83,8 +83,8 @@ def test_a_payload_in_an_array_is_not_run(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("size", np.array([2**40, 1]), "an image of 1099511627776x1"),
-        ("size", np.array([0, 5]), "an image of 0x5"),
+        ("size", np.array([2**40, 1]), "invalid image size 1099511627776x1"),
+        ("size", np.array([0, 5]), "invalid image size 0x5"),
         ("size", np.array([[90, 70]]), "shape"),
         ("boxes", np.full((7, 4), 1e9, np.float32), "invalid boxes: x0 > x1 or y0 > y1, or far outside the image"),
         ("boxes", np.full((7, 4), np.nan, np.float32), "NaN or infinite values"),
@@ -92,7 +92,7 @@ def test_a_payload_in_an_array_is_not_run(tmp_path, name):
         ("boxes", np.tile(np.array([9, 9, 3, 3], np.float32), (7, 1)), "invalid boxes"),
         ("scores", np.full(7, 1.5, np.float32), "probabilities outside"),
         ("scores", np.zeros(7), "float64"),
-        ("labels", np.full(7, 2), "a label beyond 2 classes"),
+        ("labels", np.full(7, 2), "labels outside 0 to 1"),
         ("masks", np.zeros((7, 3, 4), np.float32), "shape"),
         ("masks", np.full((7, 2, 2), -1, np.float32), "probabilities outside"),
     ],
@@ -116,7 +116,7 @@ def test_a_part_that_is_no_array_is_refused(tmp_path):
         for name, content in parts.items():
             damaged.writestr(name, b"none" if name in ("boxes.npy", "fault.npy") else content)
     for read in (cache.read, cache.read_fault):
-        with pytest.raises(UserError, match=r"damaged candidates \((boxes|fault) is no array\)"):
+        with pytest.raises(UserError, match=r"damaged candidates \((boxes|fault) is not an array\)"):
             read("a.jpg")
 
 

@@ -74,7 +74,7 @@ def test_a_calibration_is_refused(packed, capsys):
     path.write_text(yaml.safe_dump({**values, "calibration": "some.json"}))
     words = ["pack", packed.parent / "epoch.ckpt", packed.parent / "b.safetensors", "--thresholds", path]
     assert main([str(word) for word in words]) == 2
-    assert "has a calibration in a file of its own" in capsys.readouterr().err
+    assert "has a calibration in a separate file" in capsys.readouterr().err
     assert not (packed.parent / "b.safetensors").exists()
 
 

@@ -137,8 +137,8 @@ def test_steps_keep_attributes_or_say_that_they_are_lost(monkeypatch):
     ("options", "attributes", "message"),
     [
         ({"attributes": "all"}, KNOWN, "postprocess.attributes=all: choose one of none, threshold, expected"),
-        ({"attribute_thr": 2}, KNOWN, "postprocess.attribute_thr=2.0: between 0 and 1 expected"),
-        ({"match_thr": "high"}, KNOWN, "postprocess.match_thr=high: between 0 and 1 expected"),
+        ({"attribute_thr": 2}, KNOWN, "postprocess.attribute_thr=2.0: must be between 0 and 1"),
+        ({"match_thr": "high"}, KNOWN, "postprocess.match_thr=high: must be between 0 and 1"),
         ({"attributes": "expected"}, AttributeSet(), "postprocess.attributes=expected: the model learns no attributes"),
     ],
 )

@@ -147,7 +147,7 @@ def test_candidates_survive_the_disk_and_damaged_ones_are_told(with_attributes, 
     assert kept.attributes.dtype == torch.float16
     copy = CandidateCache(tmp_path / "candidates", cache.manifest)
     copy.write(replace(kept, attributes=kept.attributes[:, :2]))
-    with pytest.raises(UserError, match=r"damaged candidates \(attributes: float16 of shape"):
+    with pytest.raises(UserError, match=r"damaged candidates \(attributes: expected float16 of shape"):
         copy.read("3.jpg")
     copy.write(replace(kept, attributes=None))
     with pytest.raises(UserError, match=r"damaged candidates .*attributes"):

@@ -309,7 +309,7 @@ def test_killed_twice_and_restarted_gives_the_same_file(run, pictures, tmp_path,
     capsys.readouterr()
     caplog.set_level("INFO")
     predict(tmp_path, *options, out="killed")
-    assert "of them done before" in capsys.readouterr().out + caplog.text
+    assert "of them already predicted" in capsys.readouterr().out + caplog.text
     assert (out / "submission.csv").read_bytes() == expected.read_bytes()
 
 

@@ -122,11 +122,11 @@ def test_without_tags_scores_alone_decide(wardrobe, places, tmp_path):
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
-        ("image;categories\n", "columns image,categories expected, got image;categories"),
-        ("image,categories\nfull.jpg,6\nfull.jpg,23\n", "row 3: full.jpg a second time"),
-        ("image,categories\nfull,6\n", "row 2: no picture 'full'. Name it as its file is named"),
-        ("image,categories\nfull.jpg,pants\n", "row 2: 'pants' is no category of the data set"),
-        ("image,categories\nfull.jpg,99\n", "row 2: '99' is no category of the data set"),
+        ("image;categories\n", "expected columns image,categories, got image;categories"),
+        ("image,categories\nfull.jpg,6\nfull.jpg,23\n", "row 3: full.jpg occurs twice"),
+        ("image,categories\nfull,6\n", "row 2: no picture 'full'. Give the name of its file"),
+        ("image,categories\nfull.jpg,pants\n", "row 2: 'pants' is not a category of the data set"),
+        ("image,categories\nfull.jpg,99\n", "row 2: '99' is not a category of the data set"),
     ],
 )
 def test_wrong_tags_are_named_and_nothing_is_written(wardrobe, places, tmp_path, capsys, tags, message):
@@ -139,5 +139,5 @@ def test_wrong_tags_are_named_and_nothing_is_written(wardrobe, places, tmp_path,
 
 def test_a_folder_that_is_there_stays(wardrobe, places, tmp_path, capsys):
     assert pseudo_label(wardrobe, places, places[1]) == 2
-    assert "is there already; name another folder" in capsys.readouterr().err
+    assert "exists already; name another folder" in capsys.readouterr().err
     assert len(list(places[1].iterdir())) == 4

@@ -308,7 +308,7 @@ def test_weights_of_fewer_classes_lose_no_row_that_is_shared(wardrobe, tmp_path,
 
 def test_weights_are_not_read_when_a_run_is_resumed(wardrobe, tmp_path, uninterrupted, caplog):
     detector = started(tmp_path, wardrobe, f"ckpt_path={uninterrupted[1]}", "weights=nowhere.pth")
-    assert "weights=nowhere.pth is not read: ckpt_path resumes with weights of its own" in caplog.text
+    assert "weights=nowhere.pth is ignored: ckpt_path resumes with the checkpoint's weights" in caplog.text
     assert str(uninterrupted[1]) in detector.origin
 
 
@@ -345,7 +345,7 @@ def test_a_run_without_validation_says_so(wardrobe, tmp_path, caplog):
     with caplog.at_level("INFO"), pytest.warns(UserWarning, match="accumulate_grad_batches=3: an epoch has 2 batches"):
         run(tmp_path, wardrobe, *words, "trainer.accumulate_grad_batches=3")
     told = [record.getMessage() for record in caplog.records]
-    assert "validation     none took place, so there is no best checkpoint" in told
+    assert "validation     not run, so there is no best checkpoint" in told
     assert not any(line.startswith("best ") for line in told)
 
 

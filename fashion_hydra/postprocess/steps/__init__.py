@@ -1,7 +1,7 @@
-"""Steps of postprocessing that a user adds: a module here with a function `step` is a name for `postprocess.steps`.
+"""Optional postprocessing steps: `postprocess.steps=[NAME]` runs the function `step` of the module NAME in this folder.
 
-A step gets an image's masks as they were drawn, the best first, before those of a class are kept from overlapping, and
-gives the masks that go on, by descending score.
+A step gets an image's drawn masks, by descending score, before overlaps within a class are suppressed. It returns the
+masks to keep, by descending score.
 """
 
 import functools
@@ -18,10 +18,10 @@ Step = Callable[[list[ScoredMask], Size], list[ScoredMask]]
 
 @functools.cache
 def load(name: str) -> Step:
-    """The step of that name.
+    """Import a step by name.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no step of that name.
     """
     known = [module.name for module in pkgutil.iter_modules(__path__)]
     if name not in known:

@@ -1,4 +1,4 @@
-"""Of a mask in several parts only the largest stays."""
+"""Keep the largest connected part of each mask."""
 
 import cv2
 import numpy as np
@@ -8,13 +8,13 @@ from fashion_hydra.structures.paste import ScoredMask
 
 
 def step(found: list[ScoredMask], size: Size) -> list[ScoredMask]:
-    """Leave out all parts but the largest; pixels that touch at a corner are of one part."""
+    """Keep only the largest part of each mask; pixels that touch at a corner are connected."""
     return [(mask._replace(pixels=_largest(mask.pixels)), label, score) for mask, label, score in found]
 
 
 def _largest(pixels: np.ndarray) -> np.ndarray:
-    """bool (h, w), column-major, as it was."""
+    """Return the largest part of a mask, bool (h, w), column-major."""
     count, parts, stats, _ = cv2.connectedComponentsWithStats(pixels.astype(np.uint8), connectivity=8)
-    if count <= 2:  # the background and one part, or none
+    if count <= 2:  # the background and at most one part
         return pixels
     return np.asfortranarray(parts == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax()))
