@@ -99,7 +99,7 @@ MISTAKES = [
     Mistake(
         "train model.attributes=true model.attribute_loss=mse",
         "attribute_loss=mse",
-        "model.attribute_loss=… model.attribute_weight=…: one of …, and above 0 expected",
+        "model.attribute_loss=… model.attribute_weight=…: a loss among … and a weight above 0 expected",
     ),
     Mistake(
         "predict ensemble.run=RUN postprocess.attributes=expected",
