@@ -53,8 +53,8 @@ class Schedule:
         for name in ("backbone_lr", "layer_decay"):
             if not 0 < (value := getattr(self, name)) <= 1:
                 raise UserError(
-                    f"schedule.{name}={value}: a share above 0, at most 1 expected (model.backbone.frozen_stages=4 "
-                    "trains no backbone)"
+                    f"schedule.{name}={value}: a number above 0, at most 1 expected. To freeze the backbone, set "
+                    "model.backbone.frozen_stages=4"
                 )
         if self.decay not in DECAYS:
             raise UserError(f"schedule.decay={self.decay}: give {', '.join(DECAYS[:-1])} or {DECAYS[-1]}")
