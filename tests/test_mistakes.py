@@ -56,7 +56,7 @@ ROOT = "data.root=…: no such folder. Give a …"
 A_FOLDER = "…: a folder; name a file, such as …"
 SEPARATOR = "…Its columns are separated by …: save it as CSV separated by commas"
 UTF8 = "…: byte … is not UTF-8 (…). Save the file as CSV in UTF-8, or give the right one"
-DAMAGED = "…: not a whole checkpoint of plain data (…). Give another of the run's"
+DAMAGED = "…: damaged, or not a checkpoint of plain data (…). Use another checkpoint of the run"
 OTHERS = "…: holds candidates of other …: …, this run has …. Give another out=FOLDER, or remove that one"
 OTHER_PYTHON = "Python 3.11 to 3.13 needed, … is …: set PYTHON=…"
 CATEGORY = "…: no category named …"
@@ -159,7 +159,7 @@ MISTAKES = [
     # Checkpoints
     Mistake("train ckpt_path=a.ckpt", "a.ckpt", "ckpt_path=…: no such file; leave ckpt_path out to start from scratch"),
     Mistake("train ckpt_path=HALF", "PytorchStreamReader", DAMAGED),
-    Mistake("train ckpt_path=DATA/train.csv", "no file of torch.save", DAMAGED),
+    Mistake("train ckpt_path=DATA/train.csv", "not a file of torch.save", DAMAGED),
     Mistake("train model.fc_channels=64 ckpt_path=LAST", "size mismatch for detector.net.roi_head", errors.WEIGHTS),
     Mistake("train classes=no_attributes ckpt_path=LAST", "33",
             "the checkpoint was trained on … classes …, this run has …; choose the same classes=… …"),
@@ -249,7 +249,7 @@ MISTAKES = [
     Mistake("fashion-hydra ladder RUN", "--truth",
             "--truth: the test images' true masks are needed, or --images val or test_fold"),
     Mistake("fashion-hydra import-checkpoint DATA/train.csv a.safetensors", "train.csv",
-            "…: neither a safetensors file nor a whole one of torch.save (begins with …). …"),
+            "…: neither a safetensors file nor a complete file of torch.save (begins with …). …"),
     # Files and folders
     Mistake("fashion-hydra score a.csv DATA/train.csv", "a.csv", errors.NO_FILE),
     Mistake("fashion-hydra score DATA TRUTH", "wardrobe", errors.FOLDER),

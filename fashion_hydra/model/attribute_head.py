@@ -92,7 +92,7 @@ class AttributeRoIHead(HybridTaskCascadeRoIHead):
         return {**result, "attribute_logits": self.bbox_head[stage].take_attribute_logits()}
 
     def loss(self, x: tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList) -> dict:
-        """Return mmdet's losses and `loss_attribute`; requires `gt_instances.attributes`, bool (N, A), in each sample."""
+        """Return mmdet's losses and `loss_attribute`; each sample needs `gt_instances.attributes`, bool (N, A)."""
         self.counted, self._truth = {}, [sample.gt_instances.attributes for sample in batch_data_samples]
         losses: dict = super().loss(x, rpn_results_list, batch_data_samples)
         self._truth = []

@@ -125,7 +125,7 @@ def test_an_unknown_name_lists_the_models_that_there_are(packed, tmp_path, monke
         ({}, "not written by fashion-hydra pack"),
         ({"fashion_hydra_model": "[1]"}, "not a readable safetensors file"),
         ({"fashion_hydra_model": "{"}, "not a readable safetensors file"),
-        ({"fashion_hydra_model": '{"classes": 3, "model": {}}'}, "classes without as many ids as names"),
+        ({"fashion_hydra_model": '{"classes": 3, "model": {}}'}, "classes must have as many ids as names"),
     ],
 )
 def test_other_safetensors_files_are_refused(tmp_path, metadata, message):

@@ -137,7 +137,7 @@ def test_other_thresholds_need_no_model_and_other_models_another_folder(run, pic
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["checkpoint=FOLDER/notes.txt"], "not a whole checkpoint of plain data"),
+        (["checkpoint=FOLDER/notes.txt"], "damaged, or not a checkpoint of plain data"),
         (["ensemble.run=RUN", "ensemble.count=4"], "3 kept checkpoints, 4 wanted"),
         (
             ["ensemble.members=[RUN/checkpoints/epoch0.ckpt,OTHER]"],

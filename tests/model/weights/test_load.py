@@ -415,13 +415,13 @@ def damaged(tmp_path, kind, state):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("half of a torch file", "neither a safetensors file nor a whole one of torch.save"),
-        ("half of an old torch file", "not a whole file of torch.save"),
+        ("half of a torch file", "neither a safetensors file nor a complete file of torch.save"),
+        ("half of an old torch file", "damaged, or not a file of torch.save"),
         ("half of a safetensors file", "not a readable safetensors file"),
         ("a web page", "neither a safetensors file .*begins with b'<!DOCTYPE'"),
         ("an empty file", "neither a safetensors file"),
-        ("a pickled list", "not a whole file of torch.save"),
-        ("a saved list", "holds a list, where a dictionary of tensors is expected"),
+        ("a pickled list", "damaged, or not a file of torch.save"),
+        ("a saved list", "contains a list, but a dictionary of tensors is expected"),
         ("no tensors", r"no tensors in it \(found: state_dict, epoch\)"),
         ("another detector", "neither a Hybrid Task Cascade nor a backbone: its 2 tensors are named like neck.conv"),
     ],
