@@ -144,7 +144,7 @@ def test_other_thresholds_need_no_model_and_other_models_another_folder(run, pic
             r"has 3 classes, .*other\.ckpt 2; .* \[31\]",
         ),
         (["ensemble=soup", "ensemble.members=[RUN/checkpoints/epoch0.ckpt]"], "an average needs two checkpoints"),
-        (["ensemble=soup", "ensemble.members=[RUN/checkpoints/epoch0.ckpt,OTHER]"], "has another classes than"),
+        (["ensemble=soup", "ensemble.members=[RUN/checkpoints/epoch0.ckpt,OTHER]"], "ensemble=soup: the classes of"),
         (
             ["ensemble=soup", "ensemble.members=[RUN/checkpoints/epoch0.ckpt,RUN/checkpoints/epoch1.ckpt]"],
             "ensemble=soup needs the data that a run was trained on; give ensemble.run=FOLDER",

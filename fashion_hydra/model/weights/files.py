@@ -129,7 +129,9 @@ def check_held(path: Path, tensors: Mapping[Any, Tensor]) -> None:
     """
     for name, value in tensors.items():
         if value.layout != torch.strided or value.is_quantized:
-            raise UserError(f"{path}: tensor {name} is {value.layout} or quantized. Save it dense and unquantized")
+            raise UserError(
+                f"{path}: tensor {name} is sparse or quantized ({value.layout}). Save it dense and unquantized"
+            )
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise UserError(
                 f"{path}: tensor {name} {tuple(value.shape)} is larger than its data in the file. Save it contiguous"

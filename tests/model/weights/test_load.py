@@ -376,7 +376,7 @@ def test_nothing_that_a_file_asks_for_is_run(tmp_path, source, function, zipped)
     }[function]
     content = {"state_dict": state_of(source), "meta": Payload(function, *arguments)}
     torch.save(content, tmp_path / "bad.pth", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(UserError, match=r"bad.pth: refused, because it holds \S*(system|exec|open) and not tensors"):
+    with pytest.raises(UserError, match=r"bad.pth: refused, because it contains \S*(system|exec|open), which could"):
         import_weights(tmp_path / "bad.pth")
     assert not done.exists()
     if zipped and function is not getattr:  # the payload is a real one
@@ -386,7 +386,7 @@ def test_nothing_that_a_file_asks_for_is_run(tmp_path, source, function, zipped)
 
 def test_objects_of_other_programs_are_named(tmp_path, source):
     torch.save({"state_dict": state_of(source), "cfg": ConfigDict(lr=1)}, tmp_path / "cfg.pth")
-    with pytest.raises(UserError, match=r"holds mmengine\.config\.config\.ConfigDict and not tensors"):
+    with pytest.raises(UserError, match=r"contains mmengine\.config\.config\.ConfigDict, which could run any code"):
         import_weights(tmp_path / "cfg.pth")
 
 
