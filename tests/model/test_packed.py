@@ -81,7 +81,7 @@ def test_a_calibration_is_refused(packed, capsys):
 def test_a_packed_model_gives_a_new_model_its_weights(packed):
     member = load_member(packed)
     fresh = load_member(write_tiny_checkpoint(packed.parent / "other.ckpt", seed=5)).detector
-    assert "tensors taken" in load_weights(fresh, packed, CLASSES)
+    assert "tensors loaded" in load_weights(fresh, packed, CLASSES)
     for name, value in member.detector.state_dict().items():
         assert torch.equal(value, fresh.state_dict()[name]), name
 
