@@ -199,7 +199,7 @@ MISTAKES = [
     Mistake("train trainer.max_epochs=7", "max_epochs=7",
             "trainer.max_epochs=… schedule.epochs=…: the learning rate follows schedule.epochs. Give that alone"),
     Mistake("train schedule/optimizer=sgd ckpt_path=LAST", "AdamW",
-            "schedule/optimizer: the checkpoint's is …, this run's …. Use the same optimizer, or start a new run …"),
+            "schedule/optimizer: the checkpoint has …, this run …. Use the same optimizer, or start a new run …"),
     Mistake("train callbacks=ema callbacks.ema.decay=1", "=1",
             "callbacks.ema.decay=…: at least 0 and below 1 expected"),
     Mistake("train data.batch_size=null schedule.batch=3 trainer.accumulate_grad_batches=2", "=3",
