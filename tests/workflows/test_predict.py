@@ -138,7 +138,7 @@ def test_other_thresholds_need_no_model_and_other_models_another_folder(run, pic
     ("options", "message"),
     [
         (["checkpoint=FOLDER/notes.txt"], "damaged, or not a checkpoint of plain data"),
-        (["ensemble.run=RUN", "ensemble.count=4"], "3 kept checkpoints, 4 wanted"),
+        (["ensemble.run=RUN", "ensemble.count=4"], "3 checkpoints with scores, 4 requested"),
         (
             ["ensemble.members=[RUN/checkpoints/epoch0.ckpt,OTHER]"],
             r"has 3 classes, .*other\.ckpt 2; .* \[31\]",
