@@ -75,6 +75,6 @@ class ValidationPictures(Callback):
             (int(annotations.categories[m]), runs_to_bitmap(annotations.runs_of(m), height=height, width=width))
             for m in masks
         ]
-        everything = replace(module.postprocess, dropped_labels=())  # show all learnt classes, even those that predictions drop
+        everything = replace(module.postprocess, dropped_labels=())  # show all learnt classes, even dropped ones
         found = apply(candidates, everything, size=candidates.size)
         return PaintedImage.of_detections(read_image(annotations, image), truth, found, module.classes.ids)
