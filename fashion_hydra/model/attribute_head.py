@@ -18,7 +18,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 LOSSES = ("bce", "balanced", "focal")
 _RAREST = 0.01
-"""Lower limit of an attribute's frequency; it limits the weights of rare attributes."""
+"""Lower limit of the frequencies, so that rare attributes do not get too much weight."""
 
 
 class AttributeBoxHead(Shared2FCBBoxHead):

@@ -40,7 +40,7 @@ def build_detector(
         raise UserError(f"model: {target} rejects its arguments ({error})") from error
     if not isinstance(detector, Detector):
         raise UserError(
-            f"model._target_={target}: expected it to return a fashion_hydra.model.detector.Detector, but got a "
+            f"model._target_={target}: must return a fashion_hydra.model.detector.Detector, but returned a "
             f"{type(detector).__name__}"
         )
     return detector

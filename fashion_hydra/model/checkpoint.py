@@ -91,7 +91,7 @@ def _wrong(content: Mapping[str, Any]) -> str:
     if not (isinstance(ids, list | tuple) and isinstance(names, list | tuple) and 0 < len(ids) == len(names)):
         return "classes must have as many ids as names, at least one"
     if not all(type(i) is int for i in ids) or not all(isinstance(name, str) for name in names):
-        return "the ids of classes must be whole numbers, the names text"
+        return "class ids must be whole numbers, class names text"
     try:
         attributes = AttributeSet.from_plain(classes.get("attributes"), classes=len(ids))
     except ValueError as error:

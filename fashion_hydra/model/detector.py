@@ -27,12 +27,12 @@ SEMANTIC_LEVEL = 1
 
 
 ROI_BLOCK = 64
-"""Maximum number of RoIs per call of a mask head. oneDNN caches primitives for each batch size: without blocks, there
-would be a batch size per number of objects, and memory would grow with the number of images."""
+"""Maximum RoIs per call of a mask head. oneDNN caches data for each batch size. Without blocks, the batch size
+would vary with the number of objects, and memory would grow with the number of images."""
 
 
 class Detector(nn.Module):
-    """A cascade detector in separate steps, between which the results of several views and models can be merged.
+    """A cascade detector split into steps, so that several views and models can be merged between the steps.
 
     Args:
         net: mmdet's detector.

@@ -119,8 +119,8 @@ def build_htc(
     )
     if "." not in str(backbone["type"]) and MODELS.get(backbone["type"]) is None:
         raise UserError(
-            f"model.backbone.type={backbone['type']}: mmdet has no backbone of that name. Give one by its plain name, "
-            "or your own by its import path"
+            f"model.backbone.type={backbone['type']}: mmdet has no backbone of that name. Give the name of one of "
+            "mmdet's backbones, or the import path of your own"
         )
     arguments = dict(backbone)
     channels, mean, std = _inputs(arguments)
@@ -193,7 +193,7 @@ def build_htc(
         raise
     except Exception as error:  # mmdet raises arbitrary errors for invalid arguments
         raise UserError(f"model.backbone.type={backbone.get('type')}: mmdet cannot build it: {error}") from error
-    MMLogger.get_current_instance().setLevel("WARNING")  # below, it lists every parameter
+    MMLogger.get_current_instance().setLevel("WARNING")  # INFO would list every parameter
     net.init_weights()
     for name, parameter in net.backbone.named_parameters():
         if "conv_offset" in name:  # a deformable convolution starts as a plain one (Dai et al. 2017, section 3)

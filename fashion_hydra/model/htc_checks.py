@@ -52,7 +52,7 @@ def check_numbers(
     if len(stage_ious) != len(stage_weights) or not 1 <= len(stage_ious) <= MOST_STAGES:
         raise UserError(
             f"model.stage_ious={list(stage_ious)} model.stage_weights={list(stage_weights)}: "
-            "one to three numbers in each expected, and equally many"
+            "one to three numbers in each expected, the same number in both"
         )
     mask, neck = counts["mask_channels"], counts["neck_channels"]
     if mask != neck and len(stage_ious) > 1:

@@ -2,7 +2,7 @@
 
 mmcv-lite ships the Python sources of `mmcv.ops` but not the compiled module `mmcv._ext`, and mmdet imports
 `mmcv.ops` everywhere. The Hybrid Task Cascade needs three operators: non-maximum suppression, RoIAlign and
-deformable convolution. `install` replaces them by torchvision's kernels for the same algorithms. All other
+deformable convolution. `install` replaces them with torchvision's kernels for the same algorithms. All other
 operators can be imported, but raise an error when called.
 
 The functions have the signatures of mmcv 2.1.0. They compute in float32, or float64 if an argument is float64,

@@ -11,7 +11,7 @@ _ALLOCATE = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.r
 
 
 class _OnMeta(TorchFunctionMode):
-    """Allocates tensors on the meta device; computed tensors, such as those of linspace, keep their values."""
+    """Mode that allocates tensors on the meta device; computed tensors, such as linspace's, keep their values."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None

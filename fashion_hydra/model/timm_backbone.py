@@ -20,7 +20,7 @@ from fashion_hydra.utils.errors import UserError
 TARGET = "fashion_hydra.model.timm_backbone.TimmBackbone"
 """`model.backbone.type` of timm networks."""
 _STRIDES = (4, 8, 16, 32)
-_IN_STAGE = re.compile(r"(?:layers?|stages?|blocks?)[._]?\d")  # parameters before the first output without it: the stem
+_IN_STAGE = re.compile(r"(?:layers?|stages?|blocks?)[._]?\d")  # does not match parameters of the stem
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 
 
 class SegmentationModule(LightningModule):
-    """Trains a detector and, in validation, returns candidates for the callbacks.
+    """Training of a detector, and validation that returns candidates for the callbacks.
 
     Args:
         detector: see `fashion_hydra.model.detector.Detector`.

@@ -97,8 +97,8 @@ def _read_torch(path: Path) -> WeightFile:
     except Exception as error:  # torch raises many types of errors for invalid files and for files with code
         if named := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(
-                f"{path}: refused, because it contains {named[1]}, which could run any code, besides tensors and plain "
-                "data. If you trust the file, save only its state_dict"
+                f"{path}: refused: besides tensors and plain data, it contains {named[1]}, which could run any code. "
+                "If you trust the file, save only its state_dict"
             ) from error
         reason = one_line(error, 120)
         raise UserError(

@@ -10,7 +10,7 @@ from fashion_hydra.structures.batch import Batch
 
 
 class LearningCurves(Callback):
-    """Writes `curves.png` after each validation. Checkpoints contain the history, so resumed runs continue the curves.
+    """Callback that writes `curves.png` after each validation. Resumed runs continue the curves of the checkpoint.
 
     Args:
         folder: folder of the picture.

@@ -19,7 +19,7 @@ _PATIENCE = 10.0  # seconds to let a process that waits for a lost process fail 
 
 
 class ProcessWatch(Callback):
-    """On each machine, the first process watches the processes that it started, and they watch the first process.
+    """Callback that makes the first process of each machine and the processes that it started watch each other.
 
     Without this, some communication backends wait half an hour for a lost process. Processes that torchrun or srun
     started are not watched, because these launchers watch them.
@@ -66,7 +66,7 @@ class ProcessWatch(Callback):
 
     @contextmanager
     def explain_lost_ranks(self, trainer: Trainer) -> Iterator[None]:
-        """Replace an error caused by a lost process by one that names the process, and end the other processes.
+        """Replace an error caused by a lost process with one that names the process, and end the other processes.
 
         Raises:
             UserError: a process was lost.

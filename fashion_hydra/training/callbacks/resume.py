@@ -27,7 +27,7 @@ _SPARE = 3  # warn if there is no disk space for this number of checkpoints
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints atomically, even in case of a power failure; a full disk leaves existing ones intact."""
+    """Writer of atomic checkpoints: after a power failure or on a full disk, existing checkpoints are intact."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
         """Write a checkpoint.
@@ -50,7 +50,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class ResumePoint(Checkpoint):
-    """Writes `last.ckpt`, from which `ckpt_path=last` resumes to the same weights as an uninterrupted run.
+    """Callback that writes `last.ckpt`, from which `ckpt_path=last` resumes to the result of an uninterrupted run.
 
     The file is written every `minutes`, before and after each validation, and on SIGTERM (SLURM's pre-emption), SIGUSR1
     (SLURM's warning before the time limit) and SIGINT (Ctrl-C), which stop the run after the current step.

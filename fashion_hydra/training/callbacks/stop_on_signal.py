@@ -13,7 +13,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopOnSignal(Callback):
-    """Raises `StopRequested` after the batch at which SIGTERM (SLURM's pre-emption) or SIGUSR1 arrived.
+    """Callback that raises `StopRequested` after the batch at which SIGTERM (SLURM's pre-emption) or SIGUSR1 arrived.
 
     Lightning does not stop a prediction on SIGTERM, and its signal handler runs a collective operation, which can
     block. The signal is forwarded to the processes that this process started.

@@ -19,7 +19,7 @@ from fashion_hydra.training.trackers import log_pictures
 
 
 class ValidationPictures(Callback):
-    """Writes `predictions.png` and logs it to the trackers whenever `metric` is the best so far.
+    """Callback that writes `predictions.png` and logs it to the trackers whenever `metric` is the best so far.
 
     Args:
         folder: folder of the picture.
@@ -33,7 +33,7 @@ class ValidationPictures(Callback):
         self._shown: list[Candidates] = []
 
     def state_dict(self) -> dict[str, float]:
-        """Return the best value, so that a resumed run does not replace the picture by a worse one."""
+        """Return the best value, so that a resumed run does not replace the picture with a worse one."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:

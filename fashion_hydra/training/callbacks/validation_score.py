@@ -27,7 +27,7 @@ _LOGGED = ("AP", "AP75", "AP_small", "AP_medium", "AP_large")
 
 
 class ValidationScore(Callback):
-    """Logs `val/score` and COCO's `val/AP`, AP50, AP75, AP_small, AP_medium, AP_large after each validation.
+    """Callback that logs `val/score` and COCO's `val/AP`, AP50, AP75, AP_small, AP_medium, AP_large of each validation.
 
     Metrics of a size without objects are not logged.
 

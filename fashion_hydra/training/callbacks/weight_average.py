@@ -8,7 +8,7 @@ from fashion_hydra.utils.errors import UserError
 
 
 class WeightAverage(WeightAveraging):
-    """Maintains an exponential moving average (EMA) of the weights for validation and checkpoints.
+    """Callback with an exponential moving average (EMA) of the weights for validation and checkpoints.
 
     The decay after n averaged steps is (1 + n) / (10 + n) until it reaches `decay`. With a fixed decay, the average
     would still contain the initial weights after a run of a few thousand steps.

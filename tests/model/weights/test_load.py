@@ -377,7 +377,7 @@ def test_nothing_that_a_file_asks_for_is_run(tmp_path, source, function, zipped)
     }[function]
     content = {"state_dict": state_of(source), "meta": Payload(function, *arguments)}
     torch.save(content, tmp_path / "bad.pth", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(UserError, match=r"bad.pth: refused, because it contains \S*(system|exec|open), which could"):
+    with pytest.raises(UserError, match=r"bad.pth: refused: .* it contains \S*(system|exec|open), which could"):
         import_weights(tmp_path / "bad.pth")
     assert not done.exists()
     if zipped and function is not getattr:  # the payload is a real one
