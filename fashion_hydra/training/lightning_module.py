@@ -172,7 +172,7 @@ class SegmentationModule(LightningModule):
         batches, accumulated = int(self.trainer.num_training_batches), self.trainer.accumulate_grad_batches
         if batches < accumulated:
             rank_zero_warn(
-                f"trainer.accumulate_grad_batches={accumulated}: an epoch has only {batches} batches, so a step uses "
+                f"trainer.accumulate_grad_batches={accumulated}: an epoch has {batches} batches, so a step uses "
                 f"{batches}, but the learning rate is scaled for {accumulated}"
             )
         self._steps_per_epoch = steps = max(1, math.ceil(batches / accumulated))
