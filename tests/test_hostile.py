@@ -29,7 +29,7 @@ MESSAGES = {
     "COCO: counts": "bad-segmentation",
     "COCO: packed counts": "bad-segmentation",
     "COCO: 10^6 brackets": "nested too deeply",
-    "checkpoint": "refused|is not wholly there|at most 500000000",
+    "checkpoint": "refused|is larger than its data in the file|at most 500000000",
     "safetensors": "not a readable safetensors file",
     "candidates": "damaged candidates",
     "tuned.yaml": r"aliases \(\*NAME\), or is nested too deeply",

@@ -56,7 +56,7 @@ ROOT = "data.root=…: no such folder. Give a …"
 A_FOLDER = "…: a folder; name a file, such as …"
 SEPARATOR = "…Its columns are separated by …: save it as CSV separated by commas"
 UTF8 = "…: byte … is not UTF-8 (…). Save the file as CSV in UTF-8, or choose another file"
-DAMAGED = "…: not a whole checkpoint of plain data (…). Give another of the run's"
+DAMAGED = "…: damaged, or not a checkpoint of plain data (…). Use another checkpoint of the run"
 OTHERS = "…: holds candidates of other …: …, this run has …. Give another out=FOLDER, or delete this folder"
 OTHER_PYTHON = "Python 3.11 to 3.13 needed, … is …: set PYTHON=…"
 CATEGORY = "…: no category named …"
@@ -99,7 +99,7 @@ MISTAKES = [
     Mistake(
         "train model.attributes=true model.attribute_loss=mse",
         "attribute_loss=mse",
-        "model.attribute_loss=… model.attribute_weight=…: one of …, and above 0 expected",
+        "model.attribute_loss=… model.attribute_weight=…: a loss among … and a weight above 0 expected",
     ),
     Mistake(
         "predict ensemble.run=RUN postprocess.attributes=expected",
@@ -159,18 +159,18 @@ MISTAKES = [
     # Checkpoints
     Mistake("train ckpt_path=a.ckpt", "a.ckpt", "ckpt_path=…: no such file; leave ckpt_path out to start from scratch"),
     Mistake("train ckpt_path=HALF", "PytorchStreamReader", DAMAGED),
-    Mistake("train ckpt_path=DATA/train.csv", "no file of torch.save", DAMAGED),
+    Mistake("train ckpt_path=DATA/train.csv", "not a file of torch.save", DAMAGED),
     Mistake("train model.fc_channels=64 ckpt_path=LAST", "size mismatch for detector.net.roi_head", errors.WEIGHTS),
     Mistake("train classes=no_attributes ckpt_path=LAST", "33",
             "the checkpoint was trained on … classes …, this run has …; choose the same classes=… …"),
     Mistake("train model.backbone.base_channels=16 model.backbone.channels=[16,32,64,128] weights=LAST", "last.ckpt",
             "weights=…, does not fit this model in … tensors …. Choose the model and model/backbone that …"),
     Mistake("train weights=a.pth", "a.pth",
-            "weights=…: no such file. Give a file, an address with http:// or https://, or a name of …"),
+            "weights=…: no such file. Give a file, a URL with http:// or https://, or a name in …"),
     Mistake("train weights=timm:resnet51", "resnet51", "…: timm has no such network…"),
-    Mistake("train weights=coco", "ResNet", "weights=coco: none are known on this …. …"),
+    Mistake("train weights=coco", "ResNet", "weights=coco: no weights known for this …. …"),
     Mistake("train model.backbone.weights=imagenet", "ResNet",
-            "model.backbone.weights=imagenet: none are known of this …. Give a file, an address, or null …"),
+            "model.backbone.weights=imagenet: no weights known for this …. Give a file, a URL, or null …"),
     Mistake("predict checkpoint=a.ckpt", "a.ckpt", "checkpoint=…: no such file. …"),
     Mistake("predict checkpoint=strret", "street",
             "checkpoint=…: no such file, and no model of that name in models/ (there: …)"),
@@ -180,34 +180,35 @@ MISTAKES = [
             "no training run below …: give checkpoint=FILE, ensemble.members=[FILES] or ensemble.run=FOLDER"),
     Mistake("predict ensemble.run=EMPTY", "empty",
             "ensemble.run=…: no checkpoints/last.ckpt there. Give the folder of a training run"),
-    Mistake("predict ensemble=top3 ensemble.run=RUN", "1 kept checkpoints, 3 wanted",
-            "ensemble.run=…: … kept checkpoints, … wanted. Give ensemble=single, a run of more epochs, …"),
+    Mistake("predict ensemble=top3 ensemble.run=RUN", "1 checkpoints with scores, 3 requested",
+            "ensemble.run=…: … checkpoints with scores, … requested. Use ensemble=single or a run with more …"),
     Mistake("predict ensemble.run=RUN ensemble.count=0", "=0", "ensemble.count=…: at least 1 expected"),
     Mistake("train model.fc_channels=0", "=0", "model.…=…: at least … expected"),
     Mistake("train model.anchor_ratios=[]", "[]", "model.…=…: above 0 expected"),
     Mistake("train model.backbone.channels=[1,2,3,4]", "[1,2,3,4]", "model.backbone.channels=…: the backbone has …"),
     Mistake("train +model.backbone.strides=[1,1,2,2]", "[4,4,8,16]",
-            "model.backbone: features at strides … expected, it gives …"),
+            "model.backbone: features at strides … expected, got …"),
     Mistake("train model.backbone.std=[1,2,0]", "[1,2,0]",
-            "model.backbone.…=…: three numbers expected, those of std above 0"),
+            "model.backbone.…=…: three numbers expected, above 0 for std"),
     Mistake("train tta.scales=[[64]]", "[[64]]", "tta.scales=…: one or more of [SHORT,LONG] expected, …"),
     Mistake("predict ensemble.run=RUN tta.scales=[[64,96]]", "[[64, 96]]",
             "tta.scales=… tta.factors=…: both set the scales. Give tta.factors=null with tta.scales, or …"),
     Mistake("train augment.crop=[64]", "[64]", "augment.crop=…: null, or [SHORT,LONG] in pixels expected, …"),
     Mistake("train augment.crop_keeps=2", "=2", "augment.crop_keeps=…: a share between 0 and 1 expected"),
-    Mistake("train schedule.layer_decay=0", "layer_decay=0", "schedule.…=…: a share above 0, at most 1 expected …"),
+    Mistake("train schedule.layer_decay=0", "layer_decay=0", "schedule.…=…: a number above 0, at most 1 expected. …"),
     Mistake("train trainer.max_epochs=7", "max_epochs=7",
             "trainer.max_epochs=… schedule.epochs=…: the learning rate follows schedule.epochs. "
             "Give only schedule.epochs"),
     Mistake("train schedule/optimizer=sgd ckpt_path=LAST", "AdamW",
-            "schedule/optimizer: the checkpoint's is …, this run's …. Use the same optimizer, or start a new run …"),
+            "schedule/optimizer: the checkpoint has …, this run …. Use the same optimizer, or start a new run …"),
     Mistake("train callbacks=ema callbacks.ema.decay=1", "=1",
             "callbacks.ema.decay=…: at least 0 and below 1 expected"),
     Mistake("train data.batch_size=null schedule.batch=3 trainer.accumulate_grad_batches=2", "=3",
             "schedule.batch=…: … devices x … accumulated batches do not share it evenly. …"),
     Mistake("train schedule.warmup_steps=-1", "=-1", "schedule: … must be at least 0, …"),
     Mistake("train schedule.optimizer.weight_decay=-1", "-1", "schedule.optimizer: …"),
-    Mistake("train model.neck_channels=24", "=24", "model.mask_channels=… model.neck_channels=…: equal ones expected…"),
+    Mistake("train model.neck_channels=24", "=24",
+            "model.mask_channels=… model.neck_channels=…: equal numbers expected…"),
     Mistake("predict ensemble.members=[LAST,OTHER_CLASSES]", "99]",
             "ensemble: … has … classes, … …. Members must have been trained on the same classes"),
     # Candidates, thresholds, truth
@@ -249,7 +250,7 @@ MISTAKES = [
     Mistake("fashion-hydra ladder RUN", "--truth",
             "--truth: give the true masks of the test images, or choose --images val or test_fold"),
     Mistake("fashion-hydra import-checkpoint DATA/train.csv a.safetensors", "train.csv",
-            "…: neither a safetensors file nor a whole one of torch.save (begins with …). …"),
+            "…: neither a safetensors file nor a complete file of torch.save (begins with …). …"),
     # Files and folders
     Mistake("fashion-hydra score a.csv DATA/train.csv", "a.csv", errors.NO_FILE),
     Mistake("fashion-hydra score DATA TRUTH", "wardrobe", errors.FOLDER),

@@ -1,4 +1,4 @@
-"""The detector; the only room that knows mmdet and mmcv, whose operators it puts in place before they are imported."""
+"""The detector and the only package that imports mmdet and mmcv; on import, it installs mmcv's operators."""
 
 from fashion_hydra.model.mmcv_ops import install
 

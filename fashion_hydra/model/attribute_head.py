@@ -1,7 +1,7 @@
-"""Attributes of garments, learnt by each box stage beside class and box: many labels a box, on the box's own features.
+"""Multi-label classification of garment attributes in each box head, on the box's own features.
 
-The attribute branch of Fashionpedia's Attribute-Mask R-CNN (Jia et al., ECCV 2020, arXiv:2004.12276) in a cascade. Only
-attributes that occur with an object's class count for it, and an object without any is one that has none of them.
+The attribute branch of Fashionpedia's Attribute-Mask R-CNN (Jia et al., ECCV 2020, arXiv:2004.12276) in a cascade. The
+loss covers the attributes that occur with the object's class; for an object without attributes, all are negatives.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ from fashion_hydra.model.mask_scoring import MaskScoringRoIHead
 
 LOSSES = ("bce", "balanced", "focal")
 _RAREST = 0.01
-"""Attributes that are rarer weigh no more than this share would."""
+"""Lower limit of the frequencies, so that rare attributes do not get too much weight."""
 
 
 class AttributeBoxHead(Shared2FCBBoxHead):
-    """A box head with outputs for attributes.
+    """A box head that also predicts attributes.
 
     Args:
-        num_attributes: outputs.
-        arguments: of mmdet's `Shared2FCBBoxHead`.
+        num_attributes: number of attributes.
+        arguments: arguments of mmdet's `Shared2FCBBoxHead`.
     """
 
     def __init__(self, *, num_attributes: int, **arguments: Any) -> None:
@@ -37,7 +37,7 @@ class AttributeBoxHead(Shared2FCBBoxHead):
         self._attribute_logits: Tensor | None = None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Class scores and box deltas of RoI features (N, C, 7, 7); `take_attribute_logits` has the rest."""
+        """Return class logits and box deltas of RoI features (N, C, 7, 7); keep the logits of the attributes."""
         shared = x.flatten(1)
         for layer in self.shared_fcs:
             shared = self.relu(layer(shared))
@@ -45,21 +45,21 @@ class AttributeBoxHead(Shared2FCBBoxHead):
         return self.fc_cls(shared), self.fc_reg(shared)
 
     def take_attribute_logits(self) -> Tensor:
-        """Logits (N, A) of the last `forward`, once."""
+        """Return the attribute logits (N, A) of the last `forward`, once."""
         logits, self._attribute_logits = self._attribute_logits, None
-        assert logits is not None, "forward comes first"
+        assert logits is not None, "call forward first"
         return logits
 
 
 class AttributeRoIHead(MaskScoringRoIHead):
-    """Hybrid Task Cascade's heads with attributes in the box stages.
+    """Hybrid Task Cascade's RoI head with attributes in the box heads.
 
     Args:
-        allowed: C lists of A booleans, which attributes count for each class.
-        frequencies: of each attribute among the objects that can have it.
+        allowed: C lists of A booleans: which attributes each class can have.
+        frequencies: frequency of each attribute among the objects that can have the attribute.
         attribute_loss: one of `LOSSES`.
-        attribute_weight: of the loss.
-        arguments: of `MaskScoringRoIHead`.
+        attribute_weight: weight of the attribute loss.
+        arguments: arguments of `MaskScoringRoIHead`.
     """
 
     allowed: Tensor
@@ -79,7 +79,7 @@ class AttributeRoIHead(MaskScoringRoIHead):
         share = torch.tensor(frequencies, dtype=torch.float32).clamp(_RAREST, 1 - _RAREST)
         self.register_buffer("allowed", torch.tensor(allowed, dtype=torch.bool), persistent=False)
         self.register_buffer("positive_weight", (1 - share) / share, persistent=False)
-        for head in self.bbox_head:  # at first each attribute is as likely as it is frequent
+        for head in self.bbox_head:  # the initial probability of an attribute is its frequency
             nn.init.normal_(head.fc_attribute.weight, std=0.01)
             with torch.no_grad():
                 head.fc_attribute.bias.copy_(torch.log(share / (1 - share)))
@@ -89,12 +89,12 @@ class AttributeRoIHead(MaskScoringRoIHead):
     def _bbox_forward(
         self, stage: int, x: tuple[Tensor], rois: Tensor, semantic_feat: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """As mmdet's, with `attribute_logits` (N, A)."""
+        """Return mmdet's result and `attribute_logits` (N, A)."""
         result: dict[str, Tensor] = super()._bbox_forward(stage, x, rois, semantic_feat)
         return {**result, "attribute_logits": self.bbox_head[stage].take_attribute_logits()}
 
     def loss(self, x: tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList) -> dict:
-        """As mmdet's; each sample's `gt_instances.attributes` are bool (N, A)."""
+        """Return mmdet's losses and `loss_attribute`; each sample needs `gt_instances.attributes`, bool (N, A)."""
         self.counted, self._truth = {}, [sample.gt_instances.attributes for sample in batch_data_samples]
         losses: dict = super().loss(x, rpn_results_list, batch_data_samples)
         self._truth = []
@@ -107,7 +107,7 @@ class AttributeRoIHead(MaskScoringRoIHead):
         sampling_results: list[SamplingResult],
         semantic_feat: Tensor | None = None,
     ) -> dict:
-        """As mmdet's, with `loss_attribute` of the boxes that lie on objects: a mean over attributes that count."""
+        """Return mmdet's result and `loss_attribute`, a mean over the allowed attributes of the positive boxes."""
         result: dict = super().bbox_loss(stage, x, sampling_results, semantic_feat)
         pairs = zip(sampling_results, self._truth, strict=True)
         truth = torch.cat([of_image[sampled.pos_assigned_gt_inds] for sampled, of_image in pairs])
@@ -120,14 +120,14 @@ class AttributeRoIHead(MaskScoringRoIHead):
         return result
 
     def _loss_of_each(self, logits: Tensor, truth: Tensor) -> Tensor:
-        if self.attribute_loss == "focal":  # alpha and gamma of Lin et al. 2017, as Fashionpedia has them
+        if self.attribute_loss == "focal":  # alpha and gamma of Lin et al. 2017, as in Fashionpedia
             return sigmoid_focal_loss(logits, truth, alpha=0.25, gamma=2.0, reduction="none")
         weight = self.positive_weight if self.attribute_loss == "balanced" else None
         return F.binary_cross_entropy_with_logits(logits, truth, pos_weight=weight, reduction="none")
 
 
 def _positions(sampling_results: Sequence[SamplingResult]) -> Tensor:
-    """Where among the boxes of all images those are that lie on objects: each image's come before its others."""
+    """Return the indices of the positive boxes among the boxes of all images; in each image, positives come first."""
     first, places = 0, []
     for sampled in sampling_results:
         count = len(sampled.pos_gt_labels)

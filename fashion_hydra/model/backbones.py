@@ -1,7 +1,7 @@
-"""What describes a model must be plain and name layers alone: a checkpoint or a config may be someone else's.
+"""Security checks of model descriptions from foreign checkpoints and configs: only plain values and known layers.
 
-mmengine builds whatever a `type` names: a registered class, or else one that it imports by its dotted name. Some
-registered classes, and `init_cfg`, read files on their part, configs in Python and pickles among them.
+mmengine builds any class that a `type` names: a registered class, or one that it imports by its dotted name. Some
+registered classes, and `init_cfg`, read files, including Python configs and pickles.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,11 +20,11 @@ _LARGEST = 10_000
 
 
 def check_backbone(backbone: Mapping[str, Any], trusted: Sequence[str] = ()) -> None:
-    """Check a backbone that a checkpoint describes.
+    """Check a checkpoint's description of a backbone.
 
     Args:
         backbone: `type` and arguments.
-        trusted: packages whose code may be named, besides mmdet's layers.
+        trusted: packages whose code is allowed in addition to mmdet's layers.
 
     Raises:
         UserError: the arguments are not plain, or name code of other packages.
@@ -32,7 +32,7 @@ def check_backbone(backbone: Mapping[str, Any], trusted: Sequence[str] = ()) -> 
     for place, value in check_plain(backbone, "model.backbone"):
         name = place.rpartition(".")[2]
         if name in _READ_FILES and value is not None:
-            raise UserError(f"{place}={value}: refused, as it may read files and run code. Give weights=FILE")
+            raise UserError(f"{place}={value}: refused, it may read files and run code. Use weights=FILE instead")
         if name == "type":
             homes = _BACKBONES if place == "model.backbone.type" else _LAYERS
             made = MODELS.module_dict.get(value) or MODELS.parent.module_dict.get(value)
@@ -40,16 +40,14 @@ def check_backbone(backbone: Mapping[str, Any], trusted: Sequence[str] = ()) -> 
                 check_trusted(str(value), trusted, place)
             elif made is None or not made.__module__.startswith(homes):
                 kind = "backbone" if homes is _BACKBONES else "layer"
-                raise UserError(
-                    f"{place}={value}: refused, mmdet has no {kind} of that name. Give one by its plain name"
-                )
+                raise UserError(f"{place}={value}: refused, mmdet has no {kind} of that name. Choose a {kind} of mmdet")
 
 
 def check_plain(values: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """Every text, number, truth value and null in nested mappings and lists, with its place.
+    """Yield each string, number, boolean and null in nested mappings and lists with its place.
 
     Raises:
-        UserError: something else, or more or larger values than describe any model.
+        UserError: a value of another type, or values that are too many or too large for a model's description.
     """
     waiting = [(place, values)]
     for _ in range(_MOST_VALUES):
@@ -65,5 +63,5 @@ def check_plain(values: Any, place: str) -> Iterator[tuple[str, Any]]:
         elif isinstance(value, Sequence) and not isinstance(value, bytes):
             waiting += ((f"{here}[{i}]", inner) for i, inner in enumerate(value))
         else:
-            raise UserError(f"{here}={str(value)[:80]}: refused, a text or a number up to {_LARGEST} expected")
+            raise UserError(f"{here}={str(value)[:80]}: refused, text or a number up to {_LARGEST} expected")
     raise UserError(f"{place}: refused, more than {_MOST_VALUES} values")

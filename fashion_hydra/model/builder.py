@@ -1,4 +1,4 @@
-"""A model from its plain description: the group `model` of a config, or what a checkpoint keeps of it."""
+"""Build a model from its plain description: the config group `model`, as in a config or a checkpoint."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,13 +18,14 @@ def build_detector(
     """Build a model.
 
     Args:
-        description: `_target_`, the import path of a builder, and its arguments. The builder is also given
-            `num_classes` and returns a `Detector` or a subclass of it.
-        num_classes: outputs, background not counted.
-        attributes: that a description with `attributes` learns too; the builder is given them as `attribute_set`.
+        description: `_target_`, the import path of a builder, and the builder's arguments. The builder also gets
+            `num_classes`, and returns a `Detector` or an instance of a subclass.
+        num_classes: number of classes without background.
+        attributes: attributes to learn; passed to the builder as `attribute_set` if the description enables
+            `attributes`.
 
     Raises:
-        UserError: the builder cannot be imported, refuses its arguments, or returns something else.
+        UserError: the builder cannot be imported, rejects its arguments, or does not return a `Detector`.
     """
     arguments = dict(description)
     if arguments.get("attributes"):
@@ -36,10 +37,10 @@ def build_detector(
     except (TypeError, ValueError) as error:
         if isinstance(error, UserError) or (target == HTC and not isinstance(error, TypeError)):
             raise
-        raise UserError(f"model: {target} refuses its arguments ({error})") from error
+        raise UserError(f"model: {target} rejects its arguments ({error})") from error
     if not isinstance(detector, Detector):
         raise UserError(
-            f"model._target_={target}: returned a {type(detector).__name__}, a fashion_hydra.model.detector.Detector "
-            "expected"
+            f"model._target_={target}: must return a fashion_hydra.model.detector.Detector, but returned a "
+            f"{type(detector).__name__}"
         )
     return detector

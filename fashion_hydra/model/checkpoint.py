@@ -1,4 +1,4 @@
-"""Checkpoints of a training run -> models, without unpickling anything but plain data."""
+"""Build models from the checkpoints of a training run; only plain data is unpickled."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,11 +28,11 @@ class Member:
     """A trained model.
 
     Args:
-        path: of its checkpoint.
-        detector: in evaluation mode, on the CPU.
-        classes: behind its outputs.
-        scale: short and long edge that it was validated at.
-        rule: values of a tuned file that a packed model carries; None: none.
+        path: file of the checkpoint.
+        detector: detector in evaluation mode, on the CPU.
+        classes: classes of the detector's outputs.
+        scale: short and long edge of the images in validation.
+        rule: tuned postprocessing values stored in a packed model, if any.
     """
 
     path: Path
@@ -43,20 +43,22 @@ class Member:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint.
+    """Return the content of a checkpoint.
 
     Raises:
-        UserError: no such file, or no checkpoint of plain data.
+        UserError: the file is missing, or is not a checkpoint of plain data.
     """
     if not path.is_file():
         what = (
-            "is a folder; name a file in it" if path.is_dir() else "no such file. train.py keeps them in checkpoints/"
+            "is a folder; name a file in it"
+            if path.is_dir()
+            else "no such file. train.py writes checkpoints to checkpoints/ in the run's folder"
         )
         raise UserError(f"checkpoint={path}: {what}")
     content = _read_packed(path) if path.suffix == ".safetensors" else _read_torch(path)
     if not isinstance(content, dict) or not {"state_dict", "classes", "model"} <= set(content):
         by = "fashion-hydra pack" if path.suffix == ".safetensors" else "train.py"
-        raise UserError(f"{path}: not written by {by}: state_dict, classes and model expected in it")
+        raise UserError(f"{path}: not written by {by}: state_dict, classes and model expected")
     if reason := _wrong(content):
         raise UserError(f"{path}: not written by train.py: {reason}")
     check_held(path, content["state_dict"])
@@ -72,40 +74,40 @@ def _read_torch(path: Path) -> Any:
     check_uncompressed(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises many things for a file that is none, and for one with code in it
-        reason = "no file of torch.save" if "_use_new_zipfile" in str(error) else one_line(error, 120)
+    except Exception as error:  # torch raises many types of errors for invalid files and for files with code
+        reason = "not a file of torch.save" if "_use_new_zipfile" in str(error) else one_line(error, 120)
         raise UserError(
-            f"{path}: not a whole checkpoint of plain data ({reason}). Give another of the run's"
+            f"{path}: damaged, or not a checkpoint of plain data ({reason}). Use another checkpoint of the run"
         ) from error
 
 
 def _wrong(content: Mapping[str, Any]) -> str:
-    """What of a checkpoint's content is not as train.py writes it, or nothing."""
+    """Return what is wrong with a checkpoint's content; an empty string if nothing is."""
     state, model, classes = content["state_dict"], content["model"], content["classes"]
     plain_state = isinstance(state, Mapping) and all(isinstance(name, str) for name in state)
     if not plain_state or not all(isinstance(value, Tensor) for value in state.values()):
-        return "state_dict holds something else than tensors by name"
+        return "state_dict is not a mapping from names to tensors"
     ids, names = (classes.get(key, ()) if isinstance(classes, Mapping) else () for key in ("ids", "names"))
     if not (isinstance(ids, list | tuple) and isinstance(names, list | tuple) and 0 < len(ids) == len(names)):
-        return "classes without as many ids as names"
+        return "classes must have as many ids as names, at least one"
     if not all(type(i) is int for i in ids) or not all(isinstance(name, str) for name in names):
-        return "classes with other ids than numbers, or other names than texts"
+        return "class ids must be whole numbers, class names text"
     try:
         attributes = AttributeSet.from_plain(classes.get("attributes"), classes=len(ids))
     except ValueError as error:
         return str(error)
     if bool(attributes) != (model.get("attributes") is True if isinstance(model, Mapping) else False):
-        return "attributes of which only one of model and classes knows"
+        return "only one of model and classes has attributes"
     scale = content.get("eval_scale", (0, 0))
     pair = isinstance(scale, list | tuple) and len(scale) == 2 and all(type(edge) is int for edge in scale)
     if not pair or not (tuple(scale) == (0, 0) or is_frame(*scale)):
-        return f"eval_scale {str(scale)[:80]}"
+        return f"invalid eval_scale {str(scale)[:80]}"
     if not isinstance(model, Mapping) or not isinstance(model.get("_target_"), str):
-        return "model without a _target_"
+        return "model has no _target_"
     if model["_target_"] == HTC and not isinstance(model.get("backbone"), Mapping):
-        return "model without a backbone"
+        return "model has no backbone"
     if not (content.get("rule") is None or isinstance(content["rule"], Mapping)):
-        return "rule that is no mapping"
+        return "rule is not a mapping"
     try:
         list(check_plain(model, "model"))
     except UserError as error:
@@ -114,11 +116,11 @@ def _wrong(content: Mapping[str, Any]) -> str:
 
 
 def load_member(path: Path, trusted: Sequence[str] = ()) -> Member:
-    """Build the model that a checkpoint describes, with its weights.
+    """Build the model of a checkpoint and load the weights.
 
     Args:
-        path: of the checkpoint.
-        trusted: packages whose code the checkpoint may name, besides this one.
+        path: file of the checkpoint.
+        trusted: packages whose code the checkpoint may name, in addition to fashion_hydra.
 
     Raises:
         UserError: see `read_checkpoint` and `member_of`.
@@ -127,15 +129,15 @@ def load_member(path: Path, trusted: Sequence[str] = ()) -> Member:
 
 
 def member_of(content: Mapping[str, Any], path: Path, trusted: Sequence[str] = ()) -> Member:
-    """Build the model that a checkpoint's content describes.
+    """Build the model of a checkpoint from the checkpoint's content and load the weights.
 
     Args:
-        content: of the checkpoint.
-        path: its name, for messages.
-        trusted: packages whose code it may name, besides this one.
+        content: content of the checkpoint.
+        path: file of the checkpoint, for messages.
+        trusted: packages whose code the checkpoint may name, in addition to fashion_hydra.
 
     Raises:
-        UserError: code of another package is named, or the weights do not fit the model that is described.
+        UserError: the description names code of another package, or the weights do not fit the described model.
     """
     model, target = dict(content["model"]), content["model"]["_target_"]
     if target != HTC:
@@ -151,19 +153,19 @@ def member_of(content: Mapping[str, Any], path: Path, trusted: Sequence[str] = (
         detector.load_state_dict(state, strict=True)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except Exception as error:  # whatever wrong arguments lead to
+    except Exception as error:  # invalid arguments lead to arbitrary errors
         reason = one_line(error, 200)
-        raise UserError(f"{path}: weights and model description do not fit ({reason})") from error
+        raise UserError(f"{path}: the weights do not fit the model's description ({reason})") from error
     short_edge, long_edge = content.get("eval_scale", (0, 0))
     classes, scale = ClassSet(tuple(ids), tuple(names), attributes=attributes), (short_edge, long_edge)
     return Member(path, detector.eval(), classes, scale, content.get("rule"))
 
 
 def check_same_classes(members: list[Member]) -> ClassSet:
-    """The label space that all members share.
+    """Return the classes that all members share.
 
     Raises:
-        UserError: two of them differ; both are named.
+        UserError: the classes or attributes of two members differ.
     """
     first = members[0]
     for other in members[1:]:
@@ -177,7 +179,7 @@ def check_same_classes(members: list[Member]) -> ClassSet:
         if other.classes.attributes.ids != first.classes.attributes.ids:
             counts = f"{len(first.classes.attributes)} attributes, {other.path} {len(other.classes.attributes)}"
             raise UserError(
-                f"ensemble: {first.path} has {counts}, and they are not the same. Members must have been trained on "
-                "the same attributes"
+                f"ensemble: {first.path} has {counts}, not the same ones. Members must have been trained on the same "
+                "attributes"
             )
     return first.classes

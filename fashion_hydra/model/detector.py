@@ -1,7 +1,4 @@
-"""mmdet's Hybrid Task Cascade behind four plain steps: features, proposals, boxes, masks.
-
-The only module that knows mmdet's classes. Hybrid Task Cascade: Chen et al., CVPR 2019, arXiv:1901.07518.
-"""
+"""mmdet's Hybrid Task Cascade (Chen et al. 2019, arXiv:1901.07518) in four steps: features, proposals, boxes, masks."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -28,28 +25,28 @@ from fashion_hydra.utils.text import shorten
 
 STRIDES = (4, 8, 16, 32, 64)
 SEMANTIC_LEVEL = 1
-"""Of the feature pyramid, the one that the semantic branch brings all others to."""
+"""The level of the feature pyramid that the semantic branch resizes all levels to."""
 
 
 ROI_BLOCK = 64
-"""Mask heads take so many RoIs at most, because oneDNN keeps what it makes for each batch size that it meets: with
-as many sizes as images have numbers of objects, memory would grow with the number of images."""
+"""Maximum RoIs per call of a mask head. oneDNN caches data for each batch size. Without blocks, the batch size
+would vary with the number of objects, and memory would grow with the number of images."""
 
 
 class Detector(nn.Module):
-    """A cascade detector in steps, so that several views and models can be merged between them.
+    """A cascade detector split into steps, so that several views and models can be merged between the steps.
 
     Args:
         net: mmdet's detector.
-        mean: of each channel, in the backbone's channel order, on 0-255.
-        std: likewise.
-        channel_order: `rgb` or `bgr`, what the backbone's weights expect.
+        mean: per-channel mean on the 0-255 scale, in `channel_order`.
+        std: per-channel standard deviation on the 0-255 scale, in `channel_order`.
+        channel_order: `rgb` or `bgr`, the channel order that the backbone's weights expect.
     """
 
     mean: Tensor
     std: Tensor
     origin = "none: from scratch"
-    """Where the weights came from, in words for messages."""
+    """Source of the weights, for messages."""
 
     def __init__(
         self, net: HybridTaskCascade, *, mean: Sequence[float], std: Sequence[float], channel_order: str
@@ -96,8 +93,8 @@ class Detector(nn.Module):
         return self
 
     def for_inference(self, device: torch.device) -> Self:
-        """On a device and in evaluation mode for good, which leaves no way back to training: batch norms become part
-        of the convolutions before them, and on a CPU weights lie channels last, which oneDNN is faster with."""
+        """Move to `device` and optimise for inference (irreversible): fold batch norms into the preceding convolutions
+        and, on a CPU, use the channels-last layout, which is faster in oneDNN."""
         self.eval().requires_grad_(False)
         self._fuse_batch_norms()
         self.to(device)
@@ -106,14 +103,14 @@ class Detector(nn.Module):
         return self
 
     def lay_channels_last(self) -> None:
-        """Store the weights of plain convolutions channels last, and with them come all features so: oneDNN on a CPU
-        is faster with that. Layers that make other weights of theirs may rely on the order that they know."""
+        """Store the weights of plain convolutions channels last, which makes all features channels last: on a CPU,
+        oneDNN is faster this way. Subclasses are skipped, as they may transform weights in their usual layout."""
         for module in self.modules():
             if type(module) is nn.Conv2d:
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _fuse_batch_norms(self) -> None:
-        """Fold batch norms of backbone, pyramid and mask heads, each checked on random numbers."""
+        """Fold batch norms of backbone, pyramid, mask heads and semantic branch; check each part on random input."""
         random = torch.Generator().manual_seed(0)
         image = torch.randn(1, 3, 64, 64, generator=random)
         levels = [level.clone() for level in self.net.backbone(image)]
@@ -136,12 +133,12 @@ class Detector(nn.Module):
 
     @property
     def channels(self) -> int:
-        """Of each level of the feature pyramid."""
+        """Number of channels of each level of the feature pyramid."""
         return int(self.net.neck.out_channels)
 
     @property
     def has_attributes(self) -> bool:
-        """Whether the box stages have outputs for attributes."""
+        """Whether the box heads predict attributes."""
         return isinstance(self.net.roi_head, AttributeRoIHead)
 
     @property
@@ -151,11 +148,11 @@ class Detector(nn.Module):
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Of what `features` gives: the pyramid's, and that of the semantic branch."""
+        """Strides of the feature maps that `features` returns."""
         return (*STRIDES, STRIDES[SEMANTIC_LEVEL]) if self.net.roi_head.with_semantic else STRIDES
 
     def normalise(self, images: Tensor, sizes: Sequence[Size]) -> Tensor:
-        """uint8 RGB (B, 3, H, W) -> what the backbone expects, float32, padding at zero."""
+        """Convert uint8 RGB images (B, 3, H, W) to the backbone's input: float32, normalised, with zero padding."""
         pixels = (images.flip(1) if self.bgr else images).float().sub_(self.mean).div_(self.std)
         for image, (height, width) in zip(pixels, sizes, strict=True):
             image[:, height:].zero_()
@@ -163,15 +160,15 @@ class Detector(nn.Module):
         return pixels
 
     def loss(self, batch: Batch, seeds: Sequence[int] = ()) -> dict[str, Tensor]:
-        """The losses of a training step by name; their sum is to be minimised.
+        """Return the losses of a training step by name; training minimises their sum.
 
         Args:
-            batch: of this process.
-            seeds: of the boxes that are sampled in each image; without any torch's generator draws.
+            batch: this rank's batch.
+            seeds: one seed per image for sampling boxes; empty: use torch's global generator.
 
         Returns:
-            Means over the boxes of the whole step: where processes train together, each process's share, so that the
-            mean over the processes is what one process with all images has.
+            Means over all boxes of the step. In distributed training, each rank gets its share, so that the mean over
+            ranks equals the loss of a single process with all images.
         """
         features = self._pyramid(batch.images, batch.sizes)
         samples, rpn_truth = _samples(batch.sizes, batch.images), []
@@ -182,11 +179,11 @@ class Detector(nn.Module):
             if self.has_attributes:
                 assert targets.attributes is not None
                 sample.gt_instances.attributes = targets.attributes.to(device)
-            # To the proposal network every object is of one class.
+            # The proposal network is class-agnostic.
             rpn_truth.append(InstanceData(bboxes=boxes, labels=torch.zeros_like(labels)))
         stages = begin_sampling(self.net, seeds)
         logits, deltas = self.net.rpn_head(features)
-        # A strip of fewer pixels than the padding would hold no anchor, which mmdet takes for an error.
+        # mmdet fails on an image without any anchor inside, such as a strip narrower than the padding.
         frames = [{**s.metainfo, "img_shape": [max(edge, PAD_DIVISOR) for edge in s.img_shape]} for s in samples]
         rpn_losses = self.net.rpn_head.loss_by_feat(logits, deltas, rpn_truth, frames)
         found = self._proposals(logits, deltas, batch.sizes, self.net.train_cfg.rpn_proposal)
@@ -203,7 +200,7 @@ class Detector(nn.Module):
         return summed if _world_size() == 1 else _shares(summed, stages, len(batch), device, counted)
 
     def _paint(self, batch: Batch, samples: Sequence[DetDataSample]) -> dict[str, int]:
-        """Hand the samples what the semantic branch learns; how many cells its loss is a mean over."""
+        """Add the semantic ground truth to the samples and return the number of cells that its loss averages over."""
         frame = (int(batch.images.shape[-2]), int(batch.images.shape[-1]))
         background = self.net.roi_head.semantic_head.num_classes - 1
         painted = paint_classes(
@@ -214,8 +211,8 @@ class Detector(nn.Module):
         return {"loss_semantic_seg": int((painted != IGNORED).sum())}
 
     def features(self, images: Tensor, sizes: Sequence[Size]) -> tuple[Tensor, ...]:
-        """What the heads look at: uint8 (B, 3, H, W) -> the pyramid's five (B, C, H / stride, W / stride), and after
-        them the semantic branch's, where the model has one."""
+        """Return the features of uint8 images (B, 3, H, W): the pyramid's five levels (B, C, H / stride, W / stride),
+        followed by the semantic branch's features if the model has one."""
         pyramid = self._pyramid(images, sizes)
         head = self.net.roi_head
         return (*pyramid, head.semantic_head(pyramid)[1]) if head.with_semantic else pyramid
@@ -224,13 +221,13 @@ class Detector(nn.Module):
         made = self.net.extract_feat(self.normalise(images, sizes))
         if self.net.roi_head.mask_roi_extractor[-1].reads_channels_last(images.device):
             return tuple(made)
-        return tuple(level.contiguous() for level in made)  # once, or RoIAlign would do it in each stage
+        return tuple(level.contiguous() for level in made)  # once here, or else RoIAlign repeats it in each stage
 
     def propose(self, features: Sequence[Tensor], sizes: Sequence[Size]) -> list[tuple[Tensor, Tensor]]:
-        """Class-agnostic boxes (N, 4) and their scores (N,) for each image, by descending score.
+        """Return class-agnostic boxes (N, 4) and their scores (N,) for each image, by descending score.
 
-        What `RPNHead.predict` of mmdet gives (NMS on each level of the pyramid, then the best of all levels), with
-        NMS over no more boxes than it takes.
+        The result equals that of mmdet's `RPNHead.predict` (NMS per pyramid level, then the best of all levels), but
+        NMS runs on only as many boxes as needed.
         """
         logits, deltas = self.net.rpn_head(tuple(features[: len(STRIDES)]))
         return self._proposals(logits, deltas, sizes, self.net.test_cfg.rpn)
@@ -239,7 +236,7 @@ class Detector(nn.Module):
     def _proposals(
         self, logits: Sequence[Tensor], deltas: Sequence[Tensor], sizes: Sequence[Size], rule: ConfigDict
     ) -> list[tuple[Tensor, Tensor]]:
-        """Boxes and scores of each image from the proposal network's outputs, (B, A, H, W) and (B, 4 A, H, W)."""
+        """Return each image's boxes and scores from the proposal network's outputs (B, A, H, W) and (B, 4 A, H, W)."""
         head = self.net.rpn_head
         anchors = head.prior_generator.grid_priors(
             [level.shape[-2:] for level in logits], dtype=logits[0].dtype, device=logits[0].device
@@ -255,7 +252,7 @@ class Detector(nn.Module):
             levels = torch.cat([torch.full_like(at, level) for level, at in enumerate(index)])
             able = ((boxes[:, 2:] - boxes[:, :2]) > rule.min_bbox_size).all(1)
             boxes, scores, levels = boxes[able], scores[able], levels[able]
-            if len(boxes):  # each level at a place of its own, so that none suppresses another's
+            if len(boxes):  # shift the levels apart, so that boxes of different levels do not suppress each other
                 apart = boxes.float() + (levels * (boxes.max() + 1))[:, None]
                 kept = top_survivors(apart, scores.float(), iou_thr=rule.nms.iou_threshold, count=rule.max_per_img)
                 boxes, scores = boxes[kept], scores[kept]
@@ -263,15 +260,15 @@ class Detector(nn.Module):
         return answer
 
     def _highest(self, scores: Tensor, count: int) -> Tensor:
-        """Indices of the best so many, by descending score; training takes mmdet's where scores are equal."""
+        """Return the indices of the `count` best scores, descending; training orders equal scores as mmdet does."""
         if self.training:
             return scores.sort(descending=True).indices[:count]
         return scores.topk(min(count, len(scores))).indices
 
     def refine(self, features: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size]) -> list[Refined]:
-        """Boxes, class probabilities and, where they are learnt, attributes' after the three stages.
+        """Return boxes, class probabilities and, if the model has attributes, their probabilities after all stages.
 
-        The scores of the stages are averaged before softmax and sigmoid, as in mmdet.
+        Logits are averaged over the stages before softmax and sigmoid, as in mmdet.
         """
         head = self.net.roi_head
         boxes, counts = list(proposals), [len(p) for p in proposals]
@@ -300,13 +297,13 @@ class Detector(nn.Module):
         *,
         last_stage_only: bool = False,
     ) -> list[Segmented]:
-        """Predict the mask of each box for its class, and its expected IoU where the model scores masks.
+        """Return for each image the masks of the boxes for their classes, with expected IoUs if the model scores masks.
 
         Args:
-            features: of the images.
-            boxes: (N, 4) of each image, in the frame of the features' images.
-            labels: int64 (N,) of each image.
-            last_stage_only: the last stage alone, as mmdet 3.x does, instead of the average of all.
+            features: feature maps from `features`.
+            boxes: (N, 4) for each image, in pixels of the images that the features come from.
+            labels: int64 (N,) for each image.
+            last_stage_only: use only the last stage, as mmdet 3.x does, instead of the average of all stages.
         """
         head = self.net.roi_head
         extract = head.mask_roi_extractor[-1]
@@ -326,7 +323,7 @@ class Detector(nn.Module):
         return [Segmented(*of_image) for of_image in zip(masks, ious, strict=True)]
 
     def _mask_block(self, pooled: Tensor, labels: Tensor, *, last_stage_only: bool) -> Segmented:
-        """Predict masks from RoI features (N, C, S, S) for the class of each RoI."""
+        """Return masks from RoI features (N, C, S, S) and the label of each RoI."""
         index = torch.arange(len(labels), device=labels.device)
         probabilities: list[Tensor] = []
         carried = None
@@ -341,7 +338,7 @@ class Detector(nn.Module):
 
 
 def block_sizes(count: int) -> list[int]:
-    """`count` as a sum of `ROI_BLOCK`s and falling powers of two, so that few different sizes ever occur."""
+    """Split `count` into blocks of `ROI_BLOCK` and descending powers of two, so that few different sizes occur."""
     sizes = [ROI_BLOCK] * (count // ROI_BLOCK)
     rest = count % ROI_BLOCK
     sizes += [1 << bit for bit in reversed(range(rest.bit_length())) if rest >> bit & 1]

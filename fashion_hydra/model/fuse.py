@@ -1,4 +1,4 @@
-"""Batch norms folded into the convolutions before them, where that is known to change nothing."""
+"""Fold batch norms into the preceding convolutions where this does not change the output."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -7,22 +7,22 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-_TOLERANCE = 1e-3  # of the largest output; folding in float32 moves it by about 1e-6
+_TOLERANCE = 1e-3  # relative to the largest output; folding in float32 changes outputs by about 1e-6 of it
 
 
 def fuse_batch_norms(part: nn.Module, run: Callable[[], Sequence[Tensor]]) -> int:
-    """Fold each batch norm of a part in evaluation mode into the plain convolution registered before it.
+    """Fold each batch norm of a module in evaluation mode into the plain convolution registered before the norm.
 
-    Subclasses are left alone: a weight-standardised convolution changes its weight once more, and timm's batch norms
-    hold the activation too. Order of registration need not be order of use, so outputs are compared before and
-    after, and everything is undone where they moved.
+    Subclasses are skipped: a weight-standardised convolution transforms its weight again, and timm's batch norms
+    include the activation. Registration order may differ from execution order, so outputs before and after are
+    compared, and all folds are undone if the outputs differ.
 
     Args:
-        part: of a network; its modules are replaced.
-        run: gives the outputs of the part on the same input each time.
+        part: module whose submodules are replaced in place.
+        run: returns the outputs of `part` on a fixed input.
 
     Returns:
-        How many batch norms were folded.
+        Number of folded batch norms.
     """
     with torch.no_grad():
         before = run()
@@ -35,7 +35,7 @@ def fuse_batch_norms(part: nn.Module, run: Callable[[], Sequence[Tensor]]) -> in
 
 
 class _Fold:
-    """A convolution that has taken a batch norm into itself."""
+    """A batch norm folded into a convolution; can be undone."""
 
     def __init__(self, parent: nn.Module, conv: str, norm: str) -> None:
         self._parent, self._names = parent, (conv, norm)
@@ -44,13 +44,13 @@ class _Fold:
         parent._modules[norm] = nn.Identity()
 
     def undo(self) -> None:
-        """Put both back."""
+        """Restore the convolution and the batch norm."""
         for name, module in zip(self._names, self._modules, strict=True):
             self._parent._modules[name] = module
 
 
 def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    """A convolution that gives what the batch norm makes of this one's output."""
+    """Return a convolution equal to `conv` followed by `norm`."""
     assert norm.running_mean is not None and norm.running_var is not None
     factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     bias = conv.bias if conv.bias is not None else torch.zeros_like(norm.running_mean)
@@ -61,7 +61,7 @@ def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
 
 
 def _pairs(parent: nn.Module) -> list[tuple[str, str]]:
-    """Names of plain convolutions and of the plain batch norms that follow them, among a module's own children."""
+    """Return the names of consecutive direct children that are a plain convolution and a matching plain batch norm."""
     children = list(parent.named_children())
     return [
         (first, second)

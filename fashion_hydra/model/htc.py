@@ -1,6 +1,6 @@
-"""Hybrid Task Cascade from plain arguments, built by mmdet.
+"""Build a Hybrid Task Cascade of mmdet from plain arguments.
 
-Chen et al., CVPR 2019, arXiv:1901.07518; the numbers that no argument names are those of mmdet's published models.
+Chen et al., CVPR 2019, arXiv:1901.07518; constants without an argument are those of mmdet's published models.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ from fashion_hydra.model.weights.load import load_backbone
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.imports import import_object
 
-_MOST_PARAMETERS = 5 * 10**8  # 2 GB; the winner's has 1.4 * 10**8
+_MOST_PARAMETERS = 5 * 10**8  # 2 GB; the winner's model has 1.4 * 10**8
 _BOX_LOSSES: dict[str, dict[str, Any]] = {
     "smooth_l1": {"type": "SmoothL1Loss", "beta": 1.0},
     "giou": {"type": "GIoULoss", "loss_weight": 10.0},
@@ -69,46 +69,46 @@ def build_htc(
     box_loss: str = "smooth_l1",
     dice_weight: float = 0.0,
 ) -> Detector:
-    """Hybrid Task Cascade: interleaved, with mask information flow and, where asked, semantic branch and attributes.
+    """Build a Hybrid Task Cascade with interleaved stages, mask information flow and optional branches.
 
     Args:
-        num_classes: outputs, background not counted.
-        backbone: `type` of mmdet's registry, or an import path, with its arguments; beside them `channels` (of its
-            four outputs), `mean`, `std`, `channel_order`, and `weights` (`imagenet`, a name of the catalogue, a file,
-            an address or null).
-        neck_channels: of the feature pyramid.
-        fc_channels: of the two fully connected layers of a box head.
-        mask_channels: of the convolutions of a mask head.
-        mask_convs: how many of them.
-        mask_roi_size: cells an edge that a mask head sees; its masks have twice as many.
+        num_classes: number of classes without background.
+        backbone: `type` (a name in mmdet's registry or an import path) and its arguments, plus `channels` (of its four
+            outputs), `mean`, `std`, `channel_order`, and `weights` (`imagenet`, a catalogue name, a file, a URL or
+            null).
+        neck_channels: number of channels of each level of the feature pyramid.
+        fc_channels: width of the two fully connected layers of each box head.
+        mask_channels: number of channels of the convolutions in each mask head.
+        mask_convs: number of convolutions in each mask head.
+        mask_roi_size: edge of a mask head's input in cells; the edge of its masks is twice that.
         anchor_scale: anchor edge in strides.
-        anchor_ratios: height over width.
-        rpn_batch: anchors sampled an image in training.
-        train_proposals: kept an image in training.
-        test_proposals: kept an image in inference.
-        proposal_iou_thr: of the proposals' NMS.
-        rois_per_stage: boxes sampled an image and stage in training.
-        stage_ious: overlap from which a box counts as an object, stage by stage.
-        stage_weights: of the stages' losses.
-        roi_sampling_ratio: samples an edge of a RoIAlign cell; 0: as many as it has feature pixels.
-        norm: `BN` or `GN` in pyramid and mask heads, which training from scratch needs; null as in the paper.
+        anchor_ratios: anchor heights divided by anchor widths.
+        rpn_batch: number of anchors sampled per image in training.
+        train_proposals: maximum number of proposals per image in training.
+        test_proposals: maximum number of proposals per image in inference.
+        proposal_iou_thr: IoU threshold of the proposals' NMS.
+        rois_per_stage: number of RoIs sampled per image and stage in training.
+        stage_ious: for each stage, the IoU from which a box counts as an object.
+        stage_weights: loss weight of each stage.
+        roi_sampling_ratio: samples per edge of a RoIAlign cell; 0: one per feature pixel.
+        norm: `BN` or `GN` in pyramid and mask heads, needed to train from scratch; null: no norm, as in the paper.
         gradient_checkpointing: recompute the backbone's activations in the backward pass to save memory.
-        semantic_convs: convolutions of the semantic branch, which learns the class of every eighth pixel from the
-            instances' masks; 0: a model without it.
-        semantic_weight: of its loss.
-        attributes: whether the box stages learn the attributes of objects too.
-        attribute_loss: `bce`; `balanced`, where an attribute's presence weighs as much as its absence over all
-            objects; or `focal`.
-        attribute_weight: of it.
-        attribute_set: which attributes; the data say, or the checkpoint.
+        semantic_convs: number of convolutions in the semantic branch, which learns the class of every eighth pixel from
+            the instances' masks; 0: no semantic branch.
+        semantic_weight: weight of the semantic branch's loss.
+        attributes: whether the box heads also learn the objects' attributes.
+        attribute_loss: `bce`; `balanced`, which gives an attribute's presence the same total weight as its absence; or
+            `focal`.
+        attribute_weight: weight of the attribute loss.
+        attribute_set: the attributes to learn, from the data or the checkpoint.
         box_loss: loss of the boxes in the stages: `smooth_l1`, or `giou`, the generalised IoU of decoded boxes
             (Rezatofighi et al., CVPR 2019, arXiv:1902.09630), with weight 10.
         dice_weight: weight of the Dice loss in the mask stages, see `fashion_hydra.model.mask_loss`; 0 for none.
-        mask_scoring: whether a head predicts the IoU of each mask, see `fashion_hydra.model.mask_scoring`.
+        mask_scoring: whether to add a head that predicts the IoU of each mask, see `fashion_hydra.model.mask_scoring`.
 
     Raises:
-        UserError: a backbone that mmdet does not know, arguments that it refuses, a model larger than any, or weights
-            that do not fit.
+        UserError: the backbone is unknown to mmdet, an argument is invalid, the model is too large, or the weights do
+            not fit.
     """
     check_numbers(
         {
@@ -132,8 +132,8 @@ def build_htc(
     )
     if "." not in str(backbone["type"]) and MODELS.get(backbone["type"]) is None:
         raise UserError(
-            f"model.backbone.type={backbone['type']}: mmdet has no backbone of that name. Give one by its plain name, "
-            "or your own by its import path"
+            f"model.backbone.type={backbone['type']}: mmdet has no backbone of that name. Give the name of one of "
+            "mmdet's backbones, or the import path of your own"
         )
     arguments = dict(backbone)
     channels, mean, std = _inputs(arguments)
@@ -170,11 +170,13 @@ def build_htc(
         raise UserError(f"model.dice_weight={dice_weight}: at least 0 expected")
     if attributes:
         if not attribute_set:
-            raise UserError("model.attributes=true: nothing says which attributes there are")
+            raise UserError(
+                "model.attributes=true: no attributes given. Use data with attributes or model.attributes=false"
+            )
         if attribute_loss not in LOSSES or not attribute_weight > 0:
             raise UserError(
-                f"model.attribute_loss={attribute_loss} model.attribute_weight={attribute_weight}: one of "
-                f"{', '.join(LOSSES)}, and above 0 expected"
+                f"model.attribute_loss={attribute_loss} model.attribute_weight={attribute_weight}: a loss among "
+                f"{', '.join(LOSSES)} and a weight above 0 expected"
             )
         roi_head["bbox_head"] = [
             {**head, "type": AttributeBoxHead, "num_attributes": len(attribute_set)} for head in roi_head["bbox_head"]
@@ -211,14 +213,14 @@ def build_htc(
         with outline():
             count = sum(parameter.numel() for parameter in make().parameters())
         if count > _MOST_PARAMETERS:
-            raise UserError(f"a model of {count} parameters: refused, at most {_MOST_PARAMETERS} expected")
+            raise UserError(f"model: {count} parameters, at most {_MOST_PARAMETERS} expected")
         net = make()
         check_features(net.backbone, channels, STRIDES[:4])
     except UserError:
         raise
-    except Exception as error:  # mmdet raises whatever wrong arguments lead to
-        raise UserError(f"model.backbone.type={backbone.get('type')}: mmdet refuses it: {error}") from error
-    MMLogger.get_current_instance().setLevel("WARNING")  # it would list every parameter
+    except Exception as error:  # mmdet raises arbitrary errors for invalid arguments
+        raise UserError(f"model.backbone.type={backbone.get('type')}: mmdet cannot build it: {error}") from error
+    MMLogger.get_current_instance().setLevel("WARNING")  # INFO would list every parameter
     net.init_weights()
     for name, parameter in net.backbone.named_parameters():
         if "conv_offset" in name:  # a deformable convolution starts as a plain one (Dai et al. 2017, section 3)
@@ -226,23 +228,23 @@ def build_htc(
     detector = Detector(net, mean=mean, std=std, channel_order=channel_order)
     if weights:
         found = locate_backbone(str(weights), backbone)
-        detector.origin = f"of the backbone: {load_backbone(detector, found.path)}"
+        detector.origin = f"backbone: {load_backbone(detector, found.path)}"
     return detector
 
 
 def _inputs(arguments: dict[str, Any]) -> list[list[Any]]:
-    """Take channels, mean and std out of a backbone's arguments; what is null timm knows of its networks."""
+    """Remove channels, mean and std from a backbone's arguments, with timm's values for those that are null."""
     given = {key: arguments.pop(key, None) for key in ("channels", "mean", "std")}
     if arguments["type"] == TIMM and None in given.values():
         network = describe_network(str(arguments["name"]))
         given = {key: getattr(network, key) if value is None else value for key, value in given.items()}
     if missing := [key for key, value in given.items() if value is None]:
-        raise UserError(f"model.backbone.{missing[0]}: required for {arguments['type']}, and missing")
+        raise UserError(f"model.backbone.{missing[0]}: missing, but required for {arguments['type']}")
     return [list(value) for value in given.values()]
 
 
 def _takes(backbone: str, argument: str) -> bool:
-    """Whether a backbone's constructor has an argument, or one that it passes others on to."""
+    """Return whether the constructor of a backbone, or of a base class of the backbone, has an argument."""
     kind = import_object(backbone, "model.backbone.type") if "." in backbone else MODELS.get(backbone)
     constructors = [vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)]
     return any(argument in signature(constructor).parameters for constructor in constructors[:-1])
@@ -339,7 +341,7 @@ def _mask_head(
 ) -> dict[str, Any]:
     return {
         "type": "HTCMaskHead",
-        "with_conv_res": not first,  # the first stage has no earlier one to take features from
+        "with_conv_res": not first,  # the first stage has no earlier stage's features to add
         "num_convs": convs,
         "in_channels": channels,
         "conv_out_channels": mask_channels,
@@ -356,7 +358,7 @@ def _semantic_head(
         "type": "FusedSemanticHead",
         "num_ins": len(STRIDES),
         "fusion_level": SEMANTIC_LEVEL,
-        "seg_scale_factor": 1,  # its truth is painted at the level's stride
+        "seg_scale_factor": 1,  # the ground truth already has the level's stride
         "num_convs": convs,
         "in_channels": channels,
         "conv_out_channels": channels,
@@ -415,7 +417,7 @@ def _train_cfg(
 
 
 def _test_cfg(proposals: int, proposal_iou: float) -> dict[str, Any]:
-    # Thresholds of the final answer live in Postprocess; mmdet's `predict`, which needs them here, is not used.
+    # Only mmdet's `predict` uses these, and it is never called: Postprocess has the thresholds of predictions.
     rcnn = {
         "score_thr": 0.001,
         "nms": {"type": "nms", "iou_threshold": 0.5},

@@ -1,4 +1,4 @@
-"""What the arguments of `build_htc` may be: mmdet takes nearly all, and fails steps later or trains nothing."""
+"""Checks of the arguments of `build_htc`. mmdet accepts nearly any value, and fails later or trains nothing."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ _AT_LEAST = {
     "roi_sampling_ratio": 0,
     "semantic_convs": 0,
 }
-_PROBE = 64  # pixels an edge
+_PROBE = 64  # edge of the test image in pixels
 
 
 def check_numbers(
@@ -35,16 +35,16 @@ def check_numbers(
     stage_ious: Sequence[float],
     stage_weights: Sequence[float],
 ) -> None:
-    """Raise `UserError` unless every number is one that a cascade can be built and trained with.
+    """Raise `UserError` if a number is out of range.
 
     Args:
-        counts: the options in `_AT_LEAST` by name.
-        mask_roi_size: see `build_htc`, as the others.
-        anchor_scale: see there.
-        anchor_ratios: see there.
-        proposal_iou_thr: see there.
-        stage_ious: see there.
-        stage_weights: see there.
+        counts: values of the options in `_AT_LEAST`, by name.
+        mask_roi_size: see `build_htc`.
+        anchor_scale: see `build_htc`.
+        anchor_ratios: see `build_htc`.
+        proposal_iou_thr: see `build_htc`.
+        stage_ious: see `build_htc`.
+        stage_weights: see `build_htc`.
     """
     for name, least in _AT_LEAST.items():
         if counts[name] < least:
@@ -52,12 +52,12 @@ def check_numbers(
     if len(stage_ious) != len(stage_weights) or not 1 <= len(stage_ious) <= MOST_STAGES:
         raise UserError(
             f"model.stage_ious={list(stage_ious)} model.stage_weights={list(stage_weights)}: "
-            "one to three of each expected"
+            "one to three numbers in each expected, the same number in both"
         )
     mask, neck = counts["mask_channels"], counts["neck_channels"]
     if mask != neck and len(stage_ious) > 1:
         raise UserError(
-            f"model.mask_channels={mask} model.neck_channels={neck}: equal ones expected, because a stage's mask "
+            f"model.mask_channels={mask} model.neck_channels={neck}: equal numbers expected, because a stage's mask "
             "features are added to the pyramid's"
         )
     if not 1 <= mask_roi_size <= LARGEST_MASK_ROI:
@@ -73,19 +73,19 @@ def check_numbers(
 
 
 def check_pixels(mean: Sequence[float], std: Sequence[float]) -> None:
-    """Raise `UserError` unless there are three of each, and no deviation is zero or less."""
+    """Raise `UserError` unless mean and standard deviation have three channels and all deviations are above 0."""
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != 3 or (name == "std" and min(values) <= 0):
-            raise UserError(f"model.backbone.{name}={_shown(values)}: three numbers expected, those of std above 0")
+            raise UserError(f"model.backbone.{name}={_shown(values)}: three numbers expected, above 0 for std")
 
 
 def check_features(backbone: nn.Module, channels: Sequence[int], strides: Sequence[int]) -> None:
-    """Raise `UserError` unless a backbone gives features of these channels at these strides.
+    """Raise `UserError` unless a backbone returns features with these channels at these strides.
 
-    Parameters that no feature depends on stop learning: processes that train together wait for every gradient.
+    Parameters that no feature depends on are frozen, because distributed training waits for every gradient.
     """
     was_training = backbone.training
-    backbone.eval()  # mmdet's returns nothing
+    backbone.eval()  # returns None in mmdet
     with torch.enable_grad():
         features = backbone(torch.zeros(1, 3, _PROBE, _PROBE))
         if (total := sum(feature.sum() for feature in features)).requires_grad:
@@ -100,7 +100,7 @@ def check_features(backbone: nn.Module, channels: Sequence[int], strides: Sequen
     edges = [_PROBE // stride for stride in strides]
     if any(feature.shape[-2:] != (edge, edge) for feature, edge in zip(features, edges, strict=True)):
         given = [_PROBE // feature.shape[-1] for feature in features]
-        raise UserError(f"model.backbone: features at strides {_shown(strides)} expected, it gives {_shown(given)}")
+        raise UserError(f"model.backbone: features at strides {_shown(strides)} expected, got {_shown(given)}")
 
 
 def _shown(values: Sequence[Any]) -> str:

@@ -1,4 +1,4 @@
-"""The truth's masks as mmdet's mask heads ask for them, without a full-size bitmap."""
+"""Ground-truth masks with the interface of mmdet's mask heads, but without full-size bitmaps."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ _MARGIN = 2  # RoIAlign reads up to one pixel beyond its box
 
 
 class GroundTruthMasks:
-    """Masks of one image with the part of mmdet's `BitmapMasks` that training uses."""
+    """Masks of one image, with the part of the interface of mmdet's `BitmapMasks` that training uses."""
 
     def __init__(self, masks: CropMasks) -> None:
         self._masks = masks
         self.height, self.width = masks.size
-        # A margin of zeros where the frame goes on; at its border RoIAlign must see the border.
+        # Pad windows with zeros inside the frame, but not beyond, where RoIAlign must see the frame's border.
         x0, y0, x1, y1 = masks.windows.unbind(1)
         left, top = x0.clamp(max=_MARGIN), y0.clamp(max=_MARGIN)
         right, bottom = (self.width - x1).clamp(max=_MARGIN), (self.height - y1).clamp(max=_MARGIN)
@@ -36,7 +36,7 @@ class GroundTruthMasks:
         return torch.tensor([int(crop.sum()) for crop in self._masks.crops()], dtype=torch.int64)
 
     def _padded_on(self, device: torch.device) -> list[Tensor]:
-        """The masks' windows with their margins as uint8 (1, 1, h, w) on a device, sent there once."""
+        """Return the masks' padded windows as uint8 (1, 1, h, w) on `device`; the transfer is done once."""
         if self._padded is None or self._padded[0] != device:
             pixels = self._masks.pixels.to(device, non_blocking=True)
             crops = CropMasks(pixels, self._masks.windows, self._masks.size).crops()
@@ -52,14 +52,14 @@ class GroundTruthMasks:
         binarize: bool = True,
         **_: Any,
     ) -> "_Resized":
-        """What mmdet's `BitmapMasks.crop_and_resize` gives: masks of `inds` seen through `bboxes`.
+        """Crop masks to boxes and resize them, as mmdet's `BitmapMasks.crop_and_resize` does.
 
         Args:
             bboxes: float32 (K, 4), inside the frame.
             out_shape: height and width of the targets.
-            inds: int64 (K,), which mask each box looks at.
-            device: that computes.
-            binarize: threshold at one half, else leave the covered share.
+            inds: int64 (K,), index of each box's mask.
+            device: device for the computation.
+            binarize: threshold the targets at 0.5; False: return the covered share of each cell.
         """
         targets = np.zeros((len(bboxes), *out_shape), dtype=bool if binarize else np.float32)
         if not len(bboxes):
@@ -80,7 +80,7 @@ class GroundTruthMasks:
 
 
 class _Resized:
-    """Holds targets as mmdet expects to find them."""
+    """Targets with the method that mmdet calls on the result."""
 
     def __init__(self, values: np.ndarray) -> None:
         self._values = values

@@ -1,13 +1,13 @@
-"""torchvision's kernels behind mmcv's operators, so that mmdet runs without anything compiled.
+"""Run mmcv's operators on torchvision's kernels, so that mmdet works without compiled mmcv.
 
-mmcv-lite ships the Python sources of `mmcv.ops` but not the compiled module `mmcv._ext` beneath them, and
-mmdet imports `mmcv.ops` everywhere. The Hybrid Task Cascade needs three operators: non-maximum suppression,
-RoIAlign and deformable convolution. torchvision compiles the same algorithms, so `install` puts those in
-place; all the other operators import, and say what is missing when they are called.
+mmcv-lite ships the Python sources of `mmcv.ops` but not the compiled module `mmcv._ext`, and mmdet imports
+`mmcv.ops` everywhere. The Hybrid Task Cascade needs three operators: non-maximum suppression, RoIAlign and
+deformable convolution. `install` replaces them with torchvision's kernels for the same algorithms. All other
+operators can be imported, but raise an error when called.
 
-The functions here have the signatures of mmcv 2.1.0. They compute in float32 at least (float64 stays), under
-autocast or not, whatever mixture of types they are given, because torchvision has no bfloat16 kernels and box
-coordinates do not fit in 8 bits of mantissa.
+The functions have the signatures of mmcv 2.1.0. They compute in float32, or float64 if an argument is float64,
+with and without autocast, because torchvision has no bfloat16 kernels and box coordinates do not fit in 8 bits
+of mantissa.
 """
 
 import functools
@@ -29,13 +29,13 @@ _REMEDY = "install mmcv==2.1.0 in place of mmcv-lite"
 Pair = int | tuple[int, int]
 
 
-_OUTSIDE = 1e6  # pixels: beyond any image, and still an index
+_OUTSIDE = 1e6  # pixels; outside any image, but still convertible to an index
 
 
 def install() -> None:
-    """Make `mmcv.ops` importable; to be called before anything imports it or mmdet.
+    """Make `mmcv.ops` importable. Call this before importing `mmcv.ops` or mmdet; further calls do nothing.
 
-    A compiled mmcv is left untouched, and a second call finds the work done.
+    A compiled mmcv is left unchanged.
     """
     if _importable_extension():
         return
@@ -60,25 +60,25 @@ def roi_align(
     pool_mode: str = "avg",
     aligned: bool = True,
 ) -> Tensor:
-    """Average of bilinear samples in each bin of each RoI (He et al., Mask R-CNN, arXiv:1703.06870).
+    """Average bilinear samples in each bin of each RoI (He et al., Mask R-CNN, arXiv:1703.06870).
 
     Args:
         input: features (N, C, H, W).
-        rois: (K, 5), each the index in the batch and x1, y1, x2, y2 in pixels of the image.
-        output_size: bins, (height, width).
+        rois: (K, 5), batch index and x1, y1, x2, y2 in pixels of the image.
+        output_size: number of bins, (height, width).
         spatial_scale: pixels of the features per pixel of the image.
-        sampling_ratio: samples a bin and axis; 0 for as many as the bin has pixels, rounded up.
+        sampling_ratio: samples per bin and axis; 0: one per pixel of the bin, rounded up.
         pool_mode: 'avg'; torchvision has no 'max'.
-        aligned: whether pixel centres lie at half-integers; without it they lie at integers, and no RoI is
-            smaller than one pixel of the features.
+        aligned: True: pixel centres are at half-integers; False: they are at integers, and RoIs are enlarged to
+            at least one pixel of the features.
 
     Returns:
-        (K, C, height, width) in the type of `input`. Gradients reach `input` alone.
+        (K, C, height, width) in the type of `input`. Only `input` gets gradients.
     """
     if pool_mode != "avg":
         raise NotImplementedError(
             f"mmcv operator `roi_align` with pool_mode={pool_mode!r} needs compiled mmcv "
-            f"(torchvision has 'avg' alone): {_REMEDY}"
+            f"(torchvision only has 'avg'): {_REMEDY}"
         )
     dtype = _compute_dtype(input, rois)
     pooled = torchvision.ops.roi_align(
@@ -99,19 +99,19 @@ def deform_conv2d(
     bias: bool = False,
     im2col_step: int = 32,
 ) -> Tensor:
-    """Deformable convolution, version 1 (Dai et al., arXiv:1703.06211).
+    """Apply a deformable convolution, version 1 (Dai et al., arXiv:1703.06211).
 
     Args:
         input: (N, C, H, W).
         offset: (N, deform_groups * kh * kw * 2, H', W'), in pixels, y before x.
         weight: (O, C // groups, kh, kw).
-        stride: step between outputs; one number or (y, x), as the next two.
-        padding: zeros on each side.
-        dilation: spacing of the kernel's points.
-        groups: blocks of channels of the convolution.
-        deform_groups: blocks of input channels with offsets of their own.
-        bias: False; there is none in version 1.
-        im2col_step: mmcv's batch of images; torchvision chooses its own, and the result is the same.
+        stride: step between outputs, one number or (y, x).
+        padding: zeros on each side, one number or (y, x).
+        dilation: spacing of the kernel's points, one number or (y, x).
+        groups: number of channel groups of the convolution.
+        deform_groups: number of input channel groups with separate offsets.
+        bias: must be False; version 1 has no bias.
+        im2col_step: ignored; mmcv's chunk size, which does not change the result.
 
     Returns:
         (N, O, H', W') in the type of `input`.
@@ -133,19 +133,19 @@ def modulated_deform_conv2d(
     groups: int = 1,
     deform_groups: int = 1,
 ) -> Tensor:
-    """Deformable convolution, version 2 (Zhu et al., arXiv:1811.11168): every sample has a weight.
+    """Apply a deformable convolution, version 2 (Zhu et al., arXiv:1811.11168), which weights every sample.
 
     Args:
         input: (N, C, H, W).
         offset: (N, deform_groups * kh * kw * 2, H', W'), in pixels, y before x.
-        mask: (N, deform_groups * kh * kw, H', W'), the weights of the samples.
+        mask: (N, deform_groups * kh * kw, H', W'), weights of the samples.
         weight: (O, C // groups, kh, kw).
         bias: (O,) or None.
-        stride: step between outputs; one number or (y, x), as the next two.
-        padding: zeros on each side.
-        dilation: spacing of the kernel's points.
-        groups: blocks of channels of the convolution.
-        deform_groups: blocks of input channels with offsets and masks of their own.
+        stride: step between outputs, one number or (y, x).
+        padding: zeros on each side, one number or (y, x).
+        dilation: spacing of the kernel's points, one number or (y, x).
+        groups: number of channel groups of the convolution.
+        deform_groups: number of input channel groups with separate offsets and masks.
 
     Returns:
         (N, O, H', W') in the type of `input`.
@@ -165,13 +165,13 @@ def _deform_conv(
     groups: int,
     deform_groups: int,
 ) -> Tensor:
-    """Both versions; version 1 has neither mask nor bias."""
+    """Apply a deformable convolution of either version; version 1 has neither mask nor bias."""
     _check_groups(input, offset, weight, groups=groups, deform_groups=deform_groups)
     given = (input, offset, mask, weight, bias)
     dtype = _compute_dtype(*(x for x in given if x is not None))
     x, mask_, weight_, bias_ = (None if t is None else t.to(dtype) for t in (input, mask, weight, bias))
-    # torchvision's kernel turns a coordinate that is not a number into an index and reads beyond the image, which
-    # ends the process; mmcv's reads zero there, and so does this.
+    # torchvision's kernel converts a NaN coordinate to an index outside the image and crashes the process. mmcv's
+    # kernel reads zero there, as do coordinates of _OUTSIDE.
     offset_ = offset.to(dtype).nan_to_num(nan=_OUTSIDE).clamp(-_OUTSIDE, _OUTSIDE)
     out = torchvision.ops.deform_conv2d(
         x, offset_, weight_, bias_, stride=stride, padding=padding, dilation=dilation, mask=mask_
@@ -180,7 +180,7 @@ def _deform_conv(
 
 
 def _check_groups(input: Tensor, offset: Tensor, weight: Tensor, *, groups: int, deform_groups: int) -> None:
-    """torchvision infers both numbers from the shapes, rounding down: they have to be the ones asked for."""
+    """Raise ValueError unless the shapes match both numbers of groups, which torchvision infers, rounding down."""
     if input.dim() != 4:
         raise ValueError(f"deformable convolution: expected input of 4 dimensions but got {input.dim()}")
     channels, (_, in_group, kernel_h, kernel_w) = input.shape[1], weight.shape
@@ -198,15 +198,15 @@ def _check_groups(input: Tensor, offset: Tensor, weight: Tensor, *, groups: int,
 
 
 def _compute_dtype(*tensors: Tensor) -> torch.dtype:
-    """The widest type of all, and float32 at least."""
+    """Return the promoted type of all tensors and float32."""
     return functools.reduce(torch.promote_types, (t.dtype for t in tensors), torch.float32)
 
 
 def _nms_kernel(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Indices of the kept boxes by descending score: what `mmcv.ops.nms` asks of its compiled module."""
+    """Return the indices of the kept boxes by descending score; `mmcv.ops.nms` calls this as its compiled kernel."""
     if offset != 0:
         raise NotImplementedError(
-            f"mmcv operator `nms` with offset={offset} needs compiled mmcv (torchvision has 0 alone): {_REMEDY}"
+            f"mmcv operator `nms` with offset={offset} needs compiled mmcv (torchvision only has 0): {_REMEDY}"
         )
     dtype = _compute_dtype(boxes, scores)
     return torchvision.ops.nms(boxes.to(dtype), scores.to(dtype), iou_threshold)
@@ -215,10 +215,10 @@ def _nms_kernel(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int
 def _at_full_precision(
     batched_nms: Callable[..., tuple[Tensor, Tensor]],
 ) -> Callable[..., tuple[Tensor, Tensor]]:
-    """mmcv's `batched_nms`, given float32 at least.
+    """Wrap mmcv's `batched_nms` to compute in float32 or float64.
 
-    It moves the boxes of each class to a place of their own, up to classes x image size away, where bfloat16
-    would make one box of many; and from 10,000 boxes it fails when boxes and scores differ in type.
+    `batched_nms` shifts the boxes of each class apart, up to classes x image size, where different boxes become
+    equal in bfloat16. From 10,000 boxes, it also fails if boxes and scores differ in type.
     """
 
     @functools.wraps(batched_nms)
@@ -231,18 +231,18 @@ def _at_full_precision(
 
 
 class _Extension(ModuleType):
-    """Stands for `mmcv._ext`: NMS, and for each other kernel a function that says what to install."""
+    """Replacement for `mmcv._ext` with NMS; all other kernels raise an error that names the package to install."""
 
     def __init__(self) -> None:
         super().__init__(_EXTENSION, self.__doc__)
-        # Without a loader mmcv's own check, `check_ops_exist`, still says that nothing is compiled.
+        # Without a loader, mmcv's check `check_ops_exist` still reports that nothing is compiled.
         self.__spec__ = ModuleSpec(_EXTENSION, loader=None)
         self.nms = _nms_kernel
-        # What mmcv's `collect_env` prints for these where there are no operators.
+        # mmcv's `collect_env` prints the same without operators.
         self.get_compiler_version = self.get_compiling_cuda_version = lambda: "n/a"
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name.startswith("_"):  # asked by the import system and by inspection; no kernel is named so
+        if name.startswith("_"):  # looked up by the import system and by inspection; never a kernel
             raise AttributeError(f"module {_EXTENSION!r} has no attribute {name!r}")
 
         def absent(*args: Any, **kwargs: Any) -> Any:
@@ -252,20 +252,20 @@ class _Extension(ModuleType):
 
 
 def _importable_extension() -> bool:
-    """Whether `mmcv._ext` is there, compiled or already ours."""
-    importlib.import_module("mmcv")  # so that a missing mmcv is not taken for a missing extension
+    """Return whether `mmcv._ext` can be imported, either compiled or installed by this module."""
+    importlib.import_module("mmcv")  # fails here if mmcv is missing, not only the extension
     try:
         importlib.import_module(_EXTENSION)
     except ModuleNotFoundError:
         return False
-    except ImportError as error:  # it is there, but built for another torch
-        warnings.warn(f"compiled mmcv does not load, torchvision's kernels are used: {error}", stacklevel=3)
+    except ImportError as error:  # installed, but built for another version of torch
+        warnings.warn(f"compiled mmcv cannot be loaded, using torchvision's kernels: {error}", stacklevel=3)
         return False
     return True
 
 
 def _replace_everywhere(original: object, replacement: object) -> None:
-    """Rebind every name in `mmcv.ops` that holds `original`: its modules copy one another's functions."""
+    """Rebind every name bound to `original` in `mmcv.ops`, whose modules import one another's functions by name."""
     for module_name, module in list(sys.modules.items()):
         if module_name == "mmcv.ops" or module_name.startswith("mmcv.ops."):
             for name, value in list(vars(module).items()):

@@ -1,4 +1,4 @@
-"""Models without memory: their parameters have shapes alone."""
+"""Build models whose parameters have shapes but no memory."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ _ALLOCATE = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.r
 
 
 class _OnMeta(TorchFunctionMode):
-    """Puts what layers allocate on the meta device; what constructors compute, as with linspace, stays real."""
+    """Mode that allocates tensors on the meta device; computed tensors, such as linspace's, keep their values."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -24,10 +24,10 @@ class _OnMeta(TorchFunctionMode):
 
 @contextmanager
 def outline() -> Iterator[None]:
-    """Build modules without memory for their parameters: `sum(p.numel() for p in ...)` and shapes work, values do not.
+    """Build modules without memory for parameters: shapes and `sum(p.numel() for p in ...)` work, values do not.
 
-    `torch.device("meta")` puts every tensor there, so that a constructor that reads one (mmdet's Swin takes `.item()`
-    of its drop path rates) fails.
+    `torch.device("meta")` would put all tensors on the meta device, and constructors that read a value would fail:
+    mmdet's Swin calls `.item()` on its drop path rates.
     """
     with _OnMeta():
         yield

@@ -1,4 +1,4 @@
-"""A trained model as one small file to hand on: float16 weights, classes, scale and thresholds, in safetensors."""
+"""Packed models: one small safetensors file to share, with float16 weights, classes, scale and thresholds."""
 
 import json
 import os
@@ -14,36 +14,36 @@ from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import atomic_write
 
 PACKED = "fashion_hydra_model"
-"""The key of the safetensors metadata that holds everything but the weights, as JSON."""
+"""Key of the safetensors metadata with everything but the weights, as JSON."""
 NOTE = "note"
-"""The key of a text for people: data, licence, scores."""
+"""Key of the safetensors metadata with a text for people: data, licence, scores."""
 
 
 def read_description(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a packed model says of itself besides its weights; empty for another safetensors file.
+    """Return the description in a packed model's metadata; empty for other safetensors files.
 
     Raises:
-        ValueError: the description is no JSON object.
+        ValueError: the description is not a JSON object.
     """
     if PACKED not in metadata:
         return {}
     description = json.loads(metadata[PACKED])
     if not isinstance(description, dict):
-        raise ValueError(f"its metadata {PACKED} is no JSON object")
+        raise ValueError(f"metadata {PACKED}: not a JSON object")
     return {str(key): value for key, value in description.items()} | {NOTE: metadata.get(NOTE, "")}
 
 
 def write_packed(path: Path, content: Mapping[str, Any], *, rule: Mapping[str, Any] | None, note: str) -> None:
     """Write a checkpoint as a packed model, atomically.
 
-    Tensors of two dimensions and more become float16, which halves the file; norms, biases and whatever float16
-    cannot hold stay as they are.
+    Tensors with two or more dimensions are stored as float16, which halves the file. Norms, biases and tensors with
+    values beyond float16's range stay float32.
 
     Args:
-        path: the file, `.safetensors`.
-        content: of the checkpoint, see `fashion_hydra.model.checkpoint.read_checkpoint`.
-        rule: values of a tuned file that predictions use unless told otherwise; None: the checkpoint's own, if any.
-        note: for people: what it was trained on, under which licence it may be used.
+        path: the `.safetensors` file to write.
+        content: content of the checkpoint, see `fashion_hydra.model.checkpoint.read_checkpoint`.
+        rule: tuned values that predictions use by default; None: the checkpoint's rule, if any.
+        note: text for people: training data, licence.
 
     Raises:
         UserError: a weight is not finite.
@@ -59,13 +59,13 @@ def write_packed(path: Path, content: Mapping[str, Any], *, rule: Mapping[str, A
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path, "wb") as stream:
         save_file(tensors, stream.name, metadata)
-        Path(stream.name).chmod(os.fstat(stream.fileno()).st_mode & 0o777)  # safetensors makes it the owner's alone
+        Path(stream.name).chmod(os.fstat(stream.fileno()).st_mode & 0o777)  # safetensors restricts it to the owner
 
 
 def _halved(path: Path, name: str, value: Tensor) -> Tensor:
     if not value.is_floating_point():
         return value.contiguous()
     if not bool(value.isfinite().all()):
-        raise UserError(f"{path}: not written, the weights {name} are not finite. Choose another checkpoint")
+        raise UserError(f"{path}: not written, because the weights {name} are not finite. Choose another checkpoint")
     half = value.half()
     return (half if value.ndim > 1 and bool(half.isfinite().all()) else value.to(torch.float32)).contiguous()

@@ -1,4 +1,4 @@
-"""Which parameters learn at which share of the learning rate, and which are decayed."""
+"""Learning rate and weight decay for each parameter."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from fashion_hydra.model.detector import Detector
 
 
 def stage_of_parameters(backbone: nn.Module) -> dict[str, int]:
-    """Return for each parameter of a backbone the first of its outputs that depends on it, from 0.
+    """Return, for each parameter of a backbone, the index of the first output that depends on the parameter.
 
-    The gradients tell: no convention of names holds for all backbones. A parameter that no output depends on counts
-    for the last.
+    Gradients determine the dependence, because backbones share no naming convention. A parameter that no output
+    depends on gets the last index.
     """
     parameters = dict(backbone.named_parameters())
     was_training, needed = backbone.training, {name: p.requires_grad for name, p in parameters.items()}
@@ -36,17 +36,17 @@ def stage_of_parameters(backbone: nn.Module) -> dict[str, int]:
 def parameter_groups(
     detector: Detector, *, backbone_lr: float = 1.0, layer_decay: float = 1.0, decay_norms: bool = True
 ) -> list[dict[str, Any]]:
-    """Sort the parameters that learn into an optimizer's groups.
+    """Sort the trainable parameters into optimizer groups.
 
     Args:
-        detector: on any device.
-        backbone_lr: the last stage's share of the learning rate.
-        layer_decay: each stage's share of the next one's.
-        decay_norms: whether norms and biases, the parameters of one dimension, are decayed.
+        detector: detector on any device.
+        backbone_lr: learning rate of the backbone's last stage, as a share of the base learning rate.
+        layer_decay: learning rate of each earlier stage, as a share of the next stage's.
+        decay_norms: whether weight decay applies to norms and biases, the parameters with one dimension.
 
     Returns:
-        Groups in the order of their first parameters: `params`, `share` of the learning rate, and `weight_decay` 0
-        where there is to be none. One group where all parameters learn alike.
+        Groups in the order of their first parameters, each with `params`, `share` (of the learning rate), and
+        `weight_decay` 0 for groups without decay.
     """
     stages: dict[str, int] = {}
     if backbone_lr != 1 or layer_decay != 1:

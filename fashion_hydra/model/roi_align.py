@@ -1,8 +1,8 @@
-"""RoIAlign over a whole feature pyramid as one sparse product, for training on a CPU.
+"""RoIAlign over a whole feature pyramid as one sparse matrix product, for training on a CPU.
 
 torchvision's CPU kernel recomputes the bilinear weights for every channel and runs its backward pass on one
-thread. With a fixed number of samples, pooling is a sparse matrix times the features laid out pixel by pixel,
-which `embedding_bag` multiplies on all cores, forwards and backwards.
+thread. With a fixed number of samples, pooling is the product of a sparse matrix and the channels-last features.
+`embedding_bag` computes the product on all cores, forward and backward.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from torch import Tensor
 
 
 class PreciseRoIExtractor(SingleRoIExtractor):
-    """mmdet's extractor with the boxes left in float32: bf16 would move them by up to four pixels."""
+    """mmdet's extractor with boxes in float32, because bf16 would shift them by up to four pixels."""
 
     def reads_channels_last(self, device: torch.device) -> bool:
-        """Whether pixels one after the other are what pooling is quick with; else each channel's."""
+        """Return whether pooling is faster with channels-last features than with contiguous ones."""
         return self.roi_layers[0].sampling_ratio > 0 and device.type != "cuda"
 
     def forward(self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None = None) -> Tensor:
-        """Pool (K, 5) boxes, batch index first, from the pyramid: (K, C, size, size)."""
+        """Return features (K, C, size, size) pooled from the pyramid for boxes (K, 5), batch index first."""
         assert roi_scale_factor is None, "not used by Hybrid Task Cascade"
         levels = self.map_roi_levels(rois, len(feats))
         size, samples = self.roi_layers[0].output_size, self.roi_layers[0].sampling_ratio
@@ -32,7 +32,7 @@ class PreciseRoIExtractor(SingleRoIExtractor):
             members = torch.nonzero(levels == level)[:, 0]
             if len(members):
                 pooled[members] = layer(feature, rois[members])
-            else:  # every level stays part of the graph, as processes that train together need it
+            else:  # distributed training requires every level to be part of the graph
                 pooled += feature.sum() * 0.0
         return pooled
 
@@ -40,15 +40,15 @@ class PreciseRoIExtractor(SingleRoIExtractor):
 def pyramid_roi_align(
     features: Sequence[Tensor], rois: Tensor, levels: Tensor, *, strides: Sequence[int], size: int, samples: int
 ) -> Tensor:
-    """RoIAlign (He et al. 2017; `aligned`, averaged) of boxes that each read one level.
+    """Apply RoIAlign (He et al. 2017; `aligned`, averaged) to boxes with one pyramid level each.
 
     Args:
-        features: (B, C, H, W) of each level.
-        rois: (K, 5), index in the batch, then x0, y0, x1, y1 in pixels of the image.
-        levels: int64 (K,), the level that each box reads.
-        strides: pixels of the image a cell, of each level.
-        size: cells an edge of the result.
-        samples: bilinear samples an edge of a cell.
+        features: (B, C, H, W) for each level.
+        rois: (K, 5), batch index, then x0, y0, x1, y1 in pixels of the image.
+        levels: int64 (K,), each box's level.
+        strides: stride of each level in pixels of the image.
+        size: edge of the result in cells.
+        samples: bilinear samples per edge of a cell.
 
     Returns:
         (K, C, size, size).
@@ -63,7 +63,7 @@ def pyramid_roi_align(
     corners = rois[:, 1:] / rois.new_tensor(strides)[levels, None] - 0.5
     y, y_share = _taps(corners[:, 1], corners[:, 3], heights, size, samples)
     x, x_share = _taps(corners[:, 0], corners[:, 2], widths, size, samples)
-    # (K, cell row, tap, cell column, tap) -> a bag of taps a cell
+    # (K, cell row, tap, cell column, tap) -> one bag of taps per cell
     index = first[:, None, None, None, None] + y[:, :, :, None, None] * widths[:, None, None, None, None]
     index = (index + x[:, None, None]).transpose(2, 3).reshape(len(rois) * size * size, (2 * samples) ** 2)
     share = (y_share[:, :, :, None, None] * x_share[:, None, None]).transpose(2, 3).reshape(index.shape)
@@ -72,17 +72,17 @@ def pyramid_roi_align(
 
 
 def _taps(low: Tensor, high: Tensor, edges: Tensor, size: int, samples: int) -> tuple[Tensor, Tensor]:
-    """The cells that the samples of one axis read, and their shares in a cell of the result.
+    """Return, for one axis, the feature cells that each result cell reads, and their bilinear weights.
 
     Args:
-        low: (K,), where the box begins, in cells of its level.
-        high: (K,), where it ends.
-        edges: int64 (K,), cells of its level.
-        size: cells of the result.
-        samples: a cell.
+        low: (K,), start of each box in cells of its level.
+        high: (K,), end of each box in cells of its level.
+        edges: int64 (K,), number of cells of each box's level.
+        size: number of cells of the result.
+        samples: bilinear samples per cell of the result.
 
     Returns:
-        int64 and float32 (K, size, 2 * samples).
+        Indices, int64, and weights, float32, both (K, size, 2 * samples).
     """
     place = (torch.arange(size * samples, dtype=low.dtype, device=low.device) + 0.5) / (size * samples)
     at = low[:, None] + place * (high - low)[:, None]

@@ -1,4 +1,4 @@
-"""Boxes to learn from, drawn with a seed an image, and loss shares of processes that train together."""
+"""Sampling of boxes with one seed per image, and each rank's share of the losses in distributed training."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,11 +9,11 @@ from mmdet.models.task_modules import RandomSampler, SamplingResult
 from torch import Tensor
 
 _APART = 16
-"""Between the seeds of two samplers that draw in the same image; each draws fewer times."""
+"""Distance between the seeds of two samplers for the same image, more than the draws of a sampler per image."""
 
 
 class SampleCounts(NamedTuple):
-    """How many boxes were sampled in an image, and what mmdet divides the losses of anchors by."""
+    """Numbers of boxes sampled in an image, and mmdet's divisor of the anchors' losses."""
 
     positive: int
     negative: int
@@ -21,20 +21,20 @@ class SampleCounts(NamedTuple):
 
 
 class ImageSampler(RandomSampler):
-    """mmdet's sampler of boxes to learn from, with a seed an image: what is drawn does not depend on the image's
-    neighbours, nor on the process that it is in. Without seeds torch's own generator draws, as in mmdet."""
+    """mmdet's random sampler with one seed per image: samples depend neither on the other images of the batch nor on
+    the rank. Without seeds, torch's global generator is used, as in mmdet."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.begin(())
 
     def begin(self, seeds: Sequence[int]) -> None:
-        """Before the images of a batch are sampled, one after the other, once or several times."""
+        """Start a batch with one seed per image. `sample` then takes the images in order, once or several times."""
         self.seeds = seeds
         self.drawn: list[SampleCounts] = []
 
     def sample(self, *args: Any, **options: Any) -> SamplingResult:
-        """Of the next image."""
+        """Sample the boxes of the next image with its seed."""
         self.generator = None
         if self.seeds:
             turn, image = divmod(len(self.drawn), len(self.seeds))
@@ -44,20 +44,20 @@ class ImageSampler(RandomSampler):
         return result
 
     def random_choice(self, gallery: Tensor, num: int) -> Tensor:
-        """So many of these."""
+        """Return `num` random elements of `gallery`."""
         order = torch.randperm(len(gallery), generator=self.generator)
         return gallery[order[:num].to(gallery.device)]
 
 
 def begin_sampling(net: Any, seeds: Sequence[int]) -> dict[str, ImageSampler]:
-    """Tell the samplers of a cascade which images come next.
+    """Start a batch in all samplers of a cascade.
 
     Args:
         net: mmdet's cascade.
-        seeds: one an image.
+        seeds: one seed per image.
 
     Returns:
-        The samplers, by what the names of their losses begin with.
+        Samplers by the prefix of their losses' names.
     """
     stages = {"loss_rpn": net.rpn_head.sampler}
     stages |= {f"s{stage}.loss": sampler for stage, sampler in enumerate(net.roi_head.bbox_sampler)}
@@ -77,16 +77,16 @@ def _shares(
     device: torch.device,
     counted: Mapping[str, int],
 ) -> dict[str, Tensor]:
-    """Means over this process's boxes or cells -> shares of the mean over those of all processes.
+    """Rescale losses from means over this rank's boxes or cells to shares of the mean over all ranks' boxes or cells.
 
     Args:
-        losses: by name.
-        stages: the sampler behind the losses whose names begin so.
-        images: of this process.
-        device: to count on.
-        counted: what the losses of these names are means over.
+        losses: losses by name.
+        stages: samplers by the prefix of their losses' names.
+        images: number of images of this rank.
+        device: device for the reduction.
+        counted: numbers of elements that other losses average over, by the prefix of their names.
     """
-    counts = dict(counted)  # what mmdet's heads divide by
+    counts = dict(counted)  # the divisors of mmdet's losses
     for stage, sampler in stages.items():
         first, again = sampler.drawn[:images], sampler.drawn[images:]
         of_anchors = stage == "loss_rpn"

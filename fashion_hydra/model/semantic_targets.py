@@ -1,4 +1,4 @@
-"""What the semantic branch learns: the class of each cell of a feature level, painted from the instances' masks."""
+"""Ground truth of the semantic branch: the class of each cell of a feature level, painted from the instances' masks."""
 
 from collections.abc import Sequence
 
@@ -8,23 +8,23 @@ from torch import Tensor
 from fashion_hydra.structures.batch import Size, Targets
 
 IGNORED = 255
-"""The label of padding."""
+"""Label of padding."""
 
 
 def paint_classes(
     targets: Sequence[Targets], sizes: Sequence[Size], frame: Size, *, stride: int, background: int
 ) -> Tensor:
-    """The class of the pixel in the middle of each cell; where masks overlap, that of the smallest.
+    """Return the class at the centre pixel of each cell; where masks overlap, the class of the smallest mask.
 
     Args:
-        targets: of each image.
-        sizes: height and width of each image before padding.
-        frame: height and width after it, multiples of `stride`.
-        stride: pixels a cell.
-        background: the label of pixels without a mask.
+        targets: each image's instances.
+        sizes: each image's height and width before padding.
+        frame: height and width after padding, multiples of `stride`.
+        stride: edge of a cell in pixels.
+        background: label of pixels without a mask.
 
     Returns:
-        int64 (B, 1, H / stride, W / stride), `IGNORED` where only padding lies.
+        int64 (B, 1, H / stride, W / stride), with `IGNORED` in padding.
     """
     painted = torch.full((len(targets), 1, frame[0] // stride, frame[1] // stride), IGNORED)
     for (plane,), (height, width), objects in zip(painted, sizes, targets, strict=True):
@@ -40,5 +40,5 @@ def paint_classes(
 
 
 def _cells(edge: int, stride: int) -> int:
-    """How many cells have their middle before a pixel's edge."""
+    """Return the number of cells whose centre pixel is before pixel `edge`."""
     return (edge + stride // 2 - 1) // stride

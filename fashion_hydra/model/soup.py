@@ -1,4 +1,4 @@
-"""One model whose weights are the mean of several checkpoints' of a run: the cost of one (Wortsman et al. 2022)."""
+"""Model soups (Wortsman et al. 2022): one model with the mean of the weights of several checkpoints of a run."""
 
 import hashlib
 import logging
@@ -29,21 +29,21 @@ def make_soup(
     device: torch.device,
     trusted: Sequence[str] = (),
 ) -> Path:
-    """The checkpoint of the mean, beside the first of them; made when it is not there.
+    """Return the checkpoint with the mean of the weights, in the first checkpoint's folder; create it if missing.
 
-    Batch norms' statistics belong to the weights that they were gathered with, so they are gathered anew. Those that
-    were frozen in training are averaged like weights.
+    Averaging invalidates batch norms' running statistics, so they are re-estimated on training batches. Batch norms
+    that were frozen in training are averaged like weights.
 
     Args:
         paths: checkpoints of one run.
-        batches: training batches, asked for when batch norms need them.
-        count: how many of them.
-        seed: of the boxes that are sampled in them.
-        device: to run them on.
+        batches: returns training batches; called only if the model has batch norms to re-estimate.
+        count: number of batches to use.
+        seed: seed for sampling boxes in the batches.
+        device: device to run the batches on.
         trusted: packages whose code the checkpoints may name.
 
     Raises:
-        UserError: fewer than two checkpoints, or of models that differ.
+        UserError: there are fewer than two checkpoints, or their models differ.
     """
     if len(paths) < 2:
         raise UserError(f"ensemble.members={[str(path) for path in paths]}: an average needs two checkpoints or more")
@@ -63,14 +63,12 @@ def make_soup(
 
 
 def _mean(paths: Sequence[Path]) -> dict[str, Any]:
-    """A checkpoint with the mean of the weights; what is no floating-point number is the first one's."""
+    """Return a checkpoint with the mean of floating-point tensors and the first checkpoint's other tensors."""
     first, *others = [read_checkpoint(path) for path in paths]
     for path, other in zip(paths[1:], others, strict=True):
         for key in ("model", "classes"):
             if other[key] != first[key]:
-                raise UserError(
-                    f"ensemble=soup: {path} has another {key} than {paths[0]}; only one run's can be averaged"
-                )
+                raise UserError(f"ensemble=soup: the {key} of {path} and {paths[0]} differ. Use checkpoints of one run")
     state: dict[str, Tensor] = {}
     for name, value in first["state_dict"].items():
         state[name] = value
@@ -82,7 +80,7 @@ def _mean(paths: Sequence[Path]) -> dict[str, Any]:
 
 @torch.no_grad()
 def _renew_norms(detector: Detector, batches: Callable[[], Iterable[Batch]], *, count: int, seed: int) -> None:
-    """Gather batch norms' statistics anew, the plain mean over the batches."""
+    """Re-estimate batch norms' statistics as the plain mean over the batches."""
     detector.train()
     norms = [m for m in detector.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
     for norm in norms:

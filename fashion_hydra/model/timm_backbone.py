@@ -1,4 +1,4 @@
-"""Networks of timm as backbones: whatever its `features_only` gives at strides 4, 8, 16 and 32."""
+"""timm networks as backbones: any network whose `features_only` model has features at strides 4, 8, 16 and 32."""
 
 import difflib
 import logging
@@ -18,22 +18,22 @@ from fashion_hydra.model.outline import outline
 from fashion_hydra.utils.errors import UserError
 
 TARGET = "fashion_hydra.model.timm_backbone.TimmBackbone"
-"""`model.backbone.type` of these networks."""
+"""`model.backbone.type` of timm networks."""
 _STRIDES = (4, 8, 16, 32)
-_IN_STAGE = re.compile(r"(?:layers?|stages?|blocks?)[._]?\d")  # everything else before the first output is the stem
+_IN_STAGE = re.compile(r"(?:layers?|stages?|blocks?)[._]?\d")  # does not match parameters of the stem
 
 
 @dataclass(frozen=True)
 class TimmNetwork:
-    """What timm knows of a network.
+    """Properties of a timm network.
 
     Args:
-        out_indices: of the features at strides 4, 8, 16 and 32.
-        channels: of each.
-        mean: of each channel, RGB on 0-255.
-        std: the same.
-        pretrained: where its published weights are.
-        any_size: arguments without which the network takes images of one size alone.
+        out_indices: indices of the features at strides 4, 8, 16 and 32.
+        channels: number of channels of each of these features.
+        mean: per-channel mean, RGB, on the 0-255 scale.
+        std: per-channel standard deviation, RGB, on the 0-255 scale.
+        pretrained: source of the published weights.
+        any_size: arguments that make a network of fixed input size accept images of any size.
     """
 
     out_indices: tuple[int, ...]
@@ -46,13 +46,13 @@ class TimmNetwork:
 
 @cache
 def describe_network(name: str) -> TimmNetwork:
-    """Return what timm knows of a network, without allocating its parameters.
+    """Return the properties of a timm network without allocating its parameters.
 
     Args:
-        name: timm's, with or without the tag of its weights: `resnet50`, `convnext_tiny.fb_in1k`.
+        name: timm's name, with or without the tag of the weights: `resnet50`, `convnext_tiny.fb_in1k`.
 
     Raises:
-        UserError: timm has no such network, or it has no features at strides 4, 8, 16 and 32.
+        UserError: timm has no such network, or the network has no features at strides 4, 8, 16 and 32.
     """
     option = f"model.backbone.name={name}"
     if not timm.is_model(name):
@@ -63,16 +63,16 @@ def describe_network(name: str) -> TimmNetwork:
     try:
         with outline():
             info = _create(name, **any_size).feature_info
-    except Exception as error:  # timm's networks refuse in many ways
+    except Exception as error:  # timm's networks raise many types of errors
         if any_size and "strict_img_size" in str(error):
             edges = "x".join(map(str, pretrained.input_size[1:]))
-            raise UserError(f"{option}: takes images of {edges} pixels alone. Choose another network") from error
-        raise UserError(f"{option}: timm cannot take features out of it ({error}). Choose another network") from error
+            raise UserError(f"{option}: accepts only images of {edges} pixels. Choose another network") from error
+        raise UserError(f"{option}: timm cannot extract features ({error}). Choose another network") from error
     at_stride = {int(entry["reduction"]): index for index, entry in enumerate(info.info)}
     if missing := [stride for stride in _STRIDES if stride not in at_stride]:
         raise UserError(
-            f"{option}: no features at stride {missing[0]} (it has {sorted(at_stride)}); a pyramid needs them at "
-            "4, 8, 16 and 32"
+            f"{option}: no features at stride {missing[0]} (available: {sorted(at_stride)}). Choose a network with "
+            "features at strides 4, 8, 16 and 32"
         )
     indices = [at_stride[stride] for stride in _STRIDES]
     return TimmNetwork(
@@ -86,22 +86,22 @@ def describe_network(name: str) -> TimmNetwork:
 
 
 def _create(name: str, **options: Any) -> Any:
-    """Return a network of timm that gives features; its attributes are typed nowhere."""
+    """Create a timm network that returns features; `Any`, because timm does not type its attributes."""
     return timm.create_model(name, features_only=True, **options)
 
 
 class TimmBackbone(nn.Module):
-    """A network of timm that gives features at strides 4, 8, 16 and 32.
+    """A timm network that returns features at strides 4, 8, 16 and 32.
 
     Args:
-        name: timm's, with or without the tag of its weights.
-        frozen_stages: stages that do not learn: 0 the stem, 1 the first stage too, and so on; -1 none.
-        norm_eval: batch norms keep the statistics of the weights that training starts from.
-        drop_path_rate: share of residual branches left out in training (stochastic depth).
+        name: timm's name, with or without the tag of the weights.
+        frozen_stages: number of frozen stages after the stem: 0 freezes only the stem, -1 nothing.
+        norm_eval: whether batch norms keep their initial statistics in training.
+        drop_path_rate: share of residual branches dropped in training (stochastic depth).
         with_cp: recompute activations in the backward pass to save memory.
 
     Raises:
-        UserError: see `describe_network`; or more stages to freeze than there are.
+        UserError: see `describe_network`; or `frozen_stages` is out of range.
     """
 
     def __init__(
@@ -129,18 +129,18 @@ class TimmBackbone(nn.Module):
         return _create(self.name, out_indices=self.network.out_indices, **self._arguments, **options)
 
     def init_weights(self) -> None:
-        """Do nothing: timm has set the weights, and mmdet calls this on each of its parts."""
+        """Do nothing: timm has initialised the weights, but mmdet calls this method on each part of a detector."""
 
     def load_pretrained(self, tensors: Mapping[str, Tensor]) -> None:
-        """Fill the network with published weights, whose names timm knows how to convert.
+        """Load published weights, whose names timm converts.
 
         Args:
-            tensors: of the whole network, as published; its classifier is left out.
+            tensors: all tensors of the network as published; the classifier's are ignored.
 
         Raises:
-            UserError: they are not of this network.
+            UserError: the tensors belong to another network.
         """
-        logging.getLogger("timm.models._builder").setLevel(logging.ERROR)  # it lists the classifier's tensors
+        logging.getLogger("timm.models._builder").setLevel(logging.ERROR)  # lists the classifier's tensors otherwise
         try:
             state = self._in_timms_names(dict(tensors))
             filled = self._create(pretrained=True, pretrained_cfg_overlay={"state_dict": state})
@@ -150,7 +150,7 @@ class TimmBackbone(nn.Module):
         self.body.load_state_dict(filled.state_dict())
 
     def _in_timms_names(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Rename the tensors of EfficientNets that call their stem `_conv_stem`, which are in timm's order."""
+        """Rename the tensors of EfficientNets whose stem is called `_conv_stem`; their order is timm's."""
         if "_conv_stem.weight" not in tensors:
             return tensors
         with outline():
@@ -158,12 +158,12 @@ class TimmBackbone(nn.Module):
         return dict(zip(names, tensors.values(), strict=True))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Normalised images (B, 3, H, W) -> features (B, C, H / stride, W / stride) at strides 4, 8, 16, 32."""
+        """Return features (B, C, H / stride, W / stride) at strides 4, 8, 16, 32 of normalised images (B, 3, H, W)."""
         features = self.body(images)
         return tuple(f.permute(0, 3, 1, 2).contiguous() if self._is_channels_last else f for f in features)
 
     def train(self, mode: bool = True) -> Self:
-        """Switch to training or evaluation; frozen layers, and norms with `norm_eval`, stay in evaluation."""
+        """Set training or evaluation mode; frozen layers and, with `norm_eval`, batch norms stay in evaluation mode."""
         super().train(mode)
         for module in self._frozen:
             module.eval()
@@ -174,9 +174,9 @@ class TimmBackbone(nn.Module):
         return self
 
     def _freeze(self, stages: int) -> list[nn.Module]:
-        """Stop the parameters that the first stages' features depend on from learning; return their modules.
+        """Freeze the parameters that the first stages' features depend on, and return their modules.
 
-        Which those are, the gradients tell: no convention of names holds for all of timm's networks.
+        Gradients determine these parameters, because timm's networks share no naming convention.
         """
         if stages < 0:
             return []

@@ -1,4 +1,4 @@
-"""What a run prints: from one process alone, and without the libraries' noise."""
+"""Log only on rank 0 and hide irrelevant messages of libraries."""
 
 import logging
 import re
@@ -18,13 +18,13 @@ _NOISE = (
     "TPU available",
     ".*litlogger",
     "Loading `train_dataloader` to estimate",
-    "You're resuming from a checkpoint that ended before the epoch ended",  # our data module knows where it was
+    "You're resuming from a checkpoint that ended before the epoch ended",  # the data module restores its position
     "generated new fontManager",
 )
 
 
 def silence_library_noise() -> None:
-    """Leave out messages of libraries that are of no use to a user of this one."""
+    """Hide messages of libraries that do not help users of fashion_hydra."""
     for pattern in _NOISE:
         warnings.filterwarnings("ignore", message=pattern)
     noise = re.compile("|".join(_NOISE))

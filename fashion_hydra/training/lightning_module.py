@@ -1,4 +1,4 @@
-"""The LightningModule: training steps, optimizer, and candidates in validation. No metric, no paths."""
+"""The LightningModule: training step, optimizer, and candidates in validation. No metrics, no paths."""
 
 import math
 import zlib
@@ -30,19 +30,19 @@ OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 
 
 class SegmentationModule(LightningModule):
-    """Trains a detector; in validation, hands candidates to the callbacks.
+    """Training of a detector, and validation that returns candidates for the callbacks.
 
     Args:
         detector: see `fashion_hydra.model.detector.Detector`.
-        classes: behind its outputs; kept in the checkpoint.
-        model: the plain config that the detector was built from; kept in the checkpoint.
-        optimizer: makes one from parameter groups; its learning rate is replaced by the schedule's.
-        schedule: learning rate.
-        batch: images a step over all devices and accumulated batches.
-        eval_scale: short and long edge that it is validated at; kept in the checkpoint.
-        postprocess: the rule that validation is scored with.
-        seed: of the sampling inside the detector.
-        skip_nonfinite: so many steps with NaN or infinite losses are left out; one more stops the run.
+        classes: classes of the detector's outputs; saved in the checkpoint.
+        model: plain config that the detector was built from; saved in the checkpoint.
+        optimizer: creates an optimizer from parameter groups; the schedule replaces its learning rate.
+        schedule: learning rate schedule.
+        batch: images per step, over all devices and accumulated batches.
+        eval_scale: short and long edge of the images in validation; saved in the checkpoint.
+        postprocess: postprocessing rule for the validation score.
+        seed: seed for sampling boxes in the detector.
+        skip_nonfinite: maximum number of steps with NaN or infinite losses to skip; one more stops the run.
     """
 
     def __init__(
@@ -66,23 +66,23 @@ class SegmentationModule(LightningModule):
         self.skip_nonfinite, self.skipped = skip_nonfinite, 0
         self._is_spoilt = False
         self._steps_per_epoch = 1
-        self._wanted: list[dict[str, Any]] = []  # the optimizer's options as this run has them, a group each
+        self._wanted: list[dict[str, Any]] = []  # this run's optimizer options for each group
         self._resumed: dict[str, Any] | None = None
-        detector.train()  # which Lightning does not do, and which makes mmdet's backbones fix their norms (`norm_eval`)
+        detector.train()  # Lightning does not call this, and mmdet's backbones apply `norm_eval` here
 
     def on_fit_start(self) -> None:
-        """Lay convolutions out as the device is fastest with."""
+        """Use the channels-last layout on a CPU, where it is faster."""
         if self.device.type == "cpu":
             self.detector.lay_channels_last()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The sum of the losses.
+        """Return the sum of the losses.
 
-        The detector samples boxes at random, by seeds of seed, epoch and image: a step depends on nothing but weights
-        and images, so a resumed run goes on as the uninterrupted one, and any number of processes as one.
+        Boxes are sampled with seeds that depend on the run's seed, the epoch and the image. Therefore, a step depends
+        only on weights and images, and results do not depend on interruptions or on the number of processes.
 
         Raises:
-            UserError: the loss is NaN or infinite once too often.
+            UserError: the loss is NaN or infinite in more than `skip_nonfinite` steps.
         """
         seeds = [seed_for_image(self.seed, self.current_epoch, image_id) for image_id in batch.image_ids]
         losses = self.detector.loss(batch, seeds)
@@ -95,23 +95,23 @@ class SegmentationModule(LightningModule):
         return total * self._accumulation_correction(batch_idx)
 
     def _accumulation_correction(self, batch_idx: int) -> float:
-        """What makes the last step of an epoch the mean over its batches.
+        """Return a factor on the loss that makes the last step of an epoch a mean over the step's batches.
 
-        Lightning divides each loss by `accumulate_grad_batches`, also where fewer batches are left for the last step.
+        Lightning divides each loss by `accumulate_grad_batches`, even if the last step has fewer batches.
         """
         accumulated, batches = self.trainer.accumulate_grad_batches, self.trainer.num_training_batches
         left = batches % accumulated
         return accumulated / left if left and batch_idx >= batches - left else 1.0
 
     def _mean_over_ranks(self, values: Tensor) -> Tensor:
-        """The mean over processes; in each of them the same."""
+        """Return the mean over all ranks, on every rank."""
         if self.trainer.world_size > 1:
             dist.all_reduce(values)
             values /= self.trainer.world_size
         return values
 
     def _skip_step(self, batch: Batch, losses: Mapping[str, Tensor]) -> None:
-        """Make nothing of this step, in all processes."""
+        """Skip this step on every rank."""
         wrong = {name: float(value) for name, value in losses.items() if not bool(value.isfinite())}
         gathered: list[Any] = [(wrong, batch.image_ids)]
         if self.trainer.world_size > 1:
@@ -122,27 +122,27 @@ class SegmentationModule(LightningModule):
         what = f"step {self.global_step} of epoch {self.current_epoch}: {values} on images {', '.join(images)}"
         if self.skipped >= self.skip_nonfinite:
             raise UserError(
-                f"{what}. Look at these images (fashion-hydra eda); a lower schedule.lr or schedule.gradient_clip, or "
-                "trainer.precision=bf16-mixed in place of 16-mixed, help where they are good; "
+                f"{what}. Check these images (fashion-hydra eda). If they are good, lower schedule.lr or "
+                "schedule.gradient_clip, or use trainer.precision=bf16-mixed instead of 16-mixed; "
                 f"schedule.skip_nonfinite={self.skip_nonfinite + 10} skips up to {self.skip_nonfinite + 10} such steps"
             )
         if spoilt := [n for n, b in self.detector.named_buffers() if b.is_floating_point() and not b.isfinite().all()]:
             raise UserError(
-                f"{what}, and the buffer {spoilt[0]} is not finite any more, so the step cannot be skipped: "
-                "resume from the last checkpoint (ckpt_path=last) with a lower schedule.lr"
+                f"{what}. The buffer {spoilt[0]} is no longer finite, so the step cannot be skipped. "
+                "Resume from the last checkpoint (ckpt_path=last) with a lower schedule.lr"
             )
         self.skipped += 1
         self._is_spoilt = True
         rank_zero_warn(f"{what}: skipped, {self.skipped} so far (schedule.skip_nonfinite={self.skip_nonfinite})")
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Without gradients an optimizer changes nothing; those of half precision are its scaler's to drop."""
+        """Drop the gradients of a skipped step; in half precision, the gradient scaler skips the step itself."""
         if self._is_spoilt and getattr(self.trainer.precision_plugin, "scaler", None) is None:
             optimizer.zero_grad(set_to_none=True)
         self._is_spoilt = False
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Candidates]]:
-        """Candidates for the competition's rule and for COCO's."""
+        """Return candidates for `postprocess` and for COCO's rule."""
         return {"candidates": find_candidates(self.detector, batch, [self.postprocess, COCO_RULE])}
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
@@ -155,32 +155,32 @@ class SegmentationModule(LightningModule):
         )
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
-        """The optimizer at the scaled learning rate, and the schedule step by step."""
+        """Return the optimizer with the scaled learning rate, and the schedule per step."""
         schedule, groups = self.schedule, self._parameter_groups()
         shares = [group.pop("share") for group in groups]
         try:
             optimizer = self.optimizer_factory(groups)
-        except (IndexError, TypeError, ValueError) as error:  # PyTorch's, of wrong arguments
+        except (IndexError, TypeError, ValueError) as error:  # raised by PyTorch for invalid arguments
             raise UserError(f"schedule.optimizer: {error}") from error
         for group, share in zip(optimizer.param_groups, shares, strict=True):
             group["lr"] = schedule.scaled_lr(self.batch) * share
         self._wanted = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
         try:
             _ = self.trainer.estimated_stepping_batches  # makes Lightning count the batches
-        except ValueError as error:  # Lightning's, of val_check_interval
+        except ValueError as error:  # raised by Lightning for val_check_interval
             raise UserError(f"trainer: {str(error).strip()}") from error
         batches, accumulated = int(self.trainer.num_training_batches), self.trainer.accumulate_grad_batches
         if batches < accumulated:
             rank_zero_warn(
-                f"trainer.accumulate_grad_batches={accumulated}: an epoch has {batches} batches, so a step is of "
-                f"{batches}; the learning rate is for {accumulated}"
+                f"trainer.accumulate_grad_batches={accumulated}: an epoch has {batches} batches, so a step uses "
+                f"{batches}, but the learning rate is scaled for {accumulated}"
             )
         self._steps_per_epoch = steps = max(1, math.ceil(batches / accumulated))
         scheduler = LambdaLR(optimizer, lambda step: schedule.factor(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """Train at this run's rates: a checkpoint's optimizer comes back with those that it was saved with."""
+        """Restore this run's optimizer options, which resuming replaced by the checkpoint's."""
         if self._resumed is None:
             return
         optimizer, scheduler = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
@@ -191,9 +191,9 @@ class SegmentationModule(LightningModule):
                 changed.setdefault(key, (before.get(key), wanted[key]))
             group |= {**wanted, "initial_lr": wanted["lr"]}
         steps = int(self._resumed.get("steps_per_epoch", self._steps_per_epoch))
-        if steps != self._steps_per_epoch:  # other batches: the schedule goes on from the same share of its epochs
+        if steps != self._steps_per_epoch:  # the batch size changed: continue at the same epoch of the schedule
             scheduler.last_epoch = round(scheduler.last_epoch * self._steps_per_epoch / steps)
-            changed["steps an epoch"] = (steps, self._steps_per_epoch)
+            changed["steps per epoch"] = (steps, self._steps_per_epoch)
         scheduler.base_lrs = [wanted["lr"] for wanted in self._wanted]
         factor = self.schedule.factor(scheduler.last_epoch, self._steps_per_epoch)
         for group, rate in zip(optimizer.param_groups, scheduler.base_lrs, strict=True):
@@ -201,10 +201,10 @@ class SegmentationModule(LightningModule):
         scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
         if changed:
             told = ", ".join(f"{key} {before} -> {value}" for key, (before, value) in changed.items())
-            log_rank_zero("changed        %s, from this step on", told)
+            log_rank_zero("changed        %s, starting with this step", told)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what is needed to build the model again, as plain containers."""
+        """Save what is needed to rebuild the model, as plain containers."""
         checkpoint["classes"] = {"ids": list(self.classes.ids), "names": list(self.classes.names)}
         if self.classes.attributes:
             checkpoint["classes"]["attributes"] = self.classes.attributes.plain()
@@ -215,7 +215,7 @@ class SegmentationModule(LightningModule):
         checkpoint["optimizer"] = type(self.trainer.optimizers[0]).__name__
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another label space, or whose optimizer cannot go on as this run's."""
+        """Refuse a checkpoint with other classes or an incompatible optimizer."""
         check_classes(checkpoint, self.classes)
         self._check_optimizer(checkpoint)
         self._resumed = {"steps_per_epoch": checkpoint["steps_per_epoch"]} if "steps_per_epoch" in checkpoint else {}
@@ -229,28 +229,28 @@ class SegmentationModule(LightningModule):
         theirs = checkpoint.get("optimizer", mine)
         if mine is not None and theirs != mine:
             raise UserError(
-                f"schedule/optimizer: the checkpoint's is {theirs}, this run's {mine}. Use the same optimizer, or "
-                "start a new run from its weights: weights=FILE"
+                f"schedule/optimizer: the checkpoint has {theirs}, this run {mine}. Use the same optimizer, or start a "
+                "new run from the checkpoint's weights: weights=FILE"
             )
         saved, wanted = ([len(group["params"]) for group in of] for of in (states[0]["param_groups"], groups))
         if saved != wanted:
             raise UserError(
                 f"schedule.backbone_lr, layer_decay, decay_norms or model.backbone.frozen_stages: the checkpoint's "
-                f"optimizer has parameters in groups of {saved}, this run's of {wanted}. Use the same options, "
-                "or start a new run from its weights: weights=FILE"
+                f"optimizer has parameter groups of sizes {saved}, this run's {wanted}. Use the same options, or start "
+                "a new run from the checkpoint's weights: weights=FILE"
             )
 
 
 def seed_for_image(seed: int, epoch: int, image_id: str) -> int:
-    """The seed of what is sampled in an image."""
+    """Return the seed for sampling boxes in an image."""
     return int(np.random.SeedSequence((seed, epoch, zlib.crc32(image_id.encode()))).generate_state(1)[0])
 
 
 def check_classes(checkpoint: dict[str, Any], classes: ClassSet) -> None:
-    """Raise `UserError` unless the checkpoint was trained on these categories, in this order, and attributes."""
+    """Raise `UserError` unless the checkpoint was trained on the same categories and attributes in the same order."""
     ids, kept = classes.ids, checkpoint.get("classes")
     if kept is None:
-        raise UserError("the checkpoint does not say which classes it was trained on: not written by train.py")
+        raise UserError("the checkpoint does not contain its classes: not written by train.py")
     if list(kept["ids"]) != list(ids):
         raise UserError(
             f"the checkpoint was trained on {len(kept['ids'])} classes ({id_list(kept['ids'])}), this run has "

@@ -1,4 +1,4 @@
-"""What lies in the folder of a training run: checkpoints, config, split."""
+"""The folder of a training run: checkpoints, config, split."""
 
 import ast
 import logging
@@ -16,15 +16,15 @@ from fashion_hydra.utils.yaml_files import read_mapping, value_at
 
 log = logging.getLogger(__name__)
 LAST = "last.ckpt"
-"""The checkpoint that training resumes from."""
+"""Name of the checkpoint that training resumes from."""
 _CONFIG = "config.yaml"
 
 
 def saved_config(folder: Path) -> dict[str, Any]:
-    """Return the config that a command was run with in a folder, as plain values; empty where none was saved.
+    """Return the config that a command saved in a folder, as plain values; empty if none was saved.
 
     Raises:
-        UserError: it is no YAML.
+        UserError: the file is not valid YAML.
     """
     return read_mapping(folder / _CONFIG) or read_mapping(folder / ".hydra" / _CONFIG)
 
@@ -41,11 +41,11 @@ class RunFolder:
 
     @classmethod
     def newest(cls, runs: Path, *, at_any_depth: bool = False) -> "RunFolder | None":
-        """Return the run with the newest checkpoint below a folder; None where no run has one.
+        """Return the run with the newest checkpoint in a folder of runs; None if no run has a checkpoint.
 
         Args:
-            runs: the folder.
-            at_any_depth: look in all folders below, where sweeps have their jobs, not in those of the folder alone.
+            runs: folder of runs.
+            at_any_depth: also search nested folders, such as the jobs of sweeps, not only direct subfolders.
         """
         found = list(runs.rglob("checkpoints/*.ckpt") if at_any_depth else runs.glob("*/checkpoints/*.ckpt"))
         return cls(max(found, key=lambda path: path.stat().st_mtime).parents[1]) if found else None
@@ -55,7 +55,7 @@ class RunFolder:
         """Return the run in a folder, or the newest run in a folder of runs.
 
         Raises:
-            UserError: it is neither.
+            UserError: the folder is neither.
         """
         run = cls(folder) if (folder / "checkpoints" / LAST).is_file() else cls.newest(folder)
         if run is None:
@@ -64,29 +64,29 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of checkpoints."""
+        """Folder of the checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def split_file(self) -> Path:
-        """The CSV with each image's fold."""
+        """CSV file with each image's fold."""
         return self.path / "split.csv"
 
     def save_config(self, config: Mapping[str, Any]) -> None:
-        """Keep the config that the run was started with, as plain values."""
+        """Save the config of the run, as plain values."""
         self.path.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.path / _CONFIG) as stream:
             yaml.safe_dump(dict(config), stream, sort_keys=False, allow_unicode=True)
 
     def config(self) -> dict[str, Any]:
-        """Return what the run was started with, as plain values; empty where nothing was saved."""
+        """Return the saved config of the run, as plain values; empty if none was saved."""
         return saved_config(self.path)
 
     def newest_intact(self) -> tuple[Path, list[str]]:
-        """Return the newest undamaged checkpoint, and what is wrong with newer ones; `last.ckpt` counts as the newest.
+        """Return the newest intact checkpoint and the errors of newer ones; `last.ckpt` counts as the newest.
 
         Raises:
-            UserError: there is none.
+            UserError: there is no intact checkpoint.
         """
         from fashion_hydra.model.checkpoint import read_checkpoint
 
@@ -95,19 +95,19 @@ class RunFolder:
         for path in [*self.checkpoints.glob(LAST), *others]:
             try:
                 read_checkpoint(path)
-                with zipfile.ZipFile(path) as archive:  # reading maps the tensors and does not look at them
+                with zipfile.ZipFile(path) as archive:  # read_checkpoint maps tensors without reading them
                     if (broken := archive.testzip()) is not None:
-                        raise UserError(f"{path}: damaged ({broken} is not what was written)")
+                        raise UserError(f"{path}: damaged (checksum mismatch in {broken})")
                 return path, damaged
             except UserError as error:
                 damaged.append(str(error))
         raise UserError("; ".join(damaged) or f"{self.checkpoints}: no checkpoints there")
 
     def best(self, count: int) -> list[Path]:
-        """Return the best checkpoints that the run kept, best first, by the monitor and mode of its ModelCheckpoint.
+        """Return the run's `count` best checkpoints, best first, by the monitor and mode of the run's ModelCheckpoint.
 
         Raises:
-            UserError: the run has fewer, or no checkpoint at all; or none are wanted.
+            UserError: the run has fewer checkpoints, or `count` is below 1.
         """
         from fashion_hydra.model.checkpoint import read_checkpoint
 
@@ -117,30 +117,30 @@ class RunFolder:
             raise UserError(f"ensemble.run={self.path}: no checkpoints/{LAST} there. Give the folder of a training run")
         newest, damaged = self.newest_intact()
         for reason in damaged:
-            log.warning("%s; %s tells which are the best", reason, newest.name)
+            log.warning("%s; using the scores in %s", reason, newest.name)
         try:
             scores, mode = self._kept(read_checkpoint(newest).get("callbacks", {}))
         except (AttributeError, KeyError, TypeError, ValueError, SyntaxError, RuntimeError) as error:
-            reason = f"does not tell which checkpoints were kept ({error})"
-            raise UserError(f"{newest}: {reason}. Name files in ensemble.members") from error
+            reason = f"does not contain the scores of the run's checkpoints ({error})"
+            raise UserError(f"{newest}: {reason}. List files in ensemble.members") from error
         sign = -1 if mode == "max" else 1
         ranked = sorted(scores, key=lambda name: (sign * scores[name], name))
         found = [path for name in ranked if (path := self.checkpoints / name).is_file()]
         if not found and count == 1:
-            log.warning("%s: no checkpoint was scored; %s predicts", self.path, newest.name)
+            log.warning("%s: no checkpoint has a score; using %s", self.path, newest.name)
             return [newest]
         if len(found) < count:
             raise UserError(
-                f"ensemble.run={self.path}: {len(found)} kept checkpoints, {count} wanted. Give ensemble=single, a run "
-                "of more epochs, or name files in ensemble.members"
+                f"ensemble.run={self.path}: {len(found)} checkpoints with scores, {count} requested. Use "
+                "ensemble=single or a run with more epochs, or list files in ensemble.members"
             )
         return found[:count]
 
     def _kept(self, callbacks: Mapping[str, Any]) -> tuple[dict[str, float], str]:
-        """The scores of the kept checkpoints by file name, and whether `max` or `min` is best.
+        """Return the scores of the run's checkpoints by file name, and whether `max` or `min` is best.
 
-        Of several ModelCheckpoints one counts whose files are in the run's folder of checkpoints, of these that of the
-        config's `callbacks.checkpoint`, else the first with a monitor.
+        Of several ModelCheckpoints, use the one with files in the run's folder of checkpoints, preferably with the
+        monitor of the config's `callbacks.checkpoint`, else with any monitor.
         """
         wanted = value_at(self.config(), "callbacks.checkpoint.monitor")
         states = []

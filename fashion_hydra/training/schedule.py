@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step: warm-up by iteration, decay by epoch."""
+"""Learning rate as a function of the step: warm-up by step, decay by epoch."""
 
 import math
 from collections.abc import Sequence
@@ -7,29 +7,29 @@ from dataclasses import dataclass
 from fashion_hydra.utils.errors import UserError
 
 DECAYS = ("multistep", "cosine", "linear", "constant", "onecycle")
-_PEAK, _RISE, _FALL = 0.3, 25.0, 1e4  # of onecycle: where the highest rate is, and how far it rises and falls
+_PEAK, _RISE, _FALL = 0.3, 25.0, 1e4  # onecycle: position of the peak, peak / initial rate, initial / final rate
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long to train and how the learning rate moves.
+    """Length of the training, learning rate and weight decay.
 
     Args:
         epochs: passes over the training images.
-        lr: learning rate at `base_batch` images a step.
-        base_batch: the batch that `lr` was chosen for; other batches scale it linearly (Goyal et al. 2017).
+        lr: learning rate at `base_batch` images per step.
+        base_batch: batch size that `lr` was chosen for; `lr` scales linearly with the batch size (Goyal et al. 2017).
         warmup_steps: steps of linear warm-up.
-        warmup_ratio: share of the learning rate that the warm-up starts from.
+        warmup_ratio: learning rate at the start of the warm-up, as a share of `lr`.
         decay: `multistep`; `cosine` or `linear`, down to zero at the end; `constant`; or `onecycle` (Smith and Topin
-            2018), which rises to the learning rate over the first three tenths and has no other warm-up.
-        cycles: how often `cosine` falls from the full rate to zero (Loshchilov and Hutter 2017, arXiv:1608.03983). With
-            one cycle per epoch, the checkpoints of all epochs can be averaged (`ensemble=soup`; Zhang et al. 2020,
+            2018), which rises to `lr` over the first 30 % of the steps and ignores the warm-up options.
+        cycles: number of times that `cosine` falls from `lr` to zero (Loshchilov and Hutter 2017, arXiv:1608.03983).
+            With one cycle per epoch, the checkpoints of all epochs can be averaged (`ensemble=soup`; Zhang et al. 2020,
             arXiv:2012.12645).
-        milestones: epochs after which `multistep` multiplies by `gamma`.
-        gamma: see there.
-        backbone_lr: share of the learning rate that the backbone learns with.
-        layer_decay: share of the next stage's learning rate that each stage of the backbone below the last one has
-            (Bao et al. 2022, BEiT, appendix; there a layer at a time).
+        milestones: epochs after which `multistep` multiplies the learning rate by `gamma`.
+        gamma: factor of `multistep`.
+        backbone_lr: learning rate of the backbone's last stage, as a share of `lr`.
+        layer_decay: learning rate of each earlier stage of the backbone, as a share of the next stage's (Bao et al.
+            2022, BEiT, appendix, where it applies per layer).
         decay_norms: whether weight decay applies to norms and biases.
     """
 
@@ -57,8 +57,8 @@ class Schedule:
         for name in ("backbone_lr", "layer_decay"):
             if not 0 < (value := getattr(self, name)) <= 1:
                 raise UserError(
-                    f"schedule.{name}={value}: a share above 0, at most 1 expected (model.backbone.frozen_stages=4 "
-                    "trains no backbone)"
+                    f"schedule.{name}={value}: a number above 0, at most 1 expected. To freeze the backbone, set "
+                    "model.backbone.frozen_stages=4"
                 )
         if self.cycles < 1 or (self.cycles > 1 and self.decay != "cosine"):
             raise UserError(
@@ -68,11 +68,11 @@ class Schedule:
             raise UserError(f"schedule.decay={self.decay}: give {', '.join(DECAYS[:-1])} or {DECAYS[-1]}")
 
     def scaled_lr(self, batch: int) -> float:
-        """The learning rate for so many images a step, over all devices and accumulated batches."""
+        """Return the learning rate for `batch` images per step, summed over all devices and accumulated batches."""
         return self.lr * batch / self.base_batch
 
     def factor(self, step: int, steps_per_epoch: int) -> float:
-        """What the learning rate is multiplied by at a step (from 0)."""
+        """Return the factor on the learning rate at a step, counted from 0."""
         total = self.epochs * steps_per_epoch
         if self.decay == "onecycle":
             return _one_cycle(step, total)
@@ -91,7 +91,7 @@ class Schedule:
 
 
 def _one_cycle(step: int, total: int) -> float:
-    """The factor of torch.optim.lr_scheduler.OneCycleLR with its own defaults, the highest rate being 1."""
+    """Return the factor of `torch.optim.lr_scheduler.OneCycleLR` with default options and a maximum of 1."""
     lowest, end = 1 / _RISE, 1 / _RISE / _FALL
     peak, last = _PEAK * total - 1, total - 1
     step = min(step, last)
@@ -101,5 +101,5 @@ def _one_cycle(step: int, total: int) -> float:
 
 
 def _between(start: float, stop: float, share: float) -> float:
-    """From one value to another along half a cosine."""
+    """Interpolate between two values along half a cosine; `share` 0 gives `start`, 1 gives `stop`."""
     return stop + (start - stop) * (1 + math.cos(math.pi * share)) / 2

@@ -1,4 +1,4 @@
-"""Pictures and tables in the records of a run that W&B and TensorBoard keep; other loggers are passed over."""
+"""Log pictures and tables to W&B and TensorBoard; other loggers are skipped."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,14 +16,14 @@ Cell = str | float | int | None
 def log_pictures(
     loggers: Sequence[Logger], key: str, rows: Sequence[PaintedImage], *, names: Mapping[int, str], step: int
 ) -> None:
-    """Photos with truth and prediction: in W&B as masks that can be switched, in TensorBoard as a picture.
+    """Log photos with ground truth and predictions, in W&B as masks that can be toggled, in TensorBoard as a picture.
 
     Args:
-        loggers: of the run.
-        key: the pictures' name.
-        rows: one an image.
+        loggers: loggers of the run.
+        key: name of the pictures.
+        rows: one row per image.
         names: category id -> name.
-        step: of training.
+        step: training step.
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
@@ -34,7 +34,7 @@ def log_pictures(
 
 
 def log_table(loggers: Sequence[Logger], key: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-    """A table: in W&B as one, in TensorBoard as text."""
+    """Log a table, in W&B as a table, in TensorBoard as text."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.log_table(key, columns=list(columns), data=[list(row) for row in rows])
@@ -44,7 +44,7 @@ def log_table(loggers: Sequence[Logger], key: str, columns: Sequence[str], rows:
 
 
 def log_files(loggers: Sequence[Logger], pictures: Mapping[str, Path]) -> None:
-    """Pictures that are on disk, by their names."""
+    """Log picture files, given by name."""
     for key, path in pictures.items():
         for logger in loggers:
             if isinstance(logger, WandbLogger):
@@ -56,7 +56,7 @@ def log_files(loggers: Sequence[Logger], pictures: Mapping[str, Path]) -> None:
 
 
 def end_records(loggers: Sequence[Logger], *, failed: bool = False) -> None:
-    """Write what is still waiting and end each record, so that the next job of a process begins one of its own."""
+    """Flush and close the loggers' records, so that the next job in the same process starts new ones."""
     for logger in loggers:
         logger.finalize("failed" if failed else "success")
         if isinstance(logger, WandbLogger) and logger._experiment is not None:
@@ -75,7 +75,7 @@ def _wandb_image(row: PaintedImage, names: Mapping[int, str]) -> Any:
 
 
 def _category_map(shape: tuple[int, ...], masks: Sequence[Mask]) -> np.ndarray:
-    """uint8 (H, W): category + 1 of the smallest mask over each pixel, 0 where there is none."""
+    """Return uint8 (H, W) with category + 1 of the smallest mask at each pixel, and 0 without a mask."""
     drawn = np.zeros(shape, dtype=np.uint8)
     for category, mask in largest_first(masks):
         drawn[mask.astype(bool)] = category + 1

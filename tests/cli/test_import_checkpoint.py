@@ -69,7 +69,7 @@ def test_what_was_imported_imports_again_as_it_is(winner, tmp_path, capsys):
     assert main(["import-checkpoint", str(winner), str(first)]) == 0
     assert main(["import-checkpoint", str(first), str(second)]) == 0
     output = capsys.readouterr().out.split("source ")[2]
-    assert "imported before from mmdet before 2.0" in output
+    assert "already imported from mmdet before 2.0" in output
     assert "ids 0 to 45" in output
     assert "converted" not in output
     with safe_open(first, "pt") as a, safe_open(second, "pt") as b:

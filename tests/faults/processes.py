@@ -17,9 +17,9 @@ TWO = ["trainer=cpu", "trainer.log_every_n_steps=1", "data.batch_size=2", "data.
 # moment, signal, rank of the process, exit code of the command, expected output
 CASES = [
     ("validation step", "SIGTERM", 0, 143, r"stopped        SIGTERM after step"),
-    ("forward pass", "SIGKILL", 1, 2, r"process 1 was killed \(SIGKILL, perhaps for want of memory\)"),
+    ("forward pass", "SIGKILL", 1, 2, r"process 1 was killed \(SIGKILL, possibly out of memory\)"),
     ("validation step", "SIGKILL", 1, 2, r"process 1 was killed \(SIGKILL"),
-    ("forward pass", "SIGKILL", 0, -9, r"process 0 is gone, and the others ended with it"),
+    ("forward pass", "SIGKILL", 0, -9, r"process 0 is gone, so the other processes were ended"),
     ("forward pass", "SIGTERM", 0, 143, r"stopped        SIGTERM after step"),
 ]
 

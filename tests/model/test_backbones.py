@@ -118,7 +118,7 @@ def test_batch_norms_keep_their_statistics():
     ("name", "message"),
     [
         ("convnext_tinny", "timm has no such network, the nearest is convnext_tiny"),
-        ("vit_base_patch16_224", "takes images of 224x224 pixels alone"),
+        ("vit_base_patch16_224", "accepts only images of 224x224 pixels"),
         ("efficientvim_m1", "no features at stride 4"),
     ],
 )

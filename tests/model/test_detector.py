@@ -300,7 +300,7 @@ def test_backbone_weights_are_loaded_from_a_file(tmp_path):
     ("content", "message"),
     [
         (None, "no such file"),
-        (b"not tensors", "neither a safetensors file nor a whole one of torch.save"),
+        (b"not tensors", "neither a safetensors file nor a complete file of torch.save"),
         ({"conv1.weight": torch.zeros(1, 2)}, r"conv1.weight \(1, 2\) instead of \(32, 3, 7, 7\)|missing"),
     ],
 )

@@ -25,9 +25,9 @@ SMALL = [word for word in SMALL_TRAIN if word.startswith("model.")]
         ("stage_ious=[0.5,0.6,1.5]", "model.stage_ious=.*: between 0 and 1"),
         ("stage_weights=[1,1,-1]", "model.stage_weights=.*: at least 0"),
         ("backbone.mean=[1,2]", r"model.backbone.mean=\[1,2\]: three numbers"),
-        ("backbone.std=[1,2,0]", "model.backbone.std=.*: three numbers expected, those of std above 0"),
+        ("backbone.std=[1,2,0]", "model.backbone.std=.*: three numbers expected, above 0 for std"),
         ("backbone.channels=[1,2,3,4]", r"model.backbone.channels=\[1,2,3,4\]: the backbone has \["),
-        ("backbone.strides=[1,1,2,2]", r"features at strides \[4,8,16,32\] expected, it gives \[4,4,8,16\]"),
+        ("backbone.strides=[1,1,2,2]", r"features at strides \[4,8,16,32\] expected, got \[4,4,8,16\]"),
     ],
 )
 def test_a_number_that_no_cascade_can_have_is_named(option, named):

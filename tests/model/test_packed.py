@@ -81,7 +81,7 @@ def test_a_calibration_is_refused(packed, capsys):
 def test_a_packed_model_gives_a_new_model_its_weights(packed):
     member = load_member(packed)
     fresh = load_member(write_tiny_checkpoint(packed.parent / "other.ckpt", seed=5)).detector
-    assert "tensors taken" in load_weights(fresh, packed, CLASSES)
+    assert "tensors loaded" in load_weights(fresh, packed, CLASSES)
     for name, value in member.detector.state_dict().items():
         assert torch.equal(value, fresh.state_dict()[name]), name
 
@@ -125,7 +125,7 @@ def test_an_unknown_name_lists_the_models_that_there_are(packed, tmp_path, monke
         ({}, "not written by fashion-hydra pack"),
         ({"fashion_hydra_model": "[1]"}, "not a readable safetensors file"),
         ({"fashion_hydra_model": "{"}, "not a readable safetensors file"),
-        ({"fashion_hydra_model": '{"classes": 3, "model": {}}'}, "classes without as many ids as names"),
+        ({"fashion_hydra_model": '{"classes": 3, "model": {}}'}, "classes must have as many ids as names"),
     ],
 )
 def test_other_safetensors_files_are_refused(tmp_path, metadata, message):

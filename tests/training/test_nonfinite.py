@@ -73,5 +73,5 @@ def test_norms_that_took_part_are_reported(wardrobe, tmp_path, monkeypatch):
         return {name: value * math.inf for name, value in losses.items()}
 
     monkeypatch.setattr(Detector, "loss", loss)
-    with pytest.raises(UserError, match=r"the buffer net.backbone.bn1.running_mean is not finite any more"):
+    with pytest.raises(UserError, match=r"The buffer net.backbone.bn1.running_mean is no longer finite"):
         run(tmp_path, wardrobe, *SHORT, "schedule.skip_nonfinite=5")

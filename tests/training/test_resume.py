@@ -254,8 +254,8 @@ def test_more_epochs_of_a_cosine_go_on_where_the_longer_one_is(wardrobe, tmp_pat
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ("schedule/optimizer=sgd", "schedule/optimizer: the checkpoint's is AdamW, this run's SGD"),
-        ("schedule.decay_norms=false", "the checkpoint's optimizer has parameters in groups of"),
+        ("schedule/optimizer=sgd", "schedule/optimizer: the checkpoint has AdamW, this run SGD"),
+        ("schedule.decay_norms=false", "the checkpoint's optimizer has parameter groups of sizes"),
     ],
 )
 def test_an_optimizer_that_cannot_go_on_is_refused(wardrobe, tmp_path, more, message):

@@ -59,15 +59,15 @@ def test_files_elsewhere_are_not_the_runs(tmp_path, tiny_checkpoint):
 def test_without_a_scored_checkpoint_the_last_one_predicts(tmp_path, tiny_checkpoint, caplog):
     run = run_with(tmp_path / "run", tiny_checkpoint, callback("val/score", "max", {}))
     assert [path.name for path in run.best(1)] == ["last.ckpt"]
-    assert "no checkpoint was scored; last.ckpt predicts" in caplog.text
-    with pytest.raises(UserError, match="0 kept checkpoints, 3 wanted"):
+    assert "no checkpoint has a score; using last.ckpt" in caplog.text
+    with pytest.raises(UserError, match="0 checkpoints with scores, 3 requested"):
         run.best(3)
 
 
 def test_too_few_or_none_is_said(tmp_path, tiny_checkpoint):
     run = run_with(tmp_path / "run", tiny_checkpoint, callback("val/score", "max", SCORES))
     (run.checkpoints / "b.ckpt").unlink()
-    with pytest.raises(UserError, match="2 kept checkpoints, 3 wanted"):
+    with pytest.raises(UserError, match="2 checkpoints with scores, 3 requested"):
         run.best(3)
     with pytest.raises(UserError, match=r"ensemble\.count=0: at least 1"):
         run.best(0)

@@ -137,14 +137,14 @@ def test_other_thresholds_need_no_model_and_other_models_another_folder(run, pic
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["checkpoint=FOLDER/notes.txt"], "not a whole checkpoint of plain data"),
-        (["ensemble.run=RUN", "ensemble.count=4"], "3 kept checkpoints, 4 wanted"),
+        (["checkpoint=FOLDER/notes.txt"], "damaged, or not a checkpoint of plain data"),
+        (["ensemble.run=RUN", "ensemble.count=4"], "3 checkpoints with scores, 4 requested"),
         (
             ["ensemble.members=[RUN/checkpoints/epoch0.ckpt,OTHER]"],
             r"has 3 classes, .*other\.ckpt 2; .* \[31\]",
         ),
         (["ensemble=soup", "ensemble.members=[RUN/checkpoints/epoch0.ckpt]"], "an average needs two checkpoints"),
-        (["ensemble=soup", "ensemble.members=[RUN/checkpoints/epoch0.ckpt,OTHER]"], "has another classes than"),
+        (["ensemble=soup", "ensemble.members=[RUN/checkpoints/epoch0.ckpt,OTHER]"], "ensemble=soup: the classes of"),
         (
             ["ensemble=soup", "ensemble.members=[RUN/checkpoints/epoch0.ckpt,RUN/checkpoints/epoch1.ckpt]"],
             "ensemble=soup needs the data that a run was trained on; give ensemble.run=FOLDER",

@@ -1,1 +1,1 @@
-"""Weight files of several origins -> a detector."""
+"""Load weight files of several origins into a detector."""

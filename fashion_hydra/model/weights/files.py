@@ -1,7 +1,7 @@
-"""Tensors out of files of any layout, without running anything that a file asks for.
+"""Read tensors from weight files of any layout without running code from the files.
 
-A pickle may name any function and have it called. `torch.load(weights_only=True)` knows the few that tensors need and
-stops at every other; what mmengine's checkpoints hold besides is replaced by `_Ignored`, which does nothing.
+A pickle can call any function by name. `torch.load(weights_only=True)` allows only the few that tensors need. Other
+objects in mmengine's checkpoints are replaced by `_Ignored`, which does nothing.
 """
 
 import re
@@ -19,17 +19,17 @@ from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.text import one_line
 from fashion_hydra.utils.zip_safety import check_uncompressed, is_zip
 
-_STATE_KEYS = ("state_dict", "model")  # the first is everyone's, the second torchvision's training scripts'
-_PICKLE = b"\x80"  # how a torch file before version 1.6 begins; later ones are zip archives
+_STATE_KEYS = ("state_dict", "model")  # "model" is used by torchvision's training scripts
+_PICKLE = b"\x80"  # first byte of files written by torch before 1.6; later files are zip archives
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """What a file holds.
+    """Content of a weight file.
 
     Args:
-        tensors: by name, as the file has them.
-        rest: what lies beside them; for safetensors its metadata, texts alone, and what a packed model says of itself.
+        tensors: tensors by name, unchanged.
+        rest: everything else; for safetensors the metadata (only strings) and a packed model's description.
     """
 
     tensors: dict[str, Tensor]
@@ -37,7 +37,7 @@ class WeightFile:
 
 
 class _Ignored:
-    """Takes the place of mmengine's training log, numpy's numbers in it, and whatever is made from them."""
+    """Placeholder for mmengine's training log, the numpy values in the log, and all objects built from them."""
 
     def __init__(self, *args: object) -> None:
         pass
@@ -46,7 +46,7 @@ class _Ignored:
         pass
 
 
-# `HistoryBuffer` keeps numpy arrays, and its methods by `getattr`; numpy 2 moved its functions to `_core`.
+# `HistoryBuffer` pickles numpy arrays and, by `getattr`, its methods; numpy 2 moved its functions to `_core`.
 _HARMLESS: list[Any] = [
     (_Ignored, name)
     for name in (
@@ -60,10 +60,10 @@ _HARMLESS: list[Any] = [
 
 
 def read_file(path: Path) -> WeightFile:
-    """The tensors of a safetensors file, or of one that torch.save wrote in its present or its old format.
+    """Read a safetensors file, or a file of torch.save in the current or the old format.
 
     Raises:
-        UserError: no such file, one of another kind, a damaged one, or one that would run code or make other objects.
+        UserError: the file is missing, damaged, of another type, or would run code or create other objects.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
@@ -74,8 +74,8 @@ def read_file(path: Path) -> WeightFile:
     if head.startswith(_PICKLE) or is_zip(path):
         return _read_torch(path)
     raise UserError(
-        f"{path}: neither a safetensors file nor a whole one of torch.save (begins with {head!r}). "
-        "Fetch it again, or give another"
+        f"{path}: neither a safetensors file nor a complete file of torch.save (begins with {head!r}). "
+        "Download it again, or use another file"
     )
 
 
@@ -85,8 +85,8 @@ def _read_safetensors(path: Path) -> WeightFile:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return WeightFile(tensors, metadata | read_description(metadata))
-    except Exception as error:  # the reader has no exception of its own that all versions share
-        raise UserError(f"{path}: not a readable safetensors file ({error}). Fetch it again") from error
+    except Exception as error:  # the types of safetensors' errors differ between versions
+        raise UserError(f"{path}: not a readable safetensors file ({error}). Download it again") from error
 
 
 def _read_torch(path: Path) -> WeightFile:
@@ -94,18 +94,18 @@ def _read_torch(path: Path) -> WeightFile:
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip(path))
-    except Exception as error:  # torch raises many things for a file that is none, and for one with code in it
+    except Exception as error:  # torch raises many types of errors for invalid files and for files with code
         if named := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(
-                f"{path}: refused, because it holds {named[1]} and not tensors and plain data alone; reading that "
-                "could run any code. Save its state_dict alone, where you trust the file"
+                f"{path}: refused: besides tensors and plain data, it contains {named[1]}, which could run any code. "
+                "If you trust the file, save only its state_dict"
             ) from error
         reason = one_line(error, 120)
         raise UserError(
-            f"{path}: not a whole file of torch.save ({reason}). Fetch it again, or give another"
+            f"{path}: damaged, or not a file of torch.save ({reason}). Download it again, or use another file"
         ) from error
     if not isinstance(content, Mapping):
-        raise UserError(f"{path}: holds a {type(content).__name__}, where a dictionary of tensors is expected")
+        raise UserError(f"{path}: contains a {type(content).__name__}, but a dictionary of tensors is expected")
     for key in _STATE_KEYS:
         inner = content.get(key)
         if isinstance(inner, Mapping) and any(isinstance(value, Tensor) for value in inner.values()):
@@ -122,13 +122,17 @@ def _split(path: Path, state: Mapping[Any, Any], rest: Mapping[str, Any]) -> Wei
 
 
 def check_held(path: Path, tensors: Mapping[Any, Tensor]) -> None:
-    """Refuse tensors that would become larger than what the file holds of them, such as one number a billion times.
+    """Refuse tensors that are larger than their data in the file, such as one number expanded to a billion elements.
 
     Raises:
-        UserError: there is one.
+        UserError: a tensor is larger than its data, sparse or quantized.
     """
     for name, value in tensors.items():
         if value.layout != torch.strided or value.is_quantized:
-            raise UserError(f"{path}: tensor {name} is {value.layout}, where plain ones are expected. Save it densely")
+            raise UserError(
+                f"{path}: tensor {name} is sparse or quantized ({value.layout}). Save it dense and unquantized"
+            )
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise UserError(f"{path}: tensor {name} {tuple(value.shape)} is not wholly there. Save it contiguous")
+            raise UserError(
+                f"{path}: tensor {name} {tuple(value.shape)} is larger than its data in the file. Save it contiguous"
+            )

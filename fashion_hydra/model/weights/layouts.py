@@ -1,19 +1,19 @@
-"""Checkpoints of other programs and times -> the names and the class order of today's mmdet.
+"""Convert checkpoints of other programs and older versions to the names and the class order of current mmdet.
 
-| layout | heads | background in `fc_cls` | masks of background | offsets of a deformable `conv2` |
+| layout | heads | background in `fc_cls` | mask of background | offsets of a deformable `conv2` |
 |---|---|---|---|---|
-| train.py's, mmdet 2 and 3 | `roi_head.bbox_head.0` | last | none | `conv2.conv_offset` |
+| train.py, mmdet 2 and 3 | `roi_head.bbox_head.0` | last | none | `conv2.conv_offset` |
 | mmdet before 2.0 | `bbox_head.0` | first | channel 0 | `conv2_offset` |
-| torchvision's Mask R-CNN (V1) | left out | | | |
-| a backbone alone | none | | | as either |
+| torchvision's Mask R-CNN (V1) | dropped | | | |
+| only a backbone | none | | | either |
 
-Before 2.0 a regression that is not class-agnostic has four rows for the background too, the first. mmdet's own
-`upgrade_model_version.py` does the same, but cuts the last entry of a bias where it cuts the first row of a weight.
+Before 2.0, a regression per class has four rows for the background too, the first four. mmdet's script
+`upgrade_model_version.py` converts the same, but cuts the last entry of a bias and the first row of a weight.
 Pyramid, proposal network, fully connected layers and the order of their inputs have not changed.
 
-What no conversion of weights can bring back: before 2.0 a box from x1 to x2 was x2 - x1 + 1 wide, RoIAlign sampled half
-a pixel beside (no `aligned`), and anchors were rounded to whole pixels. Scores therefore differ a little from the
-original's: by less than one point of average precision on COCO, as mmdet's notes on its old configurations say.
+Three changes cannot be converted: before 2.0, a box from x1 to x2 was x2 - x1 + 1 wide, RoIAlign sampled with an offset
+of half a pixel (no `aligned`), and anchors were rounded to whole pixels. Scores therefore differ slightly from the
+original's: by less than one point of average precision on COCO, according to mmdet's notes on its old configurations.
 """
 
 import json
@@ -34,35 +34,35 @@ from fashion_hydra.model.weights.normalization import checked_inputs, inputs_of
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import atomic_write
 
-METADATA = "fashion_hydra"  # the key of what import-checkpoint writes beside the tensors
+METADATA = "fashion_hydra"  # key of the metadata that import-checkpoint writes
 _OURS = "train.py's checkpoint"
-_MMDET = "mmdet 2 or 3: heads below roi_head, background last"
+_MMDET = "mmdet 2 or 3: heads under roi_head, background last"
 _OLD_MMDET = "mmdet before 2.0: heads at top level, background first"
 _MASK_RCNN = "torchvision's Mask R-CNN: backbone, pyramid and proposal network"
 _NO_HEADS = "backbone, pyramid and proposal network"
-_BACKBONE = "a backbone alone, ImageNet's names"
+_BACKBONE = "only a backbone, with ImageNet names"
 _OLD_HEADS = ("bbox_head.", "mask_head.", "semantic_head.")
 _DROPPED = {
-    "roi_heads.": "heads of Mask R-CNN, in whose place a cascade has its own",
+    "roi_heads.": "heads of Mask R-CNN, which a cascade does not use",
     "fc.": "ImageNet classifier",
     "head.": "ImageNet classifier",
 }
 _ALL_PARTS = ("",)
 _WITHOUT_HEADS = ("backbone.", "neck.", "rpn_head.")
 _PARTS = {_BACKBONE: ("backbone.",), _MASK_RCNN: _WITHOUT_HEADS, _NO_HEADS: _WITHOUT_HEADS}
-_BATCH_NORM_EPS = 1e-5  # what batch norms add to the variance; those of torchvision's Mask R-CNN add nothing
-_COMPETITION_CLASSES = 46  # iMaterialist (Fashion) 2019: ids 0 to 45, and outputs in their order
+_BATCH_NORM_EPS = 1e-5  # batch norms add this to the variance; those of torchvision's Mask R-CNN add 0
+_COMPETITION_CLASSES = 46  # iMaterialist (Fashion) 2019: ids 0 to 45, outputs in the same order
 
 
 @dataclass(frozen=True)
 class FileClasses:
-    """What a file says of the classes behind its outputs.
+    """Classes of the outputs in a weight file.
 
     Args:
-        count: how many, background not counted.
-        ids: category ids, where known.
-        names: category names, where known.
-        attributes: attribute ids behind the box heads' outputs for them, where known.
+        count: number of classes without background.
+        ids: category ids, if known.
+        names: category names, if known.
+        attributes: attribute ids of the box heads' attribute outputs, if known.
     """
 
     count: int
@@ -73,17 +73,17 @@ class FileClasses:
 
 @dataclass(frozen=True)
 class Imported:
-    """Weights with today's names.
+    """Weights with the names of current mmdet.
 
     Args:
-        layout: what they came in, in words for messages.
-        tensors: `backbone.`, `neck.`, `rpn_head.` and `roi_head.` of mmdet's detector, float32; of a backbone alone
-            the first.
-        classes: behind the heads; None without heads.
-        parts: how the names begin that the layout has; the rest of a model keeps its own weights.
-        inputs: see `fashion_hydra.model.weights.normalization`, as far as the file says.
-        dropped: names in the file -> why they have no place in any model here.
-        converted: what was done -> to how many tensors.
+        layout: original layout, for messages.
+        tensors: float32 tensors of mmdet's detector, with the prefixes `backbone.`, `neck.`, `rpn_head.` and
+            `roi_head.`, or only `backbone.`.
+        classes: classes of the heads; None without heads.
+        parts: prefixes of the names in this layout; a model keeps its own weights for other names.
+        inputs: expected inputs as far as the file contains them, see `fashion_hydra.model.weights.normalization`.
+        dropped: names in the file that no model here uses -> reason.
+        converted: conversion -> number of converted tensors.
     """
 
     layout: str
@@ -96,27 +96,27 @@ class Imported:
 
     @property
     def backbone_only(self) -> bool:
-        """Whether there is nothing but a backbone in it."""
+        """Whether the file contains only a backbone."""
         return self.parts == _PARTS[_BACKBONE]
 
 
 def import_weights(path: Path, *, backbone: bool = False) -> Imported:
-    """Read a file, recognise its layout, and bring it to today's.
+    """Read a weight file, recognise its layout, and convert it to the current layout.
 
     Args:
-        path: a safetensors file, or one that torch.save wrote.
-        backbone: whether names that no layout has are those of a backbone, of whatever kind.
+        path: a safetensors file or a file of torch.save.
+        backbone: treat a file of unknown layout as a backbone.
 
     Raises:
-        UserError: see `read_file`; or no layout that is known.
+        UserError: see `read_file`; or the layout is unknown.
     """
     file = read_file(path)
     try:
         return _imported(path, file, backbone=backbone)
     except UserError:
         raise
-    except Exception as error:  # whatever tensors and notes of other shapes than any layout's lead to
-        raise UserError(f"{path}: not in any layout that is known ({error!r}). Give another file") from error
+    except Exception as error:  # tensors and metadata of unexpected shapes lead to arbitrary errors
+        raise UserError(f"{path}: unknown layout ({error!r}). Use another file") from error
 
 
 def _imported(path: Path, file: WeightFile, *, backbone: bool) -> Imported:
@@ -143,7 +143,7 @@ def _imported(path: Path, file: WeightFile, *, backbone: bool) -> Imported:
 
 
 def _without_wrappers(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Counter[str]]:
-    """Names without what train.py's module or PyTorch's parallel training puts before each."""
+    """Remove the prefix that train.py's module or PyTorch's parallel training adds to all names."""
     for prefix in ("detector.net.", "module."):
         if all(name.startswith(prefix) for name in tensors):
             shorter = {name.removeprefix(prefix): value for name, value in tensors.items()}
@@ -167,7 +167,7 @@ def _recognise(state: Mapping[str, Tensor], rest: Mapping[str, Any]) -> str | No
 def _unknown(path: Path, state: Mapping[str, Tensor]) -> str:
     return (
         f"{path}: neither a Hybrid Task Cascade nor a backbone: its {len(state)} tensors are named like "
-        f"{', '.join(list(state)[:3])}. Give a checkpoint of train.py, mmdet's Hybrid Task Cascade or a ResNet"
+        f"{', '.join(list(state)[:3])}. Use a checkpoint of train.py, of mmdet's Hybrid Task Cascade or of a ResNet"
     )
 
 
@@ -176,7 +176,7 @@ def _in_backbone(name: str) -> str:
 
 
 def _from_old_mmdet(state: Mapping[str, Tensor], converted: Counter[str]) -> dict[str, Tensor]:
-    """Today's names, background last, and no outputs for its boxes and masks."""
+    """Convert to current names, move the background last, and cut its box and mask outputs."""
     scores = state.get("bbox_head.0.fc_cls.weight")
     outputs = len(scores) if scores is not None else 0
     made: dict[str, Tensor] = {}
@@ -210,11 +210,11 @@ _MASK_RCNN_NAMES = (
     (r"rpn\.head\.cls_logits\.", "rpn_head.rpn_cls."),
     (r"rpn\.head\.bbox_pred\.", "rpn_head.rpn_reg."),
 )
-"""Pattern at the beginning of a name in torchvision's Mask R-CNN -> today's."""
+"""Pattern at the start of a name in torchvision's Mask R-CNN -> replacement."""
 
 
 def _from_mask_rcnn(state: Mapping[str, Tensor], converted: Counter[str]) -> dict[str, Tensor]:
-    """Today's names. Anchors, their order and the coding of boxes are mmdet's but for anchors rounded to pixels."""
+    """Convert to current names. Anchors and box coding equal mmdet's, except that anchors are rounded to pixels."""
     made: dict[str, Tensor] = {}
     for old, tensor in state.items():
         name, value = old, tensor
@@ -222,14 +222,14 @@ def _from_mask_rcnn(state: Mapping[str, Tensor], converted: Counter[str]) -> dic
             name = re.sub(f"^{pattern}", new, name)
         if name.endswith(".running_var"):
             value = tensor - _BATCH_NORM_EPS
-            converted["took 1e-5 off running_var, which these batch norms do not add"] += 1
+            converted["subtracted 1e-5 from running_var, as these batch norms have no eps"] += 1
         converted["renamed torchvision's names"] += name != old
         made[name] = value
     return made
 
 
 def _classes(tensors: Mapping[str, Tensor], rest: Mapping[str, Any], layout: str) -> FileClasses:
-    """What the outputs stand for, as far as the file says, or is known of the competition's old checkpoints."""
+    """Return the classes of the outputs, from the file or, for the competition's old checkpoints, by their number."""
     scores = tensors.get("roi_head.bbox_head.0.fc_cls.weight")
     count = len(scores) - 1 if scores is not None else 0
     ids, names = _ids_and_names(rest)
@@ -244,7 +244,7 @@ def _classes(tensors: Mapping[str, Tensor], rest: Mapping[str, Any], layout: str
 
 
 def _attributes(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """Ids of the attributes that the file's box heads have outputs for, where it says so."""
+    """Return the ids of the attributes of the box heads' outputs; None if the file does not contain them."""
     scores = tensors.get("roi_head.bbox_head.0.fc_attribute.weight")
     classes = rest.get("classes")
     described = classes.get("attributes") if isinstance(classes, Mapping) else None
@@ -262,7 +262,7 @@ def _ids_and_names(rest: Mapping[str, Any]) -> tuple[Any, Any]:
     meta = rest.get("meta")
     if not isinstance(meta, Mapping):
         return None, None
-    of_data = meta.get("dataset_meta")  # mmengine's; CLASSES is mmdet 1's and 2's, and it was in small letters before
+    of_data = meta.get("dataset_meta")  # mmengine; mmdet 1 and 2 have CLASSES, older versions classes
     known = of_data.get("classes") if isinstance(of_data, Mapping) else None
     return None, known or meta.get("CLASSES") or meta.get("classes")
 
@@ -273,26 +273,26 @@ def _is_list_of(kind: type, values: Any, count: int) -> bool:
 
 def _layout_text(layout: str, file: WeightFile) -> str:
     if METADATA in file.rest:
-        return f"imported before from {_kept(file.rest)['layout']}"
+        return f"already imported from {_kept(file.rest)['layout']}"
     return layout
 
 
 def _kept(rest: Mapping[str, Any]) -> dict[str, Any]:
-    """What `write_weights` wrote beside the tensors."""
+    """Return the metadata that `write_weights` wrote."""
     note = json.loads(rest[METADATA])
     if not isinstance(note, dict) or not {"layout", "ids", "names", "inputs"} <= note.keys():
-        raise ValueError(f"its note {METADATA} is not as import-checkpoint writes it")
+        raise ValueError(f"metadata {METADATA}: not written by import-checkpoint")
     return note
 
 
 def write_weights(path: Path, imported: Imported, *, source: str, sha256: str) -> None:
-    """Write a safetensors file that `import_weights` reads, with what is known of its origin; whole or not at all.
+    """Write a safetensors file that `import_weights` reads, with its origin; the write is atomic.
 
     Args:
-        path: the file.
-        imported: what to write.
-        source: where it came from, kept for people.
-        sha256: of what it came from.
+        path: file to write.
+        imported: imported weights.
+        source: original file or URL, for people.
+        sha256: checksum of the original file.
     """
     classes = imported.classes
     note = {
@@ -305,6 +305,6 @@ def write_weights(path: Path, imported: Imported, *, source: str, sha256: str) -
     }
     tensors = {name: value.contiguous() for name, value in imported.tensors.items()}
     with atomic_write(path, "wb") as stream:
-        # By name, because bytes to be written to the stream would be one more copy of all in memory.
+        # By name: serialising to bytes for the stream would hold another copy of all tensors in memory.
         save_file(tensors, stream.name, {"format": "pt", METADATA: json.dumps(note)})
-        Path(stream.name).chmod(os.fstat(stream.fileno()).st_mode & 0o777)  # safetensors makes it the owner's alone
+        Path(stream.name).chmod(os.fstat(stream.fileno()).st_mode & 0o777)  # safetensors restricts it to the owner

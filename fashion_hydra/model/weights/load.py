@@ -1,4 +1,4 @@
-"""Imported weights -> a model: what fits is taken, what depends on the classes may be left out, the rest must fit."""
+"""Load imported weights into a model: class-dependent tensors may be dropped, all others must fit."""
 
 import re
 from collections import Counter
@@ -27,13 +27,13 @@ _REGRESSION = re.compile(r"roi_head\..*\.fc_reg\.(weight|bias)$")
 
 @dataclass(frozen=True)
 class LoadSummary:
-    """What a model takes from a file.
+    """Tensors that a model loads from a file.
 
     Args:
-        taken: tensors by the model's names.
-        partly: names of those that keep fresh rows beside the file's -> why.
-        dropped: names in the file -> why the model does not take them.
-        fresh: names in the model that the file does not have.
+        taken: loaded tensors by name in the model.
+        partly: names of loaded tensors that keep some of the model's initial rows -> reason.
+        dropped: names in the file that are not loaded -> reason.
+        fresh: names in the model that are missing in the file.
     """
 
     taken: dict[str, Tensor]
@@ -42,9 +42,9 @@ class LoadSummary:
     fresh: list[str]
 
     def describe(self) -> str:
-        """Return in one line how many tensors were taken, and which were not, by reason."""
-        parts = [f"{len(self.taken)} tensors taken"]
-        for verb, named in (("in part", self.partly), ("dropped", self.dropped)):
+        """Return one line with the number of loaded tensors, and the others grouped by reason."""
+        parts = [f"{len(self.taken)} tensors loaded"]
+        for verb, named in (("partly loaded", self.partly), ("dropped", self.dropped)):
             if named:
                 parts.append(f"{len(named)} {verb} ({_by_reason(named)})")
         if self.fresh:
@@ -53,18 +53,18 @@ class LoadSummary:
 
 
 def load_weights(detector: Detector, path: Path, classes: ClassSet) -> str:
-    """Fill a detector, or its backbone where the file has no more, from a file of any layout that is known.
+    """Load a weight file of any known layout into a detector, or into its backbone if the file contains no more.
 
     Args:
-        detector: to be changed in place.
-        path: see `fashion_hydra.model.weights.layouts`.
-        classes: behind the detector's outputs; the rows of categories that the file knows too are carried over.
+        detector: detector to change in place.
+        path: weight file, see `fashion_hydra.model.weights.layouts`.
+        classes: classes of the detector's outputs; outputs of categories that the file shares are loaded.
 
     Returns:
-        What was taken, dropped and left as it was, in one line.
+        One line on the loaded, dropped and unchanged tensors.
 
     Raises:
-        UserError: the file cannot be read, or is of another model.
+        UserError: the file cannot be read, or belongs to another model.
     """
     imported = import_weights(path)
     fit = _fit(imported, detector.net.state_dict(), classes, source=f"weights={path}")
@@ -74,17 +74,17 @@ def load_weights(detector: Detector, path: Path, classes: ClassSet) -> str:
 
 
 def load_backbone(detector: Detector, path: Path) -> str:
-    """Fill a detector's backbone from a file of ImageNet weights, or of a detector, whose other parts are left out.
+    """Load a file of ImageNet weights, or the backbone in a detector's file, into a detector's backbone.
 
     Returns:
-        What was taken, dropped and left as it was, in one line.
+        One line on the loaded, dropped and unchanged tensors.
 
     Raises:
-        UserError: the file cannot be read, or is of another backbone.
+        UserError: the file cannot be read, or belongs to another backbone.
     """
     option = f"model.backbone.weights={path}"
     if not path.is_file():
-        raise UserError(f"{option}: no such file. Give one, or model.backbone.weights=null to train from scratch")
+        raise UserError(f"{option}: no such file. Give a file, or model.backbone.weights=null to train from scratch")
     imported = import_weights(path, backbone=True)
     if isinstance(backbone := detector.net.backbone, TimmBackbone) and imported.backbone_only:
         tensors = {name.removeprefix("backbone."): value for name, value in imported.tensors.items()}
@@ -92,8 +92,8 @@ def load_backbone(detector: Detector, path: Path) -> str:
             backbone.load_pretrained(tensors)
         except UserError as error:
             raise UserError(f"{option}: {error}") from error
-        return f"{path}: {len(tensors)} tensors read by timm"
-    others = {name: "not of the backbone" for name in imported.tensors if not name.startswith("backbone.")}
+        return f"{path}: {len(tensors)} tensors loaded by timm"
+    others = {name: "not part of the backbone" for name in imported.tensors if not name.startswith("backbone.")}
     tensors = {name: value for name, value in imported.tensors.items() if name not in others}
     dropped = {**imported.dropped, **others}
     fit = _fit(
@@ -125,11 +125,11 @@ def _fit(imported: Imported, own: Mapping[str, Tensor], classes: ClassSet | None
         elif value.shape == mine.shape:
             fit.taken[name] = value
         elif _REGRESSION.search(name) and value.shape[1:] == mine.shape[1:]:
-            fit.dropped[name] = "box regression class by class, which this model does not have"
+            fit.dropped[name] = "box regression per class, which this model does not have"
         else:
             wrong.append(_both_shapes(name, value, mine))
     for name in (n for n in own.keys() - imported.tensors.keys() if n.startswith(imported.parts)):
-        # Offsets start at zero, see build_htc. Only norms without a momentum read how many batches they have seen.
+        # Offsets start at zero, see build_htc. Only norms without momentum read num_batches_tracked.
         at_rest = imported.backbone_only and ".conv_offset." in name
         is_output = _ROW_A_CLASS.search(name) or _ATTRIBUTES.search(name)
         if at_rest or is_output or _part_missing(name, imported.tensors) is not None:
@@ -149,10 +149,10 @@ def _part_missing(name: str, others: Iterable[str]) -> str | None:
 
 
 def _shared_rows(file: FileClasses, classes: ClassSet) -> list[int | None]:
-    """For each class of the model, the file's output for the same category; None where it has none.
+    """Return, for each class of the model, the file's output for the same category, or None.
 
-    By name where the file knows names (tools number the same categories anew), else by id. A file that knows neither
-    is taken to have the model's classes if it has as many.
+    Categories are matched by name, because other tools renumber them, or by id if the file has no names. A file
+    without names and ids is assumed to have the model's classes if the number of classes is equal.
     """
     if file.names is not None:
         return _places(file.names, classes.names)
@@ -162,7 +162,7 @@ def _shared_rows(file: FileClasses, classes: ClassSet) -> list[int | None]:
 
 
 def _places(values: Sequence[object], wanted: Sequence[object]) -> list[int | None]:
-    """Where each wanted value stands; None for those that are missing or stand twice."""
+    """Return the index of each wanted value; None for missing and for repeated values."""
     counts = Counter(values)
     return [values.index(value) if counts[value] == 1 else None for value in wanted]
 
@@ -170,10 +170,10 @@ def _places(values: Sequence[object], wanted: Sequence[object]) -> list[int | No
 def _take_rows(
     fit: LoadSummary, name: str, value: Tensor, mine: Tensor, rows: list[int | None], file: FileClasses
 ) -> bool:
-    """Put rows of shared categories, and the background's, into a copy of the model's; False if rows do not fit."""
+    """Copy the rows of shared categories and of the background into the model's; return False if rows do not fit."""
     if value.shape[1:] != mine.shape[1:]:
         return False
-    background = ".mask" not in name  # box heads and the semantic branch have one, last
+    background = ".mask" not in name  # the last output of box heads and the semantic branch
     shared = [(label, row) for label, row in enumerate(rows) if row is not None]
     if not shared or len(value) != file.count + background:
         theirs, ours = len(value) - background, len(mine) - background
@@ -198,7 +198,7 @@ def _take_attributes(
     file: FileClasses | None,
     classes: ClassSet | None,
 ) -> None:
-    """Put rows of shared attributes into a copy of the model's."""
+    """Copy the rows of shared attributes into the model's."""
     theirs = file.attributes if file is not None else None
     ours = classes.attributes.ids if classes is not None else ()
     if mine is None or theirs is None or value.shape[1:] != mine.shape[1:] or not set(theirs) & set(ours):
@@ -213,7 +213,7 @@ def _take_attributes(
 
 
 def _misfit(source: str, imported: Imported, wrong: list[str]) -> str:
-    example = min(wrong, key=lambda text: ("instead of" not in text, text))  # two shapes say more than one
+    example = min(wrong, key=lambda text: ("instead of" not in text, text))  # prefer an example with both shapes
     parts = Counter(text.partition(".")[0] for text in wrong)
     where = ", ".join(f"{count} in {part}" for part, count in sorted(parts.items()))
     return (

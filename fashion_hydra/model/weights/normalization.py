@@ -1,6 +1,6 @@
-"""What a backbone's weights expect of pixels and strides, which no tensor's shape shows.
+"""Check the pixel normalisation and the stride style that a backbone's weights expect; tensor shapes do not show them.
 
-Weights of a backbone in Caffe's convention fit one in PyTorch's tensor by tensor, and are worthless in it.
+Weights in Caffe's convention have the same shapes as weights in PyTorch's, but are useless in such a backbone.
 """
 
 import re
@@ -15,10 +15,10 @@ _KEYS = (*_WORDS, "mean", "std")
 
 
 def inputs_of(rest: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of `style`, `channel_order`, `mean` and `std`, as `model.backbone` has them.
+    """Return `style`, `channel_order`, `mean` and `std` of `model.backbone` as far as a checkpoint contains them.
 
     Args:
-        rest: what lies in the file beside the tensors: of train.py the model's config, of mmdet its config as text.
+        rest: content of the file except tensors: train.py's model config, or mmdet's config as text.
     """
     model = rest.get("model")
     if isinstance(model, Mapping) and isinstance(backbone := model.get("backbone"), Mapping):
@@ -29,20 +29,20 @@ def inputs_of(rest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checked_inputs(inputs: Any) -> dict[str, Any]:
-    """Return the inputs that a file names; raise ValueError where they are not of their form."""
+    """Return the inputs in a file; raise ValueError if one has an unknown name or an invalid value."""
     for key, value in inputs.items():
         is_list = isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(v, int | float) for v in value)
         if key not in _KEYS or not (isinstance(value, str) if key in _WORDS else is_list):
-            raise ValueError(f"{key}={value}: not an input of a backbone")
+            raise ValueError(f"{key}={value}: not a valid input option of a backbone")
     return dict(inputs)
 
 
 def _in_text(text: str) -> dict[str, Any]:
-    """From a configuration in Python's notation; what it says twice and differently is not known."""
+    """Return the inputs in a config's Python text, without options that have several different values."""
     found: dict[str, Any] = {}
     if len(styles := set(re.findall(r"\bstyle='(\w+)'", text))) == 1:
         found["style"] = styles.pop()
-    if len(turned := set(re.findall(r"\b(?:bgr_)?to_rgb=(True|False)", text))) == 1:  # mmdet 3, and before
+    if len(turned := set(re.findall(r"\b(?:bgr_)?to_rgb=(True|False)", text))) == 1:  # mmdet 3 or older
         found["channel_order"] = "rgb" if turned.pop() == "True" else "bgr"
     for key in ("mean", "std"):
         values = {tuple(re.findall(r"[\d.]+", numbers)) for numbers in re.findall(rf"\b{key}=[\[(]([\d.,\s]*)", text)}
@@ -52,7 +52,7 @@ def _in_text(text: str) -> dict[str, Any]:
 
 
 def check_inputs(expected: Mapping[str, Any], detector: Detector, *, source: str) -> None:
-    """Raise `UserError` unless the detector treats its images as the weights expect, as far as that is known."""
+    """Raise `UserError` unless the detector prepares images as the weights expect, as far as that is known."""
     own = {
         "style": getattr(detector.net.backbone, "style", None),
         "channel_order": "bgr" if detector.bgr else "rgb",
@@ -63,7 +63,7 @@ def check_inputs(expected: Mapping[str, Any], detector: Detector, *, source: str
     if wrong:
         now = ", ".join(f"{key}={_plain(own[key])}" for key in wrong)
         remedy = " ".join(f"model.backbone.{key}={_plain(value)}" for key, value in wrong.items())
-        raise UserError(f"{source}: made for other inputs than this model's {now}. Give {remedy}")
+        raise UserError(f"{source}: the weights expect other inputs than this model's {now}. Set {remedy}")
 
 
 def _rounded(values: Iterable[float]) -> list[float]:

@@ -1,4 +1,4 @@
-"""What happens around training: scoring, pictures, curves, checkpoints."""
+"""Callbacks for scores, pictures, curves and checkpoints."""
 
 from fashion_hydra.training.callbacks.learning_curves import LearningCurves
 from fashion_hydra.training.callbacks.process_watch import ProcessWatch

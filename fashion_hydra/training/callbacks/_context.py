@@ -1,4 +1,4 @@
-"""The run that a callback is part of, with its types."""
+"""Typed access to the data module and the LightningModule in callbacks."""
 
 from pytorch_lightning import LightningModule, Trainer
 
@@ -7,13 +7,13 @@ from fashion_hydra.training.lightning_module import SegmentationModule
 
 
 def datamodule_of(trainer: Trainer) -> FashionDataModule:
-    """The trainer's data module."""
+    """Return the trainer's data module."""
     datamodule = getattr(trainer, "datamodule", None)
     assert isinstance(datamodule, FashionDataModule)
     return datamodule
 
 
 def module_of(module: LightningModule) -> SegmentationModule:
-    """The trainer's module."""
+    """Return the LightningModule with its type."""
     assert isinstance(module, SegmentationModule)
     return module

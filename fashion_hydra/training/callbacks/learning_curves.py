@@ -1,4 +1,4 @@
-"""Keeps the run's history and draws it."""
+"""Record and plot losses, learning rate and scores."""
 
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,10 @@ from fashion_hydra.structures.batch import Batch
 
 
 class LearningCurves(Callback):
-    """Writes `curves.png` after each validation; the history is part of the checkpoint, so a resumed run goes on.
+    """Callback that writes `curves.png` after each validation. Resumed runs continue the curves of the checkpoint.
 
     Args:
-        folder: where the picture goes.
+        folder: folder of the picture.
         every: steps between two points of the training loss.
     """
 
@@ -22,23 +22,23 @@ class LearningCurves(Callback):
         self.history: dict[str, list[list[float]]] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The history, as plain lists."""
+        """Return the history as plain lists."""
         return {"history": self.history}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint's history."""
+        """Restore the history from a checkpoint."""
         self.history = state_dict["history"]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Note loss and learning rate now and then."""
+        """Record loss and learning rate every `every` steps."""
         if trainer.global_step % self.every == 0 and trainer.is_global_zero:
             self._note("train/loss", trainer.global_step, float(outputs["loss"]))
             self._note("lr", trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the scores and draw."""
+        """Record the scores and draw the curves."""
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         for name, value in trainer.callback_metrics.items():

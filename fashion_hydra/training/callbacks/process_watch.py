@@ -1,4 +1,4 @@
-"""Ends a run of several processes when one of them is lost."""
+"""End a distributed run when one of its processes is lost."""
 
 import os
 import signal
@@ -15,17 +15,17 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from fashion_hydra.utils.errors import StopRequested, UserError
 
 _EVERY = 0.5  # seconds
-_PATIENCE = 10.0  # seconds in which a process that waits for a lost one may fail by itself
+_PATIENCE = 10.0  # seconds to let a process that waits for a lost process fail by itself
 
 
 class ProcessWatch(Callback):
-    """The first process of a machine watches those that it started, and they watch it.
+    """Callback that makes the first process of each machine and the processes that it started watch each other.
 
-    Some ways of communication wait half an hour for the answer of a process that is gone. What starts the processes
-    from outside, such as torchrun or srun, watches them itself.
+    Without this, some communication backends wait half an hour for a lost process. Processes that torchrun or srun
+    started are not watched, because these launchers watch them.
 
     Args:
-        remedy: what to do, appended to the message.
+        remedy: advice to append to the error message.
     """
 
     def __init__(self, remedy: str) -> None:
@@ -35,12 +35,12 @@ class ProcessWatch(Callback):
         self._children: list[Popen] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Begin to watch."""
+        """Start watching."""
         launcher: Any = trainer.strategy.launcher
         if trainer.world_size == 1 or not hasattr(launcher, "procs"):
             return
         started: list[Popen] = list(launcher.procs)
-        launcher.procs.clear()  # Lightning's own observer, which would kill this process too, looks at that list
+        launcher.procs.clear()  # Lightning's observer, which would also kill this process, uses this list
         launcher.procs = started
         parent = os.getppid() if trainer.local_rank else None
 
@@ -66,10 +66,10 @@ class ProcessWatch(Callback):
 
     @contextmanager
     def explain_lost_ranks(self, trainer: Trainer) -> Iterator[None]:
-        """Within it an error that comes of a lost process says so, and ends the other processes.
+        """Replace an error caused by a lost process with one that names the process, and end the other processes.
 
         Raises:
-            UserError: in its place.
+            UserError: a process was lost.
         """
         try:
             yield
@@ -89,19 +89,19 @@ class ProcessWatch(Callback):
         return bool(self.lost)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Processes may end."""
+        """Stop watching."""
         self.rest()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Processes may end."""
+        """Stop watching."""
         self.rest()
 
     def rest(self) -> None:
-        """Stop watching: from here on, processes may end."""
+        """Stop watching; afterwards, processes may end."""
         self._is_over.set()
 
     def __str__(self) -> str:
-        return f"{self.lost}, and the others ended with it. {self.remedy}"
+        return f"{self.lost}, so the other processes were ended. {self.remedy}"
 
     def _end(self) -> None:
         for child in self._children:
@@ -111,5 +111,5 @@ class ProcessWatch(Callback):
 def _how(code: int) -> str:
     if code < 0:
         name = signal.Signals(-code).name
-        return f"was killed ({name}{', perhaps for want of memory' if name == 'SIGKILL' else ''})"
-    return f"ended with exit code {code}; what it said stands above"
+        return f"was killed ({name}{', possibly out of memory' if name == 'SIGKILL' else ''})"
+    return f"ended with exit code {code} (see its output above)"

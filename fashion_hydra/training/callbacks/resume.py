@@ -1,4 +1,4 @@
-"""Makes a run that may be stopped at any moment go on as if it had not been."""
+"""Resume a run that was interrupted at any moment, with the same result as without the interruption."""
 
 import os
 import shutil
@@ -23,24 +23,24 @@ from fashion_hydra.utils.errors import StopRequested, UserError
 from fashion_hydra.utils.files import atomic_write
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-_SPARE = 3  # checkpoints that there should be room for
+_SPARE = 3  # warn if there is no disk space for this number of checkpoints
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints appear whole or not at all, also after a power failure; a full disk costs none that is there."""
+    """Writer of atomic checkpoints: after a power failure or on a full disk, existing checkpoints are intact."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
         """Write a checkpoint.
 
         Raises:
-            UserError: it cannot be written.
+            UserError: the checkpoint cannot be written.
         """
         path = Path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path, "wb", durable=True) as stream:
                 torch.save(checkpoint, stream)
-        except (OSError, RuntimeError) as error:  # torch's writer has its own error for a write that failed
+        except (OSError, RuntimeError) as error:  # torch raises RuntimeError for failed writes
             free = shutil.disk_usage(path.parent).free >> 20 if path.parent.is_dir() else 0
             kept = f"; the previous {path.name} is intact" if path.is_file() else ""
             raise UserError(
@@ -50,14 +50,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class ResumePoint(Checkpoint):
-    """Keeps `last.ckpt`, from which `ckpt_path=last` goes on to the same weights as an uninterrupted run.
+    """Callback that writes `last.ckpt`, from which `ckpt_path=last` resumes to the result of an uninterrupted run.
 
-    It is written every so many minutes, before and after each validation, and when SIGTERM (SLURM's pre-emption),
-    SIGUSR1 (its warning before the time limit) or SIGINT (Ctrl-C) ask the run to stop, which it does after the step.
+    The file is written every `minutes`, before and after each validation, and on SIGTERM (SLURM's pre-emption), SIGUSR1
+    (SLURM's warning before the time limit) and SIGINT (Ctrl-C), which stop the run after the current step.
 
     Args:
-        folder: where it goes.
-        minutes: between two, at most; 0 after every step.
+        folder: folder of the file.
+        minutes: maximum time between two writes; 0: write after every step.
     """
 
     def __init__(self, folder: str, minutes: float = 15.0) -> None:
@@ -72,16 +72,16 @@ class ResumePoint(Checkpoint):
         self._metrics: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Whether a validation has to come first, and the metrics that other callbacks look at."""
+        """Return whether a validation is due before training resumes, and the metrics for other callbacks."""
         return {"validation_due": self._validation_due, "metrics": self._metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state from a checkpoint."""
         self._validation_due = state_dict["validation_due"]
         self._metrics = state_dict.get("metrics", {})
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tidy up after a run that was killed, and look whether there is room."""
+        """Remove temporary files of a killed run, and warn if there is little disk space."""
         if trainer.is_global_zero:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             for left_over in self.path.parent.glob(".*.part"):
@@ -89,17 +89,17 @@ class ResumePoint(Checkpoint):
             free, likely = shutil.disk_usage(self.path.parent).free, _likely_size(pl_module)
             if free < _SPARE * likely:
                 rank_zero_warn(
-                    f"{self.path.parent}: {free >> 20} MiB free; a checkpoint takes {likely >> 20} MiB or more, and "
-                    "several are kept. Free disk space before the run has to stop"
+                    f"{self.path.parent}: {free >> 20} MiB free, but a checkpoint takes {likely >> 20} MiB or more, "
+                    "and several are kept. Free disk space, or the run will stop when the disk is full"
                 )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Heed signals from here on, and make up for a validation that was cut short."""
+        """Start handling signals, and repeat a validation that was interrupted."""
         for number in _SIGNALS if threading.current_thread() is threading.main_thread() else ():
             self._before[number] = signal.signal(number, lambda n, frame: self._ask(trainer, signal.Signals(n), frame))
         self._next = time.monotonic() + 60 * self.minutes
         self._saved_at_step = trainer.global_step
-        # Lightning goes on at an epoch's end, where EarlyStopping wants the metrics of before.
+        # Lightning resumes at the end of an epoch, where EarlyStopping needs the metrics from before the interruption.
         known = {name: torch.tensor(value) for name, value in self._metrics.items()}
         trainer._logger_connector._callback_metrics.update(known)
         if self._validation_due:
@@ -108,12 +108,12 @@ class ResumePoint(Checkpoint):
             trainer.validating = True
             loop.run()
             trainer.training = True
-            loop._has_run = False  # else Lightning would not leave its state of restarting
+            loop._has_run = False  # without this, Lightning stays in its restarting state
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Save when it is time; before a validation and at an epoch's end that is left to what follows."""
+        """Save if it is time or a stop is requested; a validation or an epoch's end that follows saves by itself."""
         due = time.monotonic() >= self._next and trainer.is_global_zero
         asked, due = _any(trainer, self.asked is not None, due)
         loop = trainer.fit_loop.epoch_loop
@@ -121,14 +121,14 @@ class ResumePoint(Checkpoint):
         if loop.batch_progress.is_last_batch or loop._should_check_val_fx(trainer.fit_loop._data_fetcher):
             return
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
-            return  # gradients that are still gathered are in no checkpoint
+            return  # checkpoints do not contain accumulated gradients
         if asked or due:
             self._save(trainer)
         if asked:
             self._stop(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the epoch's training."""
+        """Save before a validation."""
         if trainer.state.fn == TrainerFn.FITTING and not self._validation_due:
             self._validation_due = True
             self._save(trainer)
@@ -143,16 +143,16 @@ class ResumePoint(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Everything is saved already."""
+        """Stop if requested; everything is already saved."""
         if self.asked is not None:
             self._stop(trainer)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Before any checkpoint of the epoch is written."""
+        """Mark the validation as done before the epoch's checkpoints are written."""
         self._validation_due = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what is known of the best checkpoints."""
+        """Save the scores of the best checkpoints."""
         if trainer.state.fn == TrainerFn.FITTING:
             self._save(trainer)
             self._heed(trainer)
@@ -164,7 +164,7 @@ class ResumePoint(Checkpoint):
             self._heed(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave signals to whom they were left before."""
+        """Restore the previous signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
@@ -173,9 +173,9 @@ class ResumePoint(Checkpoint):
         if number == signal.SIGINT and self.asked is not None:
             raise KeyboardInterrupt
         if self.asked is None and trainer.is_global_zero:
-            os.write(2, f"\n{number.name}: stops after this step, {LAST} is written first\n".encode())
+            os.write(2, f"\n{number.name}: stopping after this step and writing {LAST}\n".encode())
         self.asked = number
-        if number != signal.SIGINT:  # which a terminal sends to all
+        if number != signal.SIGINT:  # a terminal sends SIGINT to all processes
             for child in getattr(trainer.strategy.launcher, "procs", ()):
                 child.send_signal(number)
 
@@ -198,7 +198,7 @@ class ResumePoint(Checkpoint):
 
 
 def _any(trainer: Trainer, *flags: bool) -> list[bool]:
-    """Whether a flag is set in any of the processes."""
+    """Return, for each flag, whether it is set on any rank."""
     if trainer.world_size == 1:
         return list(flags)
     shared = torch.tensor(flags, dtype=torch.int32, device=trainer.strategy.root_device)
@@ -207,5 +207,5 @@ def _any(trainer: Trainer, *flags: bool) -> list[bool]:
 
 
 def _likely_size(module: LightningModule) -> int:
-    """Bytes of a checkpoint: weights, and a momentum of each that is trained."""
+    """Return the minimum size of a checkpoint in bytes: weights, and one momentum per trainable weight."""
     return sum(p.nbytes * (2 if p.requires_grad else 1) for p in module.parameters())

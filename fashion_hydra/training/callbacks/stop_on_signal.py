@@ -1,4 +1,4 @@
-"""Ends a prediction that is asked to stop, after the image at work."""
+"""Stop a prediction on a signal, after the current batch."""
 
 import os
 import signal
@@ -13,13 +13,13 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopOnSignal(Callback):
-    """Raises `StopRequested` after the batch at which SIGTERM (SLURM's pre-emption) or SIGUSR1 arrived.
+    """Callback that raises `StopRequested` after the batch at which SIGTERM (SLURM's pre-emption) or SIGUSR1 arrived.
 
-    Lightning lets a prediction go on after SIGTERM, and its handler runs a collective operation inside the signal
-    handler, which can block. Processes that this one has started get the signal too.
+    Lightning does not stop a prediction on SIGTERM, and its signal handler runs a collective operation, which can
+    block. The signal is forwarded to the processes that this process started.
 
     Args:
-        watch: of the processes, which may end from then on.
+        watch: watch of the processes, which is stopped on a signal.
     """
 
     def __init__(self, watch: ProcessWatch) -> None:
@@ -28,7 +28,7 @@ class StopOnSignal(Callback):
         self._before: dict[signal.Signals, Any] = {}
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals over from Lightning."""
+        """Replace Lightning's signal handlers."""
 
         def ask(number: int, frame: Any) -> None:
             if self._asked is None and trainer.is_global_zero:
@@ -49,12 +49,12 @@ class StopOnSignal(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop where a signal has arrived."""
+        """Stop if a signal has arrived."""
         if self._asked is not None:
             raise StopRequested(self._asked, batch_idx)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Restore the handlers after a stop or an error, too."""
+        """Restore the handlers after a stop or an error."""
         self._restore()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

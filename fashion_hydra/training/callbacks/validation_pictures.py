@@ -1,4 +1,4 @@
-"""Pictures of predictions beside the truth."""
+"""Draw predictions beside the ground truth."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +19,12 @@ from fashion_hydra.training.trackers import log_pictures
 
 
 class ValidationPictures(Callback):
-    """Writes `predictions.png`, and tells the trackers, whenever `val/score` is the best so far.
+    """Callback that writes `predictions.png` and logs it to the trackers whenever `metric` is the best so far.
 
     Args:
-        folder: where the picture goes.
-        images: how many validation images it shows.
-        metric: what best means.
+        folder: folder of the picture.
+        images: number of validation images in the picture.
+        metric: name of the metric, higher is better.
     """
 
     def __init__(self, folder: str, images: int = 6, metric: str = "val/score") -> None:
@@ -33,15 +33,15 @@ class ValidationPictures(Callback):
         self._shown: list[Candidates] = []
 
     def state_dict(self) -> dict[str, float]:
-        """The best value, so that a resumed run does not draw a worse picture over it."""
+        """Return the best value, so that a resumed run does not replace the picture with a worse one."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Go on from a checkpoint's best value."""
+        """Restore the best value from a checkpoint."""
         self.best = state_dict["best"]
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the last epoch's."""
+        """Discard the previous epoch's candidates."""
         self._shown.clear()
 
     def on_validation_batch_end(
@@ -53,11 +53,11 @@ class ValidationPictures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the first few images' candidates."""
+        """Collect the first images' candidates."""
         self._shown += outputs["candidates"][: self.images - len(self._shown)]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw if the score is the best so far."""
+        """Draw if the metric is the best so far."""
         score = float(trainer.callback_metrics.get(self.metric, 0.0))
         if not trainer.is_global_zero or trainer.sanity_checking or score <= self.best:
             return
@@ -75,6 +75,6 @@ class ValidationPictures(Callback):
             (int(annotations.categories[m]), runs_to_bitmap(annotations.runs_of(m), height=height, width=width))
             for m in masks
         ]
-        everything = replace(module.postprocess, dropped_labels=())  # what is learnt, answered or not
+        everything = replace(module.postprocess, dropped_labels=())  # show all learnt classes, even dropped ones
         found = apply(candidates, everything, size=candidates.size)
         return PaintedImage.of_detections(read_image(annotations, image), truth, found, module.classes.ids)

@@ -1,4 +1,4 @@
-"""The competition score and COCO's mask AP of the validation images."""
+"""Competition score and COCO's mask AP of the validation images."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -27,14 +27,14 @@ _LOGGED = ("AP", "AP75", "AP_small", "AP_medium", "AP_large")
 
 
 class ValidationScore(Callback):
-    """Logs `val/score` and COCO's `val/AP`, AP50, AP75, AP_small, AP_medium, AP_large after each validation.
+    """Callback that logs `val/score` and COCO's `val/AP`, AP50, AP75, AP_small, AP_medium, AP_large of each validation.
 
-    A size that no object has is not logged.
+    Metrics of a size without objects are not logged.
 
     Args:
-        pooling: how classes are pooled inside an image, see `fashion_hydra.evaluation.competition_score`.
-        match: `class_id` or `category`, what a detection has to get right; None: `category` where no ClassId of the
-            truth can be answered, else `class_id`. See `fashion_hydra.evaluation.matching`.
+        pooling: how classes are pooled within an image, see `fashion_hydra.evaluation.competition_score`.
+        match: what a detection has to match, `class_id` or `category`; None: `category` if the model cannot predict
+            any ClassId of the ground truth, else `class_id`. See `fashion_hydra.evaluation.matching`.
     """
 
     def __init__(self, pooling: str = "class", match: str | None = None) -> None:
@@ -44,7 +44,7 @@ class ValidationScore(Callback):
         self._truth: tuple[Mapping[str, ClassMasks], dict[str, list[TrueMask]]] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Decide what has to match, and say so."""
+        """Choose what detections have to match, and log it."""
         data = datamodule_of(trainer)
         found = reach(_class_ids(data.annotations, data.is_validation), data.classes.can_answer, pooling=self.pooling)
         if remark := describe_match(self.match, found):
@@ -52,7 +52,7 @@ class ValidationScore(Callback):
         self.match = choose_match(self.match, found)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the last epoch's."""
+        """Discard the previous epoch's detections."""
         self._on_grid.clear()
         self._on_image.clear()
 
@@ -65,7 +65,7 @@ class ValidationScore(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the answers as run-lengths."""
+        """Collect the detections as run-length encodings."""
         module = module_of(pl_module)
         for candidates in outputs["candidates"]:
             name = candidates.image_id
@@ -73,7 +73,7 @@ class ValidationScore(Callback):
             self._on_image[name] = apply(candidates, COCO_RULE, size=candidates.size)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gather from all processes once, score, and log."""
+        """Gather the detections from all ranks once, score them, and log the scores."""
         parts: list[Any] = [(self._on_grid, self._on_image)]
         if dist.is_initialized():
             parts = [None] * trainer.world_size
@@ -84,13 +84,13 @@ class ValidationScore(Callback):
         if self._truth is None:
             on_grid_truth, on_image_truth = _truth(data.annotations, data.is_validation, classes)
             self._truth = masks_to_match(on_grid_truth, match), on_image_truth
-        # Those that were looked at: `limit_val_batches` and its like leave some out.
+        # Only validated images: `limit_val_batches` and similar options skip some.
         by_class_id = {name: masks for name, masks in self._truth[0].items() if name in on_image}
         by_label = {name: masks for name, masks in self._truth[1].items() if name in on_image}
         predicted = masks_to_match({name: d.by_class_id(classes.ids) for name, d in on_grid.items()}, match)
         score = competition_score.score_images(by_class_id, predicted, pooling=self.pooling)
         ap = coco_ap.mask_ap(by_label, on_image, labels=len(classes)).overall
-        # Every process has the same detections, so the mean over processes is the number itself.
+        # All ranks have the same detections, so the mean over ranks is the value itself.
         pl_module.log("val/score", score.value, prog_bar=True, sync_dist=True)
         pl_module.log("val/AP50", ap["AP50"], prog_bar=True, sync_dist=True)
         others = {f"val/{name}": ap[name] for name in _LOGGED if not np.isnan(ap[name])}
@@ -98,7 +98,7 @@ class ValidationScore(Callback):
 
 
 def _class_ids(annotations: Annotations, chosen: np.ndarray) -> Iterator[list[str]]:
-    """ClassIds of the true masks of each chosen image."""
+    """Yield the ClassIds of the ground-truth masks of each chosen image."""
     for image in np.flatnonzero(chosen).tolist():
         yield [str(annotations.class_ids[mask]) for mask in annotations.instances(image)]
 
@@ -106,7 +106,7 @@ def _class_ids(annotations: Annotations, chosen: np.ndarray) -> Iterator[list[st
 def _truth(
     annotations: Annotations, chosen: np.ndarray, classes: ClassSet
 ) -> tuple[MaskTable, dict[str, list[TrueMask]]]:
-    """The truth of the chosen images: on the submission's grid by ClassId, and on their own by label."""
+    """Return the chosen images' ground truth, on the submission's grid by ClassId and on the image's grid by label."""
     images = np.flatnonzero(chosen).tolist()
     on_image = {str(annotations.image_ids[image]): list(true_masks(annotations, image, classes)) for image in images}
     return truth_on_grid(annotations, images, size=SUBMISSION_SIZE), on_image

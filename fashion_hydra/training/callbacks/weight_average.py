@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights that is of use from the first step on."""
+"""Exponential moving average of the weights, useful from the first step on."""
 
 import torch
 from pytorch_lightning.callbacks import WeightAveraging
@@ -8,16 +8,16 @@ from fashion_hydra.utils.errors import UserError
 
 
 class WeightAverage(WeightAveraging):
-    """Keeps an exponential moving average (EMA) of the weights, which validation and checkpoints use.
+    """Callback with an exponential moving average (EMA) of the weights for validation and checkpoints.
 
-    The decay after n averaged steps is (1 + n) / (10 + n) until it reaches `decay`: with a fixed one, a run of a few
-    thousand steps ends with an average that still holds the weights that it began with.
+    The decay after n averaged steps is (1 + n) / (10 + n) until it reaches `decay`. With a fixed decay, the average
+    would still contain the initial weights after a run of a few thousand steps.
 
     Args:
-        decay: of the average, from step to step.
+        decay: maximum decay per step.
 
     Raises:
-        UserError: the decay is not between 0 and 1.
+        UserError: the decay is not in [0, 1).
     """
 
     def __init__(self, decay: float = 0.998) -> None:
@@ -27,11 +27,11 @@ class WeightAverage(WeightAveraging):
         self.decay = decay
 
     def decay_after(self, steps: int) -> float:
-        """Return the share of the average that the next step leaves, after so many averaged steps."""
+        """Return the decay of the next step, after `steps` averaged steps."""
         return min(self.decay, (1 + steps) / (10 + steps))
 
     def _update(self, averaged: list[Tensor], current: list[Tensor], steps: Tensor | int) -> None:
-        """Move tensors of one type toward the current ones; counters are copied."""
+        """Update averaged tensors of one type; copy counters."""
         if averaged[0].is_floating_point():
             torch._foreach_lerp_(averaged, current, 1 - self.decay_after(int(steps)))
         else:

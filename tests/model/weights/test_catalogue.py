@@ -77,7 +77,7 @@ def test_coco_weights_are_found_by_the_backbone():
     [
         ("torchvision:ResNet50_Weights.COCO", "torchvision has no weights ResNet50_Weights.COCO"),
         ("timm:resnet_50", "timm has no such network, the nearest is resnet50"),
-        ("mmdet:htc", "not of the catalogue's htc_r50_fpn_1x_coco"),
+        ("mmdet:htc", "not in the catalogue. Choose one of htc_r50_fpn_1x_coco"),
         ("imagenet50", "no such file"),
     ],
 )
@@ -91,9 +91,9 @@ def test_no_weights_of_a_backbone_are_said_to_be_none(model):
     options = ("model.backbone.base_channels=16",) if model == "htc_tiny" else ("model/backbone=timm",
                "model.backbone.name=efficientvit_m0", "model.backbone.weights=null")  # fmt: skip
     if model == "htc_tiny":
-        with pytest.raises(UserError, match=r"weights=imagenet: none are known of this ResNet\. Give a file"):
+        with pytest.raises(UserError, match=r"weights=imagenet: no weights known for this ResNet\. Give a file"):
             imagenet(backbone_of(model, *options))
-    with pytest.raises(UserError, match=r"weights=coco: none are known on this"):
+    with pytest.raises(UserError, match=r"weights=coco: no weights known for this"):
         coco(backbone_of(model, *options))
 
 
@@ -105,7 +105,7 @@ def test_where_there_is_no_network_the_file_and_its_place_are_named(no_network):
     message = str(error.value)
     assert "\n" not in message
     assert message.startswith(f"model.backbone.weights=imagenet: {url}: no network")
-    assert f"fetch {url} elsewhere and put the file here: {place}" in message
+    assert f"download {url} on another machine and save it as {place}" in message
     place.parent.mkdir(parents=True, exist_ok=True)
     torch.save(torchvision.models.resnet50().state_dict(), place)
     assert locate_backbone("imagenet", backbone_of("htc_r50")).path == place
@@ -125,7 +125,7 @@ def test_every_recipe_builds_its_model_or_names_the_file(name, no_network):
     try:
         detector = make_detector(options, CLASSES, None)
     except UserError as error:
-        assert "elsewhere and put the file here" in str(error)
+        assert "on another machine and save it as" in str(error)
     else:
         assert sum(p.numel() for p in detector.parameters()) > 1e6
 
@@ -136,7 +136,7 @@ def test_torchvisions_weights_fill_every_tensor_of_a_plain_and_a_deformable_back
     torch.save(theirs.state_dict(), tmp_path / "resnet50.pth")
     options = ("model.backbone.weights=null", *TINY_HEADS)
     plain = build_htc(num_classes=3, **model_options("htc_r50", *options)).eval()
-    assert "318 tensors taken" in load_backbone(plain, tmp_path / "resnet50.pth")
+    assert "318 tensors loaded" in load_backbone(plain, tmp_path / "resnet50.pth")
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(image))))
@@ -166,7 +166,7 @@ def test_mask_rcnn_fills_backbone_pyramid_and_proposal_network(tmp_path):
     ours = build_htc(num_classes=3, **options).eval()
     heads = {name: value.clone() for name, value in ours.net.roi_head.state_dict().items()}
     said = load_weights(ours, tmp_path / "mask_rcnn.pth", CLASSES)
-    assert "heads of Mask R-CNN, in whose place a cascade has its own" in said
+    assert "heads of Mask R-CNN, which a cascade does not use" in said
     assert all(torch.equal(value, heads[name]) for name, value in ours.net.roi_head.state_dict().items())
     image = torch.randn(1, 3, 128, 160)
     with torch.no_grad():
@@ -183,7 +183,7 @@ def test_mask_rcnn_fills_backbone_pyramid_and_proposal_network(tmp_path):
 
 def test_installed_weights_are_those_of_timms_classifier():
     detector = build_htc(num_classes=3, **model_options("htc_lite")).eval()
-    assert "296 tensors read by timm" in detector.origin
+    assert "296 tensors loaded by timm" in detector.origin
     found = locate_backbone("imagenet", backbone_of("htc_lite"))
     assert found.sha256 == "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
     network = timm.create_model("tf_efficientnet_lite0").eval()
