@@ -1,8 +1,8 @@
-// Files to download: masks as PNGs in a ZIP, and COCO's results.
+// Downloads: masks as PNGs in a ZIP file, and COCO results.
 
 import { encode } from "./postprocess.js";
 
-/** COCO's results of photos, numbered from 1: [{ size, masks }], masks on each photo's own size. */
+/** Return COCO results of photos [{ size, masks }] with image ids from 1; masks have the photo's size. */
 export function cocoResults(photos, ids) {
   return photos.flatMap(({ size, masks }, i) => masks.map((mask) => ({
     image_id: i + 1,
@@ -12,7 +12,7 @@ export function cocoResults(photos, ids) {
   })));
 }
 
-/** A folder a photo with a PNG a mask, white on black: [{ name, size, masks }], names of classes by label. */
+/** Return one folder per photo of [{ name, size, masks }], with one white-on-black PNG per mask; names: class names by label. */
 export async function maskFiles(photos, names) {
   const files = [], taken = new Set();
   for (const { name, size, masks } of photos) {
@@ -30,7 +30,7 @@ export async function maskFiles(photos, names) {
 
 const plain = (text) => text.replace(/[^\p{L}\p{N}_.-]+/gu, "_").replace(/^[._]+|_+$/g, "").slice(0, 100) || "_";
 
-/** A one-bit PNG in greys. */
+/** Encode a one-bit greyscale PNG. */
 async function png(mask, [height, width]) {
   const stride = 1 + Math.ceil(width / 8), lines = new Uint8Array(stride * height);
   for (let y = 0; y < mask.height; y++) {
@@ -55,13 +55,13 @@ async function png(mask, [height, width]) {
   })]);
 }
 
-/** A ZIP of files that are packed already: [[name, Uint8Array]]. */
+/** Return a ZIP file that stores [[name, Uint8Array]] without compression. */
 function zip(files) {
   const parts = [], index = [];
   let at = 0;
   for (const [name, content] of files) {
     const label = new TextEncoder().encode(name);
-    // version, UTF-8 names, stored, time and date (1 January 1980), sums and sizes
+    // version, UTF-8 names, stored, time and date (1 January 1980), checksums and sizes
     const fields = (view, first) => {
       [20, 0x0800, 0, 0, 0x21].forEach((value, i) => view.setUint16(first + 2 * i, value, true));
       [crc32(content), content.length, content.length].forEach((value, i) => view.setUint32(first + 10 + 4 * i, value, true));

@@ -41,7 +41,7 @@ worker.addEventListener("error", (event) => {
   complain([`this browser cannot run the model (${event.message ?? "modules in workers are needed"})`]);
 });
 
-/** Show the bar, at first without a length. */
+/** Show the progress bar, indeterminate until a length is known. */
 function show(what) {
   $("progress").removeAttribute("value");
   $("progress").setAttribute("aria-label", what);
@@ -73,7 +73,7 @@ ready.catch((error) => complain([error.message]));
 
 const setOwn = () => setSliders(about.thresholds, about.iou_grid, about.score_floor);
 
-/** The thresholds that the sliders stand at, and the model's own for the rest. */
+/** Return the sliders' thresholds, and the model's own for all other options. */
 function rule() {
   const { class_score_thr, drop_classes, max_per_image, suppress_overlaps } = about.thresholds;
   const label = (entry) => Math.max(about.ids.indexOf(Number(entry)), about.names.indexOf(String(entry)));
@@ -87,7 +87,7 @@ function rule() {
   return made;
 }
 
-/** What of a model's own rule this page does not do. */
+/** Name the options of the model's rule that this page does not support. */
 function unknownSteps({ nms, steps, select }) {
   return [nms !== "box" && `nms=${nms}`, steps?.length && `steps ${steps}`, select === "expected" && "select=expected"]
     .filter(Boolean);
@@ -95,7 +95,7 @@ function unknownSteps({ nms, steps, select }) {
 
 // ---- drawing ----------------------------------------------------------------------------------------------------
 
-/** A category's colour, red, green and blue: hues a golden angle apart, in five tones in turn. */
+/** Return a category's red, green and blue: hues a golden angle apart, cycling through five tones. */
 function colour(category) {
   const [saturation, value] = [[0.95, 1], [0.45, 1], [0.95, 0.6], [0.5, 0.65], [0.7, 0.85]][category % 5];
   const hue = 6 * ((category * 0.618034) % 1);
@@ -108,7 +108,7 @@ function colour(category) {
 
 const css = (rgb) => `rgb(${rgb.join(" ")})`;
 
-/** Masks over the photo: filled, with an edge of two pixels. */
+/** Draw masks over the photo: filled, with an outline of two pixels. */
 function paint() {
   const canvas = $("masks-drawn"), { width, height } = current.picture;
   [canvas.width, canvas.height] = [width, height];
@@ -129,7 +129,7 @@ function paint() {
   canvas.getContext("2d").putImageData(drawing, 0, 0);
 }
 
-/** Lay a colour over a pixel, both with their opacity. */
+/** Blend a colour over a pixel by their opacities. */
 function blend(pixels, at, rgb, opacity) {
   const below = (pixels[at + 3] / 255) * (1 - opacity), all = opacity + below;
   for (let c = 0; c < 3; c++) pixels[at + c] = (rgb[c] * opacity + pixels[at + c] * below) / all;
@@ -213,7 +213,7 @@ async function add(files) {
   for (const [i, file] of [...files].entries()) {
     try {
       await ready;
-      $("status").textContent = `looking at ${file.name} (${i + 1} of ${files.length}) …`;
+      $("status").textContent = `predicting ${file.name} (${i + 1} of ${files.length}) …`;
       show("Looking at the photo");
       if (file.size > LARGEST_FILE) throw new Error(`larger than ${LARGEST_FILE >> 20} MB: reduce the photo`);
       keep({ name: file.name, ...(await ask({ photo: file })) });
@@ -238,7 +238,7 @@ function save(content, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-/** The visible objects of the photo, or of all, on each photo's own size. */
+/** Return the visible objects of the photo, or of all photos, at each photo's size. */
 function answers() {
   return ($("every").checked ? photos : [current]).map(({ name, candidates }) => ({
     name,
@@ -247,7 +247,7 @@ function answers() {
   }));
 }
 
-// ---- what people do ---------------------------------------------------------------------------------------------
+// ---- events ------------------------------------------------------------------------------------------------------
 
 onFiles(add);
 onSliders(update, setOwn);

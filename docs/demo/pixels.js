@@ -1,16 +1,16 @@
-// Photos to the pixels that the model takes: resized exactly as OpenCV does it (INTER_LINEAR on 8 bits, in fixed point),
-// since scaling by a canvas differs from browser to browser.
+// Resize photos for the model exactly as OpenCV does (INTER_LINEAR on 8 bits, in fixed point), because scaling by a canvas
+// differs between browsers.
 
 const ONE = 2048; // of a share in fixed point
 const STRIP = 256; // rows that are read at a time
 
-/** Height and width of an image resized so that the short edge, and the long one at most, are as given. */
+/** Return height and width of an image resized to a short edge, or to a maximum long edge if that is smaller. */
 export function scaledSize([height, width], [shortEdge, longEdge]) {
   const scale = Math.min(shortEdge / Math.min(height, width), longEdge / Math.max(height, width));
   return [height, width].map((edge) => Math.max(1, Math.floor(edge * scale + 0.5)));
 }
 
-/** Reads the rows of a bitmap as RGBA, a strip at a time, so that a large photo needs no canvas of its size. */
+/** Read the rows of a bitmap as RGBA in strips, so that a large photo needs no canvas of its size. */
 export function rowsOf(bitmap) {
   const { width, height } = bitmap;
   const canvas = new OffscreenCanvas(width, Math.min(STRIP, height));
@@ -64,7 +64,7 @@ export function resize(row, [height, width], [newHeight, newWidth]) {
   return planes;
 }
 
-/** For each new pixel the old one before its centre, and the shares of that and of the next in fixed point. */
+/** Return for each new pixel the old pixel before its centre, and the fixed-point weights of that pixel and the next. */
 function taps(edge, newEdge, isClipped) {
   const before = new Int32Array(newEdge), shareBefore = new Int32Array(newEdge), shareAfter = new Int32Array(newEdge);
   const step = 1 / (newEdge / edge);
@@ -94,7 +94,7 @@ function copied(row, height, width, planes) {
   return planes;
 }
 
-/** Half the size is the mean of four pixels. */
+/** Halve the size: average blocks of four pixels. */
 function halved(row, height, width, planes) {
   for (let y = 0; y < height; y++) {
     const upper = row(2 * y).slice(), lower = row(2 * y + 1);

@@ -1,12 +1,12 @@
-// Candidates to masks by a rule: the steps of fashion_hydra.postprocess with `nms: box`, in the same precision.
+// Turn candidates into masks: the steps of fashion_hydra.postprocess with `nms: box`, in the same precision.
 //
-// candidates: { size: [height, width] of the photo, boxes: Float32Array (N, 4) in its pixels, scores: Float32Array (N),
-// by descending score, labels: Int32Array (N), masks: Float32Array (N, cells, cells), cells }.
-// A mask is { label, score, x0, y0, width, height, pixels, area }: 0 or 1 for each pixel of a window, row by row.
+// candidates: { size: [height, width] of the photo, boxes: Float32Array (N, 4) in its pixels, scores: Float32Array (N) in
+// descending order, labels: Int32Array (N), masks: Float32Array (N, cells, cells), cells }.
+// mask: { label, score, x0, y0, width, height, pixels, area }, where pixels holds 0 or 1 for the window, row by row.
 
 const f = Math.fround;
 
-/** Indices of the candidates that greedy NMS within each class keeps, the best first. */
+/** Return the indices of the candidates that greedy NMS within each class keeps, best first. */
 export function select({ boxes, scores, labels }, rule) {
   const kept = [], ofClass = new Map();
   for (let i = 0; i < scores.length && kept.length < rule.max_per_image; i++) {
@@ -22,7 +22,7 @@ export function select({ boxes, scores, labels }, rule) {
   return kept;
 }
 
-/** IoU of two boxes, in float32. */
+/** Return the IoU of two boxes, in float32. */
 function overlap(boxes, i, j) {
   const a = boxes.subarray(4 * i, 4 * i + 4), b = boxes.subarray(4 * j, 4 * j + 4);
   const area = (box) => f(f(box[2] - box[0]) * f(box[3] - box[1]));
@@ -32,7 +32,7 @@ function overlap(boxes, i, j) {
   return f(shared / f(f(area(a) + area(b)) - shared));
 }
 
-/** The masks of a photo on a grid of [height, width], to which the photo is stretched; the best first. */
+/** Return the masks of a photo, best first, on a grid of [height, width] to which the photo is stretched. */
 export function apply(candidates, rule, size) {
   const found = [], taken = new Map();
   for (const i of select(candidates, rule)) {
@@ -58,7 +58,7 @@ function subtract(mask, other) {
   }
 }
 
-/** A candidate's mask drawn on its box: bilinear between the centres of the grid's cells, zero outside. */
+/** Draw a candidate's mask over its box: bilinear between the centres of grid cells, zero outside. */
 function paste({ boxes, masks, cells, size }, index, [height, width], threshold) {
   const stretch = [width / size[1], height / size[0]];
   const [x0, y0, x1, y1] = [0, 1, 2, 3].map((k) => boxes[4 * index + k] * stretch[k % 2]);
@@ -87,7 +87,7 @@ function pixelsBetween(low, high, edge) {
   return [first, Math.max(first, Math.min(Math.ceil(high), edge))];
 }
 
-/** For each pixel's centre the cell before it on the grid padded by one, and the share of the cell after it. */
+/** Return for each pixel the cell before its centre on the grid padded by one, and the weight of the next cell. */
 function cellsOf(first, end, low, high, cells) {
   const before = new Int32Array(end - first), share = new Float32Array(end - first);
   for (let i = 0; i < end - first; i++) {
@@ -99,7 +99,7 @@ function cellsOf(first, end, low, high, cells) {
   return { before, share };
 }
 
-/** COCO's compressed run-length encoding of a mask in a frame of [height, width]. */
+/** Return COCO's compressed run-length encoding of a mask in a frame of [height, width]. */
 export function encode(mask, [height, width]) {
   const runs = [];
   let value = 0, begin = 0;

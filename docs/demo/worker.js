@@ -1,4 +1,4 @@
-// The model in a thread of its own: photos in, candidates and a picture to show out. Nothing is sent anywhere.
+// Run the model in its own thread: it receives photos and returns candidates and a picture. Nothing is sent to a server.
 
 import { resize, rowsOf, scaledSize } from "./pixels.js";
 
@@ -44,7 +44,7 @@ async function load() {
   throw new Error(`the model could not be started (${failure?.message ?? failure})`);
 }
 
-/** Whether there is WebGPU on a real GPU: emulated on a CPU it is slower than WebAssembly. */
+/** Return whether WebGPU runs on a real GPU; emulated on a CPU, it is slower than WebAssembly. */
 async function hasGpu() {
   try {
     const adapter = await navigator.gpu?.requestAdapter();
@@ -81,7 +81,7 @@ async function download(address) {
   return content;
 }
 
-/** metadata_props of an ONNX file: field 14 of its protocol buffer, pairs of key (1) and value (2). */
+/** Return the metadata_props of an ONNX file: field 14 of its protocol buffer, pairs of key (1) and value (2). */
 function readMetadata(content) {
   const text = new TextDecoder(), entries = {};
   for (const [field, value] of fields(content)) {
@@ -93,7 +93,7 @@ function readMetadata(content) {
   return Object.fromEntries(Object.entries(entries).map(([key, value]) => [key, key === "note" ? value : JSON.parse(value)]));
 }
 
-/** Numbers and contents of the fields of a message that hold bytes. */
+/** Return number and content of each length-delimited field of a message. */
 function* fields(bytes) {
   let at = 0;
   const number = () => {
@@ -157,7 +157,7 @@ function run(ort, session, type, planes, [height, width], about) {
   return session.run({ image });
 }
 
-/** The pixels as the file has them, turned by EXIF, in no other colour space. */
+/** Decode the file's pixels, rotated by EXIF, without colour conversion. */
 async function decode(file) {
   let bitmap;
   try {
