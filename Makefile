@@ -14,7 +14,9 @@ PAGE := docs/demo
 RUNTIME := onnxruntime-web@1.30.0
 REFERENCE := api structures data model inference postprocess evaluation formats tuning export wardrobe
 
-.PHONY: help setup try page demo ladder bench docs test lint format clean
+OVERRIDDEN := opencv-python scikit-image imageio lazy-loader tifffile
+
+.PHONY: help setup lock try page demo ladder bench docs test lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,10 +29,17 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 needed, $(PYTHON) is {v[0]}.{v[1]}: set PYTHON=...")'
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $$(grep -E '^setuptools==' requirements.lock)
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --requirement requirements.lock
+	awk '/^[a-z]/ {found = /^setuptools==/} found' requirements.lock > $(VENV)/setuptools.lock # builds the others
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement $(VENV)/setuptools.lock
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --no-build-isolation --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# Without what tool.uv in pyproject.toml overrides. Versions stay as they are unless UPGRADE=--upgrade is given.
+lock: ## write requirements.lock with the hashes of all packages; needs uv
+	uv pip compile pyproject.toml --extra app --extra onnx --extra slurm --group dev --universal --python-version 3.11 \
+	  $(addprefix --no-emit-package ,$(OVERRIDDEN)) --generate-hashes --no-annotate --custom-compile-command "make lock" \
+	  $(UPGRADE) --quiet --output-file requirements.lock
 
 try: $(STAMP) ## find clothes on the photos in docs/photos with the model in models/: half a minute
 	$(BIN)/python predict.py checkpoint=street data.root=docs/photos draw=true out=predictions/try

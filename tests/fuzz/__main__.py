@@ -1,17 +1,15 @@
 """Fuzz the readers of files.
 
-    python -m tests.fuzz all                                          every target by hypothesis, a minute each
-    python -m tests.fuzz "COCO JSON" weights --engine atheris --seconds 300 --seed 7
+    python -m tests.fuzz all                                          every target, a minute each
+    python -m tests.fuzz "COCO JSON" weights --seconds 300 --seed 7
     python -m tests.fuzz --list
     python -m tests.fuzz weights --input FILE                         one input again, with its traceback
 
-If a reader neither returns nor raises UserError, the input is saved below --out with its traceback. The engine
-`hypothesis` generates well-formed files with invalid values. `atheris` (Google's coverage-guided libFuzzer for Python)
-mutates bytes to reach new code: `pip install atheris`, or --path FOLDER if it is installed elsewhere.
+Hypothesis generates well-formed files with invalid values and edited bytes. If a reader neither returns nor raises
+UserError, the input is saved below --out with its traceback.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import select
@@ -30,25 +28,24 @@ SILENT = 90
 
 @dataclass
 class Result:
-    """Result of fuzzing one target with one engine."""
+    """Result of fuzzing one target."""
 
     target: str
-    engine: str
     inputs: int = 0
     seconds: float = 0.0
     findings: dict[str, str] = field(default_factory=dict)
 
     def line(self) -> str:
-        return f"{self.target:26} {self.engine:10} {self.inputs:9,d} {self.seconds:8.0f} {len(self.findings):9d}"
+        return f"{self.target:26} {self.inputs:9,d} {self.seconds:8.0f} {len(self.findings):9d}"
 
 
-def fuzz(target: str, engine: str, *, seconds: float, seed: int, out: Path, path: str | None) -> Result:
+def fuzz(target: str, *, seconds: float, seed: int, out: Path) -> Result:
     """Fuzz a target for `seconds`; a process that dies or hangs is a finding, and a new process continues."""
-    result, begin, crashes = Result(target, engine), time.monotonic(), 0
+    result, begin, crashes = Result(target), time.monotonic(), 0
     while (left := seconds - (time.monotonic() - begin)) > 0.5 or not result.inputs:
-        words = [target, engine, str(max(left, 1.0)), str(seed + 1000 * crashes), str(out)]
-        paths = [str(ROOT), *([path] if path else []), os.environ.get("PYTHONPATH", "")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        words = [target, str(max(left, 1.0)), str(seed + 1000 * crashes), str(out)]
+        paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         environment |= {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
         with (
             tempfile.TemporaryDirectory(prefix="fuzz-") as scratch,
@@ -71,7 +68,7 @@ def fuzz(target: str, engine: str, *, seconds: float, seed: int, out: Path, path
         crashes += 1
         kind = "hangs" if hangs else f"died with exit code {code}"
         if (out / "current").is_file():
-            stem = f"{target.replace(' ', '_')}-{engine}-{kind.split(maxsplit=1)[0]}-{crashes}"
+            stem = f"{target.replace(' ', '_')}-{kind.split(maxsplit=1)[0]}-{crashes}"
             shutil.copy(out / "current", out / f"{stem}.input")
             (out / f"{stem}.txt").write_text(text)
         result.findings[f"{kind} ({crashes})"] = " ".join(text.split())[-200:]
@@ -118,11 +115,9 @@ def main() -> int:
     )
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="all, or names")
     parser.add_argument("--list", action="store_true", help="the names")
-    parser.add_argument("--engine", choices=("hypothesis", "atheris", "both"), default="hypothesis")
-    parser.add_argument("--seconds", type=float, default=60, help="a target and engine (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=60, help="per target (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("fuzz-findings"), help="default: %(default)s")
-    parser.add_argument("--path", metavar="FOLDER", help="where atheris is installed")
     parser.add_argument("--input", type=Path, metavar="FILE", help="try one input of a target again")
     args = parser.parse_args()
     known = names()
@@ -136,24 +131,16 @@ def main() -> int:
     if args.input is not None:
         again(chosen[0], args.input)
         return 0
-    engines = ["hypothesis", "atheris"] if args.engine == "both" else [args.engine]
-    if "atheris" in engines and not args.path and importlib.util.find_spec("atheris") is None:
-        print(
-            "atheris is not installed: pip install atheris, or pip install --target FOLDER atheris and --path FOLDER",
-            file=sys.stderr,
-        )
-        return 2
     args.out.mkdir(parents=True, exist_ok=True)
-    head = f"{'target':26} {'engine':10} {'inputs':>9} {'seconds':>8} {'findings':>9}"
+    head = f"{'target':26} {'inputs':>9} {'seconds':>8} {'findings':>9}"
     print(head, flush=True)
     results = []
-    for engine in engines:
-        for target in chosen:
-            result = fuzz(target, engine, seconds=args.seconds, seed=args.seed, out=args.out.resolve(), path=args.path)
-            results.append(result)
-            print(result.line(), flush=True)
-            for kind, text in result.findings.items():
-                print(f"    {kind}: {text}", flush=True)
+    for target in chosen:
+        result = fuzz(target, seconds=args.seconds, seed=args.seed, out=args.out.resolve())
+        results.append(result)
+        print(result.line(), flush=True)
+        for kind, text in result.findings.items():
+            print(f"    {kind}: {text}", flush=True)
     print(f"\n{head}\n" + "\n".join(result.line() for result in results))
     found = sum(len(result.findings) for result in results)
     print(

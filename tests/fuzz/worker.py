@@ -1,8 +1,7 @@
-"""Fuzz one target with one engine for some seconds in a separate process; the parent detects crashes."""
+"""Fuzz one target for some seconds in a separate process; the parent detects crashes."""
 
 import json
 import os
-import random
 import resource
 import signal
 import sys
@@ -91,7 +90,7 @@ class Work:
         return time.monotonic() >= self.until
 
 
-def by_hypothesis(work: Work, seed: int) -> None:
+def fuzz(work: Work, seed: int) -> None:
     """Fuzz with well-formed inputs from the target's strategy."""
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import seed as seeded
@@ -124,53 +123,14 @@ def by_hypothesis(work: Work, seed: int) -> None:
     work.report()
 
 
-def by_atheris(work: Work, seed: int) -> None:
-    """Fuzz with libFuzzer's inputs that reach new code; never return."""
-    import atheris
-
-    with atheris.instrument_imports(
-        include=["fashion_hydra", "tests.fuzz.targets", "tests.fuzz.models", "PIL", "zipfile"]
-    ):
-        import tests.fuzz.models
-        import tests.fuzz.targets
-    work.start()
-    corpus = Path(tempfile.mkdtemp(prefix="corpus-"))
-    chosen = tests.fuzz.targets.TARGETS[work.name]
-    for number, content in enumerate(chosen.seeds()):
-        (corpus / str(number)).write_bytes(content)
-        (corpus / f"raw{number}").write_bytes(b"\1" + content)
-    rng = random.Random(seed)
-    for number in range(40):  # edits of valid files, see tests.fuzz.patches
-        (corpus / f"edits{number}").write_bytes(rng.randbytes(4 + 6 * rng.randrange(1, 4)))
-
-    def one(data: bytes) -> None:
-        work.take(data)
-        if work.is_over:
-            work.report()
-            os._exit(0)
-
-    options = [
-        f"-seed={seed + 1}",
-        "-max_len=20000",
-        "-rss_limit_mb=0",
-        "-timeout=120",
-        "-print_final_stats=0",
-        "-verbosity=0",
-    ]
-    atheris.Setup(
-        [sys.argv[0], *options, f"-artifact_prefix={work.out}/crash-{work.name.replace(' ', '_')}-", str(corpus)], one
-    )
-    atheris.Fuzz()
-
-
 def main() -> None:
-    name, engine, seconds, seed, out = sys.argv[1:]
+    name, seconds, seed, out = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     import tests.fuzz.models  # noqa: F401 - registers targets
 
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     work = Work(name, Path(out), float(seconds))
-    {"hypothesis": by_hypothesis, "atheris": by_atheris}[engine](work, int(seed))
+    fuzz(work, int(seed))
 
 
 if __name__ == "__main__":
