@@ -152,6 +152,7 @@ class PostprocessConfig:
     max_per_image: int | None = None
     mask_thr: float | None = None
     mask_iou_power: float | None = None
+    mask_certainty_power: float | None = None
     suppress_overlaps: bool | None = None
     steps: list[str] | None = None
     min_area: int | None = None
@@ -274,6 +275,7 @@ class GridConfig:
     mask_thr: list[float] = MISSING
     min_area: list[int] = MISSING
     max_per_image: list[int] = MISSING
+    mask_certainty_power: list[float] = MISSING
     drop: list[str] = MISSING
 
 

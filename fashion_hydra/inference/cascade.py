@@ -163,8 +163,9 @@ def _merge(passes: Sequence[_Pass], image_id: str, rules: Sequence[Postprocess],
             if of_view.attributes is not None:
                 attributes_of.append(of_view.attributes.float())
     averaged = [torch.stack(values).mean(0) for values in (boxes_of, probabilities_of)]
-    if any(one.detector.scores_masks for one in passes):  # the best by score are known only once masks are scored
-        rules = [replace(rule, max_per_image=NO_LIMIT) for rule in rules]
+    has_mask_ious = any(one.detector.scores_masks for one in passes)
+    # If scores depend on masks, the best candidates are known only once the masks are.
+    rules = [replace(r, max_per_image=NO_LIMIT) if r.rescores(has_mask_ious=has_mask_ious) else r for r in rules]
     boxes, scores, labels, index = _survivors(averaged[0], averaged[1], rules)
     exact = views[0][index] if len(views) == 1 else None
     masks, mask_ious = _masks(passes, boxes, labels, exact)

@@ -73,15 +73,32 @@ def apply(candidates: Candidates, rule: Postprocess, *, size: Size) -> Detection
 
 def rank(candidates: Candidates, rule: Postprocess) -> tuple[Tensor, Tensor]:
     """Return the indices of the candidates to draw, best first, and their scores (float32; float64 with soft-NMS)."""
-    if candidates.mask_ious is None or not rule.mask_iou_power:
+    if not rule.rescores(has_mask_ious=candidates.mask_ious is not None):
         return _suppress(candidates, rule)
     index, scores = _suppress(candidates, replace(rule, max_per_image=NO_LIMIT))
-    scores = scores * candidates.mask_ious[index].to(scores) ** rule.mask_iou_power
+    if candidates.mask_ious is not None and rule.mask_iou_power:
+        scores = scores * candidates.mask_ious[index].to(scores) ** rule.mask_iou_power
+    if rule.mask_certainty_power:
+        scores = scores * mask_certainty(candidates.masks[index]).to(scores) ** rule.mask_certainty_power
     order = scores.sort(descending=True, stable=True).indices
     order = order[scores[order] > rule.thresholds(candidates.labels)[index[order]]]
     if rule.nms != "mask":  # NMS on masks counts afterwards
         order = order[: rule.max_per_image]
     return index[order], scores[order]
+
+
+def mask_certainty(masks: Tensor) -> Tensor:
+    """Return the mean probability of each mask's cells above one half, float32 (N,); 0 for masks without such cells.
+
+    Where a detector finds the outline hard to tell, probabilities inside the mask are low as well (the maskness of Wang
+    et al., SOLO, ECCV 2020, arXiv:1912.04488).
+
+    Args:
+        masks: (N, M, M), mask probabilities.
+    """
+    masks = masks.float()
+    inside = masks > 0.5
+    return (masks * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
 
 
 def _suppress(candidates: Candidates, rule: Postprocess) -> tuple[Tensor, Tensor]:

@@ -38,6 +38,8 @@ class Postprocess:
         attributes: options for choosing attributes; None for a model without attributes.
         mask_iou_power: for a model that predicts the IoU of its masks, scores after NMS on boxes are class scores times
             this power of the IoU; 0 for class scores alone.
+        mask_certainty_power: scores after NMS on boxes are also multiplied by this power of the mask's certainty, see
+            `fashion_hydra.postprocess.apply.mask_certainty`; 0 for no such factor.
         steps: names of modules in `fashion_hydra.postprocess.steps` that change masks before overlaps are suppressed.
 
     Raises:
@@ -58,6 +60,7 @@ class Postprocess:
     attributes: AttributeRule | None = None
     steps: tuple[str, ...] = ()
     mask_iou_power: float = 1.0
+    mask_certainty_power: float = 0.0
 
     def __post_init__(self) -> None:
         shares = {name: getattr(self, name) for name in ("score_thr", "iou_thr", "mask_thr")}
@@ -72,13 +75,18 @@ class Postprocess:
             )
         if self.nms not in NMS_KINDS:
             raise UserError(f"postprocess.nms={self.nms}: choose one of {', '.join(NMS_KINDS)}")
-        if not 0 <= self.mask_iou_power <= 10:
-            raise UserError(f"postprocess.mask_iou_power={self.mask_iou_power}: must be between 0 and 10")
+        for name in ("mask_iou_power", "mask_certainty_power"):
+            if not 0 <= (value := getattr(self, name)) <= 10:
+                raise UserError(f"postprocess.{name}={value}: must be between 0 and 10")
         if not self.soft_nms_sigma > 0:
             raise UserError(f"postprocess.soft_nms_sigma={self.soft_nms_sigma}: must be above 0")
 
         for name in self.steps:
             steps.load(name)
+
+    def rescores(self, *, has_mask_ious: bool) -> bool:
+        """Return whether scores depend on masks, for candidates with or without predicted IoUs."""
+        return self.mask_certainty_power > 0 or (has_mask_ious and self.mask_iou_power > 0)
 
     @property
     def answers_attributes(self) -> bool:

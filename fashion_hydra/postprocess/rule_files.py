@@ -28,6 +28,7 @@ _PLAIN = (
     "max_per_image",
     "mask_thr",
     "mask_iou_power",
+    "mask_certainty_power",
     "suppress_overlaps",
     "min_area",
 )

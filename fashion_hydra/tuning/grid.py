@@ -13,7 +13,7 @@ from fashion_hydra.tuning.score_table import ScoreTable
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.types import FloatArray
 
-AXES = ("score_thr", "iou_thr", "mask_thr", "min_area", "max_per_image", "drop")
+AXES = ("score_thr", "iou_thr", "mask_thr", "min_area", "max_per_image", "mask_certainty_power", "drop")
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Grid:
         min_area: minimum mask areas.
         max_per_image: maximum numbers of candidates per image.
         drop: name of a class-removal set -> labels to drop.
+        mask_certainty_power: powers of the masks' certainty in the scores.
 
     Raises:
         UserError: an axis has no values or a duplicate value.
@@ -38,6 +39,7 @@ class Grid:
     min_area: Sequence[int]
     max_per_image: Sequence[int]
     drop: Mapping[str, tuple[int, ...]]
+    mask_certainty_power: Sequence[float] = (0.0,)
 
     def __post_init__(self) -> None:
         for axis in AXES:

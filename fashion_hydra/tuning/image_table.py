@@ -40,7 +40,7 @@ class Family:
     mask_thrs: tuple[float, ...]
 
 
-Key = tuple[str, float, float, bool, float, float]
+Key = tuple[str, float, float, bool, float, float, float]
 
 
 def family_key(rule: Postprocess) -> Key:
@@ -52,6 +52,7 @@ def family_key(rule: Postprocess) -> Key:
         rule.suppress_overlaps,
         rule.mask_thr if rule.nms == "mask" else 0.0,
         rule.mask_iou_power,
+        rule.mask_certainty_power,
     )
 
 

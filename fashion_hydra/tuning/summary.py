@@ -23,6 +23,8 @@ def describe_rule(rule: Postprocess) -> str:
              f"min_area={rule.min_area}", f"max_per_image={rule.max_per_image}"]  # fmt: skip
     if rule.nms != "box":
         parts.insert(0, f"nms={rule.nms}")
+    if rule.mask_certainty_power:
+        parts.append(f"mask_certainty_power={rule.mask_certainty_power:g}")
     if rule.label_score_thr:
         parts.append(f"{len(rule.label_score_thr)} per-class thresholds")
     if rule.dropped_labels:

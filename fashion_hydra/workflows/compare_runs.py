@@ -249,7 +249,7 @@ def _grid(plan: PredictionPlan) -> list[Any]:
     options = compose_options("tune", "out=")
     lists = vars(options.grid)
     base = build_rule(rule_options(options.postprocess), plan.classes)
-    axes = {name: lists[name] for name in ("score_thr", "mask_thr", "max_per_image")}
+    axes = {name: lists[name] for name in ("score_thr", "mask_thr", "max_per_image", "mask_certainty_power")}
     iou_thr = [thr for thr in lists["iou_thr"] if thr in plan.cache.manifest.iou_grid]
     return Grid(**axes, iou_thr=iou_thr, min_area=[20], drop={"all": ()}).rules(base)
 

@@ -101,9 +101,10 @@ class TuningRules:
     def asked(self) -> list[Postprocess]:
         """Return all rules that the score table must support."""
         searched = [
-            replace(self.untuned, score_thr=self.floor, iou_thr=iou_thr, mask_thr=mask_thr)
+            replace(self.untuned, score_thr=self.floor, iou_thr=iou_thr, mask_thr=mask_thr, mask_certainty_power=power)
             for iou_thr in self.iou_thrs
             for mask_thr in self.mask_thrs
+            for power in self.grid.mask_certainty_power
         ]
         return [self.untuned, *self.winners.values(), *self.on_grid, *searched]
 

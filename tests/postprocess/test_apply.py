@@ -14,7 +14,7 @@ from scipy import ndimage
 from fashion_hydra.config.places import PROJECT_ROOT
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.postprocess import steps
-from fashion_hydra.postprocess.apply import apply, survivors
+from fashion_hydra.postprocess.apply import apply, mask_certainty, survivors
 from fashion_hydra.postprocess.nms import select, soft_nms, top_survivors
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.postprocess.rule_options import build_rule
@@ -119,6 +119,17 @@ def test_scores_are_weighed_by_the_ious_of_masks_after_nms_on_boxes(power, limit
     answer = apply(c, rule, size=c.size)
     assert answer.scores == pytest.approx([product[i] for i in expected], rel=1e-6)
     assert list(answer.labels) == c.labels[expected].tolist()
+
+
+def test_certainty_is_the_mean_probability_inside_the_mask():
+    c = scene(0, n=6)
+    masks = torch.cat([c.masks, torch.full((1, 14, 14), 0.3)])
+    expected = [np.mean([p for p in mask.flatten().tolist() if p > 0.5]) for mask in c.masks]
+    assert mask_certainty(masks).tolist() == pytest.approx([*expected, 0.0])
+    rule = replace(RULE, mask_certainty_power=2.0, iou_thr=1.0, suppress_overlaps=False, score_thr=0.0)
+    answer = apply(c, rule, size=c.size)
+    scores = [score * certainty**2 for score, certainty in zip(c.scores.tolist(), expected, strict=True)]
+    assert answer.scores == pytest.approx(sorted(scores, reverse=True))
 
 
 @pytest.mark.parametrize("limit", [6, 100])

@@ -43,6 +43,7 @@ def random_rule(draw, nms):
         nms=nms,
         soft_nms_sigma=0.4,
         mask_iou_power=draw.choice([1.0, 1.0, 0.5, 0.0]),
+        mask_certainty_power=draw.choice([0.0, 0.0, 1.0, 0.5]),
     )
 
 

@@ -132,7 +132,8 @@ def read_tuning(folder: Path) -> Tuning:
 
 def _points(rows: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:
     """Parse the rows of grid.csv, without the class-removal set, which is not a number."""
-    numbers = [name for name in (*AXES, "score") if name != "drop"]
+    columns = rows[0].keys() if rows else ()
+    numbers = [name for name in (*AXES, "score") if name != "drop" and name in columns]
     return [{name: float(row[name]) for name in numbers} for row in rows]
 
 
