@@ -83,9 +83,9 @@ COMMAND_LINES = [
     Mistake("train.py data.root=null", "data.root=null", "…=null: a value expected, …"),
     # Devices
     Mistake("train.py seed=1,2 -m trainer.devices=2", "trainer.devices=2",
-            "trainer.devices=…: a multirun (-m) in this process uses one device per job. …"),
+            "trainer.devices=…: jobs that share a process, as in a multirun (-m), use one device each. …"),
     Mistake("tune_thresholds.py -m trainer.devices=2 candidates.folder=USED", "=2",
-            "trainer.devices=…: a multirun (-m) …"),
+            "trainer.devices=…: jobs that share a process, as in a multirun (-m), …"),
     # Files and folders
     Mistake("train.py paths.runs=READ_ONLY", "read_only", errors.PERMISSION),
 ]  # fmt: skip

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="an option for predict.py and tune_thresholds.py, such as trainer.devices=8; may be repeated",
+        help="an option for predict.py and tune_thresholds.py, such as trainer.accelerator=cpu; may be repeated",
     )
 
 
@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """Predict and score each rung, then write ladder.csv and ladder.png."""
     from fashion_hydra.evaluation.ladder import FILE_NAME, write_ladder
     from fashion_hydra.plots.ladder import draw_ladder
+    from fashion_hydra.training.console import log_to_stdout
     from fashion_hydra.training.run_folder import RunFolder
     from fashion_hydra.workflows.ladder import Walk, line, read_recipes, walk
 
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
         if unknown := [name for name in args.rungs.split(",") if name not in known]:
             raise UserError(f"--rungs {unknown[0]}: no such recipe. Available: {', '.join(r.name for r in recipes)}")
         recipes = [known[name] for name in args.rungs.split(",")]
+    log_to_stdout()
     plan = Walk(found, args.images, args.truth, folder.resolve(), tuple(args.set))
     rungs = walk(plan, recipes)
     write_ladder(folder / FILE_NAME, rungs)

@@ -72,8 +72,8 @@ def check_devices(trainer: TrainerConfig, command: Command) -> None:
     wanted, gpus = device_count(trainer), torch.cuda.device_count()
     if wanted > 1 and command.shares_process:
         raise UserError(
-            f"trainer.devices={wanted}: a multirun (-m) in this process uses one device per job. Give "
-            "trainer.devices=1, or a launcher such as hydra/launcher=submitit_slurm"
+            f"trainer.devices={wanted}: jobs that share a process, as in a multirun (-m), use one device each. Give "
+            "trainer.devices=1, or for a multirun a launcher such as hydra/launcher=submitit_slurm"
         )
     if isinstance(trainer.accelerator, str) and trainer.accelerator not in ACCELERATORS:
         raise UserError(f"trainer.accelerator={trainer.accelerator}: give {', '.join(ACCELERATORS)}")

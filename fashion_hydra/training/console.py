@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sys
 import warnings
 
 from pytorch_lightning.utilities import rank_zero_only
@@ -21,6 +22,15 @@ _NOISE = (
     "You're resuming from a checkpoint that ended before the epoch ended",  # the data module restores its position
     "generated new fontManager",
 )
+
+
+def log_to_stdout() -> None:
+    """Print what the workflows log, in commands where Hydra does not configure logging."""
+    if not _log.handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        _log.addHandler(handler)
+        _log.setLevel(logging.INFO)
 
 
 def silence_library_noise() -> None:

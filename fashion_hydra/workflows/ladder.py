@@ -1,16 +1,17 @@
 """Predict and score a run's checkpoints with each recipe in experiments/ladder, rung by rung."""
 
 import shlex
-import subprocess
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fashion_hydra.config.places import CONF, PROJECT_ROOT
+from fashion_hydra.config.command import Command
+from fashion_hydra.config.compose import compose_options
+from fashion_hydra.config.places import CONF, VERBS
 from fashion_hydra.evaluation.bootstrap import bootstrap
 from fashion_hydra.evaluation.ladder import Rung
 from fashion_hydra.evaluation.score_submission import score_masks
@@ -18,6 +19,8 @@ from fashion_hydra.formats.submission import read_masks
 from fashion_hydra.postprocess.rule_files import NAME as TUNED
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.yaml_files import read_mapping
+from fashion_hydra.workflows.predict import predict
+from fashion_hydra.workflows.tune import tune
 
 RECIPES = CONF / "experiment" / "ladder"
 
@@ -125,11 +128,11 @@ def _existing(truth: Path) -> Path:
 
 
 def _predict(plan: Walk, recipe: Recipe, folder: Path) -> float | None:
-    """Run predict.py with a recipe, after tune_thresholds.py if needed; return the seconds per image, if known."""
+    """Predict with a recipe, after tuning if needed; return the seconds per image, if known."""
     name = "-".join(recipe.sources)
     if recipe.tuned and not (plan.folder / "tuned" / name / TUNED).is_file():
         sources = [f"ensemble={recipe.sources[0]}", f"tta={recipe.sources[1]}"]
-        _call(plan, "tune_thresholds.py", *sources, f"out={plan.folder / 'tuned' / name}")
+        _call(plan, "tune", *sources, f"out={plan.folder / 'tuned' / name}")
     candidates = plan.folder / "candidates" / name
     fresh = not candidates.exists()
     candidates.mkdir(parents=True, exist_ok=True)
@@ -138,7 +141,7 @@ def _predict(plan: Walk, recipe: Recipe, folder: Path) -> float | None:
         (folder / "candidates").symlink_to(Path("..") / "candidates" / name)
     words = [f"experiment=ladder/{recipe.name}", f"data.images={plan.images}", f"out={folder}"]
     begin = time.monotonic()
-    _call(plan, "predict.py", *words, f"paths.tuned={plan.folder / 'tuned'}")
+    _call(plan, "predict", *words, f"paths.tuned={plan.folder / 'tuned'}")
     noted = candidates / "seconds_an_image.txt"
     if fresh:
         predicted = len(list((candidates / "images").glob("*.npz")))
@@ -146,9 +149,9 @@ def _predict(plan: Walk, recipe: Recipe, folder: Path) -> float | None:
     return float(noted.read_text()) if noted.is_file() else None
 
 
-def _call(plan: Walk, script: str, *words: str) -> None:
-    command = [script, *words, f"ensemble.run={plan.run}", *plan.overrides]
-    print(f"\n$ python {shlex.join(command)}", flush=True)
-    done = subprocess.run([sys.executable, str(PROJECT_ROOT / script), *command[1:]], check=False)
-    if done.returncode:
-        raise UserError(f"{script} failed with exit code {done.returncode}; repeat the command to resume")
+def _call(plan: Walk, verb: str, *words: str) -> None:
+    """Print the command that does the same as a script, and run its workflow in this process."""
+    words = (*words, f"ensemble.run={plan.run}", *plan.overrides)
+    print(f"\n$ python {shlex.join([VERBS[verb], *words])}", flush=True)
+    workflow: Callable[[Any, Command], Any] = {"predict": predict, "tune": tune}[verb]
+    workflow(compose_options(verb, *words), Command(words, shares_process=True))
