@@ -88,11 +88,9 @@ function rule() {
 }
 
 /** Name the options of the model's rule that this page does not support. */
-function unknownSteps({ nms, steps, select, mask_certainty_power: power }) {
-  return [
-    nms !== "box" && `nms=${nms}`, power && `mask_certainty_power=${power}`, steps?.length && `steps ${steps}`,
-    select === "expected" && "select=expected",
-  ].filter(Boolean);
+function unknownSteps({ nms, steps, select }) {
+  return [nms !== "box" && `nms=${nms}`, steps?.length && `steps ${steps}`, select === "expected" && "select=expected"]
+    .filter(Boolean);
 }
 
 // ---- drawing ----------------------------------------------------------------------------------------------------

@@ -22,6 +22,26 @@ export function select({ boxes, scores, labels }, rule) {
   return kept;
 }
 
+/** Return the indices of the candidates to draw, best first, with their scores. */
+function rank(candidates, rule) {
+  const { scores, labels } = candidates, power = rule.mask_certainty_power;
+  if (!power) return select(candidates, rule).map((i) => [i, scores[i]]);
+  return select(candidates, { ...rule, max_per_image: Infinity })
+    .map((i) => [i, f(scores[i] * f(certainty(candidates, i) ** power))])
+    .filter(([i, score]) => score > f(rule.labelScoreThr.get(labels[i]) ?? rule.score_thr))
+    .sort((a, b) => b[1] - a[1])
+    .slice(0, rule.max_per_image);
+}
+
+/** Return the mean probability of a mask's cells above one half, or 0 if there are none. */
+function certainty({ masks, cells }, index) {
+  let total = 0, count = 0;
+  for (const value of masks.subarray(index * cells * cells, (index + 1) * cells * cells)) {
+    if (value > 0.5) [total, count] = [total + value, count + 1];
+  }
+  return count ? f(total / count) : 0;
+}
+
 /** Return the IoU of two boxes, in float32. */
 function overlap(boxes, i, j) {
   const a = boxes.subarray(4 * i, 4 * i + 4), b = boxes.subarray(4 * j, 4 * j + 4);
@@ -35,7 +55,7 @@ function overlap(boxes, i, j) {
 /** Return the masks of a photo, best first, on a grid of [height, width] to which the photo is stretched. */
 export function apply(candidates, rule, size) {
   const found = [], taken = new Map();
-  for (const i of select(candidates, rule)) {
+  for (const [i, score] of rank(candidates, rule)) {
     const mask = paste(candidates, i, size, rule.mask_thr), label = candidates.labels[i];
     if (rule.suppress_overlaps) {
       if (!taken.has(label)) taken.set(label, []);
@@ -44,7 +64,7 @@ export function apply(candidates, rule, size) {
     }
     let area = 0;
     for (const pixel of mask.pixels) area += pixel;
-    if (area >= rule.min_area) found.push({ ...mask, label, score: candidates.scores[i], area });
+    if (area >= rule.min_area) found.push({ ...mask, label, score, area });
   }
   return found;
 }

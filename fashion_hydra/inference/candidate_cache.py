@@ -4,12 +4,13 @@ import hashlib
 import json
 import urllib.parse
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fashion_hydra.data.attribute_set import AttributeSet
 from fashion_hydra.data.class_set import ClassSet
@@ -23,19 +24,6 @@ from fashion_hydra.utils.zip_safety import check_uncompressed
 
 _VERSION = 1
 _MANIFEST = "manifest.json"
-_KINDS: dict[str, Any] = {
-    "members": [[str]],
-    "class_ids": [int],
-    "class_names": [str],
-    "scales": [[int]],
-    "flips": [bool],
-    "proposal_iou_thr": float,
-    "max_proposals": int,
-    "precision": str,
-    "score_floor": float,
-    "iou_grid": [float],
-    "images": str,
-}
 _ROUNDING = 1e-3  # averaged probabilities may exceed [0, 1] by this
 _OTHERS = {
     "members": "other checkpoints (members)",
@@ -68,6 +56,8 @@ class Manifest:
         images: SHA-256 over the images' ids and file sizes.
         attributes: attributes whose probabilities the candidates have.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
 
     members: tuple[tuple[str, str], ...]
     class_ids: tuple[int, ...]
@@ -266,23 +256,14 @@ def _wrong(kept: dict[str, np.ndarray], *, classes: int, attributes: int) -> str
 def _manifest(path: Path, kept: dict[str, Any]) -> Manifest:
     """Check the values of a manifest file and build the manifest."""
     attributes = kept.pop("attributes", None)
-    strange = sorted(kept.keys() ^ _KINDS.keys()) or [n for n, kind in _KINDS.items() if not _is_of(kept[n], kind)]
-    if strange or len(kept["class_ids"]) != len(kept["class_names"]):
-        raise UserError(f"{path}: damaged ({(strange or ['class_names'])[0]}); delete the folder and predict again")
     try:
-        known = AttributeSet.from_plain(attributes, classes=len(kept["class_ids"]))
+        manifest = TypeAdapter(Manifest).validate_json(json.dumps(kept))
+        if len(manifest.class_ids) != len(manifest.class_names):
+            raise ValueError("class_names")
+        return replace(manifest, attributes=AttributeSet.from_plain(attributes, classes=len(manifest.class_ids)))
     except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); delete the folder and predict again") from error
-    return Manifest(**{name: _frozen(value) for name, value in kept.items()}, attributes=known)
-
-
-def _is_of(value: Any, kind: Any) -> bool:
-    """Return whether a JSON value is of a kind: a type, or a list of values of one kind."""
-    if isinstance(kind, list):
-        return isinstance(value, list) and all(_is_of(entry, kind[0]) for entry in value)
-    if kind is float:
-        return type(value) in (int, float)
-    return type(value) is kind
+        what = error.errors()[0]["loc"][0] if isinstance(error, ValidationError) else error
+        raise UserError(f"{path}: damaged ({what}); delete the folder and predict again") from error
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -307,7 +288,3 @@ def _refuse_difference(folder: Path, kept: dict[str, Any], wanted: dict[str, Any
                 f"{folder}: holds candidates of {_OTHERS.get(name, f'another {name}')}: {kept_text}, this "
                 f"run has {wanted_text}. Give another out=FOLDER, or delete this folder"
             )
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(entry) for entry in value) if isinstance(value, list) else value

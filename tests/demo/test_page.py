@@ -130,6 +130,7 @@ SHARED = ("score_thr", "iou_thr", "mask_thr", "max_per_image", "min_area", "supp
         (Postprocess(score_thr=0.1, iou_thr=0.5, mask_thr=0.45, max_per_image=100), (120, 90)),
         (Postprocess(score_thr=0.3, iou_thr=0.2, mask_thr=0.6, max_per_image=4, min_area=50), (120, 90)),
         (Postprocess(score_thr=0.1, iou_thr=0.7, mask_thr=0.5, max_per_image=100, suppress_overlaps=False), (77, 201)),
+        (Postprocess(score_thr=0.2, iou_thr=0.5, mask_thr=0.5, max_per_image=9, mask_certainty_power=2.0), (120, 90)),
         (
             Postprocess(
                 score_thr=0.5,
@@ -166,7 +167,8 @@ def test_masks_follow_the_rules_of_the_package(modules, rule, size):
             },
             {
                 **{
-                    key: getattr(rule, key) for key in ("score_thr", "iou_thr", "mask_thr", "max_per_image", "min_area")
+                    key: getattr(rule, key)
+                    for key in ("score_thr", "iou_thr", "mask_thr", "max_per_image", "min_area", "mask_certainty_power")
                 },
                 "suppress_overlaps": rule.suppress_overlaps,
                 "labelScoreThr": [list(pair) for pair in rule.label_score_thr.items()],
