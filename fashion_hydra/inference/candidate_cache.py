@@ -262,7 +262,7 @@ def _manifest(path: Path, kept: dict[str, Any]) -> Manifest:
             raise ValueError("class_names")
         return replace(manifest, attributes=AttributeSet.from_plain(attributes, classes=len(manifest.class_ids)))
     except ValueError as error:
-        what = error.errors()[0]["loc"][0] if isinstance(error, ValidationError) else error
+        what = next(iter(error.errors()[0]["loc"]), "invalid text") if isinstance(error, ValidationError) else error
         raise UserError(f"{path}: damaged ({what}); delete the folder and predict again") from error
 
 

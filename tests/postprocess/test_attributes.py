@@ -40,9 +40,9 @@ def test_attributes_are_those_of_learnt_classes_and_sets_are_counted():
     ("change", "reason"),
     [
         ({"ids": [77, 28]}, "ascending"),
-        ({"names": ["plain"]}, "a name each"),
-        ({"of_label": [[0, 1], [1]]}, "other than 3 classes"),
-        ({"of_label": [[0, 7], [1], []]}, "other than 3 classes"),
+        ({"names": ["plain"]}, "without exactly one name each"),
+        ({"of_label": [[0, 1], [1]]}, "attributes that are not those of 3 classes"),
+        ({"of_label": [[0, 7], [1], []]}, "attributes that are not those of 3 classes"),
         ({"sets": [[[5, 0, 1]], [[4, 0]], []]}, "an invalid set"),
         ({"sets": [[[0, 0]], [], []]}, "an invalid set"),
         ({"sets": [5, [], []]}, "an invalid set"),

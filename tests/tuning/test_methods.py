@@ -30,13 +30,14 @@ def best():
 
 
 def test_the_grid_is_every_combination_in_its_axes_order():
-    rules, points = GRID.rules(replace(BASE, dropped_labels=(2,))), list(GRID.points())
-    assert len(rules) == len(points) == len(GRID) == 3 * 2 * 2 * 2 * 2 * 2
+    grid = replace(GRID, mask_certainty_power=[0.0, 1.5])
+    rules, points = grid.rules(replace(BASE, dropped_labels=(2,))), list(grid.points())
+    assert len(rules) == len(points) == len(grid) == 3 * 2 * 2 * 2 * 2 * 2 * 2
     for rule, point in zip(rules, points, strict=True):
         assert {axis: getattr(rule, axis) for axis in AXES[:-1]} == {k: v for k, v in point.items() if k != "drop"}
         assert rule.dropped_labels == ((2,) if point["drop"] == "none" else (0, 2))
     assert [tuple(point.values()) for point in points] == list(
-        itertools.product([0.2, 0.4, 0.6], [0.3, 0.7], [0.45, 0.5], [1, 50], [100, 4], ["none", "first"])
+        itertools.product([0.2, 0.4, 0.6], [0.3, 0.7], [0.45, 0.5], [1, 50], [100, 4], [0.0, 1.5], ["none", "first"])
     )
     with pytest.raises(UserError, match=r"grid\.mask_thr"):
         replace(GRID, mask_thr=[])

@@ -320,7 +320,7 @@ def test_weights_take_the_place_of_the_backbones_own(wardrobe, tmp_path, uninter
     ("given", "message"),
     [
         (["weights=nowhere.pth"], "nowhere.pth: no such file"),
-        (["weights=CHECKPOINT", f"weights_sha256={'0' * 64}"], "its sha256 is .* instead of 0000"),
+        (["weights=CHECKPOINT", f"weights_sha256={'0' * 64}"], "its sha256 is .*, expected 0000"),
         (["weights=CHECKPOINT", "model.backbone.depth=34"], "weights=.* does not fit this model in 80 tensors"),
         (["weights=http://127.0.0.1:9/x.pth"], "http://127.0.0.1:9/x.pth: .*refused"),
     ],
