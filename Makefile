@@ -94,7 +94,7 @@ docs: $(STAMP) ## make the API reference from the docstrings: site/reference/ind
 	$(BIN)/pdoc --docformat google --output-directory site/reference $(addprefix fashion_hydra.,$(REFERENCE))
 
 test: lint ## run the linters and the tests
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+	$(BIN)/python -m pytest -q -n 2
 
 lint: $(STAMP) ## lint and type-check alone
 	$(BIN)/ruff check .
