@@ -4,10 +4,13 @@ import os
 import re
 import runpy
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -42,6 +45,48 @@ def model_options(name: str = "htc_tiny", *overrides: object) -> dict[str, Any]:
     model = OmegaConf.to_container(compose_config("train", f"model={name}", *overrides).model, resolve=True)
     assert isinstance(model, dict)
     return {str(key): value for key, value in model.items() if key != "_target_"}
+
+
+def training_batch(
+    folder: Path, categories: Iterable[int], images: int, *, attributes: bool = False, **augment: Any
+) -> tuple[Any, Any]:
+    """Return the classes of some categories, and a batch of the first images of a folder with their masks.
+
+    Args:
+        folder: in Kaggle's layout.
+        categories: ids of the categories to learn.
+        images: number of images.
+        attributes: learn the attributes of the categories' masks too.
+        augment: options of `Augment` in place of a short edge between 90 and 120 pixels.
+    """
+    from fashion_hydra.data.attribute_set import attribute_set_of
+    from fashion_hydra.data.augment import Augment
+    from fashion_hydra.data.class_set import ClassSpec
+    from fashion_hydra.data.dataset import TrainDataset, collate
+    from fashion_hydra.data.kaggle import read_annotations
+
+    annotations, _ = read_annotations(folder)
+    classes = ClassSpec("some", list(categories)).resolve(annotations.names, [])
+    if attributes:
+        known = attribute_set_of(map(str, annotations.class_ids), classes.label_of(), {})
+        classes = replace(classes, attributes=known)
+    chosen = Augment(**{"short_edge": [90, 120], "long_edge": 160, **augment})
+    dataset = TrainDataset(annotations, np.arange(len(annotations)), classes, chosen, seed=0)
+    return classes, collate([dataset[0, i] for i in range(images)])
+
+
+def record_results(objects: Iterable[Any], method: str) -> list[Any]:
+    """Return a list that collects the entries of all lists that a method of some objects returns from now on."""
+    seen: list[Any] = []
+
+    def spy(original: Callable[..., Any], *arguments: Any) -> Any:
+        made = original(*arguments)
+        seen.extend(made)
+        return made
+
+    for one in objects:
+        setattr(one, method, partial(spy, getattr(one, method)))
+    return seen
 
 
 def tiny_checkpoint_content(

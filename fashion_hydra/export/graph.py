@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torchvision.ops import nms, roi_align
 
 from fashion_hydra.model.detector import STRIDES, Detector
+from fashion_hydra.model.mask_stages import mask_logits
 from fashion_hydra.postprocess.rule import NO_LIMIT
 from fashion_hydra.structures.batch import PAD_DIVISOR
 
@@ -122,12 +123,11 @@ class CascadeGraph(nn.Module):
 
     def _segment(self, features: Sequence[Tensor], semantic: Tensor | None, boxes: Tensor, labels: Tensor) -> Tensor:
         """Return mask probabilities (N, M, M) for the class of each box, equal to those of `Detector.segment`."""
-        head, probabilities, carried = self.detector.net.roi_head, [], None
+        head, probabilities = self.detector.net.roi_head, []
         pooled = _pool(head.mask_roi_extractor[-1], features, boxes)
         if semantic is not None:
             pooled = pooled + _pool(head.semantic_roi_extractor, [semantic], boxes)
-        for mask_head in head.mask_head:
-            logits, carried = mask_head(pooled, carried)
+        for logits in mask_logits(head.mask_head, pooled)[0]:
             index = labels[:, None, None, None].expand(-1, 1, logits.shape[2], logits.shape[3])
             probabilities.append(logits.gather(1, index)[:, 0].sigmoid())
         return torch.stack(probabilities).mean(0)

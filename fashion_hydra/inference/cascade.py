@@ -163,7 +163,7 @@ def _merge(passes: Sequence[_Pass], image_id: str, rules: Sequence[Postprocess],
             if of_view.attributes is not None:
                 attributes_of.append(of_view.attributes.float())
     averaged = [torch.stack(values).mean(0) for values in (boxes_of, probabilities_of)]
-    has_mask_ious = any(one.detector.scores_masks for one in passes)
+    has_mask_ious = _score_masks(passes)
     # If scores depend on masks, the best candidates are known only once the masks are.
     rules = [replace(r, max_per_image=NO_LIMIT) if r.rescores(has_mask_ious=has_mask_ious) else r for r in rules]
     boxes, scores, labels, index = _survivors(averaged[0], averaged[1], rules)
@@ -222,6 +222,10 @@ def _survivors(
     return pairs[index], scores[index], labels[index], owners[index]
 
 
+def _score_masks(passes: Sequence[_Pass]) -> bool:
+    return any(one.detector.scores_masks for one in passes)
+
+
 def _masks(passes: Sequence[_Pass], boxes: Tensor, labels: Tensor, exact: Tensor | None) -> Segmented:
     """Average mask probabilities over the sources, and expected IoUs over the sources that predict them.
 
@@ -233,9 +237,8 @@ def _masks(passes: Sequence[_Pass], boxes: Tensor, labels: Tensor, exact: Tensor
         labels: (N,).
         exact: the same boxes in the frame of the view, if there is only one view; else None.
     """
-    scoring = any(one.detector.scores_masks for one in passes)
     if not len(labels):
-        return Segmented(boxes.new_zeros((0, 1, 1)), boxes.new_zeros(0) if scoring else None)
+        return Segmented(boxes.new_zeros((0, 1, 1)), boxes.new_zeros(0) if _score_masks(passes) else None)
     total, sources = boxes.new_zeros((1, 1, 1)), 0
     ious: list[Tensor] = []
     for one in passes:

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fashion_hydra.model.attribute_head import AttributeRoIHead
 from fashion_hydra.model.fuse import fuse_batch_norms
+from fashion_hydra.model.mask_stages import mask_logits, mask_probabilities
 from fashion_hydra.model.mask_targets import GroundTruthMasks
 from fashion_hydra.model.sampling import _shares, _world_size, begin_sampling
 from fashion_hydra.model.semantic_targets import IGNORED, paint_classes
@@ -116,17 +117,10 @@ class Detector(nn.Module):
         levels = [level.clone() for level in self.net.backbone(image)]
         size = self.net.roi_head.mask_roi_extractor[-1].roi_layers[0].output_size
         pooled = torch.randn(1, self.channels, *size, generator=random)
-
-        def masks() -> list[Tensor]:
-            logits, carried = [], None
-            for head in self.net.roi_head.mask_head:
-                made, carried = head(pooled, carried)
-                logits.append(made)
-            return logits
-
+        heads = self.net.roi_head.mask_head
         fuse_batch_norms(self.net.backbone, lambda: self.net.backbone(image))
         fuse_batch_norms(self.net.neck, lambda: self.net.neck(levels))
-        fuse_batch_norms(self.net.roi_head.mask_head, masks)
+        fuse_batch_norms(heads, lambda: mask_logits(heads, pooled)[0])
         if self.net.roi_head.with_semantic:
             pyramid = [level.clone() for level in self.net.neck(levels)]
             fuse_batch_norms(self.net.roi_head.semantic_head, lambda: self.net.roi_head.semantic_head(pyramid))
@@ -324,16 +318,13 @@ class Detector(nn.Module):
 
     def _mask_block(self, pooled: Tensor, labels: Tensor, *, last_stage_only: bool) -> Segmented:
         """Return masks from RoI features (N, C, S, S) and the label of each RoI."""
-        index = torch.arange(len(labels), device=labels.device)
-        probabilities: list[Tensor] = []
-        carried = None
-        for mask_head in self.net.roi_head.mask_head:
-            logits, carried = mask_head(pooled, carried)
-            probabilities.append(logits[index, labels].float().sigmoid())
-        averaged = torch.stack(probabilities).mean(0)
+        head = self.net.roi_head
+        stages, features = mask_logits(head.mask_head, pooled)
+        probabilities = mask_probabilities(stages, labels)
+        averaged = probabilities.mean(0)
         ious = None
         if self.scores_masks:
-            ious = self.net.roi_head.mask_iou_head(carried, averaged)[index, labels].float().sigmoid()
+            ious = head.mask_iou_head(features, averaged).gather(1, labels[:, None])[:, 0].float().sigmoid()
         return Segmented(probabilities[-1] if last_stage_only else averaged, ious)
 
 

@@ -122,6 +122,7 @@ def build_htc(
             "rois_per_stage": rois_per_stage,
             "roi_sampling_ratio": roi_sampling_ratio,
             "semantic_convs": semantic_convs,
+            "dice_weight": dice_weight,
         },
         mask_roi_size=mask_roi_size,
         anchor_scale=anchor_scale,
@@ -166,8 +167,6 @@ def build_htc(
                 "fc_channels": fc_channels,
             },
         }
-    if not dice_weight >= 0:
-        raise UserError(f"model.dice_weight={dice_weight}: at least 0 expected")
     if attributes:
         if not attribute_set:
             raise UserError(

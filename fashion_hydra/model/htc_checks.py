@@ -21,12 +21,13 @@ _AT_LEAST = {
     "rois_per_stage": 1,
     "roi_sampling_ratio": 0,
     "semantic_convs": 0,
+    "dice_weight": 0,
 }
 _PROBE = 64  # edge of the test image in pixels
 
 
 def check_numbers(
-    counts: Mapping[str, int],
+    counts: Mapping[str, float],
     *,
     mask_roi_size: int,
     anchor_scale: float,
@@ -47,7 +48,7 @@ def check_numbers(
         stage_weights: see `build_htc`.
     """
     for name, least in _AT_LEAST.items():
-        if counts[name] < least:
+        if not counts[name] >= least:  # also refuses NaN
             raise UserError(f"model.{name}={counts[name]}: at least {least} expected")
     if len(stage_ious) != len(stage_weights) or not 1 <= len(stage_ious) <= MOST_STAGES:
         raise UserError(

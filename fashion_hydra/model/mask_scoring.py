@@ -15,6 +15,7 @@ from mmdet.utils import InstanceList
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fashion_hydra.model.mask_stages import mask_logits, mask_probabilities
 from fashion_hydra.model.mask_targets import GroundTruthMasks
 
 
@@ -62,8 +63,6 @@ class MaskScoringRoIHead(HybridTaskCascadeRoIHead):
     def __init__(self, *, mask_iou: Mapping[str, Any] | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.mask_iou_head = None if mask_iou is None else MaskIoUHead(**mask_iou)
-        self._features: Tensor | None = None
-        self._logits: list[Tensor] = []
 
     def _mask_forward(
         self,
@@ -72,21 +71,17 @@ class MaskScoringRoIHead(HybridTaskCascadeRoIHead):
         rois: Tensor,
         semantic_feat: Tensor | None = None,
         training: bool = True,
-    ) -> dict[str, Tensor]:
-        """Run mmdet's forward pass; on the last stage of a training step, remember what the new head reads."""
+    ) -> dict[str, Any]:
+        """Run mmdet's forward pass; on the last stage of a training step, also return what the new head reads."""
         if self.mask_iou_head is None or not training or stage < self.num_stages - 1:
-            result: dict[str, Tensor] = super()._mask_forward(stage, x, rois, semantic_feat, training)
+            result: dict[str, Any] = super()._mask_forward(stage, x, rois, semantic_feat, training)
             return result
         extract = self.mask_roi_extractor[stage]
         pooled = extract(x[: extract.num_inputs], rois)
         if self.with_semantic:
             pooled = pooled + self.semantic_roi_extractor([semantic_feat], rois)
-        self._logits, carried = [], None
-        for head in self.mask_head:
-            logits, carried = head(pooled, carried)
-            self._logits.append(logits)
-        self._features = carried
-        return {"mask_preds": self._logits[-1]}
+        stages, features = mask_logits(self.mask_head, pooled)
+        return {"mask_preds": stages[-1], "stages": stages, "features": features}
 
     def mask_loss(
         self,
@@ -98,19 +93,17 @@ class MaskScoringRoIHead(HybridTaskCascadeRoIHead):
     ) -> dict:
         """Return mmdet's result; on the last stage with `loss_mask_iou`, the mean over the boxes on objects."""
         result: dict = super().mask_loss(stage, x, sampling_results, batch_gt_instances, semantic_feat)
-        if self._features is None or self.mask_iou_head is None:
+        if self.mask_iou_head is None or "features" not in result:
             return result
         labels = torch.cat([sampled.pos_gt_labels for sampled in sampling_results])
-        index = torch.arange(len(labels), device=labels.device)
         with torch.no_grad():
-            masks = torch.stack([logits[index, labels].float().sigmoid() for logits in self._logits]).mean(0)
+            masks = mask_probabilities(result["stages"], labels).mean(0)
             truth = torch.cat([mask_areas(*pair) for pair in zip(sampling_results, batch_gt_instances, strict=True)])
             boxes = torch.cat([sampled.pos_priors for sampled in sampling_results])
             wanted = mask_ious(masks > 0.5, result["mask_targets"] > 0.5, boxes, truth)
-        logits = self.mask_iou_head(self._features.detach(), masks)[index, labels].float()
+        logits = self.mask_iou_head(result["features"].detach(), masks).gather(1, labels[:, None])[:, 0].float()
         each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
         result["loss_mask"]["loss_mask_iou"] = each / max(1, len(labels))
-        self._features, self._logits = None, []
         return result
 
 
@@ -132,7 +125,7 @@ def mask_ious(masks: Tensor, targets: Tensor, boxes: Tensor, areas: Tensor) -> T
     Returns:
         float32 (N,); 0 where both masks are empty.
     """
-    cell = (boxes[:, 2:] - boxes[:, :2]).float().prod(1) / masks[0].numel() if len(masks) else boxes[:, 0].float()
+    cell = (boxes[:, 2:] - boxes[:, :2]).float().prod(1) / (masks.shape[1] * masks.shape[2])
     both = (masks & targets).sum((1, 2)) * cell
     union = masks.sum((1, 2)) * cell + torch.maximum(areas, both) - both
     return torch.where(union > 0, both / union.clamp(min=1e-6), torch.zeros_like(union))

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from fashion_hydra.data.attribute_set import attribute_set_of
 from fashion_hydra.data.augment import Augment
 from fashion_hydra.data.class_set import ClassSpec
 from fashion_hydra.data.dataset import TrainDataset, collate
@@ -16,21 +15,14 @@ from fashion_hydra.model.htc import build_htc
 from fashion_hydra.postprocess.rule import COCO_RULE
 from fashion_hydra.structures.batch import ScaledImage
 from fashion_hydra.utils.errors import UserError
-from tests.helpers import model_options
+from tests.helpers import model_options, record_results, training_batch
 
 
 @pytest.fixture(scope="module")
 def data(wardrobe):
     """Classes with their attributes, and a batch."""
-    from dataclasses import replace
-
     annotations, _ = read_annotations(wardrobe)
-    classes = ClassSpec("some", [31, 23, 10, 6, 1, 32, 4]).resolve(annotations.names, [])
-    known = attribute_set_of(map(str, annotations.class_ids), classes.label_of(), {})
-    classes = replace(classes, attributes=known)
-    augment = Augment(short_edge=[90, 120], long_edge=160, flip=0.5)
-    dataset = TrainDataset(annotations, np.arange(len(annotations)), classes, augment, seed=0)
-    return classes, collate([dataset[0, i] for i in range(4)]), annotations
+    return *training_batch(wardrobe, [31, 23, 10, 6, 1, 32, 4], images=4, attributes=True, flip=0.5), annotations
 
 
 def tiny(classes, **changes):
@@ -140,17 +132,9 @@ def test_probabilities_are_means_over_stages_views_and_models(data):
             torch.nn.init.normal_(head.fc_cls.weight, std=0.5)
     image = batch.images[0][:, : batch.sizes[0][0], : batch.sizes[0][1]]
     scaled = ScaledImage("x", batch.sizes[0], (image,))
-    seen = []
-    for detector in detectors:
-        original = detector.refine
-
-        def spy(features, proposals, sizes, original=original):
-            made = original(features, proposals, sizes)
-            seen.extend(one.attributes for one in made)
-            return made
-
-        detector.refine = spy
+    results = record_results(detectors, "refine")
     found = merge_sources(detectors, scaled, [COCO_RULE], Merging(flips=[False, True]), device=torch.device("cpu"))
+    seen = [one.attributes for one in results]
     assert len(seen) == 4  # two models, each on the image and its mirror image
     mean = torch.stack(seen).mean(0).half()
     assert all((mean == row).all(1).any() for row in found.attributes)

@@ -7,10 +7,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fashion_hydra.data.augment import Augment
-from fashion_hydra.data.class_set import ClassSpec
-from fashion_hydra.data.dataset import TrainDataset, collate
-from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.inference.cascade import find_candidates
 from fashion_hydra.model.detector import block_sizes
 from fashion_hydra.model.htc import build_htc
@@ -18,7 +14,7 @@ from fashion_hydra.model.roi_align import PreciseRoIExtractor
 from fashion_hydra.postprocess.apply import paste
 from fashion_hydra.postprocess.rule import COCO_RULE
 from fashion_hydra.utils.errors import UserError
-from tests.helpers import model_options
+from tests.helpers import model_options, training_batch
 
 CLASSES = 7
 
@@ -38,11 +34,7 @@ def decided(detector):
 
 @pytest.fixture(scope="module")
 def batch(wardrobe):
-    annotations, _ = read_annotations(wardrobe)
-    classes = ClassSpec("some", [31, 23, 10, 6, 1, 32, 4]).resolve(annotations.names, [])
-    augment = Augment(short_edge=[90, 120], long_edge=160, flip=0.5)
-    dataset = TrainDataset(annotations, np.arange(len(annotations)), classes, augment, seed=0)
-    return collate([dataset[0, i] for i in range(3)])
+    return training_batch(wardrobe, [31, 23, 10, 6, 1, 32, 4], images=3, flip=0.5)[1]
 
 
 def painted(targets, size, frame):
@@ -96,10 +88,7 @@ def test_a_step_reaches_every_parameter(batch, semantic_convs):
 
 
 def test_images_without_objects_train(batch, wardrobe):
-    annotations, _ = read_annotations(wardrobe)
-    classes = ClassSpec("none here", [20]).resolve(annotations.names, [])
-    dataset = TrainDataset(annotations, np.arange(2), classes, Augment(short_edge=[100, 100], long_edge=160), seed=0)
-    empty = collate([dataset[0, 0], dataset[0, 1]])
+    _, empty = training_batch(wardrobe, [20], images=2, short_edge=[100, 100])
     assert [len(t) for t in empty.targets] == [0, 0]
     detector = tiny().train()
     total = torch.stack(list(detector.loss(empty).values())).sum()

@@ -5,22 +5,15 @@ import pytest
 import torch
 from torchvision.ops import generalized_box_iou_loss
 
-from fashion_hydra.data.augment import Augment
-from fashion_hydra.data.class_set import ClassSpec
-from fashion_hydra.data.dataset import TrainDataset, collate
-from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.model.htc import build_htc
 from fashion_hydra.model.mask_loss import MaskLoss
 from fashion_hydra.utils.errors import UserError
-from tests.helpers import model_options
+from tests.helpers import model_options, training_batch
 
 
 @pytest.fixture(scope="module")
 def batch(wardrobe):
-    annotations, _ = read_annotations(wardrobe)
-    classes = ClassSpec("some", [31, 23, 10]).resolve(annotations.names, [])
-    dataset = TrainDataset(annotations, np.arange(2), classes, Augment(short_edge=[90, 120], long_edge=160), seed=0)
-    return collate([dataset[0, i] for i in range(2)])
+    return training_batch(wardrobe, [31, 23, 10], images=2)[1]
 
 
 def tiny(**changes):

@@ -4,26 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from fashion_hydra.data.augment import Augment
-from fashion_hydra.data.class_set import ClassSpec
-from fashion_hydra.data.dataset import TrainDataset, collate
-from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.inference.cascade import find_candidates, merge_sources
 from fashion_hydra.inference.merging import Merging
 from fashion_hydra.model import mask_scoring
 from fashion_hydra.model.htc import build_htc
 from fashion_hydra.postprocess.rule import COCO_RULE, Postprocess
 from fashion_hydra.structures.batch import ScaledImage
-from tests.helpers import model_options
+from tests.helpers import model_options, record_results, training_batch
 
 
 @pytest.fixture(scope="module")
 def batch(wardrobe):
-    annotations, _ = read_annotations(wardrobe)
-    classes = ClassSpec("some", [31, 23, 10, 6, 1, 32, 4]).resolve(annotations.names, [])
-    augment = Augment(short_edge=[90, 120], long_edge=160, flip=0.5)
-    dataset = TrainDataset(annotations, np.arange(len(annotations)), classes, augment, seed=0)
-    return collate([dataset[0, i] for i in range(4)])
+    return training_batch(wardrobe, [31, 23, 10, 6, 1, 32, 4], images=4, flip=0.5)[1]
 
 
 def tiny(**changes):
@@ -120,10 +112,8 @@ def test_the_loss_is_the_mean_cross_entropy_and_trains_only_the_head(batch, monk
 
 
 def test_images_without_objects_train(batch, wardrobe):
-    annotations, _ = read_annotations(wardrobe)
-    classes = ClassSpec("none here", [20]).resolve(annotations.names, [])
-    dataset = TrainDataset(annotations, np.arange(2), classes, Augment(short_edge=[100, 100], long_edge=160), seed=0)
-    losses = tiny().train().loss(collate([dataset[0, 0], dataset[0, 1]]))
+    _, empty = training_batch(wardrobe, [20], images=2, short_edge=[100, 100])
+    losses = tiny().train().loss(empty)
     assert float(losses["s2.loss_mask_iou"]) == 0
     torch.stack(list(losses.values())).sum().backward()
 
@@ -136,17 +126,9 @@ def test_ious_are_means_over_the_views_and_models_that_predict_them(batch):
             torch.nn.init.normal_(head.fc_cls.weight, std=0.5)
     image = batch.images[0][:, : batch.sizes[0][0], : batch.sizes[0][1]]
     scaled = ScaledImage("x", batch.sizes[0], (image,))
-    seen = []
-    for detector in detectors:
-        original = detector.segment
-
-        def spy(features, boxes, labels, original=original):
-            made = original(features, boxes, labels)
-            seen.extend(one.ious for one in made if one.ious is not None)
-            return made
-
-        detector.segment = spy
+    results = record_results(detectors, "segment")
     found = merge_sources(detectors, scaled, [COCO_RULE], Merging(flips=[False, True]), device=torch.device("cpu"))
+    seen = [one.ious for one in results if one.ious is not None]
     assert len(seen) == 4  # two of the three models, each on the image and its mirror image
     assert len(found) > 10
     assert torch.allclose(found.mask_ious, torch.stack(seen).mean(0))
@@ -164,19 +146,10 @@ def test_masks_of_every_survivor_of_nms_are_scored(batch):
 
 @pytest.mark.parametrize("attributes", [False, True])
 def test_a_step_reaches_every_parameter(batch, wardrobe, attributes):
-    from dataclasses import replace
-
-    from fashion_hydra.data.attribute_set import attribute_set_of
-
     changes = {}
     if attributes:
-        annotations, _ = read_annotations(wardrobe)
-        classes = ClassSpec("some", [31, 23, 10, 6, 1, 32, 4]).resolve(annotations.names, [])
-        known = attribute_set_of(map(str, annotations.class_ids), classes.label_of(), {})
-        changes = {"attributes": True, "attribute_set": known}
-        augment = Augment(short_edge=[90, 120], long_edge=160)
-        dataset = TrainDataset(annotations, np.arange(4), replace(classes, attributes=known), augment, seed=0)
-        batch = collate([dataset[0, i] for i in range(4)])
+        classes, batch = training_batch(wardrobe, [31, 23, 10, 6, 1, 32, 4], images=4, attributes=True)
+        changes = {"attributes": True, "attribute_set": classes.attributes}
     detector = tiny(**changes).train()
     torch.stack(list(detector.loss(batch).values())).sum().backward()
     assert [n for n, p in detector.named_parameters() if p.grad is None] == []

@@ -18,6 +18,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_warn
 
 from fashion_hydra.structures.batch import Batch
+from fashion_hydra.training.callbacks.signals import forward_signal, restore_handlers
 from fashion_hydra.training.run_folder import LAST
 from fashion_hydra.utils.errors import StopRequested, UserError
 from fashion_hydra.utils.files import atomic_write
@@ -165,9 +166,7 @@ class ResumePoint(Checkpoint):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Restore the previous signal handlers."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
+        restore_handlers(self._before)
 
     def _ask(self, trainer: Trainer, number: signal.Signals, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.asked is not None:
@@ -176,8 +175,7 @@ class ResumePoint(Checkpoint):
             os.write(2, f"\n{number.name}: stopping after this step and writing {LAST}\n".encode())
         self.asked = number
         if number != signal.SIGINT:  # a terminal sends SIGINT to all processes
-            for child in getattr(trainer.strategy.launcher, "procs", ()):
-                child.send_signal(number)
+            forward_signal(trainer, number)
 
     def _heed(self, trainer: Trainer) -> None:
         if _any(trainer, self.asked is not None)[0]:

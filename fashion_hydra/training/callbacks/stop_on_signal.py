@@ -7,6 +7,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from fashion_hydra.training.callbacks.process_watch import ProcessWatch
+from fashion_hydra.training.callbacks.signals import forward_signal, restore_handlers
 from fashion_hydra.utils.errors import StopRequested
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -35,8 +36,7 @@ class StopOnSignal(Callback):
                 os.write(2, f"\n{signal.Signals(number).name}: stopping after this image\n".encode())
             self._asked = signal.Signals(number)
             self.watch.rest()
-            for child in getattr(trainer.strategy.launcher, "procs", ()):
-                child.send_signal(number)
+            forward_signal(trainer, number)
 
         self._before = {number: signal.signal(number, ask) for number in _SIGNALS}
 
@@ -55,13 +55,8 @@ class StopOnSignal(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Restore the handlers after a stop or an error."""
-        self._restore()
+        restore_handlers(self._before)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the handlers."""
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
+        restore_handlers(self._before)
