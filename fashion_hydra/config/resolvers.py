@@ -106,5 +106,8 @@ def _job_name() -> str | None:
 
 
 def record_id(folder: str) -> str:
-    """Return a tracker id that depends only on the run's folder, so that a resumed run continues its record."""
-    return hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:12]
+    """Return a tracker id that depends only on the run's folder, so that a resumed run continues its record.
+
+    It begins with a letter that no number contains: YAML reads an id like `939750e95706` as a number.
+    """
+    return f"r{hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:12]}"

@@ -9,6 +9,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fashion_hydra.config.compose import compose_options
+from fashion_hydra.config.resolvers import record_id
 from tests.helpers import SMALL_TRAIN
 
 
@@ -31,6 +32,13 @@ def resumed(wardrobe, tmp_path_factory):
     log_files(trackers, {"thresholds/grid": folder / "curves.png"})
     end_records(trackers)
     return folder
+
+
+def test_record_ids_are_never_read_as_numbers():
+    """Of 3,000 ids of hexadecimal digits alone, YAML reads 18 as a number, such as 939750e95706 as infinity."""
+    ids = {record_id(f"/runs/{number}") for number in range(3000)}
+    assert len(ids) == 3000
+    assert all(OmegaConf.create(f"id: {one}").id == one for one in ids)
 
 
 def test_tensorboard_has_one_record_of_it_all(resumed):
