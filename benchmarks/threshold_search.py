@@ -76,7 +76,6 @@ def make(folder: Path, images: int, truths: int, candidates: int) -> tuple[Candi
         precision="32-true",
         score_floor=0.05,
         iou_grid=IOU_THRS,
-        images="made up",
     )
     cache, rng, truth = CandidateCache(folder, manifest), np.random.default_rng(0), {}
     for i in range(images):

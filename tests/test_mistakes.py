@@ -531,5 +531,5 @@ def test_a_sweep_needs_no_name_for_its_folder(run, tmp_path, monkeypatch, capsys
     truth.write_text(f"ImageId,EncodedPixels,ClassId\n{image},1 9,23\n")
     words = [*SMALL_PREDICT, f"candidates.folder={used}", f"truth={truth}", "postprocess.score_thr=0.3,0.4", "-m"]
     assert run_script("tune_thresholds.py", *words) == 0, capsys.readouterr().err
-    [table] = tmp_path.glob("tuned/run-single-single/sweeps/*/sweep.csv")
+    [table] = tmp_path.glob("tuned/run/sweeps/*/sweep.csv")
     assert len(table.read_text().splitlines()) == 3

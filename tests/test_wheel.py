@@ -48,7 +48,7 @@ def test_it_trains_predicts_and_finds_its_model(site, tmp_path):
     quick = ["schedule.epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "trainer.devices=1"]
     done = run(site, tmp_path, "train", "experiment=demo", "data.root=d", "trainer.strategy=auto", *quick)
     assert done.returncode == 0, done.stderr
-    assert "next           fashion-hydra predict ensemble.run=" in done.stdout
+    assert "or             fashion-hydra predict ensemble.run=" in done.stdout
     assert "more epochs    fashion-hydra train experiment=demo " in done.stdout
     assert list(tmp_path.glob("runs/demo/*/checkpoints/last.ckpt"))
     done = run(site, tmp_path, "predict", "checkpoint=street", "data.root=d", "output=coco")

@@ -2,11 +2,14 @@
 
 import functools
 import os
+import shutil
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_hydra.config.command import Command, join_local_job
@@ -17,6 +20,7 @@ from fashion_hydra.config.schema import register_schemas
 from fashion_hydra.config.sweep_table import JobFailed, SweepTable
 from fashion_hydra.config.words import config_flags, readable_words
 from fashion_hydra.utils.error_messages import describe_error
+from fashion_hydra.utils.errors import UserError
 
 T = TypeVar("T")
 _TRACEBACKS = "FASHION_HYDRA_TRACEBACKS"
@@ -49,7 +53,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[Any, Command], T]], Cal
                 command = Command.current(flags)
                 # Catch errors inside Hydra's main too, which would print its own line about them.
                 end = _or_fail if command.is_sweep else _or_exit
-                return end(lambda: task(OmegaConf.to_object(cfg), command), script)
+                return end(lambda: _run_task(lambda: task(OmegaConf.to_object(cfg), command)), script)
 
             def compose_and_run() -> None:
                 sys.argv[1:] = readable_words(sys.argv[1:])
@@ -69,6 +73,18 @@ def prepare_config() -> None:
     """Register schemas and resolvers with Hydra; call this before composing any config."""
     register_schemas()
     register_resolvers()
+
+
+def _run_task(task: Callable[[], T]) -> T:
+    """Run the task; if its options or files are wrong and it wrote nothing, remove the folder that Hydra made for it."""
+    try:
+        return task()
+    except UserError:
+        hydra_config = HydraConfig.get()
+        folder = Path(hydra_config.runtime.output_dir)
+        if {path.name for path in folder.glob("*")} <= {".hydra", f"{hydra_config.job.name}.log"}:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _or_fail(task: Callable[[], T], script: str) -> T:

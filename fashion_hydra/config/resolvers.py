@@ -31,8 +31,9 @@ def register_resolvers() -> None:
 
     `${project_root:}`; `${run_dir:RUNS,NAME,CKPT_PATH}` and `${sweep_dir:RUNS,NAME,CKPT_PATH}`; `${record_id:FOLDER}`,
     a run's id in trackers; `${leaf:PATH,WITHOUT}`, the last part of a path, or WITHOUT if there is no path;
-    `${choice:GROUP}`, the choice of a group; `${default:GROUP}`, the default choice of a group;
-    `${cpu_processes:BATCH}`, the number of training processes on a CPU.
+    `${unless:CHOSEN,USUAL}`, "-CHOSEN", or nothing if the usual is chosen; `${choice:GROUP}`, the choice of a group;
+    `${default:GROUP}`, the default choice of a group; `${cpu_processes:BATCH}`, the number of training processes on a
+    CPU.
     """
     OmegaConf.register_new_resolver("project_root", lambda: str(PROJECT_ROOT), replace=True)
     OmegaConf.register_new_resolver("run_dir", run_dir, replace=True, use_cache=True)
@@ -41,7 +42,13 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("choice", choice, replace=True)
     OmegaConf.register_new_resolver("default", default_choice, replace=True)
     OmegaConf.register_new_resolver("cpu_processes", cpu_processes, replace=True)
+    OmegaConf.register_new_resolver("unless", unless, replace=True)
     OmegaConf.register_new_resolver("leaf", lambda path, without: Path(path).name if path else without, replace=True)
+
+
+def unless(chosen: object, usual: str) -> str:
+    """Return a part of a folder's name: "-" and the choice, or nothing for the usual choice."""
+    return "" if str(chosen) == usual else f"-{chosen}"
 
 
 def choice(group: str, *, _root_: DictConfig) -> str:

@@ -75,12 +75,12 @@ class ImageList:
         size = stored[::-1] if orientation in QUARTER_TURNS else stored
         return read_pixels(self.folder / self.files[index], size=size, orientation=orientation)
 
-    def fingerprint(self) -> list[tuple[str, int]]:
-        """Return each image id with its file size in bytes (-1 if missing), to identify this set of images."""
-        return [
-            (image_id, (self.folder / file).stat().st_size if has_file(self.folder, file) else -1)
+    def file_sizes(self) -> dict[str, int]:
+        """Return the file size of each image id in bytes; -1 if the file is missing."""
+        return {
+            image_id: (self.folder / file).stat().st_size if has_file(self.folder, file) else -1
             for image_id, file in zip(self.image_ids, self.files, strict=True)
-        ]
+        }
 
 
 def one_picture(path: Path) -> ImageList:

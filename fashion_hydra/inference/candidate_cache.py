@@ -1,9 +1,9 @@
-"""Cache of candidates on disk: one file per image, and a manifest of models, views and images. No thresholds."""
+"""Cache of candidates on disk: one file per image, and a manifest of models and views. No thresholds."""
 
 import hashlib
 import json
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,8 +22,9 @@ from fashion_hydra.utils.limits import LONGEST_EDGE, is_frame
 from fashion_hydra.utils.text import shorten
 from fashion_hydra.utils.zip_safety import check_uncompressed
 
-_VERSION = 1
+_VERSION = 2  # in version 1, the manifest has a SHA-256 over the images' ids and file sizes; there is no images.json
 _MANIFEST = "manifest.json"
+_IMAGES = "images.json"
 _ROUNDING = 1e-3  # averaged probabilities may exceed [0, 1] by this
 _OTHERS = {
     "members": "other checkpoints (members)",
@@ -31,7 +32,6 @@ _OTHERS = {
     "class_names": "classes of other names (class_names)",
     "scales": "other views (scales)",
     "flips": "other views (flips)",
-    "images": "other images",
     "attributes": "other attributes",
 }
 """Manifest field -> words for the message about a difference."""
@@ -40,7 +40,7 @@ _LONGEST_NAME = 200  # file systems allow 255 bytes
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that determines candidates: caches with equal manifests hold equal candidates.
+    """Everything that determines an image's candidates, apart from the image.
 
     Args:
         members: name and SHA-256 of each checkpoint.
@@ -53,7 +53,6 @@ class Manifest:
         precision: Lightning's precision, such as `bf16-mixed`.
         score_floor: boxes with a score at or below this are dropped.
         iou_grid: a box is kept if it survives NMS at one of these thresholds.
-        images: SHA-256 over the images' ids and file sizes.
         attributes: attributes whose probabilities the candidates have.
     """
 
@@ -69,7 +68,6 @@ class Manifest:
     precision: str
     score_floor: float
     iou_grid: tuple[float, ...]
-    images: str
     attributes: AttributeSet = field(default_factory=AttributeSet)
 
     def plain(self) -> dict[str, Any]:
@@ -121,9 +119,30 @@ def check_rule(rule: Postprocess, *, score_floor: float, iou_grid: Sequence[floa
         )
 
 
-def fingerprint(images: Iterable[tuple[str, int]]) -> str:
-    """Return the SHA-256 over images' ids and file sizes, in this order."""
-    return hashlib.sha256(json.dumps(list(images)).encode()).hexdigest()
+@dataclass(frozen=True)
+class ImageFiles:
+    """The files that candidates are predicted from.
+
+    Args:
+        folder: absolute path of the files' folder.
+        sizes: file size in bytes of each image id; -1 if the file is missing.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
+
+    folder: str
+    sizes: Mapping[str, int]
+
+    def is_continued_by(self, wanted: "ImageFiles") -> bool:
+        """Tell whether the wanted images are these with some added, removed or replaced, not those of another folder.
+
+        In another folder, no file may be replaced: otherwise names like IMG_0001.jpg would mix up two folders.
+        """
+        shared = self.sizes.keys() & wanted.sizes.keys()
+        if self.folder == wanted.folder:
+            return bool(shared) or not self.sizes
+        unchanged = all(self.sizes[image_id] == wanted.sizes[image_id] for image_id in shared)
+        return unchanged and len(shared) == min(len(self.sizes), len(wanted.sizes))
 
 
 class CandidateCache:
@@ -135,27 +154,59 @@ class CandidateCache:
     Args:
         folder: the folder, created if it does not exist.
         manifest: the required manifest; None to read the folder's manifest.
+        images: the images to predict; candidates of files that have changed since are deleted. None to leave them.
 
     Raises:
-        UserError: the manifest is missing, damaged, or not the required one; names the first field that differs.
+        UserError: the manifest is missing, damaged, or not the required one (names the first field that differs), or
+            the folder holds candidates of other images.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest | None = None) -> None:
+    def __init__(self, folder: Path, manifest: Manifest | None = None, images: ImageFiles | None = None) -> None:
         self.folder = folder
         kept = _read_manifest(folder)
         if manifest is None:
             if kept is None:
                 raise UserError(f"{folder}: no {_MANIFEST}: not a folder of candidates. predict.py makes one")
-            manifest = _manifest(folder / _MANIFEST, kept)
-        else:
-            wanted = manifest.plain()
-            if kept is not None:
-                _refuse_difference(folder, kept, wanted)
-            else:
-                folder.mkdir(parents=True, exist_ok=True)
-                with atomic_write(folder / _MANIFEST) as stream:
-                    json.dump({"version": _VERSION, **wanted}, stream, indent=1)
+            kept.pop("version")
+            kept.pop("images", None)
+            self.manifest = _manifest(folder / _MANIFEST, kept)
+            return
         self.manifest = manifest
+        if kept is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            if images is not None:
+                self._write_images(images)
+            _write_json(folder / _MANIFEST, {"version": _VERSION, **manifest.plain()})
+            return
+        is_first_version, digest = kept.pop("version") == 1, kept.pop("images", None)
+        _refuse_difference(folder, kept, manifest.plain())
+        if images is not None and is_first_version:
+            if digest != hashlib.sha256(json.dumps(list(images.sizes.items())).encode()).hexdigest():
+                raise UserError(
+                    f"{folder}: holds candidates that an earlier version predicted for another list of images. Give "
+                    "another out=FOLDER, or delete this folder"
+                )
+            self._write_images(images)
+            _write_json(folder / _MANIFEST, {"version": _VERSION, **manifest.plain()})
+        elif images is not None:
+            self._continue_with(images)
+
+    def _continue_with(self, wanted: ImageFiles) -> None:
+        kept = _read_images(self.folder / _IMAGES)
+        if not kept.is_continued_by(wanted):
+            raise UserError(
+                f"{self.folder}: holds candidates of other images ({len(kept.sizes)} in {kept.folder}), this run has "
+                f"{len(wanted.sizes)} in {wanted.folder}. Give another out=FOLDER, or delete this folder"
+            )
+        for image_id, size in wanted.sizes.items():
+            if kept.sizes.get(image_id, size) != size:
+                self.path(image_id).unlink(missing_ok=True)
+        known = ImageFiles(wanted.folder, {**kept.sizes, **wanted.sizes})
+        if known != kept:
+            self._write_images(known)
+
+    def _write_images(self, images: ImageFiles) -> None:
+        _write_json(self.folder / _IMAGES, {"folder": images.folder, "sizes": dict(images.sizes)})
 
     def path(self, image_id: str) -> Path:
         """Return the path of an image's file."""
@@ -272,12 +323,27 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        version = kept.pop("version")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        version = kept["version"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}); delete the folder and predict again") from error
-    if version != _VERSION:
-        raise UserError(f"{path}: format version {version}, expected {_VERSION}; delete the folder and predict again")
-    return kept
+    if version not in (1, _VERSION):
+        raise UserError(
+            f"{path}: format version {version}, expected {_VERSION} or 1; delete the folder and predict again"
+        )
+    return dict(kept)
+
+
+def _read_images(path: Path) -> ImageFiles:
+    try:
+        return TypeAdapter(ImageFiles).validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        what = "no such file" if isinstance(error, OSError) else "invalid content"
+        raise UserError(f"{path}: damaged ({what}); delete the folder and predict again") from error
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    with atomic_write(path) as stream:
+        json.dump(values, stream, indent=1)
 
 
 def _refuse_difference(folder: Path, kept: dict[str, Any], wanted: dict[str, Any]) -> None:

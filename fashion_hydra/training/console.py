@@ -16,6 +16,7 @@ _NOISE = (
     ".*The number of training batches .* is smaller than the logging interval",
     ".*Checkpoint directory .* exists and is not empty",
     ".*predict returned None",
+    r".*module\(s\) in eval mode at the start of training",  # frozen stages and norms
     "TPU available",
     ".*litlogger",
     "Loading `train_dataloader` to estimate",

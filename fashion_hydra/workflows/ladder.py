@@ -118,7 +118,7 @@ def line(rung: Rung) -> str:
     gain = f"{rung.gain.value:+.4f} [{rung.gain.low:+.4f}, {rung.gain.high:+.4f}]" if rung.gain else ""
     theirs = f"{rung.leaderboard:.5f}" if rung.leaderboard is not None else ""
     score = f"{rung.score.value:.4f} [{rung.score.low:.4f}, {rung.score.high:.4f}]"
-    return f"rung {rung.number}  {rung.title:46} {score}  {gain:27}  winner's {theirs or '-'}"
+    return f"rung {rung.number}  {rung.title:48} {score}  {gain:27}  winner's {theirs or '-'}"
 
 
 def _existing(truth: Path) -> Path:

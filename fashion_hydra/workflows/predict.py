@@ -86,6 +86,8 @@ def write_answers(plan: PredictionPlan, formats: Sequence[str], *, draw: bool) -
             answers = _answers(plan, file, lambda size: SUBMISSION_GRID)
             masks = writers.write_submission_csv(folder / file, answers, attributes_apart=name == "csv_2020")
             log_rank_zero("submission     %s: %d images, %d masks", folder / file, len(plan.image_list), masks)
+            if masks == 0:
+                log_rank_zero("no masks       no score reaches the threshold: lower postprocess.score_thr, or train on")
     if "coco" in formats:
         path = folder / "coco_results.json"
         masks = writers.write_coco_results(path, _answers(plan, path.name, lambda size: size), names)

@@ -17,7 +17,7 @@ from fashion_hydra.data.datamodule import FashionDataModule
 from fashion_hydra.data.ground_truth import truth_on_grid
 from fashion_hydra.data.image_list import ImageList, list_annotated, list_folder
 from fashion_hydra.formats.submission import SUBMISSION_SIZE, MaskTable
-from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest, fingerprint
+from fashion_hydra.inference.candidate_cache import CandidateCache, ImageFiles, Manifest
 from fashion_hydra.inference.merging import Merging, feature_bytes
 from fashion_hydra.model.checkpoint import Member, check_same_classes, load_member
 from fashion_hydra.model.soup import make_soup
@@ -105,7 +105,6 @@ def plan_prediction(options: PredictConfig) -> PredictionPlan:
         precision=str(options.trainer.precision),
         score_floor=options.candidates.score_floor,
         iou_grid=tuple(options.candidates.iou_grid),
-        images=fingerprint(image_list.fingerprint()),
         attributes=classes.attributes,
     )
     manifest.check(rule)
@@ -113,7 +112,8 @@ def plan_prediction(options: PredictConfig) -> PredictionPlan:
         log_rank_zero("model          %s", member.path)
     _log_views(members, scales, merging)
     folder = Path(options.out)
-    cache = CandidateCache(folder / "candidates", manifest)
+    images = ImageFiles(str(image_list.folder.absolute()), image_list.file_sizes())
+    cache = CandidateCache(folder / "candidates", manifest, images)
     return PredictionPlan(members, classes, image_list, data, scales, merging, cache, rule, folder, run)
 
 
@@ -226,6 +226,11 @@ def list_images(options: PredictConfig, run: RunFolder | None) -> tuple[ImageLis
     if root is None:
         raise UserError("data.root=null: give a picture, a folder of pictures, or a folder with test/")
     if chosen == "test":
+        if options.data.root is None and not (Path(root) / "test").is_dir():
+            raise UserError(
+                f"data.images=test: the run's data has no folder test/ ({root}). Give data.root=PICTURES, or "
+                "data.images=val for the run's validation images"
+            )
         return list_folder(Path(root), recursive=options.data.recursive), None
     data = data_of(run, root, f"data.images={chosen}", options.trust)
     is_chosen = data.is_validation if chosen == "val" else data.is_test

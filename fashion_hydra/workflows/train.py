@@ -164,6 +164,10 @@ def build_training(options: TrainConfig, command: Command) -> TrainingSetup:
     for logger in trainer.loggers:
         logger.log_hyperparams(config)
     log_rank_zero("data           %s", datamodule.describe())
+    with_masks = len({*datamodule.annotations.categories.tolist()} & {*classes.ids})
+    if with_masks < len(classes) / 2:
+        told = "classes        only %d of %d have masks; classes=present learns only these"
+        log_rank_zero(told, with_masks, len(classes))
     parameters = sum(p.numel() for p in module.parameters()) / 1e6
     log_rank_zero("model          %s, %.1f M parameters", _model_name(config["model"]), parameters)
     log_rank_zero("weights        %s", module.detector.origin)
@@ -303,8 +307,15 @@ def report_training(run: TrainingSetup) -> float:
     log_rank_zero("pictures       %s  %s", folder / "predictions.png", folder / "curves.png")
     more = f"schedule.epochs={2 * (run.trainer.max_epochs or 1)}"
     log_rank_zero("more epochs    %s", again(run.command, run.folder, more))
-    call, images = shlex.join(run.command.call("predict")), _images_to_predict(run)
-    log_rank_zero("next           %s ensemble.run=%s%s", call, shlex.quote(str(folder)), images)
+    where = f"ensemble.run={shlex.quote(str(folder))}"
+    predict = f"{shlex.join(run.command.call('predict'))} {where}{_images_to_predict(run)}"
+    if best is None:
+        log_rank_zero("next           %s", predict)
+    else:
+        if best == 0:
+            log_rank_zero("score 0        no prediction matches a true mask yet: train more epochs before tuning")
+        log_rank_zero("next           %s %s", shlex.join(run.command.call("tune")), where)
+        log_rank_zero("or             %s (thresholds of the winner, untuned)", predict)
     return float(best) if best is not None else float("nan")
 
 

@@ -134,6 +134,8 @@ def tune(options: TuneConfig, command: Command) -> float:
         log_rank_zero(line)
     best = best_method(results)
     log_rank_zero("tuned          %s: %s", folder / NAME, describe_rule(best.method.rule))
+    if best.score.value == 0:
+        log_rank_zero("score 0        no thresholds give a match: train more epochs before tuning")
     log_rank_zero("pictures       %s  %s  %s", *(folder / name for name in ("grid.png", "curves.png", "classes.png")))
     log_rank_zero("tables         %s  %s  %s", *(folder / name for name in ("methods.csv", "grid.csv", "classes.csv")))
     log_rank_zero("next           %s", _next_command(command, folder / NAME))

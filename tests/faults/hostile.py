@@ -345,7 +345,7 @@ def _weights(root: Path) -> str:
 def _candidates(root: Path) -> str:
     from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest
 
-    manifest = Manifest((), (6,), ("pants",), (), (), 0.7, 9, "32", 0.05, (0.5,), "")
+    manifest = Manifest((), (6,), ("pants",), (), (), 0.7, 9, "32", 0.05, (0.5,))
     cache = CandidateCache(root / "cache", manifest)
     cache.path("a").parent.mkdir(parents=True)
     os.replace(root / "a.npz", cache.path("a"))
@@ -363,7 +363,7 @@ def _predict(root: Path) -> str:
     from fashion_hydra.data.image_list import list_folder
 
     image_list = list_folder(root)
-    image_list.fingerprint()
+    image_list.file_sizes()
     dataset = PredictDataset(image_list, [(10, 20)])
     return "; ".join(dataset[i].fault.partition(":")[0] for i in range(len(dataset)))
 

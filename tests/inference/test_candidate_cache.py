@@ -1,5 +1,6 @@
 """Cached candidates are complete or absent, and belong to the models, views and images of the manifest."""
 
+import hashlib
 import json
 import os
 import zipfile
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest, fingerprint
+from fashion_hydra.inference.candidate_cache import CandidateCache, ImageFiles, Manifest
 from fashion_hydra.postprocess.apply import apply
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.structures.detections import Candidates
@@ -26,7 +27,6 @@ MANIFEST = Manifest(
     precision="32-true",
     score_floor=0.05,
     iou_grid=(0.3, 0.5),
-    images=fingerprint([("a.jpg", 10)]),
 )
 RULE = Postprocess(score_thr=0.5, iou_thr=0.3, mask_thr=0.5, max_per_image=100)
 
@@ -151,7 +151,6 @@ def test_packed_candidates_are_refused(tmp_path):
         ("members", 5),
         ("scales", None),
         ("more", 1),
-        ("images", 5),
     ],
 )
 def test_an_invalid_manifest_is_refused(tmp_path, name, value):
@@ -178,7 +177,6 @@ CHANGES = {
     "score_floor": 0.01,
     "iou_grid": (0.3,),
     "precision": "bf16-mixed",
-    "images": "other",
 }
 
 
@@ -188,6 +186,67 @@ def test_candidates_of_something_else_are_refused_by_name(tmp_path, name):
     with pytest.raises(UserError, match=rf"candidates of .*{name}\)?: .* Give another out=FOLDER"):
         CandidateCache(tmp_path, replace(MANIFEST, **{name: CHANGES[name]}))
     assert CandidateCache(tmp_path, MANIFEST).manifest == MANIFEST
+
+
+def with_images(folder, where, **sizes):
+    return CandidateCache(folder, MANIFEST, ImageFiles(where, {f"{name}.jpg": size for name, size in sizes.items()}))
+
+
+def test_only_new_and_replaced_images_are_predicted_again(tmp_path):
+    names = ["a.jpg", "b.jpg", "c.jpg"]
+    cache = with_images(tmp_path / "c", "/photos", a=10, b=20)
+    for name in names[:2]:
+        cache.write(candidates(name))
+    assert with_images(tmp_path / "c", "/photos", a=10, b=20, c=30).missing(names) == [2]
+    assert with_images(tmp_path / "c", "/photos", a=10).missing(["a.jpg"]) == [], "a removed image"
+    assert with_images(tmp_path / "c", "/photos", a=10, b=21).missing(names) == [1, 2], "a replaced image"
+    assert with_images(tmp_path / "c", "/photos", a=10, b=21).missing(names) == [1, 2], "an interrupted run"
+    assert with_images(tmp_path / "c", "/moved", a=10, b=21, c=30).missing(names) == [1, 2], "the folder was moved"
+    assert same(CandidateCache(tmp_path / "c").read("a.jpg"), candidates("a.jpg"))
+
+
+@pytest.mark.parametrize(
+    ("where", "sizes"),
+    [
+        ("/photos", {"c": 10, "d": 20}),
+        ("/others", {"a": 11, "b": 20}),
+        ("/others", {"a": 10, "d": 20}),
+        ("/others", {"c": 10}),
+    ],
+    ids=["no image in common", "same names in another folder", "few in common", "another folder"],
+)
+def test_candidates_of_other_images_are_kept_and_refused(tmp_path, where, sizes):
+    with_images(tmp_path, "/photos", a=10, b=20).write(candidates("a.jpg"))
+    count = len(sizes)
+    message = rf"holds candidates of other images \(2 in /photos\), this run has {count} in {where}\. Give another out="
+    with pytest.raises(UserError, match=message):
+        with_images(tmp_path, where, **sizes)
+    assert with_images(tmp_path, "/photos", a=10, b=20).missing(["a.jpg", "b.jpg"]) == [1]
+
+
+def test_candidates_of_the_first_version_are_continued_for_the_same_images(tmp_path):
+    cache = CandidateCache(tmp_path, MANIFEST)
+    cache.write(candidates("a.jpg"))
+    listed = hashlib.sha256(b'[["a.jpg", 10], ["b.jpg", 20]]').hexdigest()
+    first = {**MANIFEST.plain(), "version": 1, "images": listed}
+    (tmp_path / "manifest.json").write_text(json.dumps(first))
+    assert CandidateCache(tmp_path).manifest == MANIFEST
+    with pytest.raises(UserError, match="an earlier version predicted for another list of images"):
+        with_images(tmp_path, "/photos", a=10, b=21)
+    assert with_images(tmp_path, "/photos", a=10, b=20).missing(["a.jpg", "b.jpg"]) == [1]
+    assert with_images(tmp_path, "/photos", a=11, b=20).missing(["a.jpg", "b.jpg"]) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "content", [None, "{", "[]", '{"folder": 1, "sizes": {}}', '{"folder": "/", "sizes": {"a": "1"}}']
+)
+def test_a_damaged_list_of_images_is_refused(tmp_path, content):
+    with_images(tmp_path, "/photos", a=10)
+    (tmp_path / "images.json").unlink()
+    if content is not None:
+        (tmp_path / "images.json").write_text(content)
+    with pytest.raises(UserError, match=r"images\.json: damaged"):
+        with_images(tmp_path, "/photos", a=10)
 
 
 def test_damage_is_refused(tmp_path):

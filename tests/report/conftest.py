@@ -73,7 +73,7 @@ def made(wardrobe, tmp_path_factory):
     members = (("best.ckpt", "1" * 64),)
     manifest = Manifest(
         members=members, class_ids=ids, class_names=classes.names, scales=((96, 144),), flips=(False,),
-        proposal_iou_thr=0.7, max_proposals=100, precision="32-true", score_floor=0.05, iou_grid=(0.3, 0.5), images="",
+        proposal_iou_thr=0.7, max_proposals=100, precision="32-true", score_floor=0.05, iou_grid=(0.3, 0.5),
     )  # fmt: skip
     cache, rng, answers = CandidateCache(folder / "candidates", manifest), np.random.default_rng(0), []
     for image in range(len(annotations)):

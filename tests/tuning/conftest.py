@@ -1,8 +1,5 @@
 """Fixtures: images with candidates of all kinds: hits, near misses, duplicates, overlaps, ties, unexpected classes."""
 
-import json
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -24,7 +21,6 @@ MANIFEST = Manifest(
     precision="32-true",
     score_floor=0.05,
     iou_grid=(0.3, 0.5, 0.7),
-    images="",
 )
 
 
@@ -84,7 +80,7 @@ def scene(rng, name, size=(90, 60)):
 def write_scenes(folder, count, seed):
     """Write a candidate cache of `count` images, and return it with the truth."""
     rng = np.random.default_rng(seed)
-    cache = CandidateCache(folder, replace(MANIFEST, images=json.dumps([count, seed])))
+    cache = CandidateCache(folder, MANIFEST)
     truth = {}
     for i in range(count):
         candidates, truth[f"{i}.jpg"] = scene(rng, f"{i}.jpg")

@@ -1,7 +1,6 @@
 """Compare tuning with attributes with the direct way: postprocess, write, read, score by ClassId or category."""
 
 import csv
-import json
 import random
 import re
 from dataclasses import replace
@@ -39,7 +38,7 @@ SHOWN = {3: ["", "_28", "_28_77", "_77"], 6: ["", "_30"], 23: [""]}  # training 
 def with_attributes(tmp_path_factory):
     """A candidate cache with mostly correct attributes, and the truth."""
     rng = np.random.default_rng(8)
-    manifest = replace(MANIFEST, images=json.dumps([50, 8]), attributes=KNOWN)
+    manifest = replace(MANIFEST, attributes=KNOWN)
     cache = CandidateCache(tmp_path_factory.mktemp("attributes") / "candidates", manifest)
     truth = {}
     for i in range(50):

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,11 +129,36 @@ def test_other_thresholds_need_no_model_and_other_models_another_folder(run, pic
         dropped = predict(tmp_path, *options, "classes.drop=[23]", "postprocess.drop_classes=[pants]")
         assert {r["ClassId"] for r in rows_of(dropped / "submission.csv") if r["EncodedPixels"]} <= {"31"}
     assert strict < loose
-    for changed, name in (("tta=flip", "flips"), ("data.limit=2", "images"), ("ensemble=top3", "members")):
+    for changed, name in (("tta=flip", "flips"), ("ensemble=top3", "members")):
         with pytest.raises(UserError, match=rf"candidates of .*{name}\)?:"):
             predict(tmp_path, *options, changed)
     with pytest.raises(UserError, match=r"score_thr=0\.01 is below"):
         predict(tmp_path, *options, "postprocess.score_thr=0.01")
+
+
+def test_a_folder_that_grows_is_predicted_where_it_is_new(run, pictures, tmp_path, caplog):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    first, second, third = sorted(pictures.glob("*.jpg"))[:3]
+    for path in (first, second):
+        shutil.copy(path, photos)
+    options = [f"ensemble.run={run}", f"data.root={photos}"]
+    before = rows_of(predict(tmp_path, *options) / "submission.csv")
+    shutil.copy(third, photos)
+    caplog.set_level(logging.INFO, "fashion_hydra")
+    after = rows_of(predict(tmp_path, *options) / "submission.csv")
+    assert f"images         {photos}: 3, 2 of them already predicted" in caplog.text
+    assert {row["ImageId"] for row in after} == {first.name, second.name, third.name}
+    assert [row for row in after if row["ImageId"] != third.name] == before
+    whole = predict(tmp_path, *options, out="whole")
+    assert (whole / "submission.csv").read_bytes() == (tmp_path / "out" / "submission.csv").read_bytes()
+
+    namesake = tmp_path / "other" / "photos"
+    namesake.mkdir(parents=True)
+    shutil.copy(third, namesake / first.name)
+    with pytest.raises(UserError, match=r"candidates of other images \(3 in .*Give another out=FOLDER"):
+        predict(tmp_path, f"ensemble.run={run}", f"data.root={namesake}")
+    assert rows_of(tmp_path / "out" / "submission.csv") == after
 
 
 @pytest.mark.parametrize(

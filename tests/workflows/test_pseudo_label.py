@@ -63,7 +63,6 @@ def write_candidates(folder, ids, *found):
         precision="32-true",
         score_floor=0.05,
         iou_grid=(0.5,),
-        images="0",
     )
     cache = CandidateCache(folder / "candidates", manifest)
     for candidate in found:

@@ -47,7 +47,7 @@ def predicted(wardrobe, tmp_path_factory):
     annotations = read_annotations(wardrobe)[0]
     manifest = Manifest(
         members=(("best.ckpt", "1" * 64),), class_ids=IDS, class_names=NAMES, scales=((96, 144),), flips=(False,),
-        proposal_iou_thr=0.7, max_proposals=100, precision="32-true", score_floor=0.05, iou_grid=(0.3, 0.6), images="",
+        proposal_iou_thr=0.7, max_proposals=100, precision="32-true", score_floor=0.05, iou_grid=(0.3, 0.6),
     )  # fmt: skip
     cache = CandidateCache(folder / "candidates", manifest)
     rng = np.random.default_rng(0)

@@ -58,7 +58,7 @@ def report(root, name):
     for table in ("truth.csv", "submission.csv"):
         rows = [(f"{safe}.png", "1 900", "6"), (f"{name}2", "1 9", "6_28")]
         written(folder / table, [("ImageId", "EncodedPixels", "ClassId"), *rows])
-    manifest = Manifest(((f"{name}.ckpt", name),), (6,), (name,), (), (), 0.7, 9, name, 0.05, (0.5,), name)
+    manifest = Manifest(((f"{name}.ckpt", name),), (6,), (name,), (), (), 0.7, 9, name, 0.05, (0.5,))
     (folder / "candidates").mkdir()
     (folder / "candidates" / "manifest.json").write_text(json.dumps({"version": 1, **manifest.plain()}))
     (folder / "postprocess.yaml").write_text(json.dumps({"score_thr": 0.1, "about": {"images": name, "members": []}}))
