@@ -76,7 +76,7 @@ def prepare_config() -> None:
 
 
 def _run_task(task: Callable[[], T]) -> T:
-    """Run the task; if its options or files are wrong and it wrote nothing, remove the folder that Hydra made for it."""
+    """Run the task; on wrong options or files, remove the folder that Hydra made if nothing else was written to it."""
     try:
         return task()
     except UserError:
