@@ -73,7 +73,7 @@ demo: $(STAMP) ## draw the wardrobe, train the tiny model, tune, predict and sco
 	printf '\nwall time\n%s%6d s  in all\n' "$$times" $$SECONDS
 
 # Each data set's model is trained once: with ckpt_path=last a finished run only says so.
-ladder: $(STAMP) ## walk the winner's ladder on wardrobe, with CCP=FOLDER on its street photos too: an hour on two cores
+ladder: $(STAMP) ## walk the winner's ladder on wardrobe: an hour on two cores; CCP=FOLDER adds its street photos and two hours
 	@walk() { local name=$$1; shift
 	  $(BIN)/python train.py name=$$name "$${training[@]}" ckpt_path=last
 	  $(BIN)/fashion-hydra ladder runs/$$name "$$@"; }
@@ -81,8 +81,9 @@ ladder: $(STAMP) ## walk the winner's ladder on wardrobe, with CCP=FOLDER on its
 	training=(experiment=demo data.root=data/ladder schedule.epochs=8)
 	walk ladder_wardrobe --truth data/ladder/test_truth.csv --out predictions/ladder-wardrobe --title "wardrobe, 300 test images"
 	if [ -n "$(CCP)" ]; then
-	  training=(experiment=ccp_tiny data.root="$(CCP)")
-	  walk ladder_ccp --images test_fold --out predictions/ladder-ccp --title "street photos, 78 of the test fold"
+	  training=(experiment=street data.root="$(CCP)")
+	  walk ladder_street --images test_fold --out predictions/ladder-street --title "street photos, 78 of the test fold"
+	  walk ladder_street --images test_fold --out predictions/ladder-street-all --title "street photos, all classes" --set classes=all
 	fi
 
 bench: $(STAMP) ## run the benchmarks, half an hour on two cores; benchmarks/RESULTS.md says what they gave

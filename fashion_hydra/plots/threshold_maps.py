@@ -52,11 +52,11 @@ def _heat_map(figure: Figure, ax: Axes, grid: Grid, best: FloatArray, pair: tupl
     rows, columns = (grid.values(axis) for axis in pair)
     shown = ax.imshow(best, cmap="viridis", aspect="auto")
     figure.colorbar(shown, ax=ax, shrink=0.85)
-    ax.set_yticks(range(len(rows)), [str(v) for v in rows])
+    ax.set_yticks(range(len(rows)), _tick_labels(grid, pair[0]))
     turned = len(columns) > 6 or isinstance(columns[0], str)
-    ax.set_xticks(range(len(columns)), [str(v) for v in columns], **(_TURNED if turned else {}))
-    ax.set_ylabel(pair[0])
-    ax.set_xlabel(pair[1])
+    ax.set_xticks(range(len(columns)), _tick_labels(grid, pair[1]), **(_TURNED if turned else {}))
+    ax.set_ylabel(_axis_label(pair[0]))
+    ax.set_xlabel(_axis_label(pair[1]))
     if best.size <= 60:
         middle = (best.min() + best.max()) / 2
         for (row, column), value in np.ndenumerate(best):
@@ -86,16 +86,21 @@ def draw_curves(path: Path, grid: Grid, scores: FloatArray) -> None:
         intervals = [bootstrap(scores[i], seed=0, draws=500) for i in line]
         named = isinstance(values[0], str)
         at = values if axis.endswith("thr") else list(range(len(values)))
-        ax.fill_between(at, [v.low for v in intervals], [v.high for v in intervals], color=_UP, alpha=0.15, linewidth=0)
-        ax.plot(at, [v.value for v in intervals], marker="o", color=_UP, linestyle=" " if named else "-")
+        middle, low, high = ([getattr(v, name) for v in intervals] for name in ("value", "low", "high"))
+        if named:
+            ax.vlines(at, low, high, color=_UP, alpha=0.3)
+        else:
+            ax.fill_between(at, low, high, color=_UP, alpha=0.15, linewidth=0)
+        ax.plot(at, middle, marker="o", color=_UP, linestyle=" " if named else "-")
         chosen = best[number]
         ax.plot([at[chosen]], [intervals[chosen].value], marker="o", markersize=11, fillstyle="none", color=_DOWN)
         if at is not values:
-            ax.set_xticks(at, [str(v) for v in values], **(_TURNED if named else {}))
-        ax.set_xlabel(axis)
+            ax.set_xticks(at, _tick_labels(grid, axis), **(_TURNED if named else {}))
+        ax.set_xlabel(_axis_label(axis))
         ax.grid(alpha=0.25)
     plots[0].set_ylabel("score (95 % interval)")
-    figure.suptitle("Score along each threshold through the grid's best point", color=_INK)
+    images = f"{scores.shape[1]} images"
+    figure.suptitle(f"Score along each threshold through the grid's best point, {images}", color=_INK)
     _save(figure, path)
 
 
@@ -135,6 +140,17 @@ def draw_class_gains(path: Path, score_table: ScoreTable, results: Sequence[Meth
         fontsize=10,
     )
     _save(figure, path)
+
+
+def _axis_label(axis: str) -> str:
+    return "classes to drop" if axis == "drop" else axis
+
+
+def _tick_labels(grid: Grid, axis: str) -> list[str]:
+    """Return the values of an axis as text; for a set of classes to drop, its name and size, or "none"."""
+    if axis != "drop":
+        return [str(value) for value in grid.values(axis)]
+    return [f"{name} ({len(labels)})" if labels else "none" for name, labels in grid.drop.items()]
 
 
 def _varied(grid: Grid) -> list[str]:

@@ -100,7 +100,7 @@ def edge_lines(grid: Grid, scores: FloatArray) -> Iterator[str]:
     point = list(grid.points())[int(np.argmax([mean(of_rule) for of_rule in scores]))]
     for axis in AXES[:-1]:
         values = grid.values(axis)
-        if len(values) > 1 and point[axis] in (min(values), max(values)):
+        if len(values) > 2 and point[axis] in (min(values), max(values)):
             end = "lowest" if point[axis] == min(values) else "highest"
             yield f"edge           the best {axis}={point[axis]} is the grid's {end}: add values beyond it"
 
