@@ -213,7 +213,8 @@ MISTAKES = [
             "ensemble: … has … classes, … …. Members must have been trained on the same classes"),
     # Candidates, thresholds, truth
     Mistake("predict ensemble.run=RUN out=USED tta=flip", "(flips): [false]", OTHERS),
-    Mistake("predict ensemble.run=RUN out=USED data.limit=2", "images", OTHERS),
+    Mistake("predict ensemble.run=RUN out=USED data.images=val", "train",
+            "…: holds candidates of other images (… in …), this run has … in …. Give another out=FOLDER, or delete …"),
     Mistake("predict ensemble.run=RUN out=USED_DAMAGED", ".npz",
             "…: damaged candidates (…); delete it and run predict.py again"),
     Mistake("predict ensemble.run=RUN postprocess=a.yaml", "a.yaml",

@@ -82,7 +82,8 @@ def _run_task(task: Callable[[], T]) -> T:
     except UserError:
         hydra_config = HydraConfig.get()
         folder = Path(hydra_config.runtime.output_dir)
-        if {path.name for path in folder.glob("*")} <= {".hydra", f"{hydra_config.job.name}.log"}:
+        written_by_hydra = {".hydra", f"{hydra_config.job.name}.log"}
+        if folder != Path.cwd() and {path.name for path in folder.glob("*")} <= written_by_hydra:
             shutil.rmtree(folder, ignore_errors=True)
         raise
 
