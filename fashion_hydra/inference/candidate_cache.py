@@ -4,7 +4,7 @@ import hashlib
 import json
 import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -171,25 +171,20 @@ class CandidateCache:
             kept.pop("images", None)
             self.manifest = _manifest(folder / _MANIFEST, kept)
             return
-        self.manifest = manifest
-        if kept is None:
-            folder.mkdir(parents=True, exist_ok=True)
-            if images is not None:
-                self._write_images(images)
-            _write_json(folder / _MANIFEST, {"version": _VERSION, **manifest.plain()})
-            return
-        is_first_version, digest = kept.pop("version") == 1, kept.pop("images", None)
-        _refuse_difference(folder, kept, manifest.plain())
-        if images is not None and is_first_version:
-            if digest != hashlib.sha256(json.dumps(list(images.sizes.items())).encode()).hexdigest():
-                raise UserError(
-                    f"{folder}: holds candidates that an earlier version predicted for another list of images. Give "
-                    "another out=FOLDER, or delete this folder"
-                )
+        self.manifest, wanted = manifest, manifest.plain()
+        if kept is not None:
+            version, digest = kept.pop("version"), kept.pop("images", None)
+            _refuse_difference(folder, kept, wanted)
+            if images is None:
+                return
+            if version == _VERSION:
+                self._continue_with(images)
+                return
+            _check_first_version(folder, digest, images)
+        folder.mkdir(parents=True, exist_ok=True)
+        if images is not None:
             self._write_images(images)
-            _write_json(folder / _MANIFEST, {"version": _VERSION, **manifest.plain()})
-        elif images is not None:
-            self._continue_with(images)
+        _write_json(folder / _MANIFEST, {"version": _VERSION, **wanted})
 
     def _continue_with(self, wanted: ImageFiles) -> None:
         kept = _read_images(self.folder / _IMAGES)
@@ -206,7 +201,7 @@ class CandidateCache:
             self._write_images(known)
 
     def _write_images(self, images: ImageFiles) -> None:
-        _write_json(self.folder / _IMAGES, {"folder": images.folder, "sizes": dict(images.sizes)})
+        _write_json(self.folder / _IMAGES, asdict(images))
 
     def path(self, image_id: str) -> Path:
         """Return the path of an image's file."""
@@ -331,6 +326,15 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
             f"{path}: format version {version}, expected {_VERSION} or 1; delete the folder and predict again"
         )
     return dict(kept)
+
+
+def _check_first_version(folder: Path, digest: object, images: ImageFiles) -> None:
+    """Raise `UserError` unless these are all images of a cache of version 1, whose manifest has their digest."""
+    if digest != hashlib.sha256(json.dumps(list(images.sizes.items())).encode()).hexdigest():
+        raise UserError(
+            f"{folder}: holds candidates that an earlier version predicted for another list of images. Give another "
+            "out=FOLDER, or delete this folder"
+        )
 
 
 def _read_images(path: Path) -> ImageFiles:

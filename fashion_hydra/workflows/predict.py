@@ -77,7 +77,7 @@ def predict_missing(plan: PredictionPlan, options: PredictConfig) -> pl.Trainer:
 
 def write_answers(plan: PredictionPlan, formats: Sequence[str], *, draw: bool) -> None:
     """Turn candidates into detections and write them in the given formats."""
-    folder, names = plan.folder, plan.classes.by_id()
+    folder, names, masks = plan.folder, plan.classes.by_id(), None
     if faults := _write_faults(plan):
         log_rank_zero("faults         %d images could not be read: %s", faults, folder / "faults.csv")
     write_tuned(folder / IN_FORCE, plan.rule, plan.classes, _about(plan))
@@ -86,8 +86,6 @@ def write_answers(plan: PredictionPlan, formats: Sequence[str], *, draw: bool) -
             answers = _answers(plan, file, lambda size: SUBMISSION_GRID)
             masks = writers.write_submission_csv(folder / file, answers, attributes_apart=name == "csv_2020")
             log_rank_zero("submission     %s: %d images, %d masks", folder / file, len(plan.image_list), masks)
-            if masks == 0:
-                log_rank_zero("no masks       no score reaches the threshold: lower postprocess.score_thr, or train on")
     if "coco" in formats:
         path = folder / "coco_results.json"
         masks = writers.write_coco_results(path, _answers(plan, path.name, lambda size: size), names)
@@ -95,6 +93,8 @@ def write_answers(plan: PredictionPlan, formats: Sequence[str], *, draw: bool) -
     if "masks" in formats:
         masks = writers.write_mask_pngs(folder / "masks", _answers(plan, "masks", lambda size: size), names)
         log_rank_zero("masks          %s: %d masks", folder / "masks", masks)
+    if masks == 0:
+        log_rank_zero("no masks       no score reaches the threshold: lower postprocess.score_thr, or train on")
     if draw:
         _draw(plan, folder / "overlays", names)
     if "csv" in formats:

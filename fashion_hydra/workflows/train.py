@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 
@@ -164,7 +165,7 @@ def build_training(options: TrainConfig, command: Command) -> TrainingSetup:
     for logger in trainer.loggers:
         logger.log_hyperparams(config)
     log_rank_zero("data           %s", datamodule.describe())
-    with_masks = len({*datamodule.annotations.categories.tolist()} & {*classes.ids})
+    with_masks = int(np.isin(classes.ids, datamodule.annotations.categories).sum())
     if with_masks < len(classes) / 2:
         told = "classes        only %d of %d have masks; classes=present learns only these"
         log_rank_zero(told, with_masks, len(classes))
