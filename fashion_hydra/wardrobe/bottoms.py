@@ -154,8 +154,8 @@ def draw_skirt(figure: Figure) -> None:
     hem = max(hem, body.legs_reach(hem_y) + 0.05)
     pleated = cut != "pencil" and figure.chance(0.5)
     garment = figure.add(
-        "skirt", length, "zip-up", "symmetrical", cut, cloth.attribute, "pleat" if pleated else 60,
-        "high waist",
+        "skirt", length, "zip-up", "symmetrical", cut, cloth.attribute,
+        "pleat" if pleated else "no special manufacturing technique", "high waist",
     )  # fmt: skip
     top = body.waist_y
     half = body.half_width(top) + 0.05
@@ -165,6 +165,8 @@ def draw_skirt(figure: Figure) -> None:
     figure.canvas.fill(outline, cloth, (garment,), relief=0.3, shadow=0.45, edge=0.4, folds=folds)
     band = mirror([(half + 0.01, top - 0.03), (half + 0.05, top + 0.15)])
     figure.canvas.fill(body.warp(band), cloth.plain(0.75), (garment,), relief=0.06, edge=0.5, shadow=0.3)
+    front = body.middle(np.linspace(top, min(hem_y - 0.25, 0.55), 12))
+    figure.zipper(garment, figure.add("zipper"), front, 0.075, cloth, slider=True)
 
 
 def draw_dress(figure: Figure) -> None:
@@ -206,7 +208,10 @@ def draw_dungarees(figure: Figure, *, slim: bool) -> None:
     body, rng, canvas = figure.body, figure.rng, figure.canvas
     pattern = str(rng.choice(["denim", "plain"], p=[0.6, 0.4]))
     cloth = weave(rng, pattern, DENIMS if pattern == "denim" else EARTHS, period=0.7)
-    garment = figure.add("jumpsuit", "maxi", "buckled", "symmetrical", "loose", cloth.attribute, 60, "normal waist")
+    garment = figure.add(
+        "jumpsuit", "maxi", "buckled", "symmetrical", "loose", cloth.attribute,
+        "no special manufacturing technique", "normal waist",
+    )  # fmt: skip
     _draw_trousers(
         figure,
         garment,

@@ -8,8 +8,8 @@ import numpy as np
 from fashion_hydra.data.imaterialist import NUM_WITH_ATTRIBUTES, attribute_id, category_id
 from fashion_hydra.wardrobe.body import Body
 from fashion_hydra.wardrobe.canvas import Canvas, Colour, Instance
-from fashion_hydra.wardrobe.colours import shade
-from fashion_hydra.wardrobe.curves import Points, along, ellipse, mirror, radius_at, spline, tube, xy
+from fashion_hydra.wardrobe.colours import rgb, shade
+from fashion_hydra.wardrobe.curves import Points, along, box, ellipse, mirror, radius_at, spline, tube, xy
 from fashion_hydra.wardrobe.fabrics import Fabric
 
 _category = lru_cache(category_id)
@@ -78,6 +78,21 @@ class Figure:
     ) -> None:
         """Draw a seam or a row of stitches on a garment."""
         self.canvas.line(points, width, colour, clip=garment, opacity=opacity)
+
+    def zipper(
+        self, garment: Instance, part: Instance, middle: Points, half: float, cloth: Fabric, *, slider: bool
+    ) -> None:
+        """Draw a zipper's band of half width `half` along `middle`, with teeth and, if wanted, a slider at its top."""
+        canvas, teeth = self.canvas, rgb("e9dfc0")
+        band = np.concatenate([middle - xy(half, 0), (middle + xy(half, 0))[::-1]])
+        canvas.fill(band, shade(cloth.base, 0.4), (garment, part), clip=garment, edge=0.3)
+        canvas.line(middle, 0.06, teeth, clip=part)
+        for k in np.linspace(0, len(middle) - 1.01, 40):
+            at = middle[int(k)] + (middle[int(k) + 1] - middle[int(k)]) * (k % 1)
+            canvas.line(np.array([at - xy(0.03, 0), at + xy(0.03, 0)]), 0.012, shade(teeth, 0.45), clip=part)
+        if slider:
+            pull = box(middle[1] + xy(0, 0.04), 0.09, 0.2, soft=0.6)
+            canvas.fill(pull, teeth, clip=garment, relief=0.04, shadow=0.4, edge=0.4)
 
     def pocket(self, garment: Instance, outline: Points, fabric: Fabric, *, shadow: float = 0.35) -> None:
         """Draw a pocket on a garment."""

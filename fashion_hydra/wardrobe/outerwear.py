@@ -4,7 +4,7 @@ import numpy as np
 
 from fashion_hydra.wardrobe.bottoms import hem_folds
 from fashion_hydra.wardrobe.canvas import Instance
-from fashion_hydra.wardrobe.colours import BRIGHTS, EARTHS, NEUTRALS, rgb, shade
+from fashion_hydra.wardrobe.colours import BRIGHTS, EARTHS, NEUTRALS, against, rgb, shade
 from fashion_hydra.wardrobe.curves import Points, box, mirror, spline, xy
 from fashion_hydra.wardrobe.fabrics import Fabric, weave
 from fashion_hydra.wardrobe.figure import Figure, Sleeve
@@ -71,34 +71,13 @@ def _draw_zippers(
     figure: Figure, garment: Instance, cloth: Fabric, hem: float, gap: tuple[float, float], *, closed: bool
 ) -> None:
     """Draw the zipper as one mask: a band down the front, or a band on each edge of an open jacket."""
-    body, canvas = figure.body, figure.canvas
+    body = figure.body
     part = figure.add("zipper")
-    tape, teeth = shade(cloth.base, 0.4), rgb("e9dfc0")
     y = np.linspace(-body.torso + (0.2 if closed else 0.45), hem, 12)
     for side in (0,) if closed else (-1, 1):
         width = np.interp(y, [-body.torso, -body.torso + 0.6, hem], [0.2, gap[0], gap[1]])
         middle = body.middle(y) + np.stack([side * (width + 0.06), 0 * y], 1)
-        half = 0.095 if closed else 0.06
-        canvas.fill(
-            np.concatenate([middle - xy(half, 0), (middle + xy(half, 0))[::-1]]),
-            tape,
-            (garment, part),
-            clip=garment,
-            edge=0.3,
-        )
-        canvas.line(middle, 0.06, teeth, clip=part)
-        for k in np.linspace(0, len(middle) - 1.01, 40):
-            at = middle[int(k)] + (middle[int(k) + 1] - middle[int(k)]) * (k % 1)
-            canvas.line(np.array([at - xy(0.03, 0), at + xy(0.03, 0)]), 0.012, shade(teeth, 0.45), clip=part)
-    if closed:
-        canvas.fill(
-            box(middle[1] + xy(0, 0.04), 0.09, 0.2, soft=0.6),
-            teeth,
-            clip=garment,
-            relief=0.04,
-            shadow=0.4,
-            edge=0.4,
-        )
+        figure.zipper(garment, part, middle, 0.095 if closed else 0.06, cloth, slider=closed)
 
 
 def _draw_hood_front(figure: Figure, garment: Instance, hood: Instance, cloth: Fabric) -> None:
@@ -140,7 +119,7 @@ def draw_coat(figure: Figure, *, closed: bool) -> None:
     hem = max(body.hip + 0.16 + 0.12 * hem_y, body.legs_reach(hem_y) + 0.1)
     garment = figure.add(
         "coat", length, "double breasted" if closed else "single breasted", "symmetrical", "loose",
-        cloth.attribute, "lining", "no waistline",
+        cloth.attribute, "no special manufacturing technique" if closed else "lining", "no waistline",
     )  # fmt: skip
     outline = body.bodice(hem_y, ease=0.16, hem=hem, shoulder=0.07)
     gap = (0.1, float(rng.uniform(0.24, 0.4)))
@@ -160,11 +139,26 @@ def draw_coat(figure: Figure, *, closed: bool) -> None:
         front = body.middle(np.linspace(-body.torso + 0.75, hem_y, 8)) - xy(0.16, 0)
         figure.seam(garment, front, shade(cloth.base, 0.45), width=0.035, opacity=0.8)
         figure.buttons(garment, -body.torso + 0.95, -0.1, 3, xs=(-0.17, 0.17), size=0.055)
+    else:
+        _draw_lining(figure, garment, cloth, hem_y, gap)
     for side in (-1, 1):
         centre = body.warp(np.array([(side * (body.hip * 0.6 + 0.13), 0.22)]))[0]
         figure.pocket(garment, box(centre, 0.44, 0.42, soft=0.25), cloth.plain(0.88), shadow=0.5)
     _draw_lapels(figure, garment, cloth, closed=closed)
     figure.sleeve = Sleeve(garment, cloth, end=0.98, pad=0.13, flare=0.03, cuff=cloth.plain(0.85))
+
+
+def _draw_lining(figure: Figure, garment: Instance, cloth: Fabric, hem_y: float, gap: tuple[float, float]) -> None:
+    """Draw the lining where the two edges of an open coat are turned out, widest at the hem."""
+    body = figure.body
+    lining = Fabric("plain", against(cloth.base, figure.rng), cloth.base, 1.0, cloth.seed)
+    y = np.linspace(-body.torso + 0.8, hem_y, 10)
+    inner = np.interp(y, [-body.torso + 0.6, hem_y], gap)
+    outer = inner + np.linspace(0.1, 0.2, len(y))
+    for side in (-1, 1):
+        edges = [body.middle(y) + np.stack([side * x, 0 * y], 1) for x in (inner - 0.02, outer)]
+        strip = np.concatenate([edges[0], edges[1][::-1]])
+        figure.canvas.fill(strip, lining, clip=garment, relief=0.05, edge=0.5, shadow=0.4)
 
 
 def _draw_lapels(figure: Figure, garment: Instance, cloth: Fabric, *, closed: bool) -> None:
@@ -195,7 +189,10 @@ def draw_cape(figure: Figure) -> None:
     pattern = str(rng.choice(["wool", "check", "plain", "leopard"], p=[0.35, 0.35, 0.2, 0.1]))
     cloth = weave(rng, pattern, (*EARTHS, *BRIGHTS[5:8], *NEUTRALS[3:6]), period=0.9)
     hem_y = float(rng.uniform(0.0, 0.6))
-    garment = figure.add("cape", "hip", "single breasted", "symmetrical", "tent", cloth.attribute, 60, "no waistline")
+    garment = figure.add(
+        "cape", "hip", "single breasted", "symmetrical", "tent", cloth.attribute,
+        "no special manufacturing technique", "no waistline",
+    )  # fmt: skip
     hem = body.shoulder + 0.75
     side = spline(
         [

@@ -35,7 +35,7 @@ JPEG_QUALITY = 92
 MIN_IMAGES_FOR_POOL = 24
 PARAMETERS_FILE = "wardrobe.json"
 # Increment the version when the drawing changes, so that older folders are not mistaken for the same wardrobe.
-ART_VERSION = 1
+ART_VERSION = 2
 
 
 @dataclass(frozen=True)

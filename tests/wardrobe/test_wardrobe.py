@@ -135,6 +135,25 @@ def test_parts_lie_on_garments(wardrobe: Path) -> None:
                 assert (mask & ~garments).sum() <= 0.1 * mask.sum() + 2
 
 
+def test_a_zip_shows_on_most_skirts_and_a_lining_tells_open_coats_from_closed() -> None:
+    """Attributes can be learnt only where the picture shows them."""
+    skirts = {attribute_id("zip-up")}
+    shown = total = coats = 0
+    for index in range(60):
+        picture = draw_image(seed=SEED, split="test", index=index, size=SIZE)
+        zips = [t.mask for t in picture.truth if t.category == category_id("zipper")]
+        for truth in picture.truth:
+            if truth.category == category_id("skirt") and skirts & set(truth.attributes):
+                total += 1
+                shown += any((z & truth.mask).any() for z in zips)
+            if truth.category == category_id("coat") and truth.attributes:
+                coats += 1
+                closed = attribute_id("double breasted") in truth.attributes
+                assert closed != (attribute_id("lining") in truth.attributes)
+    assert coats
+    assert shown >= 0.6 * total > 0
+
+
 def test_same_seed_same_bytes_and_a_larger_wardrobe_extends_a_smaller(wardrobe: Path, tmp_path: Path) -> None:
     write_wardrobe(tmp_path / "small", train=8, test=2, size=SIZE, seed=SEED)
     small, large = digests(tmp_path / "small"), digests(wardrobe)
