@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from fashion_hydra.evaluation.competition_score import ClassMasks, count_image, mean, pool_classes
-from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest
+from fashion_hydra.inference.candidate_cache import CandidateCache
+from fashion_hydra.inference.manifest import Manifest
 from fashion_hydra.postprocess.apply import apply
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.structures.detections import Candidates

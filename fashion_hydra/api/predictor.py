@@ -18,8 +18,8 @@ from fashion_hydra.config.schema import PredictConfig
 from fashion_hydra.data.dataset import scaled_image
 from fashion_hydra.data.image_files import pixels_of
 from fashion_hydra.data.image_list import one_picture
-from fashion_hydra.inference.candidate_cache import check_rule, loosest_rules
 from fashion_hydra.inference.cascade import merge_sources
+from fashion_hydra.inference.manifest import check_rule, loosest_rules
 from fashion_hydra.inference.merging import Merging
 from fashion_hydra.model.checkpoint import Member, check_same_classes
 from fashion_hydra.postprocess.apply import apply

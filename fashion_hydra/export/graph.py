@@ -28,8 +28,8 @@ class CascadeGraph(nn.Module):
 
     Args:
         detector: model in evaluation mode, with unfolded batch norms, so that weights are those of the checkpoint.
-        score_floor: see `fashion_hydra.inference.candidate_cache.Manifest`.
-        iou_grid: see `fashion_hydra.inference.candidate_cache.Manifest`.
+        score_floor: see `fashion_hydra.inference.manifest.Manifest`.
+        iou_grid: see `fashion_hydra.inference.manifest.Manifest`.
     """
 
     def __init__(self, detector: Detector, *, score_floor: float, iou_grid: Sequence[float]) -> None:

@@ -41,8 +41,8 @@ class Description:
         scale: short edge and maximum long edge to which photos are resized.
         size: height and width of the images that the graph accepts; None for images of any size.
         thresholds: default options of the group `postprocess`.
-        score_floor: see `fashion_hydra.inference.candidate_cache.Manifest`.
-        iou_grid: see `fashion_hydra.inference.candidate_cache.Manifest`.
+        score_floor: see `fashion_hydra.inference.manifest.Manifest`.
+        iou_grid: see `fashion_hydra.inference.manifest.Manifest`.
         note: description for readers: training data, licence, scores.
     """
 

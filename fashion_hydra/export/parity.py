@@ -16,8 +16,8 @@ from torchvision.ops import box_iou
 
 from fashion_hydra.data.dataset import scaled_image
 from fashion_hydra.export.onnx_file import Description
-from fashion_hydra.inference.candidate_cache import loosest_rules
 from fashion_hydra.inference.cascade import merge_sources
+from fashion_hydra.inference.manifest import loosest_rules
 from fashion_hydra.inference.merging import Merging
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.structures.batch import ScaledImage

@@ -17,7 +17,9 @@ from fashion_hydra.data.datamodule import FashionDataModule
 from fashion_hydra.data.ground_truth import truth_on_grid
 from fashion_hydra.data.image_list import ImageList, list_annotated, list_folder
 from fashion_hydra.formats.submission import SUBMISSION_SIZE, MaskTable
-from fashion_hydra.inference.candidate_cache import CandidateCache, ImageFiles, Manifest
+from fashion_hydra.inference.cached_images import ImageFiles
+from fashion_hydra.inference.candidate_cache import CandidateCache
+from fashion_hydra.inference.manifest import Manifest
 from fashion_hydra.inference.merging import Merging, feature_bytes
 from fashion_hydra.model.checkpoint import Member, check_same_classes, load_member
 from fashion_hydra.model.soup import make_soup

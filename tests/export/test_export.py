@@ -16,8 +16,8 @@ from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.export import parity
 from fashion_hydra.export.onnx_file import Description, check_exportable, export_onnx, read_metadata
 from fashion_hydra.export.parity import OnnxModel, compare_models, prepare
-from fashion_hydra.inference.candidate_cache import loosest_rules
 from fashion_hydra.inference.cascade import merge_sources
+from fashion_hydra.inference.manifest import loosest_rules
 from fashion_hydra.inference.merging import Merging
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.model.htc import build_htc

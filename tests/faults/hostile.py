@@ -343,7 +343,8 @@ def _weights(root: Path) -> str:
 
 
 def _candidates(root: Path) -> str:
-    from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest
+    from fashion_hydra.inference.candidate_cache import CandidateCache
+    from fashion_hydra.inference.manifest import Manifest
 
     manifest = Manifest((), (6,), ("pants",), (), (), 0.7, 9, "32", 0.05, (0.5,))
     cache = CandidateCache(root / "cache", manifest)

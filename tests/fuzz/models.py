@@ -15,7 +15,8 @@ from safetensors.torch import save
 from fashion_hydra.config.places import PROJECT_ROOT
 from fashion_hydra.formats.submission import write_submission
 from fashion_hydra.formats.submission_check import find_breaches
-from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest
+from fashion_hydra.inference.candidate_cache import CandidateCache
+from fashion_hydra.inference.manifest import Manifest
 from fashion_hydra.model.checkpoint import load_member, read_checkpoint
 from fashion_hydra.model.htc import build_htc
 from fashion_hydra.model.weights.layouts import import_weights

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from fashion_hydra.inference.candidate_cache import CandidateCache, ImageFiles, Manifest
+from fashion_hydra.inference.cached_images import ImageFiles
+from fashion_hydra.inference.candidate_cache import CandidateCache
+from fashion_hydra.inference.manifest import Manifest
 from fashion_hydra.postprocess.apply import apply
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.structures.detections import Candidates

@@ -15,7 +15,8 @@ from fashion_hydra.data.ground_truth import truth_on_grid
 from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.formats.submission import write_truth
 from fashion_hydra.formats.writers import ImageAnswer, write_submission_csv
-from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest
+from fashion_hydra.inference.candidate_cache import CandidateCache
+from fashion_hydra.inference.manifest import Manifest
 from fashion_hydra.postprocess.apply import apply
 from fashion_hydra.postprocess.rule import Postprocess
 from fashion_hydra.postprocess.rule_files import write_tuned

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest
+from fashion_hydra.inference.candidate_cache import CandidateCache
+from fashion_hydra.inference.manifest import Manifest
 from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.structures.rle import bitmap_to_runs, runs_to_coco
 

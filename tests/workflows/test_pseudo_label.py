@@ -11,7 +11,8 @@ from PIL import Image
 from fashion_hydra.cli.main import main as cli
 from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.data.split import read_split, stratified_folds
-from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest
+from fashion_hydra.inference.candidate_cache import CandidateCache
+from fashion_hydra.inference.manifest import Manifest
 from fashion_hydra.postprocess.tagged import choose_tagged
 from fashion_hydra.structures.detections import Candidates
 

@@ -14,7 +14,8 @@ from fashion_hydra.config.command import Command
 from fashion_hydra.config.compose import compose_config, compose_options
 from fashion_hydra.config.words import readable_words
 from fashion_hydra.formats.submission import read_masks
-from fashion_hydra.inference.candidate_cache import CandidateCache, Manifest
+from fashion_hydra.inference.candidate_cache import CandidateCache
+from fashion_hydra.inference.manifest import Manifest
 from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.utils.errors import UserError
 from tests.helpers import run_script

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fashion_hydra.cli.main import main
-from fashion_hydra.inference.candidate_cache import Manifest
+from fashion_hydra.inference.manifest import Manifest
 
 NAMES = [
     "plain",
