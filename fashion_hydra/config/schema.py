@@ -68,6 +68,7 @@ class AugmentConfig:
     mask_sampling: str = MISSING
     crop: list[int] | None = None
     crop_keeps: float = 0.1
+    copy_paste: float = 0.0
     photometric: list[dict[str, Any]] = field(default_factory=list)
     geometric: list[dict[str, Any]] = field(default_factory=list)
 

@@ -33,6 +33,8 @@ class Augment:
         crop: short and long edge of a window at a random place in the resized image, with the long edge along the
             image's long edge; None for no window. Image edges shorter than the window's are not cut.
         crop_keeps: minimum share of an object's mask inside the window; other objects are dropped.
+        copy_paste: probability that objects of another training image are pasted over the image, see
+            `fashion_hydra.data.copy_paste`.
         photometric: transforms that do not move pixels, in order. Each has the `name` of an albumentations transform,
             or as `_target_` the import path of your own, and its arguments.
         photometric_on: image to which photometric transforms are applied, `original` or `resized`.
@@ -51,6 +53,7 @@ class Augment:
     crop: Sequence[int] | None = None
     crop_keeps: float = 0.1
     geometric: Sequence[Mapping[str, Any]] = field(default=())
+    copy_paste: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.short_edge) != 2:
@@ -61,8 +64,9 @@ class Augment:
                 f"augment.short_edge={list(self.short_edge)} augment.long_edge={self.long_edge}: "
                 "16 <= low <= high <= long edge expected"
             )
-        if not 0 <= self.flip <= 1:
-            raise UserError(f"augment.flip={self.flip}: a probability between 0 and 1 expected")
+        for name in ("flip", "copy_paste"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise UserError(f"augment.{name}={value}: must be a probability between 0 and 1")
         if self.photometric_on not in PLACES:
             raise UserError(f"augment.photometric_on={self.photometric_on}: give {' or '.join(PLACES)}")
         if self.mask_sampling not in SAMPLINGS:

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from fashion_hydra.data.annotations import Annotations
 from fashion_hydra.data.augment import Augment, Geometric, Photometric, draw_window, scaled_size
 from fashion_hydra.data.class_set import ClassSet
+from fashion_hydra.data.copy_paste import paste_objects
 from fashion_hydra.data.frame import Frame
 from fashion_hydra.data.image_files import read_pixels
 from fashion_hydra.data.image_list import ImageList
@@ -19,6 +20,7 @@ from fashion_hydra.structures.batch import PAD_DIVISOR, Batch, ScaledImage, Size
 from fashion_hydra.utils.errors import UserError
 
 _GEOMETRIC = 1  # XORed with the photometric seed, this gives the geometric seed
+_COPY_PASTE = 1  # appended to a sample's key, this gives the key of what is pasted
 
 
 @dataclass(frozen=True)
@@ -73,22 +75,38 @@ class TrainDataset(Dataset):
 
     def __getitem__(self, key: tuple[int, ...]) -> Sample:
         image = int(self.images[key[1]])
-        pixels = read_image(self.annotations, image)
-        old = (pixels.shape[0], pixels.shape[1])
-        frame, photometric_seed = self.draw(key, old)
-        if self.augment.photometric_on == "original":
-            pixels = self.photometric(pixels, photometric_seed)
-        pixels = frame.resize(pixels)
-        if self.augment.photometric_on == "resized":
-            pixels = self.photometric(pixels, photometric_seed)
-        if frame.flip:
-            pixels = pixels[:, ::-1]
-        targets = make_targets(self.annotations, image, self.classes, frame, keeps=self.augment.crop_keeps)
+        pixels, targets, old, seed = self._augmented(key, image)
+        if self.augment.copy_paste:
+            rng = np.random.default_rng((self.seed, *key, _COPY_PASTE))
+            if rng.random() < self.augment.copy_paste:
+                other = int(self.images[rng.integers(len(self.images))])
+                donor, donor_targets, _, _ = self._augmented((*key, _COPY_PASTE), other)
+                keeps = self.augment.crop_keeps
+                pixels, targets = paste_objects(pixels, targets, donor, donor_targets, rng, keeps=keeps)
         if self.geometric:
             # Derive a different seed without drawing one, so that the frame's random numbers stay the same.
-            pixels, masks = self.geometric(pixels, targets.masks.bitmaps().numpy(), photometric_seed ^ _GEOMETRIC)
+            pixels, masks = self.geometric(pixels, targets.masks.bitmaps().numpy(), seed ^ _GEOMETRIC)
             targets = targets_of_bitmaps(masks, targets.labels, targets.attributes)
         return Sample(_to_tensor(pixels), old, str(self.annotations.image_ids[image]), targets)
+
+    def _augmented(self, key: tuple[int, ...], image: int) -> tuple[np.ndarray, Targets, Size, int]:
+        """Return an image on its frame, its objects, the file's size, and the seed of the photometric transforms."""
+        pixels = read_image(self.annotations, image)
+        old = (pixels.shape[0], pixels.shape[1])
+        frame, seed = self.draw(key, old)
+        if self.augment.photometric_on == "original":
+            pixels = self.photometric(pixels, seed)
+        pixels = frame.resize(pixels)
+        if self.augment.photometric_on == "resized":
+            pixels = self.photometric(pixels, seed)
+        if frame.flip:
+            pixels = pixels[:, ::-1]
+        return (
+            pixels,
+            make_targets(self.annotations, image, self.classes, frame, keeps=self.augment.crop_keeps),
+            old,
+            seed,
+        )
 
 
 class EvalDataset(Dataset):
