@@ -14,15 +14,10 @@ from mmengine.logging import MMLogger
 from torch import nn
 
 from fashion_hydra.data.attribute_set import AttributeSet
-from fashion_hydra.model.attribute_head import LOSSES, AttributeBoxHead, AttributeRoIHead
-from fashion_hydra.model.detector import SEMANTIC_LEVEL, STRIDES, Detector
+from fashion_hydra.model import htc_parts as parts
+from fashion_hydra.model.detector import STRIDES, Detector
 from fashion_hydra.model.htc_checks import check_features, check_numbers, check_pixels
-from fashion_hydra.model.mask_loss import MaskLoss
-from fashion_hydra.model.mask_scoring import MaskScoringRoIHead
 from fashion_hydra.model.outline import outline
-from fashion_hydra.model.roi_align import PreciseRoIExtractor
-from fashion_hydra.model.sampling import ImageSampler
-from fashion_hydra.model.semantic_targets import IGNORED
 from fashion_hydra.model.timm_backbone import TARGET as TIMM
 from fashion_hydra.model.timm_backbone import describe_network
 from fashion_hydra.model.weights.catalogue import locate_backbone
@@ -31,10 +26,6 @@ from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.imports import import_object
 
 _MOST_PARAMETERS = 5 * 10**8  # 2 GB; the winner's model has 1.4 * 10**8
-_BOX_LOSSES: dict[str, dict[str, Any]] = {
-    "smooth_l1": {"type": "SmoothL1Loss", "beta": 1.0},
-    "giou": {"type": "GIoULoss", "loss_weight": 10.0},
-}
 _BOX_STDS = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))
 
 
@@ -144,55 +135,30 @@ def build_htc(
         if not _takes(backbone["type"], "with_cp"):
             raise UserError(f"model.gradient_checkpointing=true: {backbone['type']} cannot recompute activations")
         arguments["with_cp"] = True
-    norm_cfg = _norm_cfg(norm)
-    roi_head = _roi_head(
+    norm_cfg = parts.norm_cfg(norm)
+    roi_head = parts.roi_head(
         stage_weights,
         box_heads=[
-            _box_head(num_classes, neck_channels, fc_channels, stds, box_loss) for stds in _BOX_STDS[: len(stage_ious)]
+            parts.box_head(num_classes, neck_channels, fc_channels, stds, box_loss)
+            for stds in _BOX_STDS[: len(stage_ious)]
         ],
         mask_heads=[
-            _mask_head(num_classes, neck_channels, mask_channels, mask_convs, norm_cfg, dice_weight, first=stage == 0)
+            parts.mask_head(
+                num_classes, neck_channels, mask_channels, mask_convs, norm_cfg, dice_weight, first=stage == 0
+            )
             for stage in range(len(stage_ious))
         ],
-        box_roi=_roi_extractor(neck_channels, 7, roi_sampling_ratio),
-        mask_roi=_roi_extractor(neck_channels, mask_roi_size, roi_sampling_ratio),
+        box_roi=parts.roi_extractor(neck_channels, 7, roi_sampling_ratio),
+        mask_roi=parts.roi_extractor(neck_channels, mask_roi_size, roi_sampling_ratio),
     )
     if mask_scoring:
-        roi_head |= {
-            "type": MaskScoringRoIHead,
-            "mask_iou": {
-                "num_classes": num_classes,
-                "channels": mask_channels,
-                "roi_size": mask_roi_size,
-                "fc_channels": fc_channels,
-            },
-        }
+        parts.add_mask_scoring(roi_head, num_classes, mask_channels, mask_roi_size, fc_channels)
     if attributes:
-        if not attribute_set:
-            raise UserError(
-                "model.attributes=true: no attributes given. Use data with attributes or model.attributes=false"
-            )
-        if attribute_loss not in LOSSES or not attribute_weight > 0:
-            raise UserError(
-                f"model.attribute_loss={attribute_loss} model.attribute_weight={attribute_weight}: a loss among "
-                f"{', '.join(LOSSES)} and a weight above 0 expected"
-            )
-        roi_head["bbox_head"] = [
-            {**head, "type": AttributeBoxHead, "num_attributes": len(attribute_set)} for head in roi_head["bbox_head"]
-        ]
-        roi_head |= {
-            "type": AttributeRoIHead,
-            "allowed": attribute_set.allowed().tolist(),
-            "frequencies": attribute_set.frequencies().tolist(),
-            "attribute_loss": attribute_loss,
-            "attribute_weight": attribute_weight,
-        }
+        parts.add_attributes(roi_head, attribute_set, loss=attribute_loss, weight=attribute_weight)
     if semantic_convs:
-        extractor = _roi_extractor(neck_channels, mask_roi_size, roi_sampling_ratio)
-        roi_head["semantic_roi_extractor"] = {**extractor, "featmap_strides": [STRIDES[SEMANTIC_LEVEL]]}
-        roi_head["semantic_head"] = _semantic_head(
-            num_classes, neck_channels, semantic_convs, semantic_weight, norm_cfg
-        )
+        extractor = parts.roi_extractor(neck_channels, mask_roi_size, roi_sampling_ratio)
+        head = parts.semantic_head(num_classes, neck_channels, semantic_convs, semantic_weight, norm_cfg)
+        parts.add_semantic_branch(roi_head, extractor, head)
 
     def make() -> HybridTaskCascade:
         return HybridTaskCascade(
@@ -200,12 +166,14 @@ def build_htc(
             neck=ConfigDict(
                 type="FPN", in_channels=channels, out_channels=neck_channels, num_outs=len(STRIDES), norm_cfg=norm_cfg
             ),
-            rpn_head=ConfigDict(_rpn_head(neck_channels, anchor_scale, anchor_ratios)),
+            rpn_head=ConfigDict(parts.rpn_head(neck_channels, anchor_scale, anchor_ratios)),
             roi_head=ConfigDict(roi_head),
             train_cfg=ConfigDict(
-                _train_cfg(rpn_batch, train_proposals, proposal_iou_thr, rois_per_stage, stage_ious, 2 * mask_roi_size)
+                parts.train_cfg(
+                    rpn_batch, train_proposals, proposal_iou_thr, rois_per_stage, stage_ious, 2 * mask_roi_size
+                )
             ),
-            test_cfg=ConfigDict(_test_cfg(test_proposals, proposal_iou_thr)),
+            test_cfg=ConfigDict(parts.test_cfg(test_proposals, proposal_iou_thr)),
         )
 
     try:
@@ -247,189 +215,3 @@ def _takes(backbone: str, argument: str) -> bool:
     kind = import_object(backbone, "model.backbone.type") if "." in backbone else MODELS.get(backbone)
     constructors = [vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)]
     return any(argument in signature(constructor).parameters for constructor in constructors[:-1])
-
-
-def _norm_cfg(norm: str | None) -> dict[str, Any] | None:
-    choices: dict[str | None, dict[str, Any] | None] = {
-        None: None,
-        "BN": {"type": "BN"},
-        "GN": {"type": "GN", "num_groups": 8},
-    }
-    if norm not in choices:
-        raise UserError(f"model.norm={norm}: give null, BN or GN")
-    return choices[norm]
-
-
-def _roi_extractor(channels: int, size: int, sampling_ratio: int) -> dict[str, Any]:
-    return {
-        "type": PreciseRoIExtractor,
-        "roi_layer": {"type": "RoIAlign", "output_size": size, "sampling_ratio": sampling_ratio},
-        "out_channels": channels,
-        "featmap_strides": list(STRIDES[:4]),
-    }
-
-
-def _roi_head(
-    stage_weights: Sequence[float],
-    *,
-    box_heads: list[dict[str, Any]],
-    mask_heads: list[dict[str, Any]],
-    box_roi: dict[str, Any],
-    mask_roi: dict[str, Any],
-) -> dict[str, Any]:
-    return {
-        "type": "HybridTaskCascadeRoIHead",
-        "interleaved": True,
-        "mask_info_flow": True,
-        "num_stages": len(stage_weights),
-        "stage_loss_weights": list(stage_weights),
-        "bbox_roi_extractor": box_roi,
-        "bbox_head": box_heads,
-        "mask_roi_extractor": mask_roi,
-        "mask_head": mask_heads,
-    }
-
-
-def _box_coder(stds: Sequence[float]) -> dict[str, Any]:
-    return {"type": "DeltaXYWHBBoxCoder", "target_means": [0.0] * 4, "target_stds": list(stds)}
-
-
-def _rpn_head(channels: int, anchor_scale: float, ratios: Sequence[float]) -> dict[str, Any]:
-    return {
-        "type": "RPNHead",
-        "in_channels": channels,
-        "feat_channels": channels,
-        "anchor_generator": {
-            "type": "AnchorGenerator",
-            "scales": [anchor_scale],
-            "ratios": list(ratios),
-            "strides": list(STRIDES),
-        },
-        "bbox_coder": _box_coder((1.0,) * 4),
-        "loss_cls": {"type": "CrossEntropyLoss", "use_sigmoid": True},
-        "loss_bbox": {"type": "SmoothL1Loss", "beta": 1 / 9},
-    }
-
-
-def _box_head(num_classes: int, channels: int, fc_channels: int, stds: Sequence[float], loss: str) -> dict[str, Any]:
-    if loss not in _BOX_LOSSES:
-        raise UserError(f"model.box_loss={loss}: choose one of {', '.join(_BOX_LOSSES)}")
-    return {
-        "type": "Shared2FCBBoxHead",
-        "in_channels": channels,
-        "fc_out_channels": fc_channels,
-        "roi_feat_size": 7,
-        "num_classes": num_classes,
-        "bbox_coder": _box_coder(stds),
-        "reg_class_agnostic": True,
-        "reg_decoded_bbox": loss == "giou",
-        "loss_cls": {"type": "CrossEntropyLoss", "use_sigmoid": False},
-        "loss_bbox": _BOX_LOSSES[loss],
-    }
-
-
-def _mask_head(
-    num_classes: int,
-    channels: int,
-    mask_channels: int,
-    convs: int,
-    norm_cfg: dict[str, Any] | None,
-    dice_weight: float,
-    *,
-    first: bool,
-) -> dict[str, Any]:
-    return {
-        "type": "HTCMaskHead",
-        "with_conv_res": not first,  # the first stage has no earlier stage's features to add
-        "num_convs": convs,
-        "in_channels": channels,
-        "conv_out_channels": mask_channels,
-        "norm_cfg": norm_cfg,
-        "num_classes": num_classes,
-        "loss_mask": {"type": MaskLoss, "dice_weight": dice_weight},
-    }
-
-
-def _semantic_head(
-    num_classes: int, channels: int, convs: int, weight: float, norm_cfg: dict[str, Any] | None
-) -> dict[str, Any]:
-    return {
-        "type": "FusedSemanticHead",
-        "num_ins": len(STRIDES),
-        "fusion_level": SEMANTIC_LEVEL,
-        "seg_scale_factor": 1,  # the ground truth already has the level's stride
-        "num_convs": convs,
-        "in_channels": channels,
-        "conv_out_channels": channels,
-        "norm_cfg": norm_cfg,
-        "num_classes": num_classes + 1,
-        "loss_seg": {
-            "type": "CrossEntropyLoss",
-            "ignore_index": IGNORED,
-            "avg_non_ignore": True,
-            "loss_weight": weight,
-        },
-    }
-
-
-def _train_cfg(
-    rpn_batch: int, proposals: int, proposal_iou: float, rois: int, stage_ious: Sequence[float], mask_size: int
-) -> dict[str, Any]:
-    def sampler(num: int, positive: float, add_truth: bool) -> dict[str, Any]:
-        return {
-            "type": ImageSampler,
-            "num": num,
-            "pos_fraction": positive,
-            "neg_pos_ub": -1,
-            "add_gt_as_proposals": add_truth,
-        }
-
-    def assigner(positive: float, negative: float, at_least: float) -> dict[str, Any]:
-        return {
-            "type": "MaxIoUAssigner",
-            "pos_iou_thr": positive,
-            "neg_iou_thr": negative,
-            "min_pos_iou": at_least,
-            "ignore_iof_thr": -1,
-        }
-
-    return {
-        "rpn": {
-            "assigner": assigner(0.7, 0.3, 0.3),
-            "sampler": sampler(rpn_batch, 0.5, False),
-            "allowed_border": 0,
-            "pos_weight": -1,
-            "debug": False,
-        },
-        "rpn_proposal": _proposals(proposals, proposal_iou),
-        "rcnn": [
-            {
-                "assigner": assigner(iou, iou, iou),
-                "sampler": sampler(rois, 0.25, True),
-                "mask_size": mask_size,
-                "pos_weight": -1,
-                "debug": False,
-            }
-            for iou in stage_ious
-        ],
-    }
-
-
-def _test_cfg(proposals: int, proposal_iou: float) -> dict[str, Any]:
-    # Only mmdet's `predict` uses these, and it is never called: Postprocess has the thresholds of predictions.
-    rcnn = {
-        "score_thr": 0.001,
-        "nms": {"type": "nms", "iou_threshold": 0.5},
-        "max_per_img": 100,
-        "mask_thr_binary": 0.5,
-    }
-    return {"rpn": _proposals(proposals, proposal_iou), "rcnn": rcnn}
-
-
-def _proposals(count: int, iou_thr: float) -> dict[str, Any]:
-    return {
-        "nms_pre": count,
-        "max_per_img": count,
-        "nms": {"type": "nms", "iou_threshold": iou_thr},
-        "min_bbox_size": 0,
-    }
