@@ -67,7 +67,7 @@ def read_records(annotations: Annotations, images: np.ndarray) -> None:
     classes = ClassSet(tuple(range(46)), tuple(map(str, range(46))))
     for image in images.tolist():
         size = (int(annotations.sizes[image, 0]), int(annotations.sizes[image, 1]))
-        make_targets(annotations, image, classes, Frame(size, (384, 256), flip=bool(image % 2)))
+        make_targets(annotations, annotations.instances(image), classes, Frame(size, (384, 256), flip=bool(image % 2)))
 
 
 def as_objects(annotations: Annotations) -> list[list[dict[str, Any]]]:

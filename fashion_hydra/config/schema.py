@@ -69,6 +69,7 @@ class AugmentConfig:
     crop: list[int] | None = None
     crop_keeps: float = 0.1
     copy_paste: float = 0.0
+    isolate: float = 0.0
     photometric: list[dict[str, Any]] = field(default_factory=list)
     geometric: list[dict[str, Any]] = field(default_factory=list)
 

@@ -35,6 +35,8 @@ class Augment:
         crop_keeps: minimum share of an object's mask inside the window; other objects are dropped.
         copy_paste: probability that objects of another training image are pasted over the image, see
             `fashion_hydra.data.copy_paste`.
+        isolate: probability that the image shows only one of its objects, on a plain background, see
+            `fashion_hydra.data.isolate`.
         photometric: transforms that do not move pixels, in order. Each has the `name` of an albumentations transform,
             or as `_target_` the import path of your own, and its arguments.
         photometric_on: image to which photometric transforms are applied, `original` or `resized`.
@@ -54,6 +56,7 @@ class Augment:
     crop_keeps: float = 0.1
     geometric: Sequence[Mapping[str, Any]] = field(default=())
     copy_paste: float = 0.0
+    isolate: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.short_edge) != 2:
@@ -64,7 +67,7 @@ class Augment:
                 f"augment.short_edge={list(self.short_edge)} augment.long_edge={self.long_edge}: "
                 "16 <= low <= high <= long edge expected"
             )
-        for name in ("flip", "copy_paste"):
+        for name in ("flip", "copy_paste", "isolate"):
             if not 0 <= (value := getattr(self, name)) <= 1:
                 raise UserError(f"augment.{name}={value}: must be a probability between 0 and 1")
         if self.photometric_on not in PLACES:

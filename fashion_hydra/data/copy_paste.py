@@ -3,11 +3,14 @@
 Clothes overlap: a pocket lies on a jacket, a tie on a shirt. An object that lies on another is pasted together with it.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
 from fashion_hydra.data.targets import targets_of_bitmaps
+from fashion_hydra.structures import rle
 from fashion_hydra.structures.batch import Targets
 
 _LIES_ON = 0.5
@@ -27,18 +30,18 @@ def choose_objects(masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     Returns:
         bool (N,).
     """
-    return (rng.random(len(masks)) < _CHOSEN)[lowest_below(masks)]
-
-
-def lowest_below(masks: np.ndarray) -> np.ndarray:
-    """Return the index of the lowest mask below each mask, uint8 (N, H, W), or its own if it lies on no other: (N,)."""
-    if not len(masks):
-        return np.zeros(0, dtype=np.int64)
     encoded = coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0)))
+    return (rng.random(len(masks)) < _CHOSEN)[lowest_below(encoded)]
+
+
+def lowest_below(encoded: Sequence[rle.CocoRLE]) -> np.ndarray:
+    """Return the index of the lowest of N masks below each mask, or its own if it lies on no other: int64 (N,)."""
+    if not encoded:
+        return np.zeros(0, dtype=np.int64)
     areas = coco_mask.area(encoded)
-    covered = coco_mask.iou(encoded, encoded, [1] * len(masks))  # [i, j]: the share of mask i's pixels that j covers
+    covered = coco_mask.iou(encoded, encoded, [1] * len(encoded))  # [i, j]: the share of mask i's pixels that j covers
     covered[areas[:, None] >= areas[None, :]] = 0
-    below = np.where(covered.max(axis=1) >= _LIES_ON, covered.argmax(axis=1), np.arange(len(masks)))
+    below = np.where(covered.max(axis=1) >= _LIES_ON, covered.argmax(axis=1), np.arange(len(encoded)))
     while (lower := below[below]).tolist() != below.tolist():  # ends, because each step leads to a larger mask
         below = lower
     return below
@@ -49,11 +52,12 @@ def paste_objects(
     targets: Targets,
     donor: np.ndarray,
     donor_targets: Targets,
+    chosen: np.ndarray,
     rng: np.random.Generator,
     *,
     keeps: float,
 ) -> tuple[np.ndarray, Targets]:
-    """Paste some objects of a donor image at a random place of an image.
+    """Paste objects of a donor image at a random place of an image.
 
     The pixels of the chosen objects are pasted, with the masks of all objects that these pixels show. They hide what is
     below them. Objects are dropped of which less than the share `keeps` of their pixels is visible in the result.
@@ -63,6 +67,7 @@ def paste_objects(
         targets: objects of the image.
         donor: uint8 (h, w, 3), of any size.
         donor_targets: objects of the donor image.
+        chosen: which of them to paste, bool (N,).
         rng: random generator.
         keeps: minimum share of an object's pixels.
 
@@ -70,7 +75,7 @@ def paste_objects(
         A new image; the image's remaining objects, and the pasted ones.
     """
     above = donor_targets.masks.bitmaps().numpy()
-    region = np.asarray(above[choose_objects(above, rng)].any(axis=0))
+    region = np.asarray(above[chosen].any(axis=0))
     rows, columns = (_overlap(whole, part, rng) for whole, part in zip(image.shape[:2], donor.shape[:2], strict=True))
     hidden = np.zeros(image.shape[:2], dtype=bool)
     hidden[rows[0], columns[0]] = region[rows[1], columns[1]]

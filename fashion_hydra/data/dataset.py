@@ -11,16 +11,17 @@ from torch.utils.data import Dataset
 from fashion_hydra.data.annotations import Annotations
 from fashion_hydra.data.augment import Augment, Geometric, Photometric, draw_window, scaled_size
 from fashion_hydra.data.class_set import ClassSet
-from fashion_hydra.data.copy_paste import paste_objects
+from fashion_hydra.data.copy_paste import choose_objects, paste_objects
 from fashion_hydra.data.frame import Frame
 from fashion_hydra.data.image_files import read_pixels
 from fashion_hydra.data.image_list import ImageList
+from fashion_hydra.data.isolate import choose_group, draw_background, enlarge
 from fashion_hydra.data.targets import make_targets, targets_of_bitmaps
 from fashion_hydra.structures.batch import PAD_DIVISOR, Batch, ScaledImage, Size, Targets
 from fashion_hydra.utils.errors import UserError
 
 _GEOMETRIC = 1  # XORed with the photometric seed, this gives the geometric seed
-_COPY_PASTE = 1  # appended to a sample's key, this gives the key of what is pasted
+_PASTED = 1  # appended to a sample's key, this gives the key of what is pasted
 
 
 @dataclass(frozen=True)
@@ -75,25 +76,29 @@ class TrainDataset(Dataset):
 
     def __getitem__(self, key: tuple[int, ...]) -> Sample:
         image = int(self.images[key[1]])
-        pixels, targets, old, seed = self._augmented(key, image)
-        if self.augment.copy_paste:
-            rng = np.random.default_rng((self.seed, *key, _COPY_PASTE))
+        pixels = read_image(self.annotations, image)
+        old = (pixels.shape[0], pixels.shape[1])
+        frame, seed = self.draw(key, old)
+        rng = np.random.default_rng((self.seed, *key, _PASTED))
+        group: list[int] = []
+        if rng.random() < self.augment.isolate:
+            group = choose_group(self.annotations, image, self.classes, rng)
+        if group:
+            pixels, targets = self._alone(pixels, group, frame, seed, rng)
+        else:
+            pixels, targets = self._on_frame(pixels, self.annotations.instances(image), frame, seed)
             if rng.random() < self.augment.copy_paste:
-                other = int(self.images[rng.integers(len(self.images))])
-                donor, donor_targets, _, _ = self._augmented((*key, _COPY_PASTE), other)
-                keeps = self.augment.crop_keeps
-                pixels, targets = paste_objects(pixels, targets, donor, donor_targets, rng, keeps=keeps)
+                pixels, targets = self._paste(pixels, targets, key, rng)
         if self.geometric:
             # Derive a different seed without drawing one, so that the frame's random numbers stay the same.
             pixels, masks = self.geometric(pixels, targets.masks.bitmaps().numpy(), seed ^ _GEOMETRIC)
             targets = targets_of_bitmaps(masks, targets.labels, targets.attributes)
         return Sample(_to_tensor(pixels), old, str(self.annotations.image_ids[image]), targets)
 
-    def _augmented(self, key: tuple[int, ...], image: int) -> tuple[np.ndarray, Targets, Size, int]:
-        """Return an image on its frame, its objects, the file's size, and the seed of the photometric transforms."""
-        pixels = read_image(self.annotations, image)
-        old = (pixels.shape[0], pixels.shape[1])
-        frame, seed = self.draw(key, old)
+    def _on_frame(
+        self, pixels: np.ndarray, objects: Sequence[int], frame: Frame, seed: int
+    ) -> tuple[np.ndarray, Targets]:
+        """Return a decoded image on its frame, after the photometric transforms, with some of its objects."""
         if self.augment.photometric_on == "original":
             pixels = self.photometric(pixels, seed)
         pixels = frame.resize(pixels)
@@ -101,12 +106,28 @@ class TrainDataset(Dataset):
             pixels = self.photometric(pixels, seed)
         if frame.flip:
             pixels = pixels[:, ::-1]
-        return (
-            pixels,
-            make_targets(self.annotations, image, self.classes, frame, keeps=self.augment.crop_keeps),
-            old,
-            seed,
-        )
+        return pixels, make_targets(self.annotations, objects, self.classes, frame, keeps=self.augment.crop_keeps)
+
+    def _alone(
+        self, pixels: np.ndarray, group: Sequence[int], frame: Frame, seed: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, Targets]:
+        """Return an image of the frame's size that shows only the objects of a group, on a plain background."""
+        inner = enlarge(frame, self.annotations.boxes[group[0]], rng)
+        donor, objects = self._on_frame(pixels, group, inner, seed)
+        background, nothing = draw_background(frame.size, rng), objects.none(frame.size)
+        everything = np.ones(len(objects), dtype=bool)
+        return paste_objects(background, nothing, donor, objects, everything, rng, keeps=self.augment.crop_keeps)
+
+    def _paste(
+        self, pixels: np.ndarray, targets: Targets, key: tuple[int, ...], rng: np.random.Generator
+    ) -> tuple[np.ndarray, Targets]:
+        """Paste objects of another training image over an image."""
+        other = int(self.images[rng.integers(len(self.images))])
+        donor = read_image(self.annotations, other)
+        frame, seed = self.draw((*key, _PASTED), (donor.shape[0], donor.shape[1]))
+        donor, objects = self._on_frame(donor, self.annotations.instances(other), frame, seed)
+        chosen = choose_objects(objects.masks.bitmaps().numpy(), rng)
+        return paste_objects(pixels, targets, donor, objects, chosen, rng, keeps=self.augment.crop_keeps)
 
 
 class EvalDataset(Dataset):
@@ -128,7 +149,8 @@ class EvalDataset(Dataset):
         old = (pixels.shape[0], pixels.shape[1])
         new = scaled_size(old, short_edge=self.short_edge, long_edge=self.long_edge)
         pixels = cv2.resize(pixels, (new[1], new[0]), interpolation=cv2.INTER_LINEAR)
-        targets = make_targets(self.annotations, image, self.classes, Frame(old, new))
+        objects = self.annotations.instances(image)
+        targets = make_targets(self.annotations, objects, self.classes, Frame(old, new))
         return Sample(_to_tensor(pixels), old, str(self.annotations.image_ids[image]), targets)
 
 

@@ -1,6 +1,6 @@
 """Build the training targets of an image, on its frame, from the annotations."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -42,22 +42,27 @@ def crop_masks(annotations: Annotations, masks: Sequence[int], frame: Frame) -> 
 
 
 def make_targets(
-    annotations: Annotations, image: int, classes: ClassSet, frame: Frame, *, keeps: float = 0.0
+    annotations: Annotations,
+    objects: Iterable[int],
+    classes: ClassSet,
+    frame: Frame,
+    *,
+    keeps: float = 0.0,
 ) -> Targets:
-    """Return the objects of an image on its frame, each with box, label and mask.
+    """Return objects of an image on its frame, each with box, label and mask.
 
     Leaves out objects of categories outside the class set, and objects of which the window has no pixel or less than
     the share `keeps`. If the window cuts an object, its box is drawn around the remaining pixels.
 
     Args:
         annotations: data set with the objects.
-        image: index of the image.
+        objects: indices of the image's masks, `annotations.instances(image)` for all.
         classes: classes to learn, with their attributes.
         frame: frame of the image.
         keeps: minimum share of an object's mask inside the window.
     """
     label_of = classes.label_of()
-    known = [m for m in annotations.instances(image) if int(annotations.categories[m]) in label_of]
+    known = [m for m in objects if int(annotations.categories[m]) in label_of]
     masks = crop_masks(annotations, known, frame)
     is_cut = frame.is_cut(annotations.boxes[known].reshape(-1, 4))
     scale = frame.new[0] * frame.new[1] / (frame.old[0] * frame.old[1])

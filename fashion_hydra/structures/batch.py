@@ -87,6 +87,12 @@ class Targets:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def none(self, size: Size) -> "Targets":
+        """Return targets without objects, on a frame of this size, that fit to these."""
+        masks = CropMasks(self.masks.pixels[:0], self.masks.windows[:0], size)
+        attributes = None if self.attributes is None else self.attributes[:0]
+        return Targets(self.boxes[:0], self.labels[:0], masks, attributes)
+
 
 @dataclass(frozen=True)
 class Batch:

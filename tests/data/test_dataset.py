@@ -62,8 +62,8 @@ def test_resized_crops_equal_the_resized_full_frame(annotations, new, window, fl
 
 def test_flipping_twice_gives_the_same_targets(annotations, classes):
     size = tuple(annotations.sizes[0].tolist())
-    plain = make_targets(annotations, 0, classes, Frame(size, size))
-    flipped = make_targets(annotations, 0, classes, Frame(size, size, flip=True))
+    plain = make_targets(annotations, annotations.instances(0), classes, Frame(size, size))
+    flipped = make_targets(annotations, annotations.instances(0), classes, Frame(size, size, flip=True))
     assert torch.equal(flipped.masks.bitmaps().flip(2), plain.masks.bitmaps())
     mirrored = flipped.boxes.clone()
     mirrored[:, [0, 2]] = size[1] - flipped.boxes[:, [2, 0]]
@@ -97,7 +97,7 @@ def test_a_window_keeps_objects_by_their_share_of_pixels(annotations, classes):
     assert (shares == 0).any()
     assert ((shares > 0) & (shares < 1)).any()
     for keeps in (0.0, 0.3, 0.8):
-        targets = make_targets(annotations, 0, classes, frame, keeps=keeps)
+        targets = make_targets(annotations, annotations.instances(0), classes, frame, keeps=keeps)
         stays = (shares > 0) & (shares >= keeps)
         labels = [classes.label_of()[int(annotations.categories[m])] for m in np.array(masks)[stays]]
         assert targets.labels.tolist() == labels
@@ -124,10 +124,10 @@ def test_windows_lie_as_the_image_does_and_reach_its_edges(annotations, classes)
 def test_instances_of_other_classes_and_vanished_ones_are_left_out_whole(annotations):
     classes = ClassSet((int(annotations.categories[0]),), ("first",))
     size = tuple(annotations.sizes[0].tolist())
-    targets = make_targets(annotations, 0, classes, Frame(size, (8, 8)))
+    targets = make_targets(annotations, annotations.instances(0), classes, Frame(size, (8, 8)))
     assert set(targets.labels.tolist()) <= {0}
     assert all(crop.any() for crop in targets.masks.crops())
-    assert len(make_targets(annotations, 0, ClassSet((), ()), Frame(size, (50, 50)))) == 0
+    assert len(make_targets(annotations, annotations.instances(0), ClassSet((), ()), Frame(size, (50, 50)))) == 0
 
 
 def test_samples_depend_on_seed_epoch_and_image_alone(annotations, classes):
