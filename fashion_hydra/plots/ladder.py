@@ -33,8 +33,8 @@ def draw_ladder(path: Path, rungs: Sequence[Rung], *, title: str) -> None:
         axes.plot(list(theirs.values()), list(theirs), "s--", color=_THEIRS, markersize=5, linewidth=1.2,
                   label="the winner's model on iMaterialist (private leaderboard)")  # fmt: skip
     for place, score in zip(places, scores, strict=True):
-        _number(axes, place, 1.06, f"{score:.3f}", _OURS)
-        _number(axes, place, 1.135, f"{theirs[place]:.3f}" if place in theirs else "", _THEIRS)
+        _number(axes, place, 6, f"{score:.3f}", _OURS)
+        _number(axes, place, 46, f"{theirs[place]:.3f}" if place in theirs else "", _THEIRS)
     axes.set_yticks(places, [f"{rung.number}  {rung.title}" for rung in rungs], color=_INK)
     axes.invert_yaxis()
     axes.margins(x=0.04, y=0.06)
@@ -48,6 +48,15 @@ def draw_ladder(path: Path, rungs: Sequence[Rung], *, title: str) -> None:
         FigureCanvasAgg(figure).print_png(stream)
 
 
-def _number(axes: Axes, place: int, x: float, text: str, colour: str) -> None:
-    """Write a number into a column to the right of the plot."""
-    axes.text(x, place, text, transform=axes.get_yaxis_transform(), ha="right", va="center", color=colour, fontsize=9)
+def _number(axes: Axes, place: int, points: float, text: str, colour: str) -> None:
+    """Write a number to the right of the plot, at a distance in points."""
+    axes.annotate(
+        text,
+        (1, place),
+        (points, 0),
+        axes.get_yaxis_transform(),
+        "offset points",
+        va="center",
+        color=colour,
+        fontsize=9,
+    )
