@@ -174,8 +174,8 @@ def build_htc(
             )
         if attribute_loss not in LOSSES or not attribute_weight > 0:
             raise UserError(
-                f"model.attribute_loss={attribute_loss} model.attribute_weight={attribute_weight}: a loss among "
-                f"{', '.join(LOSSES)} and a weight above 0 expected"
+                f"model.attribute_loss={attribute_loss} model.attribute_weight={attribute_weight}: must be a loss "
+                f"among {', '.join(LOSSES)} and a weight above 0"
             )
         roi_head["bbox_head"] = [
             {**head, "type": AttributeBoxHead, "num_attributes": len(attribute_set)} for head in roi_head["bbox_head"]
@@ -212,7 +212,7 @@ def build_htc(
         with outline():
             count = sum(parameter.numel() for parameter in make().parameters())
         if count > _MOST_PARAMETERS:
-            raise UserError(f"model: {count} parameters, at most {_MOST_PARAMETERS} expected")
+            raise UserError(f"model: {count} parameters, must have at most {_MOST_PARAMETERS}")
         net = make()
         check_features(net.backbone, channels, STRIDES[:4])
     except UserError:
