@@ -49,7 +49,7 @@ def test_files_that_ask_for_too_much_are_refused(tmp_path, monkeypatch, name):
 
 def test_the_script_measures_in_a_process_of_little_memory():
     answer, _, mebibytes = attempt("train.csv: 4 GiB without a line's end")
-    assert "refused, lines of at most" in answer
+    assert "refused, the file must have at most" in answer
     assert mebibytes < 1000
 
 

@@ -50,8 +50,8 @@ class Mistake(NamedTuple):
 
 CHOICE = "…=…: no such choice. Available: …"
 OPTION = "…: no such option. Perhaps …"
-WHOLE = "…=…: a whole number expected, such as …"
-LIST = "…=…: a list expected, such as …"
+WHOLE = "…=…: must be a whole number, such as …"
+LIST = "…=…: must be a list, such as …"
 ROOT = "data.root=…: no such folder. Give a …"
 A_FOLDER = "…: a folder; name a file, such as …"
 SEPARATOR = "…Its columns are separated by …: save it as CSV separated by commas"
@@ -72,15 +72,15 @@ COMMAND_LINES = [
     Mistake("predict.py model=htc_tiny", "model: predict.py", "…: … has no such option or group; its groups are …"),
     Mistake("predict.py experiment=demo", "demo", "experiment=…: not for …, which has no group …"),
     Mistake("train.py model = htc_tiny", "model", "…: not of the form KEY=VALUE. …"),
-    Mistake("train.py logger=null", "logger", "…: the name of a choice expected; --help lists them"),
+    Mistake("train.py logger=null", "logger", "…: must be the name of a choice; --help lists them"),
     Mistake("train.py data.folds=two", "data.folds=two", WHOLE),
     Mistake("train.py data.folds=1.5", "data.folds=1.5", WHOLE),
     Mistake("predict.py data.num_workers=many", "data.num_workers=many", WHOLE),
-    Mistake("train.py schedule.lr=fast", "schedule.lr=fast", "…=…: a number expected, such as …"),
-    Mistake("predict.py draw=perhaps", "draw=perhaps", "…=…: true or false expected, such as …"),
+    Mistake("train.py schedule.lr=fast", "schedule.lr=fast", "…=…: must be a number, such as …"),
+    Mistake("predict.py draw=perhaps", "draw=perhaps", "…=…: must be true or false, such as …"),
     Mistake("predict.py ensemble.members=a.ckpt", "ensemble.members=a.ckpt", LIST),
     Mistake("tune_thresholds.py grid.score_thr=0.5", "grid.score_thr=0.5", LIST),
-    Mistake("train.py data.root=null", "data.root=null", "…=null: a value expected, …"),
+    Mistake("train.py data.root=null", "data.root=null", "…=null: must have a value, …"),
     # Devices
     Mistake("train.py seed=1,2 -m trainer.devices=2", "trainer.devices=2",
             "trainer.devices=…: jobs that share a process, as in a multirun (-m), use one device each. …"),
@@ -99,7 +99,7 @@ MISTAKES = [
     Mistake(
         "train model.attributes=true model.attribute_loss=mse",
         "attribute_loss=mse",
-        "model.attribute_loss=… model.attribute_weight=…: a loss among … and a weight above 0 expected",
+        "model.attribute_loss=… model.attribute_weight=…: must be a loss among … and a weight above 0",
     ),
     Mistake(
         "predict ensemble.run=RUN postprocess.attributes=expected",
@@ -134,8 +134,8 @@ MISTAKES = [
     Mistake("fashion-hydra submit-check LATIN/train.csv", "xe4", UTF8),
     Mistake("train data=coco data.annotations=a.json", "a.json",
             "data.annotations=…: no such file, neither here nor below …. Give the JSON file"),
-    Mistake("train data.folds=100", "100", "data.folds=…: between 2 and the number of images (…) expected"),
-    Mistake("train data.fold=7", "data.fold=7", "data.fold=…: between 0 and … expected (data.folds=…)"),
+    Mistake("train data.folds=100", "100", "data.folds=…: must be between 2 and the number of images (…)"),
+    Mistake("train data.fold=7", "data.fold=7", "data.fold=…: must be between 0 and … (data.folds=…)"),
     Mistake("train data.split_file=a.csv", "a.csv",
             "data.split_file=…: no such file. `fashion-hydra split` writes one"),
     Mistake("train data.split_file=OTHER_SPLIT", "strange.jpg", "…, row …: the data has no image …"),
@@ -182,33 +182,33 @@ MISTAKES = [
             "ensemble.run=…: no checkpoints/last.ckpt there. Give the folder of a training run"),
     Mistake("predict ensemble=top3 ensemble.run=RUN", "1 checkpoints with scores, 3 requested",
             "ensemble.run=…: … checkpoints with scores, … requested. Use ensemble=single or a run with more …"),
-    Mistake("predict ensemble.run=RUN ensemble.count=0", "=0", "ensemble.count=…: at least 1 expected"),
-    Mistake("train model.fc_channels=0", "=0", "model.…=…: at least … expected"),
-    Mistake("train model.anchor_ratios=[]", "[]", "model.…=…: above 0 expected"),
+    Mistake("predict ensemble.run=RUN ensemble.count=0", "=0", "ensemble.count=…: must be at least 1"),
+    Mistake("train model.fc_channels=0", "=0", "model.…=…: must be at least …"),
+    Mistake("train model.anchor_ratios=[]", "[]", "model.…=…: must be above 0"),
     Mistake("train model.backbone.channels=[1,2,3,4]", "[1,2,3,4]", "model.backbone.channels=…: the backbone has …"),
     Mistake("train +model.backbone.strides=[1,1,2,2]", "[4,4,8,16]",
-            "model.backbone: features at strides … expected, got …"),
+            "model.backbone: must return features at strides …, returns …"),
     Mistake("train model.backbone.std=[1,2,0]", "[1,2,0]",
-            "model.backbone.…=…: three numbers expected, above 0 for std"),
-    Mistake("train tta.scales=[[64]]", "[[64]]", "tta.scales=…: one or more of [SHORT,LONG] expected, …"),
+            "model.backbone.…=…: must be three numbers, above 0 for std"),
+    Mistake("train tta.scales=[[64]]", "[[64]]", "tta.scales=…: must be one or more of [SHORT,LONG], …"),
     Mistake("predict ensemble.run=RUN tta.scales=[[64,96]]", "[[64, 96]]",
             "tta.scales=… tta.factors=…: both set the scales. Give tta.factors=null with tta.scales, or …"),
-    Mistake("train augment.crop=[64]", "[64]", "augment.crop=…: null, or [SHORT,LONG] in pixels expected, …"),
-    Mistake("train augment.crop_keeps=2", "=2", "augment.crop_keeps=…: a share between 0 and 1 expected"),
-    Mistake("train schedule.layer_decay=0", "layer_decay=0", "schedule.…=…: a number above 0, at most 1 expected. …"),
+    Mistake("train augment.crop=[64]", "[64]", "augment.crop=…: must be null, or [SHORT,LONG] in pixels, …"),
+    Mistake("train augment.crop_keeps=2", "=2", "augment.crop_keeps=…: must be a share between 0 and 1"),
+    Mistake("train schedule.layer_decay=0", "layer_decay=0", "schedule.…=…: must be above 0 and at most 1. …"),
     Mistake("train trainer.max_epochs=7", "max_epochs=7",
             "trainer.max_epochs=… schedule.epochs=…: the learning rate follows schedule.epochs. "
             "Give only schedule.epochs"),
     Mistake("train schedule/optimizer=sgd ckpt_path=LAST", "AdamW",
             "schedule/optimizer: the checkpoint has …, this run …. Use the same optimizer, or start a new run …"),
     Mistake("train callbacks=ema callbacks.ema.decay=1", "=1",
-            "callbacks.ema.decay=…: at least 0 and below 1 expected"),
+            "callbacks.ema.decay=…: must be at least 0 and below 1"),
     Mistake("train data.batch_size=null schedule.batch=3 trainer.accumulate_grad_batches=2", "=3",
             "schedule.batch=…: … devices x … accumulated batches do not share it evenly. …"),
     Mistake("train schedule.warmup_steps=-1", "=-1", "schedule: … must be at least 0, …"),
     Mistake("train schedule.optimizer.weight_decay=-1", "-1", "schedule.optimizer: …"),
     Mistake("train model.neck_channels=24", "=24",
-            "model.mask_channels=… model.neck_channels=…: equal numbers expected…"),
+            "model.mask_channels=… model.neck_channels=…: must be equal, …"),
     Mistake("predict ensemble.members=[LAST,OTHER_CLASSES]", "99]",
             "ensemble: … has … classes, … …. Members must have been trained on the same classes"),
     # Candidates, thresholds, truth
@@ -243,7 +243,7 @@ MISTAKES = [
     Mistake("fashion-hydra evaluate DATA/train.csv USED/submission.csv", "1 of 1",
             "…: … of … images are not in …, the first …. Give the truth of these images"),
     Mistake("fashion-hydra evaluate OTHER_RESULTS OTHER_RESULTS", "other_results",
-            "…: a list of results expected, each with image_id, category_id, segmentation and score. …"),
+            "…: must be a list of results, each with image_id, category_id, segmentation and score. …"),
     Mistake("fashion-hydra report USED", "truth.csv",
             "…: no such file, so the true masks are unknown. Give --truth TRUTH.csv, …"),
     Mistake("fashion-hydra compare EMPTY USED", "empty",

@@ -177,7 +177,7 @@ def test_a_checkpoint_that_names_code_imports_none_of_it(run, tmp_path, monkeypa
         (["model._target_=mypackage.nowhere.build"], r"model\._target_=mypackage\.nowhere\.build: cannot be imported"),
         (["model._target_=mypackage.parts.Grey"], r"model: mypackage\.parts\.Grey rejects its arguments"),
         (["+callbacks.x._target_=mypackage.parts.Nothing"], r"callbacks\.x: .*Nothing"),
-        (["+callbacks.x.file=a"], r"callbacks\.x=.*_target_ expected"),
+        (["+callbacks.x.file=a"], r"callbacks\.x=.*must have _target_, the import path"),
         (["data.format=yaml"], r"data\.format=yaml: give kaggle, coco, yolo, or the import path of a reader"),
     ],
 )

@@ -55,7 +55,7 @@ async function hasGpu() {
 }
 
 async function download(address) {
-  if (address.origin !== location.origin) throw new Error(`${address}: a model beside this page expected`);
+  if (address.origin !== location.origin) throw new Error(`${address}: the model must be beside this page`);
   let response;
   try {
     response = await fetch(address);
@@ -172,7 +172,7 @@ async function decode(file) {
   if (bitmap.width * bitmap.height > MOST_PIXELS) {
     const size = `${bitmap.width}x${bitmap.height}`;
     bitmap.close();
-    throw new Error(`${size} pixels, at most ${MOST_PIXELS / 1e6} million expected: reduce the photo`);
+    throw new Error(`${size} pixels: must be at most ${MOST_PIXELS / 1e6} million. Reduce the photo`);
   }
   return bitmap;
 }

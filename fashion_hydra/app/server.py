@@ -154,10 +154,10 @@ def _thresholds(request: Request) -> dict[str, Any]:
             try:
                 given[name] = kind(text)
             except ValueError as error:
-                raise UserError(f"{name}={text[:40]}: a number expected") from error
+                raise UserError(f"{name}={text[:40]}: must be a number") from error
     if (text := request.query_params.get("drop")) is not None:
         try:
             given["drop_classes"] = [int(number) for number in json.loads(f"[{text}]")]
         except (ValueError, TypeError) as error:
-            raise UserError(f"drop={text[:40]}: category ids expected, such as 6,23") from error
+            raise UserError(f"drop={text[:40]}: must be category ids, such as 6,23") from error
     return given

@@ -14,6 +14,6 @@ def add_force_argument(parser: argparse.ArgumentParser) -> None:
 def check_out(out: Path, suffix: str, *, force: bool) -> None:
     """Raise `UserError` if the file has another suffix, or exists and `force` is not set."""
     if out.suffix != suffix:
-        raise UserError(f"{out}: a name that ends in {suffix} expected")
+        raise UserError(f"{out}: must be a name that ends in {suffix}")
     if out.exists() and not force:
         raise UserError(f"{out} exists already; give another name, or --force to overwrite it")

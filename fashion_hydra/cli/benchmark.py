@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     silence_library_noise()
     for name, least in (("images", 1), ("warmup", 0), ("size", 32), ("threads", 1)):
         if (value := getattr(args, name)) is not None and value < least:
-            raise UserError(f"--{name} {value}: at least {least} expected")
+            raise UserError(f"--{name} {value}: must be at least {least}")
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     photos = _photos(args)

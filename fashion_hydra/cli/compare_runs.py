@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from fashion_hydra.workflows.compare_runs import check_pairs, compare_runs, differing_options, find_runs
 
     if args.draws < 2:
-        raise UserError(f"--draws {args.draws}: at least 2 expected")
+        raise UserError(f"--draws {args.draws}: must be at least 2")
     sides = find_runs(args.runs), find_runs(args.others)
     count = check_pairs(*sides)
     silence_library_noise()

@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _ids(text: str) -> list[int]:
     if not re.fullmatch(r"[0-9]+(,[0-9]+)*", text):
-        raise argparse.ArgumentTypeError(f"{text!r}: category ids expected, such as 0,1,2")
+        raise argparse.ArgumentTypeError(f"{text!r}: must be category ids, such as 0,1,2")
     return [int(number) for number in text.split(",")]
 
 

@@ -114,9 +114,9 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     check_out(args.out, ".onnx", force=args.force)
     if args.size is not None and not all(32 <= edge <= 4096 for edge in args.size):
-        raise UserError(f"--size {args.size[0]} {args.size[1]}: height and width between 32 and 4096 pixels expected")
+        raise UserError(f"--size {args.size[0]} {args.size[1]}: height and width must be between 32 and 4096 pixels")
     if args.count < 1:
-        raise UserError(f"--count {args.count}: at least 1 expected")
+        raise UserError(f"--count {args.count}: must be at least 1")
 
 
 def _describe(model: "Predictor", args: argparse.Namespace) -> "Description":

@@ -78,7 +78,7 @@ def make_object(options: Any, option: str, **more: Any) -> Any:
     """
     values = plain(options)
     if not isinstance(values, Mapping) or "_target_" not in values:
-        raise UserError(f"{option}={values}: _target_ expected, the import path of a class, and its arguments")
+        raise UserError(f"{option}={values}: must have _target_, the import path of a class, and its arguments")
     try:
         return instantiate(OmegaConf.create(dict(values)), **more, _convert_="all")
     except InstantiationException as error:

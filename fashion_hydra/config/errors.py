@@ -19,16 +19,16 @@ from fashion_hydra.config.places import CONF
 from fashion_hydra.utils.errors import UserError
 
 _CONFIGS = {"train.py": "train", "predict.py": "predict", "tune_thresholds.py": "tune"}
-_EXPECTED = (
-    (r"converted to Integer|type hint '(?:Optional\[)?int", "a whole number"),
-    (r"converted to Float|type hint '(?:Optional\[)?float", "a number"),
-    (r"not a valid bool|type hint '(?:Optional\[)?bool", "true or false"),
-    (r"is not Optional", "a value"),
-    (r"is not a ListConfig|Cannot assign \w+ to ListConfig|List\[", "a list"),
-    (r"not a subclass of (?!dict)|Cannot assign \w+ to DictConfig|is not a subclass", "a group of options"),
-    (r"to string|type hint '(?:Optional\[)?str", "text"),
+_RULES = (
+    (r"converted to Integer|type hint '(?:Optional\[)?int", "must be a whole number"),
+    (r"converted to Float|type hint '(?:Optional\[)?float", "must be a number"),
+    (r"not a valid bool|type hint '(?:Optional\[)?bool", "must be true or false"),
+    (r"is not Optional", "must have a value"),
+    (r"is not a ListConfig|Cannot assign \w+ to ListConfig|List\[", "must be a list"),
+    (r"not a subclass of (?!dict)|Cannot assign \w+ to DictConfig|is not a subclass", "must be a group of options"),
+    (r"to string|type hint '(?:Optional\[)?str", "must be text"),
 )
-"""Pattern in OmegaConf's message -> expected value."""
+"""Pattern in OmegaConf's message -> rule for the value."""
 
 
 def user_error(error: BaseException, script: str, words: Sequence[str]) -> BaseException:
@@ -70,7 +70,7 @@ def user_error(error: BaseException, script: str, words: Sequence[str]) -> BaseE
     if isinstance(error, ValueError) and text.startswith("Config group override must be"):
         given = [word for word in words if re.search(r"=(null|true|false|[\d.]*)$", word, re.IGNORECASE)]
         hint = ". Give traceback=true to see tracebacks" if any(word.startswith("debug=") for word in given) else ""
-        return UserError(f"{' '.join(given)}: the name of a choice expected; --help lists them{hint}")
+        return UserError(f"{' '.join(given)}: must be the name of a choice; --help lists them{hint}")
     return error
 
 
@@ -119,13 +119,13 @@ def _value(error: BaseException, text: str, script: str, words: Sequence[str]) -
     values = [word.partition("=")[2] for word in words if word.partition("=")[0].lstrip("+") == option]
     in_message = re.search(r"[Vv]alue '(.*?)'", text)
     shown = values[-1] if values else in_message[1] if in_message else ""
-    expected = next((name for pattern, name in _EXPECTED if re.search(pattern, text)), None)
-    if expected is None:
+    rule = next((rule for pattern, rule in _RULES if re.search(pattern, text)), None)
+    if rule is None:
         return f"{place}: {re.sub(r' (full_key|reference_type|object_type)[:=].*', '', text)}"
     config = _defaults(script, [word for word in words if word.lstrip("+~").partition("=")[0] != option])
     default = OmegaConf.select(config, option) if config is not None else None
     example = "" if default is None or isinstance(default, DictConfig) else f", such as {_shown(default)}"
-    return f"{option}={shown}: {'each entry ' if place != option else ''}{expected} expected{example}"
+    return f"{option}={shown}: {'each entry ' if place != option else ''}{rule}{example}"
 
 
 def _shown(value: object) -> str:

@@ -60,12 +60,12 @@ class Augment:
 
     def __post_init__(self) -> None:
         if len(self.short_edge) != 2:
-            raise UserError(f"augment.short_edge={list(self.short_edge)}: two numbers expected, such as [600,1200]")
+            raise UserError(f"augment.short_edge={list(self.short_edge)}: must be two numbers, such as [600,1200]")
         low, high = self.short_edge
         if not 16 <= low <= high <= self.long_edge:
             raise UserError(
                 f"augment.short_edge={list(self.short_edge)} augment.long_edge={self.long_edge}: "
-                "16 <= low <= high <= long edge expected"
+                "must satisfy 16 <= low <= high <= long edge"
             )
         for name in ("flip", "copy_paste", "isolate"):
             if not 0 <= (value := getattr(self, name)) <= 1:
@@ -76,10 +76,10 @@ class Augment:
             raise UserError(f"augment.mask_sampling={self.mask_sampling}: give {' or '.join(SAMPLINGS)}")
         if self.crop is not None and (len(self.crop) != 2 or not 16 <= self.crop[0] <= self.crop[1]):
             raise UserError(
-                f"augment.crop={list(self.crop)}: null, or [SHORT,LONG] in pixels expected, with 16 <= short <= long"
+                f"augment.crop={list(self.crop)}: must be null, or [SHORT,LONG] in pixels, with 16 <= short <= long"
             )
         if not 0 <= self.crop_keeps <= 1:
-            raise UserError(f"augment.crop_keeps={self.crop_keeps}: a share between 0 and 1 expected")
+            raise UserError(f"augment.crop_keeps={self.crop_keeps}: must be a share between 0 and 1")
 
 
 class Photometric:
@@ -198,7 +198,7 @@ def checked_scales(scales: Sequence[Sequence[int]] | None) -> tuple[tuple[int, i
     """
     if not scales or any(len(scale) != 2 or not 16 <= scale[0] <= scale[1] for scale in scales):
         raise UserError(
-            f"tta.scales={[list(scale) for scale in scales or ()]}: one or more of [SHORT,LONG] expected, in pixels, "
+            f"tta.scales={[list(scale) for scale in scales or ()]}: must be one or more of [SHORT,LONG], in pixels, "
             "with 16 <= short <= long"
         )
     return tuple((int(short), int(long)) for short, long in scales)

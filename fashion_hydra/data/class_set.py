@@ -84,7 +84,7 @@ class ClassSpec:
         else:
             ids = [find_category(entry, categories, "classes.train") for entry in self.train]
         if not ids or len(set(ids)) != len(ids):
-            raise UserError(f"classes.train={self.train}: one or more categories expected, each once")
+            raise UserError(f"classes.train={self.train}: must be one or more categories, each once")
         drop = tuple(find_category(entry, categories, "classes.drop") for entry in self.drop)
         return ClassSet(tuple(ids), tuple(categories[i] for i in ids), drop)
 

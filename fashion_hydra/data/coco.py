@@ -124,7 +124,7 @@ class CocoReader:
             key = image_key(entry.get("id")) if isinstance(entry, dict) else None
             name = entry.get("file_name") if isinstance(entry, dict) else None
             if key is None or not isinstance(name, str) or not is_name(name):
-                value = f"images[{place}]: {shorten(json.dumps(entry, default=str), 80)}: id and file_name expected"
+                value = f"images[{place}]: {shorten(json.dumps(entry, default=str), 80)}: must have id and file_name"
                 self._faults.append(DataFault("bad-row", "", "", value, "image dropped"))
                 continue
             by_id[key].append(_Image(place, json.dumps(entry["id"]), name, _size(entry)))
@@ -204,8 +204,8 @@ def _categories(entries: Sequence[Any], path: Path, faults: list[DataFault]) -> 
         name = entry.get("name") if isinstance(entry, dict) else None
         if number is None or not 0 <= number < LARGEST_ID or not isinstance(name, str) or not is_name(name):
             raise UserError(
-                f"{path}: categories[{place}]: {shorten(json.dumps(entry, default=str), 80)}: an id from 0 to "
-                f"{LARGEST_ID - 1} and a name of one line expected"
+                f"{path}: categories[{place}]: {shorten(json.dumps(entry, default=str), 80)}: must have an id from 0 "
+                f"to {LARGEST_ID - 1} and a name of one line"
             )
         if name not in names[number]:
             names[number].append(name)

@@ -159,10 +159,10 @@ def attribute_ids(values: Any) -> list[int]:
     if is_nothing(values):
         return []
     if not isinstance(values, list):
-        raise ValueError(f"attribute_ids {shorten(values, 40)}: a list of ids expected")
+        raise ValueError(f"attribute_ids {shorten(values, 40)}: must be a list of ids")
     numbers = [whole_number(value) for value in values]
     if wrong := [v for v, n in zip(values, numbers, strict=True) if n is None or not 0 <= n < LARGEST_ID]:
-        raise ValueError(f"attribute_ids: {shorten(wrong[0], 40)!r}: ids from 0 to {LARGEST_ID - 1} expected")
+        raise ValueError(f"attribute_ids: {shorten(wrong[0], 40)!r}: must be an id from 0 to {LARGEST_ID - 1}")
     return sorted({number for number in numbers if number is not None})
 
 

@@ -79,16 +79,17 @@ class FashionDataModule(LightningDataModule):
         if on_fault not in ("drop", "error"):
             raise UserError(f"data.on_fault={on_fault}: give drop or error")
         if repeat_threshold is not None and not 0 < repeat_threshold <= 1:
-            raise UserError(
-                f"data.repeat_threshold={repeat_threshold}: null, or a share of the images above 0 expected"
-            )
+            raise UserError(f"data.repeat_threshold={repeat_threshold}: must be null, or a share of the images above 0")
         if batch_size < 1 or num_workers < 0:
-            raise UserError(f"data.batch_size={batch_size} data.num_workers={num_workers}: at least 1 and 0 expected")
+            raise UserError(
+                f"data.batch_size={batch_size} data.num_workers={num_workers}: the first must be at least 1, "
+                "the second at least 0"
+            )
         if not 0 <= fold < folds:
-            raise UserError(f"data.fold={fold}: between 0 and {folds - 1} expected (data.folds={folds})")
+            raise UserError(f"data.fold={fold}: must be between 0 and {folds - 1} (data.folds={folds})")
         if test_fold is not None and (test_fold == fold or not 0 <= test_fold < folds):
             raise UserError(
-                f"data.test_fold={test_fold}: null, or between 0 and {folds - 1} and not data.fold={fold} expected"
+                f"data.test_fold={test_fold}: must be null, or between 0 and {folds - 1} and not data.fold={fold}"
             )
         self.repeat_threshold, self.attributes = repeat_threshold, attributes
         self.root, self.make_reader = root, reader

@@ -82,7 +82,9 @@ def read_labels(root: Path) -> tuple[dict[int, str], dict[int, str] | None]:
     if wrong := [
         f"{i} {shorten(name, 40)!r}" for i, name in names.items() if not 0 <= i < LARGEST_ID or not is_name(name)
     ]:
-        raise UserError(f"{path}: category {wrong[0]}: ids from 0 to {LARGEST_ID - 1} and names of one line expected")
+        raise UserError(
+            f"{path}: category {wrong[0]}: must have an id from 0 to {LARGEST_ID - 1} and a name of one line"
+        )
     return names, attributes or None
 
 

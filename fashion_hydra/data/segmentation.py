@@ -87,14 +87,14 @@ def _points(polygon: Any) -> np.ndarray:
     if points.ndim != 1:
         raise ValueError(f"a polygon is a list of numbers, pairs of x and y; got {points.ndim} dimensions")
     if len(points) % 2:
-        raise ValueError(f"a polygon of {len(points)} numbers: pairs of x and y expected")
+        raise ValueError(f"a polygon of {len(points)} numbers: must be pairs of x and y")
     if not (np.abs(points) <= 2 * LONGEST_EDGE).all():
         raise ValueError(f"a polygon with a point at {points[~(np.abs(points) <= 2 * LONGEST_EDGE)][0]:g}")
     corners = points.reshape(-1, 2)
     around = np.abs(np.diff(corners, axis=0, append=corners[:1])).max(axis=1).sum() if len(corners) else 0.0
     if max(around, len(corners)) > MOST_RUNS:
         raise ValueError(
-            f"a polygon of {len(corners)} points and an outline of {around:.0f} pixels: at most {MOST_RUNS} expected"
+            f"a polygon of {len(corners)} points and an outline of {around:.0f} pixels: must be at most {MOST_RUNS}"
         )
     return corners
 
@@ -122,7 +122,7 @@ def _encoded(segmentation: Any, height: int, width: int) -> rle.Runs:
             counts = counts[2:-1]
         runs = rle.coco_to_runs({"size": [height, width], "counts": counts})
     else:
-        raise ValueError("counts: ASCII text or a list of lengths expected")
+        raise ValueError("counts: must be ASCII text or a list of lengths")
     rle.check_runs_inside(runs, height=height, width=width)
     return runs
 
@@ -130,10 +130,10 @@ def _encoded(segmentation: Any, height: int, width: int) -> rle.Runs:
 def _counted(counts: list[int | None], pixels: int) -> rle.Runs:
     """Convert COCO's list of lengths, which alternate between background and object, to runs."""
     if None in counts or not 0 < len(counts) <= 2 * MOST_RUNS:
-        raise ValueError(f"counts: 1 to {2 * MOST_RUNS} whole numbers expected")
+        raise ValueError(f"counts: must be 1 to {2 * MOST_RUNS} whole numbers")
     lengths = np.array(counts, dtype=np.int64)
     if lengths.min() < 0 or lengths.max() > pixels or (ends := np.cumsum(lengths))[-1] > pixels:
-        raise ValueError(f"counts: lengths from 0 with a sum of at most {pixels} expected")
+        raise ValueError(f"counts: must be lengths from 0 with a sum of at most {pixels}")
     if ends[-1] < pixels:  # pycocotools would fill the rest with uninitialised memory
         raise ValueError(f"counts: a sum of {ends[-1]} pixels, but the image has {pixels}")
     return rle.normalise_runs(np.stack([ends[1::2] - lengths[1::2], lengths[1::2]], axis=1))

@@ -34,13 +34,13 @@ def stratified_folds(category_table: np.ndarray, *, folds: int, seed: int) -> np
     """
     images = len(category_table)
     if not 2 <= folds <= images:
-        raise UserError(f"data.folds={folds}: between 2 and the number of images ({images}) expected")
+        raise UserError(f"data.folds={folds}: must be between 2 and the number of images ({images})")
     if category_table.shape[1] < 2:  # the splitter needs two columns to see a table of categories
         has_any = category_table.any(axis=1, keepdims=True).astype(np.uint8)
         category_table = np.hstack([has_any, 1 - has_any])
     fold_of = np.empty(images, dtype=np.int64)
     if not 0 <= seed < 2**32:
-        raise UserError(f"data.split_seed={seed}: between 0 and {2**32 - 1} expected")
+        raise UserError(f"data.split_seed={seed}: must be between 0 and {2**32 - 1}")
     splitter = MultilabelStratifiedKFold(n_splits=folds, shuffle=True, random_state=seed)
     for fold, (_, held_out) in enumerate(splitter.split(np.zeros(images), category_table)):
         fold_of[held_out] = fold
@@ -83,7 +83,7 @@ def read_split(path: Path, image_ids: Sequence[str] | np.ndarray, *, left_out: f
         reader = csv.DictReader(stream)
         if not {"ImageId", "fold"} <= set(reader.fieldnames or ()):
             raise UserError(
-                f"{path}: columns ImageId and fold expected, got {shorten(','.join(reader.fieldnames or ()), 80)}"
+                f"{path}: must have the columns ImageId and fold, got {shorten(','.join(reader.fieldnames or ()), 80)}"
             )
         seen: set[str] = set()
         for line in reader:

@@ -131,7 +131,7 @@ class YoloReader:
         if category is None or category not in self.names:
             return "unknown-class", f"class {shorten(words[0], 40)}, data.yaml has {len(self.names)} names"
         if len(words) == 1 + _BOX_VALUES:
-            return "no-segmentation", f"class {category}: only a box; polygons of three points or more expected"
+            return "no-segmentation", f"class {category}: only a box; must be a polygon of three points or more"
         if (text := " ".join(words)) in seen:
             return "duplicate-row", f"class {category}: same polygon as an earlier line"
         seen.add(text)
@@ -141,7 +141,7 @@ class YoloReader:
         try:
             points = np.array(words[1:], dtype=np.float64)
             if len(points) % 2 or len(points) < 6:
-                raise ValueError(f"{len(points)} values: x and y of three points or more expected")
+                raise ValueError(f"{len(points)} values: must be x and y of three points or more")
             points[0::2] *= width
             points[1::2] *= height
             region = read_segmentation([points.tolist()], height=height, width=width)
@@ -189,7 +189,7 @@ def _names(given: object, path: Path) -> dict[int, str]:
     pairs = enumerate(given) if isinstance(given, list) else given.items() if isinstance(given, dict) else ()
     names = {whole_number(key): str(name) for key, name in pairs}
     if not names or None in names or not all(is_name(name) for name in names.values()):
-        raise UserError(f"{path}: names: {shorten(given, 80)}: a list of class names or a mapping index: name expected")
+        raise UserError(f"{path}: names: {shorten(given, 80)}: must be a list of class names or a mapping index: name")
     return {key: name for key, name in sorted((k, n) for k, n in names.items() if k is not None)}
 
 

@@ -198,7 +198,7 @@ def _read_truth(path: Path) -> _File:
     for place, entry in enumerate(content["categories"]):
         number = whole_number(entry.get("id")) if isinstance(entry, dict) else None
         if number is None:
-            raise UserError(f"{path}: categories[{place}]: {shorten(entry, 60)}: an id expected")
+            raise UserError(f"{path}: categories[{place}]: {shorten(entry, 60)}: must have an id")
         file.categories[number] = str(entry.get("name", f"category {number}"))
     listed = content.get("attributes")
     numbers = [whole_number(entry.get("id")) for entry in listed if isinstance(entry, dict)] if listed else []
@@ -232,7 +232,7 @@ def _read_images(entries: Sequence[Any], file: _File) -> None:
         size = tuple(whole_number(entry.get(edge)) or 0 for edge in ("height", "width")) if key is not None else (0, 0)
         name = entry.get("file_name", key) if isinstance(entry, dict) else None
         if key is None or not is_frame(*size):
-            file.left_out.append(f"{file.path}: images[{place}]: {shorten(entry, 60)}: id, height and width expected")
+            file.left_out.append(f"{file.path}: images[{place}]: {shorten(entry, 60)}: must have id, height and width")
             continue
         stem = image_stem(str(name))
         if stem in file.names and file.names[stem] != key:  # for example one name in two folders
@@ -261,7 +261,7 @@ def _read_results(path: Path, truth: _File) -> _File:
         raise UserError(f"{path}: not a JSON file ({one_line(error, 120)})") from error
     if not isinstance(content, list):
         raise UserError(
-            f"{path}: a list of results expected, each with image_id, category_id, segmentation and score. "
+            f"{path}: must be a list of results, each with image_id, category_id, segmentation and score. "
             "predict.py output=coco writes one"
         )
     beside = path.with_name(f"{path.stem}_images.json")
@@ -286,7 +286,7 @@ def _results(path: Path, content: Sequence[Any], frames: Mapping[int | str, Size
     for place, entry in enumerate(content):
         where = f"{path}: result {place}"
         if not isinstance(entry, dict):
-            raise UserError(f"{where}: {shorten(entry, 60)}: an object expected")
+            raise UserError(f"{where}: {shorten(entry, 60)}: must be an object")
         key, category = image_key(entry.get("image_id")), whole_number(entry.get("category_id"))
         if key is None or key not in frames:
             raise UserError(
@@ -295,7 +295,7 @@ def _results(path: Path, content: Sequence[Any], frames: Mapping[int | str, Size
             )
         score = entry.get("score")
         if category is None or not isinstance(score, int | float) or not float("-inf") < score < float("inf"):
-            raise UserError(f"{where}: {shorten(entry, 80)}: a category_id and a finite score expected")
+            raise UserError(f"{where}: {shorten(entry, 80)}: must have a category_id and a finite score")
         try:
             mask = _drawn(entry.get("segmentation"), frames[key])
         except UserError as error:

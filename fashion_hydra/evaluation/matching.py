@@ -86,7 +86,7 @@ def choose_match(asked: str | None, found: Reach) -> str:
         UserError: `asked` is not one of `MATCHES`.
     """
     if asked is not None and asked not in MATCHES:
-        raise UserError(f"score.match={asked}: null, or one of {', '.join(MATCHES)} expected")
+        raise UserError(f"score.match={asked}: must be null, or one of {', '.join(MATCHES)}")
     nothing = found.with_attributes > 0 and found.highest == 0
     return asked or (CATEGORY if nothing else CLASS_ID)
 

@@ -225,16 +225,16 @@ def describe_difference(rows: Sequence[Comparison], tolerance: Tolerance) -> str
     if found.native + found.onnx and share < tolerance.matched:
         worst = max(rows, key=lambda row: row.native + row.onnx - 2 * row.matched)
         wrong.append(
-            f"{share:.2%} of the candidates are found by both, {tolerance.matched:.2%} expected ({worst.image})"
+            f"{share:.2%} of the candidates are found by both, must be at least {tolerance.matched:.2%} ({worst.image})"
         )
     for name, what in (("score", "scores differ by"), ("box_share", "boxes differ, in long edges, by")):
         limit = tolerance.score if name == "score" else tolerance.box
         worst = max(rows, key=lambda row: getattr(row, name))
         if (value := getattr(worst, name)) > limit:
-            wrong.append(f"{what} {value:.2g}, at most {limit:g} expected ({worst.image})")
+            wrong.append(f"{what} {value:.2g}, must be at most {limit:g} ({worst.image})")
     worst = min(rows, key=lambda row: row.mask_iou)
     if worst.mask_iou < tolerance.mask_iou:
-        wrong.append(f"IoU of a mask {worst.mask_iou:.4f}, at least {tolerance.mask_iou:g} expected ({worst.image})")
+        wrong.append(f"IoU of a mask {worst.mask_iou:.4f}, must be at least {tolerance.mask_iou:g} ({worst.image})")
     return "; ".join(wrong)
 
 

@@ -33,7 +33,7 @@ def full_class_id(class_id: str, attributes: str | None) -> str:
         UserError: one of the values does not have its form.
     """
     if (length := len(class_id) + len(attributes or "")) > LONGEST_NAME:
-        raise UserError(f"ClassId with attributes of {length} characters: at most {LONGEST_NAME} expected")
+        raise UserError(f"ClassId with attributes of {length} characters: must have at most {LONGEST_NAME}")
     if not _CLASS_ID.fullmatch(class_id):
         raise UserError(f"ClassId {shorten(class_id, 40)!r} is not of the form 6 or 6_28_77: write whole numbers")
     listed = (attributes or "").replace(" ", "")

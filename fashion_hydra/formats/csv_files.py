@@ -106,8 +106,8 @@ def _lines(path: Path, stream: IO[bytes] | gzip.GzipFile) -> Iterator[str]:
                 return
             if len(line) > LONGEST_LINE or number > MOST_LINES:
                 raise UserError(
-                    f"{path}: line {number}: refused, lines of at most {LONGEST_LINE} characters and at most "
-                    f"{MOST_LINES} lines expected. Give a CSV with one mask per row"
+                    f"{path}: line {number}: refused, the file must have at most {MOST_LINES} lines of at most "
+                    f"{LONGEST_LINE} characters. Give a CSV with one mask per row"
                 )
             size += len(line)
             if is_packed:

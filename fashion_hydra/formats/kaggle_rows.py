@@ -143,7 +143,7 @@ def parse_row(line: int, values: list[str], header: Header, frame: Size | None =
         return KaggleRow(line, image_id, class_id, None, is_empty, None, problems)
     size = _parse_size(height, width) if header.has_size else frame
     if size is None:
-        message = f"{shorten(height, 20)}x{shorten(width, 20)} (height x width): whole numbers from 1 expected, {FRAME}"
+        message = f"{shorten(height, 20)}x{shorten(width, 20)} (height x width): must be whole numbers from 1, {FRAME}"
         problems.append(Problem(HEIGHT, "bad-size", message))
     try:
         class_id = full_class_id(class_id, attributes)
@@ -156,7 +156,7 @@ def parse_row(line: int, values: list[str], header: Header, frame: Size | None =
 def _image_problem(image_id: str) -> Problem:
     if not image_id:
         return Problem(IMAGE_ID, "no-image-id", "ImageId is empty")
-    message = f"ImageId {shorten(image_id, 40)!r}: at most {LONGEST_NAME} characters of one line expected"
+    message = f"ImageId {shorten(image_id, 40)!r}: must be one line of at most {LONGEST_NAME} characters"
     return Problem(IMAGE_ID, "bad-image-id", message)
 
 

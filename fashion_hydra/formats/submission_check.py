@@ -183,7 +183,7 @@ def _class_problems(class_id: str, *, is_empty: bool) -> Iterator[Problem]:
     """Yield breaches of the competition's rules in a well-formed ClassId."""
     category, *attributes = class_id.split("_")
     if not all(_NUMBER.fullmatch(number) for number in (category, *attributes)):
-        message = f"numbers of up to four digits without leading zeros expected, not {class_id!r}"
+        message = f"must be numbers of up to four digits without leading zeros, not {class_id!r}"
         yield Problem(CLASS_ID, "bad-class", message)
     elif int(category) >= CATEGORIES:
         yield Problem(CLASS_ID, "unknown-class", f"category {category}: must be 0 to {CATEGORIES - 1}")
@@ -200,7 +200,7 @@ def _check_image(rows: Sequence[_Row]) -> Iterator[Breach]:
     if not image:
         return
     if (count := sum(row.mask is not None for row in rows)) > MOST_MASKS:
-        yield Breach(rows[0].line, image, "too-many-masks", f"{count} masks, at most {MOST_MASKS} expected")
+        yield Breach(rows[0].line, image, "too-many-masks", f"{count} masks, must be at most {MOST_MASKS}")
         return
     for number, row in enumerate(rows):
         if row.is_empty and (number or not all(other.is_empty for other in rows)):

@@ -63,5 +63,5 @@ def check_plain(values: Any, place: str) -> Iterator[tuple[str, Any]]:
         elif isinstance(value, Sequence) and not isinstance(value, bytes):
             waiting += ((f"{here}[{i}]", inner) for i, inner in enumerate(value))
         else:
-            raise UserError(f"{here}={str(value)[:80]}: refused, text or a number up to {_LARGEST} expected")
+            raise UserError(f"{here}={str(value)[:80]}: refused, must be text or a number up to {_LARGEST}")
     raise UserError(f"{place}: refused, more than {_MOST_VALUES} values")

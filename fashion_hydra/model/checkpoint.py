@@ -58,7 +58,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     content = _read_packed(path) if path.suffix == ".safetensors" else _read_torch(path)
     if not isinstance(content, dict) or not {"state_dict", "classes", "model"} <= set(content):
         by = "fashion-hydra pack" if path.suffix == ".safetensors" else "train.py"
-        raise UserError(f"{path}: not written by {by}: state_dict, classes and model expected")
+        raise UserError(f"{path}: not written by {by}: must contain state_dict, classes and model")
     if reason := _wrong(content):
         raise UserError(f"{path}: not written by train.py: {reason}")
     check_held(path, content["state_dict"])

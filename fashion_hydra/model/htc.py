@@ -180,7 +180,7 @@ def build_htc(
         with outline():
             count = sum(parameter.numel() for parameter in make().parameters())
         if count > _MOST_PARAMETERS:
-            raise UserError(f"model: {count} parameters, at most {_MOST_PARAMETERS} expected")
+            raise UserError(f"model: {count} parameters, must have at most {_MOST_PARAMETERS}")
         net = make()
         check_features(net.backbone, channels, STRIDES[:4])
     except UserError:

@@ -49,35 +49,35 @@ def check_numbers(
     """
     for name, least in _AT_LEAST.items():
         if not counts[name] >= least:  # also refuses NaN
-            raise UserError(f"model.{name}={counts[name]}: at least {least} expected")
+            raise UserError(f"model.{name}={counts[name]}: must be at least {least}")
     if len(stage_ious) != len(stage_weights) or not 1 <= len(stage_ious) <= MOST_STAGES:
         raise UserError(
             f"model.stage_ious={list(stage_ious)} model.stage_weights={list(stage_weights)}: "
-            "one to three numbers in each expected, the same number in both"
+            "must have one to three numbers each, the same number in both"
         )
     mask, neck = counts["mask_channels"], counts["neck_channels"]
     if mask != neck and len(stage_ious) > 1:
         raise UserError(
-            f"model.mask_channels={mask} model.neck_channels={neck}: equal numbers expected, because a stage's mask "
+            f"model.mask_channels={mask} model.neck_channels={neck}: must be equal, because a stage's mask "
             "features are added to the pyramid's"
         )
     if not 1 <= mask_roi_size <= LARGEST_MASK_ROI:
-        raise UserError(f"model.mask_roi_size={mask_roi_size}: between 1 and {LARGEST_MASK_ROI} expected")
+        raise UserError(f"model.mask_roi_size={mask_roi_size}: must be between 1 and {LARGEST_MASK_ROI}")
     for name, values in (("anchor_scale", [anchor_scale]), ("anchor_ratios", anchor_ratios)):
         if not values or min(values) <= 0:
-            raise UserError(f"model.{name}={_shown(values)}: above 0 expected")
+            raise UserError(f"model.{name}={_shown(values)}: must be above 0")
     for name, values in (("proposal_iou_thr", [proposal_iou_thr]), ("stage_ious", stage_ious)):
         if not 0 < min(values) <= max(values) < 1:
-            raise UserError(f"model.{name}={_shown(values)}: between 0 and 1 expected")
+            raise UserError(f"model.{name}={_shown(values)}: must be between 0 and 1")
     if min(stage_weights) < 0:
-        raise UserError(f"model.stage_weights={_shown(stage_weights)}: at least 0 expected")
+        raise UserError(f"model.stage_weights={_shown(stage_weights)}: must be at least 0")
 
 
 def check_pixels(mean: Sequence[float], std: Sequence[float]) -> None:
     """Raise `UserError` unless mean and standard deviation have three channels and all deviations are above 0."""
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != 3 or (name == "std" and min(values) <= 0):
-            raise UserError(f"model.backbone.{name}={_shown(values)}: three numbers expected, above 0 for std")
+            raise UserError(f"model.backbone.{name}={_shown(values)}: must be three numbers, above 0 for std")
 
 
 def check_features(backbone: nn.Module, channels: Sequence[int], strides: Sequence[int]) -> None:
@@ -101,7 +101,7 @@ def check_features(backbone: nn.Module, channels: Sequence[int], strides: Sequen
     edges = [_PROBE // stride for stride in strides]
     if any(feature.shape[-2:] != (edge, edge) for feature, edge in zip(features, edges, strict=True)):
         given = [_PROBE // feature.shape[-1] for feature in features]
-        raise UserError(f"model.backbone: features at strides {_shown(strides)} expected, got {_shown(given)}")
+        raise UserError(f"model.backbone: must return features at strides {_shown(strides)}, returns {_shown(given)}")
 
 
 def _shown(values: Sequence[Any]) -> str:

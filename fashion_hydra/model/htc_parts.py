@@ -86,8 +86,8 @@ def add_attributes(roi_head: dict[str, Any], attributes: AttributeSet | None, *,
         )
     if loss not in LOSSES or not weight > 0:
         raise UserError(
-            f"model.attribute_loss={loss} model.attribute_weight={weight}: a loss among "
-            f"{', '.join(LOSSES)} and a weight above 0 expected"
+            f"model.attribute_loss={loss} model.attribute_weight={weight}: must be a loss among "
+            f"{', '.join(LOSSES)} and a weight above 0"
         )
     roi_head["bbox_head"] = [
         {**head, "type": AttributeBoxHead, "num_attributes": len(attributes)} for head in roi_head["bbox_head"]

@@ -115,7 +115,7 @@ class TimmBackbone(nn.Module):
     ) -> None:
         super().__init__()
         if not -1 <= frozen_stages <= len(_STRIDES):
-            raise UserError(f"model.backbone.frozen_stages={frozen_stages}: between -1 and {len(_STRIDES)} expected")
+            raise UserError(f"model.backbone.frozen_stages={frozen_stages}: must be between -1 and {len(_STRIDES)}")
         self.name, self.network = name, describe_network(name)
         self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
         self._arguments = {**self.network.any_size, **({"drop_path_rate": drop_path_rate} if drop_path_rate else {})}

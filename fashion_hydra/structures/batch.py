@@ -20,7 +20,7 @@ def check_lengths(owner: object, **lengths: int) -> None:
     """Raise `ValueError` unless all fields of a container have the same length."""
     if len(set(lengths.values())) > 1:
         given = ", ".join(f"{name} {n}" for name, n in lengths.items())
-        raise ValueError(f"{type(owner).__name__}: fields of the same length expected, got {given}")
+        raise ValueError(f"{type(owner).__name__}: fields must have the same length, got {given}")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class CropMasks:
 
     def __post_init__(self) -> None:
         if self.windows.ndim != 2 or self.windows.shape[1] != 4:
-            raise ValueError(f"windows of shape (N, 4) expected, got {tuple(self.windows.shape)}")
+            raise ValueError(f"windows must have the shape (N, 4), got {tuple(self.windows.shape)}")
         check_lengths(self, pixels=self.pixels.numel(), window_area=int(self._areas().sum()))
 
     def _areas(self) -> Tensor:

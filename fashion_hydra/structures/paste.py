@@ -108,7 +108,7 @@ class Levels:
         apart = np.diff(values)
         if not 1 <= len(values) <= _MOST_LEVELS or (apart < 1 / _FINEST).any() or values[0] < 0 or values[-1] > 1:
             raise UserError(
-                f"mask_thr={list(thresholds)}: 1 to {_MOST_LEVELS} ascending thresholds between 0 and 1 expected, "
+                f"mask_thr={list(thresholds)}: must be 1 to {_MOST_LEVELS} ascending thresholds between 0 and 1, "
                 f"at least 1/{_FINEST} apart"
             )
         # Each bin of probabilities holds at most one threshold, so the level of its lower end is right or one too low.

@@ -58,7 +58,9 @@ def kaggle_to_runs(text: str) -> Runs:
         _name_first_bad_value(text)
     values = np.fromstring(text, dtype=np.int64, sep=" ") if text.strip() else np.empty(0, np.int64)
     if values.size > 2 * MOST_RUNS:
-        raise BadRuns("too-many-runs", f"run-length encoding has {values.size // 2} runs: at most {MOST_RUNS} expected")
+        raise BadRuns(
+            "too-many-runs", f"run-length encoding has {values.size // 2} runs, must have at most {MOST_RUNS}"
+        )
     if values.size % 2:
         raise BadRuns(
             "odd-runs",

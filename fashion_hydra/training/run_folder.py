@@ -112,7 +112,7 @@ class RunFolder:
         from fashion_hydra.model.checkpoint import read_checkpoint
 
         if count < 1:
-            raise UserError(f"ensemble.count={count}: at least 1 expected")
+            raise UserError(f"ensemble.count={count}: must be at least 1")
         if not any(self.checkpoints.glob("*.ckpt")):
             raise UserError(f"ensemble.run={self.path}: no checkpoints/{LAST} there. Give the folder of a training run")
         newest, damaged = self.newest_intact()

@@ -57,12 +57,12 @@ class Schedule:
         for name in ("backbone_lr", "layer_decay"):
             if not 0 < (value := getattr(self, name)) <= 1:
                 raise UserError(
-                    f"schedule.{name}={value}: a number above 0, at most 1 expected. To freeze the backbone, set "
+                    f"schedule.{name}={value}: must be above 0 and at most 1. To freeze the backbone, set "
                     "model.backbone.frozen_stages=4"
                 )
         if self.cycles < 1 or (self.cycles > 1 and self.decay != "cosine"):
             raise UserError(
-                f"schedule.cycles={self.cycles}: at least 1 expected, and more only with schedule.decay=cosine"
+                f"schedule.cycles={self.cycles}: must be at least 1, and above 1 only with schedule.decay=cosine"
             )
         if self.decay not in DECAYS:
             raise UserError(f"schedule.decay={self.decay}: give {', '.join(DECAYS[:-1])} or {DECAYS[-1]}")

@@ -50,7 +50,7 @@ def locate(source: str, *, folder: Path, sha256: str | None = None) -> Located:
         UserError: the file does not exist, the download fails, or the sha256 differs.
     """
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-        raise UserError(f"sha256={sha256}: 64 hexadecimal digits expected, as `sha256sum FILE` prints them")
+        raise UserError(f"sha256={sha256}: must be 64 hexadecimal digits, as `sha256sum FILE` prints them")
     if is_address(source):
         path = fetch(source, folder=folder, sha256=sha256)
     else:

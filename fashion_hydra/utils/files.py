@@ -70,7 +70,7 @@ def read_json(path: Path) -> Any:
         ValueError: the file is not valid JSON, is too large, or is nested too deeply.
     """
     if (size := path.stat().st_size) > LONGEST_JSON:
-        raise ValueError(f"{size} bytes, at most {LONGEST_JSON} expected")
+        raise ValueError(f"{size} bytes, must be at most {LONGEST_JSON}")
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:

@@ -42,7 +42,7 @@ def read_yaml(path: Path) -> Any:
             if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST:
                 raise ValueError("it has aliases (*NAME), or is nested too deeply")
             if isinstance(event, yaml.ScalarEvent) and len(event.value) > _LONGEST_VALUE:
-                raise ValueError(f"a value has {len(event.value)} characters, at most {_LONGEST_VALUE} expected")
+                raise ValueError(f"a value has {len(event.value)} characters, must have at most {_LONGEST_VALUE}")
         return yaml.load(text, _Loader)
     except Exception as error:  # the parser raises exceptions of many kinds
         raise UserError(f"{path}: not readable as YAML ({one_line(error, 120)})") from error

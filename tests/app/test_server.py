@@ -134,12 +134,12 @@ def test_a_file_that_is_too_large(address, monkeypatch):
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("score_thr=much", "score_thr=much: a number expected"),
+        ("score_thr=much", "score_thr=much: must be a number"),
         ("score_thr=nan", "score_thr"),
         ("score_thr=2", "postprocess.score_thr=2"),
         ("score_thr=0.001", "below what the candidates hold"),
         ("iou_thr=0.123", "not among the thresholds"),
-        ("drop=hat", "drop=hat: category ids expected"),
+        ("drop=hat", "drop=hat: must be category ids"),
         ("drop=999", "999"),
     ],
 )

@@ -35,8 +35,8 @@ def test_numbers_fit_together(tiny_checkpoint, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--images", "0"], "--images 0: at least 1 expected"),
-        (["--threads", "0"], "--threads 0: at least 1 expected"),
+        (["--images", "0"], "--images 0: must be at least 1"),
+        (["--threads", "0"], "--threads 0: must be at least 1"),
         (["--photos", "nowhere"], "nowhere: no such folder"),
         (["nonesuch"], "no model of that name"),
         (["--devices", "cuda:77"], "device=cuda:77"),

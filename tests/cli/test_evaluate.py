@@ -149,9 +149,9 @@ def test_a_submission_against_coco(tmp_path, capsys):
     ("change", "message"),
     [
         (lambda r: {**r, "image_id": 8}, "result 0: image_id 8 is not in the truth"),
-        (lambda r: {**r, "score": None}, "a category_id and a finite score expected"),
+        (lambda r: {**r, "score": None}, "must have a category_id and a finite score"),
         (lambda r: {k: v for k, v in r.items() if k != "segmentation"}, "result 0: segmentation: neither polygons"),
-        (lambda r: [r], "an object expected"),
+        (lambda r: [r], "must be an object"),
     ],
 )
 def test_results_that_are_wrong(tmp_path, capsys, change, message):
@@ -164,7 +164,7 @@ def test_results_that_are_wrong(tmp_path, capsys, change, message):
 def test_results_without_a_list(tmp_path, capsys):
     made(tmp_path)
     assert main(["evaluate", str(tmp_path / "truth.json"), str(tmp_path / "truth.json")]) == 2
-    assert "a list of results expected" in capsys.readouterr().err
+    assert "must be a list of results" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not at hand")

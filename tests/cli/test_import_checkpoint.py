@@ -80,7 +80,7 @@ def test_what_was_imported_imports_again_as_it_is(winner, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["IN", "out.pth"], "out.pth: a name that ends in .safetensors expected"),
+        (["IN", "out.pth"], "out.pth: must be a name that ends in .safetensors"),
         (["IN", "THERE"], "there.safetensors exists already; give another name, or --force"),
         (["nowhere.pth", "out.safetensors"], "nowhere.pth: no such file"),
         (["IN", "out.safetensors", "--sha256", "1" * 64], "expected 1111"),

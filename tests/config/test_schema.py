@@ -110,16 +110,16 @@ def test_right_options_reach_the_task(tmp_path):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("data.folds=2.5", "data.folds=2.5: a whole number expected, such as 10"),
-        ("schedule=winner schedule.lr=fast", "schedule.lr=fast: a number expected, such as 0.03"),
-        ("trainer.detect_anomaly=perhaps", "trainer.detect_anomaly=perhaps: true or false expected, such as false"),
-        ("augment=winner augment.short_edge=5", "augment.short_edge=5: a list expected, such as [600,1200]"),
+        ("data.folds=2.5", "data.folds=2.5: must be a whole number, such as 10"),
+        ("schedule=winner schedule.lr=fast", "schedule.lr=fast: must be a number, such as 0.03"),
+        ("trainer.detect_anomaly=perhaps", "trainer.detect_anomaly=perhaps: must be true or false, such as false"),
+        ("augment=winner augment.short_edge=5", "augment.short_edge=5: must be a list, such as [600,1200]"),
         (
             "augment=winner augment.short_edge=[5,x]",
-            "augment.short_edge=[5,x]: each entry a whole number expected, such as [600,1200]",
+            "augment.short_edge=[5,x]: each entry must be a whole number, such as [600,1200]",
         ),
-        ("data.root=null", "data.root=null: a value expected, such as data/imaterialist"),
-        ("data.root=[a]", "data.root=[a]: text expected, such as data/imaterialist"),
+        ("data.root=null", "data.root=null: must have a value, such as data/imaterialist"),
+        ("data.root=[a]", "data.root=[a]: must be text, such as data/imaterialist"),
         ("trainer.profilr=simple", "trainer.profilr: no such option. Perhaps trainer.profiler. --help lists them all"),
         ("dta.root=x", "dta.root: no such option. Perhaps data.root. --help lists them all"),
         ("model.neck_chanels=3", "model.neck_chanels: no such option. Perhaps model.neck_channels"),
@@ -135,10 +135,10 @@ def test_right_options_reach_the_task(tmp_path):
             "experiment=ladder/1_default",
             "experiment/ladder=1_default: not for train.py, which has no group ensemble",
         ),
-        ("trainer=3", "trainer=3: the name of a choice expected; --help lists them"),
+        ("trainer=3", "trainer=3: must be the name of a choice; --help lists them"),
         (
             "debug=true",
-            "debug=true: the name of a choice expected; --help lists them. Give traceback=true to see trace",
+            "debug=true: must be the name of a choice; --help lists them. Give traceback=true to see trace",
         ),
         ("wardrobe=x", "wardrobe: no such option"),
     ],
@@ -154,7 +154,7 @@ def test_a_wrong_option_in_a_file_names_the_file(tmp_path):
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nschedule: {epochs: many}\n")
     (tmp_path / "experiment" / "other.yaml").write_text("# @package _global_\nschedule: {epoch: 3}\n")
     done = typed(tmp_path, f"--config-dir={tmp_path}", "experiment=mine")
-    assert done.stderr.startswith("train.py: experiment/mine.yaml: schedule.epochs=many: a whole number expected")
+    assert done.stderr.startswith("train.py: experiment/mine.yaml: schedule.epochs=many: must be a whole number")
     done = typed(tmp_path, f"--config-dir={tmp_path}", "experiment=other")
     assert done.stderr.startswith(
         "train.py: experiment/other.yaml: schedule.epoch: no such option. Perhaps schedule.epochs"

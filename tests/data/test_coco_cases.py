@@ -211,7 +211,7 @@ def test_loose_types_are_taken(tmp_path, more, class_id):
         ({"segmentation": None}, "no-segmentation", "category_id 1: only a box"),
         ({"segmentation": [], "bbox": None}, "no-segmentation", "category_id 1: no mask"),
         ({"segmentation": [[1, 2, None, 4, 5, 6]]}, "bad-segmentation", "a polygon with a point at nan"),
-        ({"segmentation": [[1, 2, 3, 4, 5]]}, "bad-segmentation", "a polygon of 5 numbers: pairs of x and y expected"),
+        ({"segmentation": [[1, 2, 3, 4, 5]]}, "bad-segmentation", "a polygon of 5 numbers: must be pairs of x and y"),
         (
             {"segmentation": {"size": [48, 64], "counts": [500, 20]}},
             "bad-segmentation",
@@ -227,7 +227,7 @@ def test_loose_types_are_taken(tmp_path, more, class_id):
             "bad-segmentation",
             "run-length encoding of size [64, 48], image [48, 64] (height, width)",
         ),
-        ({"attribute_ids": ["red"]}, "bad-segmentation", "attribute_ids: 'red': ids from 0 to 999999 expected"),
+        ({"attribute_ids": ["red"]}, "bad-segmentation", "attribute_ids: 'red': must be an id from 0 to 999999"),
         ({"category_id": None}, "unknown-class", "category_id null"),
         ({"image_id": float("nan")}, "unknown-image", "image_id NaN: no such image"),
         ({"segmentation": [[70, 3, 79, 3, 79, 12]]}, "empty-mask", "category_id 1: no pixel inside the picture"),
@@ -305,7 +305,10 @@ def test_crowds_train_where_asked_for(tmp_path):
             b'{"images": [], "categories": [], "annotations": [{"segments_info": []}]}',
             "panoptic format. Give the instances file",
         ),
-        (b'{"images": [], "annotations": [], "categories": [{"id": "x"}]}', r'categories\[0\]: {"id": "x"}: an id'),
+        (
+            b'{"images": [], "annotations": [], "categories": [{"id": "x"}]}',
+            r'categories\[0\]: {"id": "x"}: must have an id from 0 to 999999 and a name of one line',
+        ),
     ],
 )
 def test_what_is_no_data_set_says_so_in_a_line(tmp_path, content, message):

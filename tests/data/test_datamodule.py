@@ -71,7 +71,8 @@ def test_a_fold_kept_to_test_neither_trains_nor_validates(wardrobe):
     assert f"{len(kept)} test images (data.test_fold)" in data.describe()
     assert "not used" not in data.describe()
     for fold in (0, 4):
-        with pytest.raises(UserError, match=rf"data\.test_fold={fold}: null, or between 0 and 3 and not data\.fold=0"):
+        message = rf"data\.test_fold={fold}: must be null, or between 0 and 3 and not data\.fold=0"
+        with pytest.raises(UserError, match=message):
             datamodule(wardrobe, "data.folds=4", f"data.test_fold={fold}")
 
 

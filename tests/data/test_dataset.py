@@ -202,8 +202,8 @@ def test_corners_are_opencvs_nearest_neighbour():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"short_edge": [200, 100], "long_edge": 300}, "16 <= low <= high <= long edge"),
-        ({"short_edge": [100, 200], "long_edge": 150}, "16 <= low <= high <= long edge"),
+        ({"short_edge": [200, 100], "long_edge": 300}, "must satisfy 16 <= low <= high <= long edge"),
+        ({"short_edge": [100, 200], "long_edge": 150}, "must satisfy 16 <= low <= high <= long edge"),
         ({"short_edge": [100, 200], "long_edge": 300, "flip": 2}, "a probability"),
         ({"short_edge": [100, 200], "long_edge": 300, "photometric_on": "both"}, "give original or resized"),
         ({"short_edge": [100, 200], "long_edge": 300, "mask_sampling": "mid"}, "give centre or corner"),

@@ -62,7 +62,7 @@ def test_an_edited_split_leaves_out_what_it_does_not_name(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("ImageId,part\na.jpg,0\n", "columns ImageId and fold expected, got ImageId,part"),
+        ("ImageId,part\na.jpg,0\n", "must have the columns ImageId and fold, got ImageId,part"),
         ("ImageId,fold\na.jpg,0\na.jpg,1\n", "row 3: duplicate image a.jpg"),
         ("ImageId,fold\nz.jpg,0\n", "row 2: the data has no image z.jpg"),
         ("ImageId,fold\na.jpg,val\n", "row 2: fold 'val': give a number from 0"),

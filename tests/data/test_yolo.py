@@ -63,11 +63,11 @@ def test_polygons_classes_and_parts_are_read(tmp_path):
         (
             "0 0.5 0.5 0.2 0.2",
             "no-segmentation",
-            "class 0: only a box; polygons of three points or more expected",
+            "class 0: only a box; must be a polygon of three points or more",
         ),
         ("2 0.1 0.1 0.2 0.1 0.2 0.2", "unknown-class", "class 2, data.yaml has 2 names"),
         ("shoe 0.1 0.1 0.2 0.1 0.2 0.2", "unknown-class", "class shoe, data.yaml has 2 names"),
-        ("0 0.1 0.1 0.2 0.1 0.2", "bad-segmentation", "5 values: x and y of three points or more expected"),
+        ("0 0.1 0.1 0.2 0.1 0.2", "bad-segmentation", "5 values: must be x and y of three points or more"),
         ("0 0.1 0.1 0.2 x 0.2 0.2", "bad-segmentation", "x is not a number"),
         ("0 nan 0.1 0.2 0.1 0.2 0.2", "bad-segmentation", "a polygon with a point at nan"),
         ("0 1.1 0.1 1.2 0.1 1.2 0.2", "empty-mask", "class 0: no pixel"),
@@ -123,7 +123,7 @@ def test_a_list_of_images_and_what_is_not_used(tmp_path, capsys):
     ("content", "message"),
     [
         (None, r"no data\.yaml \(found: nothing\)"),
-        ("train: images\n", "names: None: a list of class names"),
+        ("train: images\n", "names: None: must be a list of class names"),
         ("names: [a]\n", r"no images \(neither train nor val\)"),
         ("names: [a]\ntrain: ../../elsewhere\n", r"no images \(train: \.\./\.\./elsewhere\)"),
     ],

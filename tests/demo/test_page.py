@@ -257,7 +257,7 @@ def test_what_is_no_photo_gets_a_message(open_page, photos, tmp_path):
     lines = page.locator("#alert").text_content().splitlines()
     assert [line.split(":")[0] for line in lines] == ["none.jpg", "huge.png", "cut.png"]
     assert all("not a picture that this browser can read" in line for line in (lines[0], lines[2]))
-    assert lines[1] == "huge.png: 9000x8000 pixels, at most 64 million expected: reduce the photo"
+    assert lines[1] == "huge.png: 9000x8000 pixels: must be at most 64 million. Reduce the photo"
     assert page.locator("#strip button").count() == 1
 
 

@@ -65,7 +65,7 @@ def test_the_packages_sample(package, tmp_path):
     assert ours(*files, tmp_path, carriers) == pytest.approx(numbers_of(package, *files), abs=1e-12, nan_ok=True)
 
 
-@pytest.mark.parametrize(("ids", "message"), [("0,99", "has no category 99"), ("0;1", "category ids expected")])
+@pytest.mark.parametrize(("ids", "message"), [("0,99", "has no category 99"), ("0;1", "must be category ids, such as")])
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="no sample")
 def test_categories_that_there_are_not(ids, message, capsys):
     files = [str(SAMPLE / "sample.json"), str(SAMPLE / "fake_results.json")]

@@ -60,7 +60,7 @@ def test_the_category_matches_where_nothing_else_could(images, asked, match, tol
 
 
 def test_what_is_no_match_is_refused():
-    with pytest.raises(UserError, match=r"score\.match=all: null, or one of class_id, category expected"):
+    with pytest.raises(UserError, match=r"score\.match=all: must be null, or one of class_id, category"):
         choose_match("all", reach([["6"]], bare))
 
 

@@ -175,7 +175,7 @@ def test_a_comparison_tells_what_differs(tiny, dynamic):
     other = build(seed=1)
     rows = compare_models(other, dynamic, scaled, description)
     text = parity.describe_difference(rows, parity.tolerance_of(half=False))
-    assert "of the candidates are found by both, 99.00% expected" in text
+    assert "of the candidates are found by both, must be at least 99.00%" in text
     assert parity.total(rows).native == sum(row.native for row in rows)
 
 
@@ -229,9 +229,9 @@ def test_a_command_whose_answers_differ_writes_no_model(tmp_path, tiny_checkpoin
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["OUT.pt"], "OUT.pt: a name that ends in .onnx expected"),
-        (["OUT.onnx", "--size", "8", "96"], "--size 8 96: height and width between 32 and 4096 pixels expected"),
-        (["OUT.onnx", "--count", "0"], "--count 0: at least 1 expected"),
+        (["OUT.pt"], "OUT.pt: must be a name that ends in .onnx"),
+        (["OUT.onnx", "--size", "8", "96"], "--size 8 96: height and width must be between 32 and 4096 pixels"),
+        (["OUT.onnx", "--count", "0"], "--count 0: must be at least 1"),
         (["OUT.onnx", "--images", "nowhere"], "nowhere: no such folder"),
     ],
 )

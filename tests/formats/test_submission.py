@@ -124,7 +124,7 @@ def test_a_field_longer_than_csv_allows_by_default(write):
             "run 12 2 ends at pixel 13, but a mask of height 3 and width 4 has 12. Encode the mask column by column, "
             "pixels counted from 1, on the row's Height and Width",
         ),
-        (TRAIN_HEADER + "b,1 2,0,4,6\n", "line 2, image b: 0x4 (height x width): whole numbers from 1 expected"),
+        (TRAIN_HEADER + "b,1 2,0,4,6\n", "line 2, image b: 0x4 (height x width): must be whole numbers from 1"),
         ("ImageId,EncodedPixels,ClassId,AttributesIds\nb,1 2,3,x\n", "AttributesIds 'x' is not of the form"),
     ],
 )

@@ -145,8 +145,8 @@ def test_probabilities_are_means_over_stages_views_and_models(data):
     ("changes", "message"),
     [
         ({"attribute_set": None}, r"model\.attributes=true: no attributes given\. Use data with attributes"),
-        ({"attribute_loss": "mse"}, r"model\.attribute_loss=mse .*a loss among bce, balanced, focal"),
-        ({"attribute_weight": 0}, r"attribute_weight=0: a loss among .* and a weight above 0 expected"),
+        ({"attribute_loss": "mse"}, r"model\.attribute_loss=mse .*must be a loss among bce, balanced, focal"),
+        ({"attribute_weight": 0}, r"attribute_weight=0: must be a loss among .* and a weight above 0"),
     ],
 )
 def test_options_that_cannot_be(data, changes, message):

@@ -72,7 +72,7 @@ def test_giou_is_torchvisions_of_decoded_boxes(batch, monkeypatch):
     ("changes", "message"),
     [
         ({"box_loss": "iou"}, r"model\.box_loss=iou: choose one of smooth_l1, giou"),
-        ({"dice_weight": -1}, r"model\.dice_weight=-1: at least 0"),
+        ({"dice_weight": -1}, r"model\.dice_weight=-1: must be at least 0"),
     ],
 )
 def test_options_that_cannot_be(changes, message):

@@ -69,7 +69,7 @@ def test_too_few_or_none_is_said(tmp_path, tiny_checkpoint):
     (run.checkpoints / "b.ckpt").unlink()
     with pytest.raises(UserError, match="2 checkpoints with scores, 3 requested"):
         run.best(3)
-    with pytest.raises(UserError, match=r"ensemble\.count=0: at least 1"):
+    with pytest.raises(UserError, match=r"ensemble\.count=0: must be at least 1"):
         run.best(0)
     with pytest.raises(UserError, match=r"no checkpoints/last\.ckpt there"):
         RunFolder(tmp_path / "none").best(1)

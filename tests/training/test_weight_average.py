@@ -35,5 +35,5 @@ def test_a_short_run_forgets_where_it_began():
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, 2.0])
 def test_a_decay_that_is_none_is_refused(decay):
-    with pytest.raises(UserError, match=rf"callbacks\.ema\.decay={decay}: at least 0 and below 1"):
+    with pytest.raises(UserError, match=rf"callbacks\.ema\.decay={decay}: must be at least 0 and below 1"):
         WeightAverage(decay=decay)

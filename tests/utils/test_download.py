@@ -206,7 +206,7 @@ def test_a_server_that_is_away_keeps_what_there_is(server, tmp_path):
         ("ftp://host/x.pth", None, "ftp://host/x.pth: only http:// and https:// URLs"),
         ("file:///etc/passwd", None, "only http:// and https:// URLs"),
         ("nowhere.pth", None, "nowhere.pth: no such file. Give a file, or a URL"),
-        ("nowhere.pth", "946fd751", "sha256=946fd751: 64 hexadecimal digits expected"),
+        ("nowhere.pth", "946fd751", "sha256=946fd751: must be 64 hexadecimal digits"),
     ],
 )
 def test_files_that_cannot_be_had_are_named(tmp_path, source, sha256, message):

@@ -262,12 +262,12 @@ def run_process(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("script", "word", "line"),
     [
-        ("train.py", "data.folds=two", "train.py: data.folds=two: a whole number expected, such as 10"),
+        ("train.py", "data.folds=two", "train.py: data.folds=two: must be a whole number, such as 10"),
         ("predict.py", "data.root=x", "predict.py: no training run below runs: give checkpoint=FILE, "),
         (
             "tune_thresholds.py",
             "score.pooling=null",
-            "tune_thresholds.py: score.pooling=null: a value expected, such as class",
+            "tune_thresholds.py: score.pooling=null: must have a value, such as class",
         ),
     ],
 )

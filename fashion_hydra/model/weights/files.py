@@ -105,7 +105,7 @@ def _read_torch(path: Path) -> WeightFile:
             f"{path}: damaged, or not a file of torch.save ({reason}). Download it again, or use another file"
         ) from error
     if not isinstance(content, Mapping):
-        raise UserError(f"{path}: contains a {type(content).__name__}, but a dictionary of tensors is expected")
+        raise UserError(f"{path}: contains a {type(content).__name__}, but must contain a dictionary of tensors")
     for key in _STATE_KEYS:
         inner = content.get(key)
         if isinstance(inner, Mapping) and any(isinstance(value, Tensor) for value in inner.values()):

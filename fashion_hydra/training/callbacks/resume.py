@@ -63,7 +63,7 @@ class ResumePoint(Checkpoint):
 
     def __init__(self, folder: str, minutes: float = 15.0) -> None:
         if minutes < 0:
-            raise UserError(f"callbacks.last.minutes={minutes}: at least 0 expected")
+            raise UserError(f"callbacks.last.minutes={minutes}: must be at least 0")
         self.path, self.minutes = Path(folder) / LAST, minutes
         self.asked: signal.Signals | None = None
         self._validation_due = False

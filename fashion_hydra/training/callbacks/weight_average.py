@@ -22,7 +22,7 @@ class WeightAverage(WeightAveraging):
 
     def __init__(self, decay: float = 0.998) -> None:
         if not 0 <= decay < 1:
-            raise UserError(f"callbacks.ema.decay={decay}: at least 0 and below 1 expected")
+            raise UserError(f"callbacks.ema.decay={decay}: must be at least 0 and below 1")
         super().__init__(use_buffers=True, multi_avg_fn=self._update)
         self.decay = decay
 

@@ -431,7 +431,7 @@ def damaged(tmp_path, kind, state):
         ("a web page", "neither a safetensors file .*begins with b'<!DOCTYPE'"),
         ("an empty file", "neither a safetensors file"),
         ("a pickled list", "damaged, or not a file of torch.save"),
-        ("a saved list", "contains a list, but a dictionary of tensors is expected"),
+        ("a saved list", "contains a list, but must contain a dictionary of tensors"),
         ("no tensors", r"no tensors in it \(found: state_dict, epoch\)"),
         ("another detector", "neither a Hybrid Task Cascade nor a backbone: its 2 tensors are named like neck.conv"),
     ],
