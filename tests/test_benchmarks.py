@@ -8,7 +8,15 @@ import sys
 import pytest
 import torch
 
+from fashion_hydra.formats.submission import read_masks
+from fashion_hydra.inference.candidate_cache import CandidateCache
+from fashion_hydra.inference.cascade import merge_sources
+from fashion_hydra.inference.merging import Merging
+from fashion_hydra.model.htc import build_htc
+from fashion_hydra.postprocess.rule import Postprocess
+from fashion_hydra.structures.batch import ScaledImage
 from tests import PROJECT
+from tests.helpers import model_options
 
 ARGUMENTS = {
     "accelerator": "--model htc_tiny --scale 96 160 --images 1 --steps 1 --skip 0 --device cpu --results /dev/null "
@@ -51,4 +59,50 @@ def test_benchmark_runs_in_a_process_of_its_own(name):
 
 def test_every_benchmark_is_run_here():
     modules = {path.stem for path in (PROJECT / "benchmarks").glob("[a-z]*.py")}
-    assert modules == {*ARGUMENTS, "plain_scheme"}  # plain_scheme is the rival of ensemble
+    assert modules == {*ARGUMENTS, "plain_scheme", "rivals"}  # plain_scheme is the rival of ensemble
+
+
+def test_rivals_trains_and_writes_candidates_for_tuning(wardrobe, tmp_path):
+    out = tmp_path / "rival"
+    options = ["--epochs=1", "--narrow", f"--out={out}", "data.folds=3", "tta.scales=[[96,128]]"]
+    sizes = ["augment.short_edge=[64,96]", "augment.long_edge=160", "augment.crop=[64,96]"]
+    command = [sys.executable, "-m", "benchmarks.rivals", str(wardrobe), "mask_rcnn", *options, *sizes]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200, cwd=PROJECT)
+    assert done.returncode == 0, done.stderr
+    assert "AP50" in done.stdout
+    for folder in (out / "val", out / "test_fold"):
+        cache = CandidateCache(folder / "candidates")
+        assert not cache.missing([image for image in read_masks(folder / "truth.csv")])
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn", "cascade_mask_rcnn"])
+def test_a_rival_finds_what_mmdet_finds(name):
+    """Boxes, scores and labels equal those of mmdet's predict, where mmdet's boxes do not depend on the class."""
+    from mmdet.registry import MODELS
+    from mmdet.structures import DetDataSample
+    from mmengine.registry import DefaultScope
+
+    from benchmarks import rivals
+
+    options = model_options("htc_lite")
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        torch.manual_seed(0)
+        ours = build_htc(num_classes=3, **options)
+        config = rivals.rival_config(name, options["backbone"], ours, 3, options)
+        if name == "mask_rcnn":
+            config.roi_head.bbox_head.reg_class_agnostic = True
+        config.test_cfg.rcnn.score_thr = 0.2
+        net = MODELS.build(config).eval()
+        net.backbone.load_state_dict(ours.net.backbone.state_dict())
+        image = torch.randint(256, (3, 96, 128), dtype=torch.uint8)
+        meta = {"img_shape": (96, 128), "ori_shape": (96, 128), "scale_factor": (1.0, 1.0)}
+        data = {"inputs": [image.flip(0)], "data_samples": [DetDataSample(metainfo=meta)]}
+        with torch.no_grad():
+            theirs = net.test_step(data)[0].pred_instances
+        rule = Postprocess(score_thr=0.2, iou_thr=0.5, mask_thr=0.5, max_per_image=100)
+        scaled = ScaledImage("a", (96, 128), (image,))
+        found = merge_sources([rivals.Rival(net)], scaled, [rule], Merging(), device=torch.device("cpu"))
+    assert len(theirs.scores) > 10
+    torch.testing.assert_close(found.scores, theirs.scores)
+    torch.testing.assert_close(found.boxes, theirs.bboxes, rtol=1e-4, atol=1e-3)
+    assert (found.labels == theirs.labels).all()
