@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # `--help` must not wait for numpy
     from fashion_hydra.evaluation.competition_score import Score
     from fashion_hydra.formats.submission import MaskTable
 
+_FEWEST_IMAGES = 10  # an interval over fewer images would say little
 _NAMED_IMAGES = 20
 
 
@@ -47,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score the submission; print tables and the score to stdout, and warnings to stderr."""
+    import numpy as np
+
+    from fashion_hydra.evaluation.bootstrap import bootstrap
     from fashion_hydra.evaluation.matching import masks_to_match
     from fashion_hydra.evaluation.score_submission import find_overlaps, reach_of, score_masks
     from fashion_hydra.formats.submission import read_masks
@@ -82,6 +86,10 @@ def run(args: argparse.Namespace) -> int:
         print(_class_table(score, names))
     if args.per_attribute:
         print(_attribute_tables(truth, predicted, names))
+    if len(score.per_image) >= _FEWEST_IMAGES:
+        interval = bootstrap(np.array(list(score.per_image.values())), seed=0)
+        of = f"95 % of a bootstrap over {len(score.per_image)} images"
+        print(f"interval [{interval.low:.6f}, {interval.high:.6f}], {of}")
     print(f"score {score.value:.6f}")
     return 0
 

@@ -1,10 +1,12 @@
 """`fashion-hydra score`, from arguments to output."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
+from scipy.stats import binom
 
 from fashion_hydra.cli.main import main
 from fashion_hydra.evaluation.competition_score import POOLINGS
@@ -63,6 +65,20 @@ def test_the_table_is_sorted_and_named(files, tmp_path, capsys):
     ]
 
 
+def test_the_interval_is_that_of_resampled_images(tmp_path, capsys):
+    """A third of 30 images is right and the others are empty: a binomial distribution gives the interval."""
+    (tmp_path / "truth.csv").write_text(HEADER + "".join(f"{i}.jpg,1 4,6\n" for i in range(30)))
+    (tmp_path / "found.csv").write_text(
+        HEADER + "".join(f"{i}.jpg,{'1 4' if i % 3 == 0 else ''},6\n" for i in range(30))
+    )
+    assert main(["score", str(tmp_path / "truth.csv"), str(tmp_path / "found.csv")]) == 0
+    line, score = capsys.readouterr().out.splitlines()
+    assert score == "score 0.333333"
+    low, high = (float(edge) for edge in re.search(r"\[(.*), (.*)\]", line).groups())
+    assert (low, high) == pytest.approx(binom(30, 1 / 3).ppf([0.025, 0.975]) / 30, abs=1 / 30)
+    assert line.endswith("95 % of a bootstrap over 30 images")
+
+
 @pytest.mark.parametrize(("n_missing", "n_named", "rest"), [(1, 1, ""), (20, 20, ""), (23, 20, " and 3 more")])
 def test_missing_images_are_named(tmp_path, capsys, n_missing, n_named, rest):
     truth, submission = tmp_path / "truth.csv", tmp_path / "submission.csv"
@@ -73,7 +89,7 @@ def test_missing_images_are_named(tmp_path, capsys, n_missing, n_named, rest):
     output = capsys.readouterr()
     assert f"{n_missing} of {n_missing + 1} images are missing" in output.err
     assert output.err.endswith(f": {', '.join(names[:n_named])}{rest}\n")
-    assert output.out == f"score {1 / (n_missing + 1):.6f}\n"
+    assert output.out.splitlines()[-1] == f"score {1 / (n_missing + 1):.6f}"
 
 
 def test_overlapping_masks_are_reported_and_scored(tmp_path, capsys):
