@@ -22,6 +22,7 @@ TINY_HEADS = ("model.neck_channels=16", "model.fc_channels=32", "model.mask_chan
 TINY_BACKBONE = ("model.backbone.base_channels=8", "model.backbone.channels=[8,16,32,64]")
 SMALL_TRAIN = (
     "experiment=demo",
+    "model=htc_tiny",
     "trainer=default",
     "trainer.accelerator=cpu",
     "trainer.log_every_n_steps=1",

@@ -14,7 +14,8 @@ from fashion_hydra.utils.errors import UserError
 
 
 def datamodule(root, *overrides, folder="unused"):
-    words = ["experiment=demo", f"data.root={root}", f"paths.output_dir={folder}", "name=test", *overrides]
+    common = ["experiment=demo", "data.batch_size=4", "name=test"]
+    words = [*common, f"data.root={root}", f"paths.output_dir={folder}", *overrides]
     options = compose_options("train", *words)
     return make_datamodule(
         options.data,

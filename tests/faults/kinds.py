@@ -199,7 +199,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary) / "large"
         common = ["trainer.accelerator=cpu", f"data.root={root}", "data.num_workers=0"]
-        small = ["experiment=demo", "data.folds=2", "schedule.epochs=1", "callbacks.progress.refresh_rate=0"]
+        small = [
+            "experiment=demo",
+            "model=htc_tiny",
+            "trainer=default",
+            "data.folds=2",
+            "schedule.epochs=1",
+            "callbacks.progress.refresh_rate=0",
+        ]
         steps = {
             "write": ["-c", WRITE, str(root)],
             "read": ["-c", READ, str(root)],
