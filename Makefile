@@ -59,7 +59,7 @@ page: $(STAMP) ## complete docs/demo, a page that finds clothes in the browser; 
 	rm $(PAGE)/$$archive
 	echo "open it: python -m http.server --directory $(PAGE), then http://localhost:8000"
 
-demo: $(STAMP) ## draw the wardrobe, train the tiny model, tune, predict and score its test images: ten minutes on two cores
+demo: $(STAMP) ## draw the wardrobe, train a small model, tune, predict and score its test images: ten minutes on two cores
 	@timed() { local begin=$$SECONDS; echo "==> $$*"; "$$@"; times+="$$(printf '%6d s  %s' $$((SECONDS - begin)) "$$*")"$$'\n'; }; times=
 	timed $(BIN)/fashion-hydra wardrobe $(DEMO_DATA) --train $(DEMO_IMAGES) --test 60 --size 224
 	timed $(BIN)/python train.py experiment=demo
@@ -78,7 +78,7 @@ ladder: $(STAMP) ## walk the winner's ladder on wardrobe: an hour on two cores; 
 	  $(BIN)/python train.py name=$$name "$${training[@]}" ckpt_path=last
 	  $(BIN)/fashion-hydra ladder runs/$$name "$$@"; }
 	$(BIN)/fashion-hydra wardrobe data/ladder --train 900 --test 300 --size 224
-	training=(experiment=demo data.root=data/ladder schedule.epochs=8)
+	training=(experiment=demo data.root=data/ladder)
 	walk ladder_wardrobe --truth data/ladder/test_truth.csv --out predictions/ladder-wardrobe --title "wardrobe, 300 test images"
 	if [ -n "$(CCP)" ]; then
 	  training=(experiment=street data.root="$(CCP)")

@@ -16,6 +16,9 @@ from fashion_hydra.tuning.score_table import ScoreTable
 from fashion_hydra.utils.files import atomic_write
 from fashion_hydra.utils.types import FloatArray
 
+_FLAT = 0.001
+"""Gains up to this are no reason to try values beyond the grid."""
+
 
 def describe_rule(rule: Postprocess) -> str:
     """Describe a rule in one line."""
@@ -96,13 +99,17 @@ def drop_set_lines(grid: Grid, scores: FloatArray) -> Iterator[str]:
 
 
 def edge_lines(grid: Grid, scores: FloatArray) -> Iterator[str]:
-    """Yield a hint for each axis whose lowest or highest value is the best: a wider grid may contain a better rule."""
-    point = list(grid.points())[int(np.argmax([mean(of_rule) for of_rule in scores]))]
+    """Yield a hint for each axis on which the score still rises toward the best value, the lowest or the highest."""
+    means = [mean(of_rule) for of_rule in scores]
+    points = list(grid.points())
+    best = int(np.argmax(means))
     for axis in AXES[:-1]:
-        values = grid.values(axis)
-        if len(values) > 2 and point[axis] in (min(values), max(values)):
-            end = "lowest" if point[axis] == min(values) else "highest"
-            yield f"edge           the best {axis}={point[axis]} is the grid's {end}: add values beyond it"
+        values, value = sorted(grid.values(axis)), points[best][axis]
+        if len(values) < 3 or value not in (values[0], values[-1]):
+            continue
+        end, beside = ("lowest", values[1]) if value == values[0] else ("highest", values[-2])
+        if means[best] - means[points.index({**points[best], axis: beside})] > _FLAT:
+            yield f"edge           the best {axis}={value} is the grid's {end}: add values beyond it"
 
 
 def write_class_table(path: Path, score_table: ScoreTable, results: Sequence[MethodResult], classes: ClassSet) -> None:
