@@ -121,8 +121,6 @@ MISTAKES = [
     Mistake("train data.root=DATA/train.csv", "train.csv", "data.root=…: is a file. Give a folder …"),
     Mistake("train data.root=EMPTY", "(found: nothing)",
             "data.root=…: no train.csv (found: …). Put Kaggle's train.csv there, or name it with …"),
-    Mistake("train data.root=NO_LABELS", "no_labels",
-            "data.root=…: no label_descriptions.json. Put Kaggle's there: it names the categories"),
     Mistake("train data.root=NO_IMAGES", "missing-image",
             "…: none of the … images in the annotations is usable; first: …. …"),
     Mistake("train data.root=OTHER_COLUMNS", "no column EncodedPixels",
@@ -177,7 +175,8 @@ MISTAKES = [
     Mistake("predict checkpoint=EMPTY", "empty", "checkpoint=…: is a folder; name a file in it"),
     Mistake("predict checkpoint=HALF", "half", DAMAGED),
     Mistake("predict paths.runs=EMPTY", "empty",
-            "no training run below …: give checkpoint=FILE, ensemble.members=[FILES] or ensemble.run=FOLDER"),
+            "no training run below …: train a model first, or give checkpoint=street, checkpoint=FILE, ensemble.members=[FILES] "
+            "or ensemble.run=FOLDER"),
     Mistake("predict ensemble.run=EMPTY", "empty",
             "ensemble.run=…: no checkpoints/last.ckpt there. Give the folder of a training run"),
     Mistake("predict ensemble=top3 ensemble.run=RUN", "1 checkpoints with scores, 3 requested",
@@ -288,8 +287,6 @@ def make_place(name: str, path: Path, data: Path, run: Path) -> Path:
             return {"DATA": data, "RUN": run, "LAST": last, "OUT": path, "TRUTH": data / "test_truth.csv"}[name]
         case "EMPTY":
             path.mkdir()
-        case "NO_LABELS":
-            copy_with(data, path, "label_descriptions.json", None)
         case "NO_IMAGES":
             copy_with(data, path, "train", None)
         case "OTHER_COLUMNS":

@@ -102,7 +102,8 @@ async function update() {
     if (number !== asked) return; // the sliders have moved since
     shown = objects;
     draw();
-    $("status").textContent = `${count(shown.found.length, "object")} of ${photo.candidates} candidates`;
+    const hint = photo.candidates && !shown.found.length ? "; lower the score to see them" : "";
+    $("status").textContent = `${count(shown.found.length, "object")} of ${photo.candidates} candidates${hint}`;
   } catch (error) {
     complain([error.message]);
   }
@@ -143,7 +144,8 @@ async function send(files) {
       wrong.push(error.message);
     }
   }
-  if (wrong.length === files.length) $("status").textContent = "";
+  if (wrong.length) $("status").textContent = "";
+  if (wrong.length && current) await update();
   complain(wrong);
 }
 

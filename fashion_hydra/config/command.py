@@ -45,6 +45,10 @@ class Command:
             place = None if script.parent == INSTALLED else str(script.parent)
         return cls((*where, *hydra.overrides.task), tuple(flags), place, is_sweep, is_sweep and basic)
 
+    def gives(self, option: str) -> bool:
+        """Return whether the command line sets an option."""
+        return any(word.lstrip("+~").partition("=")[0] == option for word in self.words)
+
     def call(self, verb: str) -> list[str]:
         """Return the words that start `train`, `tune` or `predict` the way this command was started."""
         return ["fashion-hydra", verb] if self.place is None else ["python", str(Path(self.place) / VERBS[verb])]

@@ -1,5 +1,6 @@
 """Count the devices of a run, check that they are available, and share the batch among them."""
 
+import os
 from collections.abc import Sequence
 
 import torch
@@ -49,12 +50,19 @@ def share_images(options: TrainConfig, devices: int) -> None:
     if batch is None:
         data.batch_size = GPU_IMAGES
     else:
-        if batch < 1 or batch % parts:
+        if batch < 1:
+            raise UserError(f"schedule.batch={batch}: must be at least 1, or null")
+        if batch % parts:
             raise UserError(
                 f"schedule.batch={batch}: {devices} devices x {options.trainer.accumulate_grad_batches} accumulated "
                 "batches do not share it evenly. Give another trainer.devices, or data.batch_size=N images per device"
             )
         data.batch_size = batch // parts
+
+
+def is_one_of_several() -> bool:
+    """Return whether a launcher such as torchrun or SLURM has started several processes of this job."""
+    return any(int(os.environ.get(name, "1")) > 1 for name in ("WORLD_SIZE", "SLURM_NTASKS"))
 
 
 def check_devices(trainer: TrainerConfig, command: Command) -> None:

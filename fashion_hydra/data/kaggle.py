@@ -1,11 +1,13 @@
 """Read Kaggle's folder: train.csv in either schema, train/, label_descriptions.json."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fashion_hydra.data.annotation_cache import load_annotations
 from fashion_hydra.data.annotations import Annotations, AnnotationsBuilder, DataFault, refuse_too_many
 from fashion_hydra.data.image_files import IMAGE_SUFFIXES, has_file, is_inside
+from fashion_hydra.data.imaterialist import label_descriptions
 from fashion_hydra.formats.csv_files import read_rows
 from fashion_hydra.formats.kaggle_rows import (
     ATTRIBUTES,
@@ -25,9 +27,11 @@ from fashion_hydra.utils.files import read_json
 from fashion_hydra.utils.limits import MOST_MASKS, is_name
 from fashion_hydra.utils.text import shorten
 
+LABELS = "label_descriptions.json"
 CSV_NAMES = ("train.csv", "train.csv.zip", "train.csv.gz")
 LARGEST_ID = 10**6
 """Exclusive upper bound of category and attribute ids."""
+log = logging.getLogger(__name__)
 _CORRECTIONS = {"unsorted-runs": "runs sorted", "overlapping-runs": "runs merged"}
 
 
@@ -67,14 +71,14 @@ def find_csv(root: Path, name: str | None = None) -> Path:
 def read_labels(root: Path) -> tuple[dict[int, str], dict[int, str] | None]:
     """Read category id -> name, and attribute id -> name (None if there are none), from label_descriptions.json.
 
+    Without this file, they are those of iMaterialist 2019.
+
     Raises:
-        UserError: the file is missing or not in Kaggle's format.
+        UserError: the file is not in Kaggle's format.
     """
-    path = root / "label_descriptions.json"
-    if not path.is_file():
-        raise UserError(f"data.root={root}: no label_descriptions.json. Put Kaggle's there: it names the categories")
+    path = root / LABELS
     try:
-        described = read_json(path)
+        described = read_json(path) if path.is_file() else label_descriptions()
         attributes = {int(a["id"]): str(a.get("name", "")) for a in described.get("attributes", ())}
         names = {int(c["id"]): str(c["name"]) for c in described["categories"]}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
@@ -90,7 +94,8 @@ def read_labels(root: Path) -> tuple[dict[int, str], dict[int, str] | None]:
 
 def read_attribute_groups(root: Path) -> dict[int, str]:
     """Read attribute id -> supercategory, such as `length`, from a label_descriptions.json checked by `read_labels`."""
-    attributes = read_json(root / "label_descriptions.json").get("attributes", ())
+    path = root / LABELS
+    attributes = (read_json(path) if path.is_file() else label_descriptions()).get("attributes", ())
     return {int(a["id"]): str(a["supercategory"]) for a in attributes if a.get("supercategory")}
 
 
@@ -113,12 +118,14 @@ class KaggleReader:
         annotations: CSV below `root`, if not train.csv.
 
     Raises:
-        UserError: the folder, the CSV or the label descriptions are missing or unusable.
+        UserError: the folder or the CSV is missing, or the label descriptions are unusable.
     """
 
     def __init__(self, root: str | Path, annotations: str | None = None) -> None:
         self.root = Path(root)
         self.path = find_csv(self.root, annotations)
+        if not (self.root / LABELS).is_file():
+            log.warning("%s: no %s: categories get their names of iMaterialist 2019", self.root, LABELS)
         self.names, self.attributes = read_labels(self.root)
         self.folder = self.root / "train"
         self.first_rows: dict[str, int] = {}
@@ -128,8 +135,9 @@ class KaggleReader:
         return {"kaggle": str(self.path.absolute())}
 
     def files(self) -> Sequence[Path]:
-        """Return the CSV and the label descriptions."""
-        return (self.path, self.root / "label_descriptions.json")
+        """Return the CSV and, if it exists, the file with the labels' names."""
+        labels = self.root / LABELS
+        return (self.path, labels) if labels.is_file() else (self.path,)
 
     def categories(self) -> Mapping[int, str]:
         """Return category id -> name, from label_descriptions.json."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fashion_hydra.inference.cached_images import ImageFiles
-from fashion_hydra.inference.manifest import VERSION, Manifest, StoredManifest, write_manifest
+from fashion_hydra.inference.manifest import VERSION, Manifest, OtherCandidates, StoredManifest, write_manifest
 from fashion_hydra.structures.detections import Candidates
 from fashion_hydra.utils.errors import UserError
 from fashion_hydra.utils.files import atomic_write
@@ -33,8 +33,9 @@ class CandidateCache:
         images: the images to predict; candidates of files that have changed since are deleted. None to leave them.
 
     Raises:
-        UserError: the manifest is missing, damaged, or not the required one (names the first field that differs), or
-            the folder holds candidates of other images.
+        OtherCandidates: the manifest is not the required one (names the first field that differs), or the folder
+            holds candidates of other images.
+        UserError: the manifest is missing or damaged.
     """
 
     def __init__(self, folder: Path, manifest: Manifest | None = None, images: ImageFiles | None = None) -> None:
@@ -54,7 +55,7 @@ class CandidateCache:
                 self._continue_with(images)
                 return
             if stored.images != images.digest():
-                raise UserError(
+                raise OtherCandidates(
                     f"{folder}: holds candidates that an earlier version predicted for another list of images. Give "
                     "another out=FOLDER, or delete this folder"
                 )
@@ -66,7 +67,7 @@ class CandidateCache:
     def _continue_with(self, wanted: ImageFiles) -> None:
         kept = ImageFiles.read(self.folder)
         if not kept.is_continued_by(wanted):
-            raise UserError(
+            raise OtherCandidates(
                 f"{self.folder}: holds candidates of other images ({len(kept.sizes)} in {kept.folder}), this run has "
                 f"{len(wanted.sizes)} in {wanted.folder}. Give another out=FOLDER, or delete this folder"
             )

@@ -28,6 +28,10 @@ _OTHERS = {
 """Manifest field -> words for the message about a difference."""
 
 
+class OtherCandidates(UserError):
+    """A folder holds candidates of other models, views or images than requested."""
+
+
 @dataclass(frozen=True)
 class Manifest:
     """Everything that determines an image's candidates, apart from the image.
@@ -164,12 +168,12 @@ class StoredManifest:
             raise UserError(f"{self.path}: damaged ({what}); delete the folder and predict again") from error
 
     def check_equal(self, wanted: Manifest) -> None:
-        """Raise `UserError` that names the first field in which the wanted manifest differs."""
+        """Raise `OtherCandidates` that names the first field in which the wanted manifest differs."""
         plain = wanted.plain()
         for name in {**plain, **self.values}:
             if self.values.get(name) != plain.get(name):
                 kept_text, wanted_text = (shorten(json.dumps(v.get(name)), 80) for v in (self.values, plain))
-                raise UserError(
+                raise OtherCandidates(
                     f"{self.path.parent}: holds candidates of {_OTHERS.get(name, f'another {name}')}: {kept_text}, "
                     f"this run has {wanted_text}. Give another out=FOLDER, or delete this folder"
                 )

@@ -47,8 +47,9 @@ class Schedule:
     decay_norms: bool = True
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.lr <= 0 or self.base_batch < 1:
-            raise UserError(f"schedule: epochs={self.epochs} lr={self.lr} base_batch={self.base_batch} must be above 0")
+        for name in ("epochs", "lr", "base_batch"):
+            if not (value := getattr(self, name)) > 0:
+                raise UserError(f"schedule.{name}={value}: must be above 0")
         if self.warmup_steps < 0 or not 0 <= self.warmup_ratio <= 1 or not 0 < self.gamma <= 1:
             raise UserError(
                 f"schedule: warmup_steps={self.warmup_steps} must be at least 0, warmup_ratio={self.warmup_ratio} "

@@ -1,6 +1,7 @@
 """Predict the candidates of every image into the cache, then write detections."""
 
 import csv
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ def predict(options: PredictConfig, command: Command) -> None:
     formats = [options.output] if isinstance(options.output, str) else list(options.output)
     if unknown := [name for name in formats if name not in FORMATS]:
         raise UserError(f"output={unknown[0]}: give one or more of {', '.join(FORMATS)}")
-    plan = plan_prediction(options)
+    plan = plan_prediction(options, is_default_out=not command.gives("out"))
     if predict_missing(plan, options).is_global_zero:
         write_answers(plan, formats, draw=options.draw)
 
@@ -93,16 +94,18 @@ def write_answers(plan: PredictionPlan, formats: Sequence[str], *, draw: bool) -
     if "masks" in formats:
         masks = writers.write_mask_pngs(folder / "masks", _answers(plan, "masks", lambda size: size), names)
         log_rank_zero("masks          %s: %d masks", folder / "masks", masks)
-    if masks == 0:
+    if masks == 0 and faults < len(plan.image_list):
         log_rank_zero("no masks       no score reaches the threshold: lower postprocess.score_thr, or train on")
     if draw:
         _draw(plan, folder / "overlays", names)
     if "csv" in formats:
         if (truth := truth_of(plan)) is not None:
             write_truth(folder / "truth.csv", truth)
-            log_rank_zero("next           fashion-hydra score %s %s", folder / "truth.csv", folder / "submission.csv")
-        else:
-            log_rank_zero("next           fashion-hydra submit-check %s", folder / "submission.csv")
+            files = [str(folder / "truth.csv"), str(folder / "submission.csv")]
+            log_rank_zero("next           %s", shlex.join(["fashion-hydra", "score", *files]))
+        elif not draw:
+            check = ["fashion-hydra", "submit-check", str(folder / "submission.csv")]
+            log_rank_zero("next           %s", shlex.join(check))
 
 
 def _about(plan: PredictionPlan) -> dict[str, object]:

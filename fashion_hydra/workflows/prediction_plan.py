@@ -1,5 +1,6 @@
 """Plan a prediction from its options: the models, the images, the views and the cache."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 
 from fashion_hydra.config.build import make, rule_options
+from fashion_hydra.config.devices import is_one_of_several
 from fashion_hydra.config.released import find_released, released_models
 from fashion_hydra.config.schema import PredictConfig, TTAConfig
 from fashion_hydra.config.stored import StoredRun
@@ -19,7 +21,7 @@ from fashion_hydra.data.image_list import ImageList, list_annotated, list_folder
 from fashion_hydra.formats.submission import SUBMISSION_SIZE, MaskTable
 from fashion_hydra.inference.cached_images import ImageFiles
 from fashion_hydra.inference.candidate_cache import CandidateCache
-from fashion_hydra.inference.manifest import Manifest
+from fashion_hydra.inference.manifest import Manifest, OtherCandidates
 from fashion_hydra.inference.merging import Merging, feature_bytes
 from fashion_hydra.model.checkpoint import Member, check_same_classes, load_member
 from fashion_hydra.model.soup import make_soup
@@ -73,8 +75,13 @@ def truth_of(plan: PredictionPlan) -> MaskTable | None:
     return truth_on_grid(data.annotations, images, size=SUBMISSION_SIZE)
 
 
-def plan_prediction(options: PredictConfig) -> PredictionPlan:
+def plan_prediction(options: PredictConfig, *, is_default_out: bool = False) -> PredictionPlan:
     """Load the models, list the images, and open the cache.
+
+    Args:
+        options: options of the script.
+        is_default_out: whether the user left the output folder to the script. If such a folder holds predictions of
+            other models or images, they are moved, so that a command works again after the next training.
 
     Raises:
         UserError: checkpoints or images are missing or damaged, or an option is invalid.
@@ -115,8 +122,24 @@ def plan_prediction(options: PredictConfig) -> PredictionPlan:
     _log_views(members, scales, merging)
     folder = Path(options.out)
     images = ImageFiles(str(image_list.folder.absolute()), image_list.file_sizes())
-    cache = CandidateCache(folder / "candidates", manifest, images)
+    try:
+        cache = CandidateCache(folder / "candidates", manifest, images)
+    except OtherCandidates:
+        if not is_default_out or is_one_of_several():
+            raise
+        log_rank_zero("moved          predictions of other models or images from %s to %s", folder, _clear(folder))
+        cache = CandidateCache(folder / "candidates", manifest, images)
     return PredictionPlan(members, classes, image_list, data, scales, merging, cache, rule, folder, run)
+
+
+def _clear(folder: Path) -> Path:
+    """Move the content of a folder, except this job's log and config, to FOLDER.1, FOLDER.2 or so; return the path."""
+    free = next(path for i in itertools.count(1) if not (path := folder.with_name(f"{folder.name}.{i}")).exists())
+    free.mkdir()
+    for path in list(folder.iterdir()):
+        if path.name != ".hydra" and path.suffix != ".log":
+            path.rename(free / path.name)
+    return free
 
 
 def _rule(
@@ -174,8 +197,8 @@ def find_run(options: PredictConfig) -> RunFolder:
     run = RunFolder.newest(Path(options.paths.runs), at_any_depth=True)
     if run is None:
         raise UserError(
-            f"no training run below {options.paths.runs}: give checkpoint=FILE, ensemble.members=[FILES] or "
-            "ensemble.run=FOLDER"
+            f"no training run below {options.paths.runs}: train a model first, or give checkpoint=street, "
+            "checkpoint=FILE, ensemble.members=[FILES] or ensemble.run=FOLDER"
         )
     log_rank_zero("run            %s (the newest)", run.path)
     return run

@@ -49,7 +49,7 @@ def open_tuning_data(options: TuneConfig, command: Command) -> TuningData:
     check_devices(options.trainer, command)
     file, run = Path(options.truth) if options.truth is not None else None, None
     if options.candidates.folder is None:
-        plan = plan_prediction(options)
+        plan = plan_prediction(options, is_default_out=not command.gives("out"))
         truth = _read_truth(file) if file is not None else truth_of(plan)
         if truth is None:
             raise UserError(

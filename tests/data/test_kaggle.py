@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from fashion_hydra.data.imaterialist import CATEGORIES
 from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.structures.rle import runs_to_bitmap
 from fashion_hydra.utils.errors import UserError
@@ -216,3 +217,15 @@ def test_both_schemas_of_the_same_real_photos_give_the_same_records():
     for name in ("files", "sizes", "first", "categories", "boxes", "areas", "run_first", "runs"):
         assert (getattr(new, name) == getattr(old, name)).all(), name
     assert any("_" in class_id for class_id in new.class_ids.tolist())
+
+
+def test_without_label_descriptions_categories_have_the_names_of_2019(wardrobe, tmp_path, caplog):
+    for name in ("train.csv", "train"):
+        (tmp_path / name).symlink_to(wardrobe / name)
+    found, faults = read_annotations(tmp_path)
+    with_names, same_faults = read_annotations(wardrobe)
+    assert found.names == with_names.names == {c.id: c.name for c in CATEGORIES}
+    assert faults == same_faults
+    assert f"{tmp_path}: no label_descriptions.json" in caplog.text
+    (tmp_path / "label_descriptions.json").write_text('{"categories": [{"id": 6, "name": "trousers"}]}')
+    assert read_annotations(tmp_path)[0].names == {6: "trousers"}, "the cache is not used"

@@ -263,7 +263,7 @@ def run_process(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     ("script", "word", "line"),
     [
         ("train.py", "data.folds=two", "train.py: data.folds=two: must be a whole number, such as 10"),
-        ("predict.py", "data.root=x", "predict.py: no training run below runs: give checkpoint=FILE, "),
+        ("predict.py", "data.root=x", "predict.py: no training run below runs: train a model first, or "),
         (
             "tune_thresholds.py",
             "score.pooling=null",

@@ -55,13 +55,13 @@ def pictures(wardrobe, tmp_path):
     return folder
 
 
-def predict(tmp_path, *overrides, out="out"):
+def predict(tmp_path, *overrides, out="out", is_default_out=False):
     """Run predict.py in this process, and return the output folder."""
     from fashion_hydra.workflows import predict
 
     folder = tmp_path / out
     options = compose_options("predict", *SMALL, f"out={folder}", f"paths.output_dir={folder}", *overrides)
-    predict.predict(options, Command())
+    predict.predict(options, Command(() if is_default_out else (f"out={folder}",)))
     return folder
 
 
@@ -159,6 +159,23 @@ def test_a_folder_that_grows_is_predicted_where_it_is_new(run, pictures, tmp_pat
     with pytest.raises(UserError, match=r"candidates of other images \(3 in .*Give another out=FOLDER"):
         predict(tmp_path, f"ensemble.run={run}", f"data.root={namesake}")
     assert rows_of(tmp_path / "out" / "submission.csv") == after
+
+
+def test_a_default_folder_is_cleared_for_other_models_and_images(run, pictures, tmp_path, caplog):
+    options = [f"data.root={pictures}", "data.limit=2"]
+    out = predict(tmp_path, f"ensemble.run={run}", *options)
+    (out / "predict.log").write_text("of this job")
+    first = (out / "submission.csv").read_bytes()
+    caplog.set_level(logging.INFO, "fashion_hydra")
+    for number, changed in ((1, "tta=flip"), (2, "ensemble=top3")):
+        predict(tmp_path, f"ensemble.run={run}", *options, changed, is_default_out=True)
+        assert f"moved          predictions of other models or images from {out} to {out}.{number}" in caplog.text
+    assert (tmp_path / "out.1" / "submission.csv").read_bytes() == first
+    assert not list(tmp_path.glob("out.*/*.log"))
+    assert (out / "predict.log").is_file()
+    again = predict(tmp_path, f"ensemble.run={run}", *options, out="out.1")
+    assert (again / "submission.csv").read_bytes() == first, "moved candidates can still be used"
+    assert not (tmp_path / "out.3").exists()
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ def read_training(folder: Path) -> TrainingRun:
     wanted = {
         "data": "data.root",
         "epochs": "schedule.epochs",
-        "images per step": "data.batch_size",
+        "images per step": "schedule.batch",
+        "images per device and step": "data.batch_size",
         "learning rate": "schedule.lr",
         "seed": "seed",
     }
