@@ -32,7 +32,7 @@ $(STAMP): requirements.lock pyproject.toml
 	awk '/^[a-z]/ {found = /^setuptools==/} found' requirements.lock > $(VENV)/setuptools.lock # builds the others
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement $(VENV)/setuptools.lock
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --no-build-isolation --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	@touch $@
 
 # Without what tool.uv in pyproject.toml overrides. Versions stay as they are unless UPGRADE=--upgrade is given.

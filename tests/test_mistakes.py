@@ -175,8 +175,8 @@ MISTAKES = [
     Mistake("predict checkpoint=EMPTY", "empty", "checkpoint=…: is a folder; name a file in it"),
     Mistake("predict checkpoint=HALF", "half", DAMAGED),
     Mistake("predict paths.runs=EMPTY", "empty",
-            "no training run below …: train a model first, or give checkpoint=street, checkpoint=FILE, ensemble.members=[FILES] "
-            "or ensemble.run=FOLDER"),
+            "no training run below …: train a model first, or give checkpoint=street, checkpoint=FILE, "
+            "ensemble.members=[FILES] or ensemble.run=FOLDER"),
     Mistake("predict ensemble.run=EMPTY", "empty",
             "ensemble.run=…: no checkpoints/last.ckpt there. Give the folder of a training run"),
     Mistake("predict ensemble=top3 ensemble.run=RUN", "1 checkpoints with scores, 3 requested",
@@ -378,7 +378,7 @@ def call(command: str, places: dict[str, Path]) -> None:
     name, *words = insert_places(command, places)
     common = insert_places(shlex.join(WORDS[name]), places)
     options = compose_options(name, *common, *readable_words(words))
-    {"train": train, "predict": predict, "tune": tune}[name](options, Command())
+    {"train": train, "predict": predict, "tune": tune}[name](options, Command((*common, *words)))
 
 
 @pytest.fixture

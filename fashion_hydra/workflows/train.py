@@ -203,7 +203,7 @@ def _tell_changes(before: dict[str, Any], now: dict[str, Any], ckpt_path: Path) 
 def _model_name(model: dict[str, Any]) -> str:
     backbone = model.get("backbone")
     if model["_target_"].startswith("fashion_hydra.") and isinstance(backbone, dict):
-        return f"Hybrid Task Cascade on {backbone['type']}"
+        return f"Hybrid Task Cascade on {backbone.get('name', backbone['type'])}"
     return str(model["_target_"])
 
 
