@@ -70,7 +70,7 @@ def test_a_prediction_alone(made, tmp_path, capsys):
     assert re.search(r"<dt>score</dt><dd>([\d.]+)", page)[1] == score
     notes = [line for line in told.splitlines() if line.startswith("note")]
     assert len(notes) == 1
-    assert "scored by ClassId: 38 of 194 true masks have attributes that no prediction has" in notes[0]
+    assert "scored by ClassId: 38 of 196 true masks have attributes that no prediction has" in notes[0]
     assert sections(page) == ["scores", "classes", "errors", "gallery"]
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["page.html"]
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
@@ -92,7 +92,7 @@ def test_a_prediction_alone(made, tmp_path, capsys):
 def test_the_classes_are_those_of_the_score_command(made, capsys):
     page, _ = report(capsys, made.folder)
     assert main(["score", str(made.folder / "truth.csv"), str(made.folder / "submission.csv"), "--per-class"]) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:-1]]
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:-2]]
     table = page.partition('<section id="classes"')[2].partition("</table>")[0]
     rows = {}
     for row in re.findall(r"<tr><th scope=.row.>(.*?)</tr>", table, re.DOTALL):
@@ -114,7 +114,7 @@ def test_the_classes_are_those_of_the_score_command(made, capsys):
 def test_classes_taken_for_others_and_average_precision(made, capsys):
     page, _ = report(capsys, made.folder)
     assert main(["score", str(made.folder / "truth.csv"), str(made.folder / "submission.csv"), "--per-class"]) == 0
-    counted = [line.split()[3:5] for line in capsys.readouterr().out.splitlines()[1:-1]]
+    counted = [line.split()[3:5] for line in capsys.readouterr().out.splitlines()[1:-2]]
     table = page.partition('<table class="heat confusion">')[2].partition("</table>")[0]
     rows = [
         [int(cell or 0) for cell in re.findall(r"<td[^>]*>(\d*)</td>", row)]
