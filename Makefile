@@ -59,7 +59,7 @@ page: $(STAMP) ## complete docs/demo, a page that finds clothes in the browser; 
 	rm $(PAGE)/$$archive
 	echo "open it: python -m http.server --directory $(PAGE), then http://localhost:8000"
 
-demo: $(STAMP) ## draw the wardrobe, train a small model, tune, predict and score its test images: ten minutes on two cores
+demo: $(STAMP) ## draw the wardrobe, train a small model, tune, predict and score its test images: about 20 minutes on two cores
 	@timed() { local begin=$$SECONDS; echo "==> $$*"; "$$@"; times+="$$(printf '%6d s  %s' $$((SECONDS - begin)) "$$*")"$$'\n'; }; times=
 	timed $(BIN)/fashion-hydra wardrobe $(DEMO_DATA) --train $(DEMO_IMAGES) --test 60 --size 224
 	timed $(BIN)/python train.py experiment=demo
@@ -73,7 +73,7 @@ demo: $(STAMP) ## draw the wardrobe, train a small model, tune, predict and scor
 	printf '\nwall time\n%s%6d s  in all\n' "$$times" $$SECONDS
 
 # Each data set's model is trained once: with ckpt_path=last a finished run only says so.
-ladder: $(STAMP) ## walk the winner's ladder on wardrobe: an hour on two cores; CCP=FOLDER adds its street photos and two hours
+ladder: $(STAMP) ## walk the winner's ladder on wardrobe: one to two hours on two cores; CCP=FOLDER adds its street photos and two hours
 	@walk() { local name=$$1; shift
 	  $(BIN)/python train.py name=$$name "$${training[@]}" ckpt_path=last
 	  $(BIN)/fashion-hydra ladder runs/$$name "$$@"; }
