@@ -188,7 +188,7 @@ def test_two_processes_train_as_one(wardrobe, tmp_path, monkeypatch):
     split.write_text("ImageId,fold\n" + "".join(f"{name},{int(is_lying)}\n" for name, is_lying in lies.items()))
     same = [
         "schedule=winner",
-        "schedule.epochs=4",
+        "schedule.epochs=2",
         f"data.split_file={split}",
         "augment.short_edge=[80,80]",
         "model.norm=GN",
@@ -202,7 +202,7 @@ def test_two_processes_train_as_one(wardrobe, tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr
     assert (done.stdout + done.stderr).count("learning rate") == 1
     assert logged(tmp_path / "two") == pytest.approx(losses, rel=1e-5)
-    assert len(losses) >= 4
+    assert len(losses) >= 2
     states = [torch.load(p, weights_only=True) for p in (checkpoint, tmp_path / "two" / "checkpoints" / "last.ckpt")]
     norms = [value for name, value in states[0]["state_dict"].items() if "backbone" in name and "running_mean" in name]
     assert norms
