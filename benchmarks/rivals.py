@@ -119,6 +119,7 @@ class Rival(nn.Module):
     def __init__(self, net: Any) -> None:
         super().__init__()
         self.net = net.eval()
+        self.is_cascade = isinstance(net.roi_head.bbox_head, nn.ModuleList)
 
     def features(self, images: Tensor, sizes: Sequence[Size]) -> tuple[Tensor, ...]:
         """Return the feature pyramid of padded uint8 images (B, 3, H, W), RGB; mmdet's preprocessor expects BGR."""
@@ -134,11 +135,9 @@ class Rival(nn.Module):
     def refine(self, features: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size]) -> list[Refined]:
         """Return boxes and class probabilities; those of a cascade are the softmax of the stages' mean logits."""
         head = self.net.roi_head
-        stages = list(head.bbox_head) if isinstance(head.bbox_head, nn.ModuleList) else [head.bbox_head]
         boxes, counts, logits = list(proposals), [len(p) for p in proposals], []
-        for stage, part in enumerate(stages):
-            which = (stage,) if len(stages) > 1 else ()
-            result = head._bbox_forward(*which, tuple(features), bbox2roi(boxes))
+        for stage, part in enumerate(head.bbox_head if self.is_cascade else [head.bbox_head]):
+            result = head._bbox_forward(*self._which(stage), tuple(features), bbox2roi(boxes))
             logits.append(result["cls_score"])
             deltas = result["bbox_pred"]
             if not part.reg_class_agnostic:
@@ -155,13 +154,16 @@ class Rival(nn.Module):
         """Return the masks of the boxes' classes; those of a cascade are the mean of its stages' probabilities."""
         head = self.net.roi_head
         rois, chosen = bbox2roi(list(boxes)), torch.cat(list(labels))
-        stages = len(head.mask_head) if isinstance(head.mask_head, nn.ModuleList) else 0
         of_stages = [
-            head._mask_forward(*((stage,) if stages else ()), tuple(features), rois)["mask_preds"].sigmoid()
-            for stage in range(stages or 1)
+            head._mask_forward(*self._which(stage), tuple(features), rois)["mask_preds"].sigmoid()
+            for stage in range(len(head.mask_head) if self.is_cascade else 1)
         ]
         masks = torch.stack(of_stages).mean(0)[torch.arange(len(chosen)), chosen]
         return [Segmented(one) for one in masks.split([len(b) for b in boxes])]
+
+    def _which(self, stage: int) -> tuple[int, ...]:
+        """Return the argument that chooses the stage, which only a cascade's methods have."""
+        return (stage,) if self.is_cascade else ()
 
 
 def _samples(sizes: Sequence[Size]) -> list[DetDataSample]:
@@ -270,8 +272,9 @@ def predict(rival: Rival, data: FashionDataModule, folder: Path, checkpoint: Pat
         found: dict[str, Detections] = {}
         dataset = PredictDataset(images, [data.eval_scale])
         for i in trange(len(dataset), desc=name):
+            scaled = dataset[i]
             for_rules, for_ap = (
-                merge_sources([rival], dataset[i], rules, Merging(), device=torch.device("cpu"))
+                merge_sources([rival], scaled, rules, Merging(), device=torch.device("cpu"))
                 for rules in (manifest.rules(), [COCO_RULE])
             )
             cache.write(for_rules)

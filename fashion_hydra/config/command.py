@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from fashion_hydra.config.places import INSTALLED, VERBS
+from fashion_hydra.config.words import option_name
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Command:
 
     def gives(self, option: str) -> bool:
         """Return whether the command line sets an option."""
-        return any(word.lstrip("+~").partition("=")[0] == option for word in self.words)
+        return option in map(option_name, self.words)
 
     def call(self, verb: str) -> list[str]:
         """Return the words that start `train`, `tune` or `predict` the way this command was started."""
@@ -60,8 +61,8 @@ class Command:
             changes: overrides to add or to replace.
             without: names of options to omit.
         """
-        gone = {*without, *(change.partition("=")[0] for change in changes)}
-        kept = [word for word in self.words if word.lstrip("+~").partition("=")[0] not in gone]
+        gone = {*without, *map(option_name, changes)}
+        kept = [word for word in self.words if option_name(word) not in gone]
         return shlex.join([*self.call("train"), *self.flags, *kept, *changes])
 
     def only(self, prefixes: tuple[str, ...], *more: str, verb: str) -> str:

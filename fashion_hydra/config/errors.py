@@ -16,6 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fashion_hydra.config.places import CONF
+from fashion_hydra.config.words import option_name
 from fashion_hydra.utils.errors import UserError
 
 _CONFIGS = {"train.py": "train", "predict.py": "predict", "tune_thresholds.py": "tune"}
@@ -122,7 +123,7 @@ def _value(error: BaseException, text: str, script: str, words: Sequence[str]) -
     rule = next((rule for pattern, rule in _RULES if re.search(pattern, text)), None)
     if rule is None:
         return f"{place}: {re.sub(r' (full_key|reference_type|object_type)[:=].*', '', text)}"
-    config = _defaults(script, [word for word in words if word.lstrip("+~").partition("=")[0] != option])
+    config = _defaults(script, [word for word in words if option_name(word) != option])
     default = OmegaConf.select(config, option) if config is not None else None
     example = "" if default is None or isinstance(default, DictConfig) else f", such as {_shown(default)}"
     return f"{option}={shown}: {'each entry ' if place != option else ''}{rule}{example}"
@@ -148,7 +149,7 @@ def _instantiation(error: InstantiationException, text: str) -> BaseException:
 
 
 def _no_such_group(key: str, script: str, words: Sequence[str]) -> str:
-    config = _defaults(script, [word for word in words if word.lstrip("+~").partition("=")[0] != key])
+    config = _defaults(script, [word for word in words if option_name(word) != key])
     if config is None:
         return f"{key}: no such option or group. --help lists them"
     groups = sorted(name for name in config.hydra.runtime.choices if "/" not in name and "@" not in name)
@@ -156,7 +157,7 @@ def _no_such_group(key: str, script: str, words: Sequence[str]) -> str:
 
 
 def _nearest(key: str, script: str, words: Sequence[str]) -> str:
-    config = _defaults(script, [w for w in words if w.lstrip("+~").partition("=")[0] != key])
+    config = _defaults(script, [w for w in words if option_name(w) != key])
     return _near(key, config) if config is not None else ""
 
 
@@ -164,7 +165,7 @@ def _defaults(script: str, words: Sequence[str]) -> DictConfig | None:
     """Compose the script's config with the given groups, to list its options; None if that fails."""
     if script not in _CONFIGS:
         return None
-    groups = [word for word in words if (CONF / word.lstrip("+~").partition("=")[0].partition("@")[0]).is_dir()]
+    groups = [word for word in words if (CONF / option_name(word).partition("@")[0]).is_dir()]
     for overrides in (groups, []):
         try:
             with initialize_config_dir(str(CONF), version_base="1.3"):

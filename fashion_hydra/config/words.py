@@ -11,6 +11,11 @@ _WITH_VALUE = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "
                "--info", "-i", "--experimental-rerun")  # fmt: skip
 
 
+def option_name(word: str) -> str:
+    """Return the name of the option that an override sets, adds (`+`, `++`) or removes (`~`)."""
+    return word.lstrip("+~").partition("=")[0]
+
+
 def config_flags(words: Sequence[str]) -> list[str]:
     """Return the flags that choose configs, with their values."""
     choosing = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fashion_hydra.data.annotation_cache import load_annotations
 from fashion_hydra.data.annotations import Annotations, AnnotationsBuilder, DataFault, refuse_too_many
@@ -78,7 +79,7 @@ def read_labels(root: Path) -> tuple[dict[int, str], dict[int, str] | None]:
     """
     path = root / LABELS
     try:
-        described = read_json(path) if path.is_file() else label_descriptions()
+        described = _descriptions(path)
         attributes = {int(a["id"]): str(a.get("name", "")) for a in described.get("attributes", ())}
         names = {int(c["id"]): str(c["name"]) for c in described["categories"]}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
@@ -92,10 +93,14 @@ def read_labels(root: Path) -> tuple[dict[int, str], dict[int, str] | None]:
     return names, attributes or None
 
 
+def _descriptions(path: Path) -> Any:
+    """Read a label_descriptions.json; if it does not exist, return the content of iMaterialist 2019's."""
+    return read_json(path) if path.is_file() else label_descriptions()
+
+
 def read_attribute_groups(root: Path) -> dict[int, str]:
     """Read attribute id -> supercategory, such as `length`, from a label_descriptions.json checked by `read_labels`."""
-    path = root / LABELS
-    attributes = (read_json(path) if path.is_file() else label_descriptions()).get("attributes", ())
+    attributes = _descriptions(root / LABELS).get("attributes", ())
     return {int(a["id"]): str(a["supercategory"]) for a in attributes if a.get("supercategory")}
 
 

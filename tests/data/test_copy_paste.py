@@ -6,10 +6,8 @@ import torch
 from pycocotools import mask as coco_mask
 
 from fashion_hydra.data.augment import Augment
-from fashion_hydra.data.class_set import ClassSpec
 from fashion_hydra.data.copy_paste import choose_objects, lowest_below, paste_objects
 from fashion_hydra.data.dataset import TrainDataset
-from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.data.targets import targets_of_bitmaps
 
 
@@ -96,9 +94,7 @@ def test_objects_of_which_too_little_remains_are_dropped():
         assert objects.labels.tolist() == wanted
 
 
-def test_samples_depend_on_seed_epoch_and_image_alone(wardrobe):
-    annotations = read_annotations(wardrobe)[0]
-    classes = ClassSpec("present", "present").resolve(annotations.names, annotations.categories.tolist())
+def test_samples_depend_on_seed_epoch_and_image_alone(annotations, classes):
     images = np.arange(len(annotations))
 
     def sample(share, key, seed=7):

@@ -7,24 +7,12 @@ import torch
 from PIL import Image
 
 from fashion_hydra.data.augment import SAMPLINGS, Augment, Photometric, draw_window, scaled_size, source_index
-from fashion_hydra.data.class_set import ClassSet, ClassSpec
+from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.data.dataset import EvalDataset, Sample, TrainDataset, collate
 from fashion_hydra.data.frame import Frame
-from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.data.targets import crop_masks, make_targets
 from fashion_hydra.structures.rle import runs_to_bitmap
 from fashion_hydra.utils.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def annotations(wardrobe):
-    return read_annotations(wardrobe)[0]
-
-
-@pytest.fixture(scope="module")
-def classes(annotations):
-    return ClassSpec("present", "present").resolve(annotations.names, annotations.categories.tolist())
-
 
 AUGMENT = Augment(
     short_edge=[60, 110], long_edge=160, flip=0.5, photometric=[{"name": "RandomBrightnessContrast", "p": 1}]

@@ -5,23 +5,11 @@ import pytest
 import torch
 
 from fashion_hydra.data.augment import Augment
-from fashion_hydra.data.class_set import ClassSpec
 from fashion_hydra.data.dataset import TrainDataset
 from fashion_hydra.data.frame import Frame
 from fashion_hydra.data.imaterialist import NUM_WITH_ATTRIBUTES, category_id
 from fashion_hydra.data.isolate import choose_group, draw_background, enlarge
-from fashion_hydra.data.kaggle import read_annotations
 from fashion_hydra.structures.rle import runs_to_bitmap
-
-
-@pytest.fixture(scope="module")
-def annotations(wardrobe):
-    return read_annotations(wardrobe)[0]
-
-
-@pytest.fixture(scope="module")
-def classes(annotations):
-    return ClassSpec("present", "present").resolve(annotations.names, annotations.categories.tolist())
 
 
 def test_a_group_is_an_object_and_what_lies_on_it(annotations, classes):
