@@ -1,6 +1,8 @@
 """Run the three scripts under Hydra: convert options to objects, and print any error in one line."""
 
+import contextlib
 import functools
+import io
 import os
 import shutil
 import sys
@@ -14,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fashion_hydra.config.command import Command, join_local_job
 from fashion_hydra.config.errors import user_error
+from fashion_hydra.config.option_help import describe_options
 from fashion_hydra.config.places import CONF
 from fashion_hydra.config.resolvers import register_resolvers
 from fashion_hydra.config.schema import register_schemas
@@ -57,7 +60,11 @@ def entry_point(config_name: str) -> Callable[[Callable[[Any, Command], T]], Cal
 
             def compose_and_run() -> None:
                 sys.argv[1:] = readable_words(sys.argv[1:])
-                hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
+                main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)
+                if {"--help", "-h"}.isdisjoint(sys.argv):
+                    main()
+                else:
+                    print(describe_options(_printed_by(main), config_name), end="")
 
             try:
                 _or_exit(compose_and_run, script)
@@ -73,6 +80,15 @@ def prepare_config() -> None:
     """Register schemas and resolvers with Hydra; call this before composing any config."""
     register_schemas()
     register_resolvers()
+
+
+def _printed_by(task: Callable[[], None]) -> str:
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as text,
+        contextlib.suppress(SystemExit),
+    ):  # Hydra exits after the help
+        task()
+    return text.getvalue()
 
 
 def _run_task(task: Callable[[], T]) -> T:
