@@ -59,7 +59,7 @@ page: $(STAMP) ## complete docs/demo, a page that finds clothes in the browser; 
 	rm $(PAGE)/$$archive
 	echo "open it: python -m http.server --directory $(PAGE), then http://localhost:8000"
 
-demo: $(STAMP) ## draw the wardrobe, train a small model, tune, predict and score its test images: about 20 minutes on two cores
+demo: $(STAMP) ## draw the wardrobe, train a small model, tune, predict and score its test images: 15 minutes on two cores
 	@timed() { local begin=$$SECONDS; echo "==> $$*"; "$$@"; times+="$$(printf '%6d s  %s' $$((SECONDS - begin)) "$$*")"$$'\n'; }; times=
 	timed $(BIN)/fashion-hydra wardrobe $(DEMO_DATA) --train $(DEMO_IMAGES) --test 60 --size 224
 	timed $(BIN)/python train.py experiment=demo

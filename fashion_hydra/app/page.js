@@ -113,12 +113,15 @@ function choose(photo) {
   current = photo;
   $("work").hidden = false;
   for (const button of $("strip").querySelectorAll("button")) {
-    button.setAttribute("aria-pressed", String(Number(button.dataset.photo) === photo.number));
+    const chosen = Number(button.dataset.photo) === photo.number;
+    button.setAttribute("aria-pressed", String(chosen));
+    if (chosen) button.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
   return update();
 }
 
 function keep(photo) {
+  if (photos.has(photo.number)) return choose(photo);
   photos.set(photo.number, photo);
   const item = make("li"), button = make("button"), picture = make("img");
   button.type = "button";
@@ -149,21 +152,33 @@ async function send(files) {
   complain(wrong);
 }
 
-// ---- events ---------------------------------------------------------------------------------------------------
-
-onFiles(send);
-$("data-name").addEventListener("change", async () => {
-  const index = session.data.indexOf($("data-name").value);
-  complain(index < 0 ? ["the data set has no photo with this name"] : []);
-  if (index < 0) return;
-  $("status").textContent = `predicting ${$("data-name").value} …`;
+async function open(index) {
+  const name = session.data[index];
+  complain(name === undefined ? ["the data set has no photo with this name"] : []);
+  if (name === undefined) return;
+  $("data-name").value = name;
+  $("status").textContent = `predicting ${name} …`;
   try {
     await keep(await ask(`api/data/${index}`, { method: "POST" }));
   } catch (error) {
     $("status").textContent = "";
     complain([error.message]);
   }
-});
+}
+
+async function step(by) {
+  const count = session.data.length, at = session.data.indexOf($("data-name").value);
+  for (const id of ["previous", "next"]) $(id).disabled = true;
+  await open(at < 0 ? (by < 0 ? count - 1 : 0) : (at + by + count) % count);
+  for (const id of ["previous", "next"]) $(id).disabled = false;
+}
+
+// ---- events ---------------------------------------------------------------------------------------------------
+
+onFiles(send);
+$("data-name").addEventListener("change", () => open(session.data.indexOf($("data-name").value)));
+$("previous").addEventListener("click", () => step(-1));
+$("next").addEventListener("click", () => step(1));
 onSliders(update, setOwn);
 $("every").addEventListener("change", links);
 onChips(hidden, classesShown, draw);

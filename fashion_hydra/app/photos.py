@@ -77,6 +77,7 @@ class Session:
     def __init__(self, predictor: Predictor, annotations: Annotations | None = None, tta: str = "single") -> None:
         self.predictor, self.annotations, self.tta = predictor, annotations, tta
         self._photos: OrderedDict[int, Photo] = OrderedDict()
+        self._opened: dict[int, int] = {}  # index in the data set -> number of the photo
         self._numbers = itertools.count(1)
         self._one_at_a_time = threading.Lock()  # a second prediction would only compete for the cores
 
@@ -102,7 +103,7 @@ class Session:
                 raise UserError(str(error).replace(str(path), name)) from error
 
     def open(self, index: int) -> Photo:
-        """Run the model on a photo of the data set.
+        """Run the model on a photo of the data set, unless it is in memory.
 
         Raises:
             UserError: the index is invalid, or the photo cannot be read.
@@ -110,7 +111,10 @@ class Session:
         data = self.annotations
         if data is None or not 0 <= index < len(data):
             raise UserError("the data set has no such photo")
+        if self._opened.get(index) in self._photos:
+            return self._photos[self._opened[index]]
         photo = self._look(str(data.image_ids[index]), data.folder / str(data.files[index]))
+        self._opened[index] = photo.number
         height, width = (int(edge) for edge in data.sizes[index])
         if (height, width) != photo.look.candidates.size:
             return photo  # the photo is rotated relative to its masks

@@ -136,16 +136,35 @@ def fill_in(
         UserError: the file is missing, or the other options override all of its thresholds.
     """
     given = {key: value for key, value in options.items() if key not in ("file", "otherwise")}
-    if (file := options.get("file")) is None:
+    file = options.get("file")
+    if file is None:
         return given
     if file == "own":
         values = own if own is not None else options["otherwise"]
         return {**values, **{key: value for key, value in given.items() if value is not None}}
     if given.get("score_thr") is not None and given.get("iou_thr") is not None and given.get("nms") is not None:
         raise UserError(f"postprocess.file={file}: overridden by the given thresholds. Give postprocess={file} instead")
-    values = read_tuned(_newest(members, root) if file == "newest" else Path(file))
+    path = rule_file(file, members, root)
+    assert path is not None
+    values = read_tuned(path)
     values.pop("about", None)
     return {**values, **{key: value for key, value in given.items() if value is not None}}
+
+
+def rule_file(file: str | None, members: Sequence[tuple[str, str]], root: Path) -> Path | None:
+    """Return the path of the rule file that `postprocess.file` stands for; None for null and `own`.
+
+    Args:
+        file: value of the option, see `fill_in`.
+        members: name and SHA-256 of each checkpoint.
+        root: output folder of tune_thresholds.py.
+
+    Raises:
+        UserError: `newest`, and no rule file below `root` was tuned for these checkpoints.
+    """
+    if file is None or file == "own":
+        return None
+    return _newest(members, root) if file == "newest" else Path(file)
 
 
 def _newest(members: Sequence[tuple[str, str]], root: Path) -> Path:

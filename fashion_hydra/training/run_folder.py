@@ -106,6 +106,8 @@ class RunFolder:
     def best(self, count: int) -> list[Path]:
         """Return the run's `count` best checkpoints, best first, by the monitor and mode of the run's ModelCheckpoint.
 
+        Of checkpoints with the same score, the later one comes first.
+
         Raises:
             UserError: the run has fewer checkpoints, or `count` is below 1.
         """
@@ -124,7 +126,7 @@ class RunFolder:
             reason = f"does not contain the scores of the run's checkpoints ({error})"
             raise UserError(f"{newest}: {reason}. List files in ensemble.members") from error
         sign = -1 if mode == "max" else 1
-        ranked = sorted(scores, key=lambda name: (sign * scores[name], name))
+        ranked = sorted(reversed(scores), key=lambda name: sign * scores[name])
         found = [path for name in ranked if (path := self.checkpoints / name).is_file()]
         if not found and count == 1:
             log.warning("%s: no checkpoint has a score; using %s", self.path, newest.name)

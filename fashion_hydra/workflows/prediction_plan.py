@@ -26,7 +26,7 @@ from fashion_hydra.inference.merging import Merging, feature_bytes
 from fashion_hydra.model.checkpoint import Member, check_same_classes, load_member
 from fashion_hydra.model.soup import make_soup
 from fashion_hydra.postprocess.rule import Postprocess
-from fashion_hydra.postprocess.rule_files import fill_in
+from fashion_hydra.postprocess.rule_files import fill_in, read_tuned, rule_file
 from fashion_hydra.postprocess.rule_options import build_rule
 from fashion_hydra.training.console import log_rank_zero
 from fashion_hydra.training.run_folder import RunFolder
@@ -103,6 +103,7 @@ def plan_prediction(options: PredictConfig, *, is_default_out: bool = False) -> 
     scales = scales_of(options.tta, members)
     digests = tuple((member.path.name, file_sha256(member.path)) for member in members)
     rule = _rule(options, members, classes, digests)
+    file = rule_file(options.postprocess.file, digests, Path(options.paths.tuned))
     manifest = Manifest(
         members=digests,
         class_ids=classes.ids,
@@ -117,6 +118,8 @@ def plan_prediction(options: PredictConfig, *, is_default_out: bool = False) -> 
         attributes=classes.attributes,
     )
     manifest.check(rule)
+    if file is not None:
+        log_rank_zero("thresholds     %s%s", file, _differences(file, manifest))
     for member in members:
         log_rank_zero("model          %s", member.path)
     _log_views(members, scales, merging)
@@ -151,6 +154,16 @@ def _rule(
         log_rank_zero("thresholds     %s", "the checkpoint's own" if own is not None else "the winner's")
     filled = fill_in(rule_options(options.postprocess), digests, Path(options.paths.tuned), own)
     return build_rule(filled, replace(classes, drop=drop))
+
+
+def _differences(file: Path, manifest: Manifest) -> str:
+    """Return what differs between this prediction and the one that thresholds were tuned on; empty for nothing."""
+    about, here = read_tuned(file).get("about") or {}, manifest.plain()
+    models, views = ("other models", ("members",)), ("other views (tta)", ("scales", "flips"))
+    different = [
+        name for name, keys in (models, views) if any(sorted(about.get(k, here[k])) != sorted(here[k]) for k in keys)
+    ]
+    return f": tuned for {' and '.join(different)}, so other thresholds may be better here" if different else ""
 
 
 def own_thresholds(members: Sequence[Member]) -> Mapping[str, Any] | None:

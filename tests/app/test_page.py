@@ -123,6 +123,25 @@ def test_truth_beside_it(open_page, session):
     assert page.locator("#alert").text_content() == "the data set has no photo with this name"
 
 
+def test_previous_and_next_photo(open_page, session):
+    ids = [str(image_id) for image_id in session.annotations.image_ids]
+    page = open_page()
+    caption, strip = page.locator("#found-caption"), page.locator("#strip button")
+    for button, index, photos in [
+        ("next", 0, 1),
+        ("next", 1, 2),
+        ("previous", 0, 2),
+        ("previous", -1, 3),
+        ("next", 0, 3),
+    ]:
+        page.click(f"#{button}")
+        sync_api.expect(caption).to_contain_text(ids[index])
+        sync_api.expect(page.locator("#next")).to_be_enabled()
+        assert page.locator("#data-name").input_value() == ids[index]
+        assert strip.count() == photos
+        assert page.locator("#strip button[aria-pressed=true] img").get_attribute("alt") == ids[index]
+
+
 def test_a_phone_and_the_rules_of_access(open_page, photo):
     from axe_playwright_python.sync_playwright import Axe
 

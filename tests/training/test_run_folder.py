@@ -32,6 +32,7 @@ def run_with(folder, tiny_checkpoint, callbacks):
         (callback("val/loss", "min", SCORES), ["a", "c", "b"]),
         (callback(None, "min", {"a.ckpt": 9.0}) | callback("val/score", "max", SCORES), ["b", "c", "a"]),
         ({"ModelCheckpoint{'monitor': 'val/score'}": {"best_k_models": SCORES}}, ["b", "c", "a"]),
+        (callback("val/score", "max", {"b.ckpt": 0.1, "c.ckpt": 0.1, "a.ckpt": 0.1}), ["a", "c", "b"]),
     ],
 )
 def test_the_best_by_the_monitors_own_mode(tmp_path, tiny_checkpoint, callbacks, best):

@@ -23,7 +23,7 @@ from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.formats.submission import read_masks
 from fashion_hydra.inference.candidate_cache import CandidateCache
 from fashion_hydra.postprocess.apply import apply
-from fashion_hydra.postprocess.rule_files import IN_FORCE
+from fashion_hydra.postprocess.rule_files import IN_FORCE, read_tuned
 from fashion_hydra.report.results.prediction_rule import rule_in_force
 from fashion_hydra.training.run_folder import RunFolder
 from fashion_hydra.utils.errors import UserError
@@ -390,3 +390,29 @@ def test_the_rule_in_force_is_kept(run, pictures, tmp_path):
     cache, read = CandidateCache(out / "candidates"), read_masks(out / "submission.csv")
     for image_id, masks in read.items():
         assert apply(cache.read(image_id), kept, size=(512, 512)).by_class_id(CLASS_IDS) == masks
+
+
+def test_thresholds_tuned_elsewhere_are_noted(run, pictures, tmp_path, caplog):
+    """The file of a prediction's rule names its models; a file of tune_thresholds.py also names the views."""
+    caplog.set_level(logging.INFO, "fashion_hydra")
+    best, other = (f"checkpoint={run / 'checkpoints' / f'epoch{i}.ckpt'}" for i in (1, 2))
+    options = [f"data.root={pictures}", "data.limit=1"]
+    out = predict(tmp_path, best, *options)
+    rule = read_tuned(out / IN_FORCE)
+    manifest = CandidateCache(out / "candidates").manifest
+    views = {"scales": [list(scale) for scale in manifest.scales], "flips": list(manifest.flips)}
+    tuned = tmp_path / "tuned.yaml"
+    OmegaConf.save({**rule, "about": {**rule["about"], **views}}, tuned)
+    file = ["postprocess=tuned", f"postprocess.file={tuned}"]
+    for i, (changed, said) in enumerate(
+        [
+            ([best], ""),
+            ([best, "tta=flip"], ": tuned for other views (tta)"),
+            ([other], ": tuned for other models"),
+            ([other, "tta=flip"], ": tuned for other models and other views (tta)"),
+        ]
+    ):
+        caplog.clear()
+        predict(tmp_path, *changed, *options, *file, out=f"out{i}")
+        wanted = f"{tuned}{said}, so other thresholds may be better here" if said else f"{tuned}"
+        assert f"thresholds     {wanted}\n" in caplog.text

@@ -1,5 +1,6 @@
 """Callbacks for scores, pictures, curves and checkpoints."""
 
+from fashion_hydra.training.callbacks.checkpoints import LaterModelCheckpoint
 from fashion_hydra.training.callbacks.learning_curves import LearningCurves
 from fashion_hydra.training.callbacks.process_watch import ProcessWatch
 from fashion_hydra.training.callbacks.resume import AtomicCheckpointIO, ResumePoint
@@ -10,6 +11,7 @@ from fashion_hydra.training.callbacks.weight_average import WeightAverage
 
 __all__ = [
     "AtomicCheckpointIO",
+    "LaterModelCheckpoint",
     "LearningCurves",
     "ProcessWatch",
     "ResumePoint",
