@@ -403,3 +403,4 @@ def test_help_says_how(capsys):
     output = capsys.readouterr().out
     assert "python train.py experiment=demo" in output
     assert "htc_x101" in output
+    assert "mask_roi_size: 14  # edge of a mask head's input" in output
