@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 from fashion_hydra.cli._out_argument import add_force_argument, check_out
 
+HELP = "a checkpoint or a backbone: a file, an http(s) URL, or a torchvision: or mmdet: name (see docs/weights.md)"
+
 if TYPE_CHECKING:
     from fashion_hydra.model.weights.layouts import FileClasses, Imported
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("source", metavar="IN", help="a checkpoint or a backbone: a file, or an http(s) URL")
+    parser.add_argument("source", metavar="IN", help=HELP)
     parser.add_argument("out", metavar="OUT.safetensors", type=Path, help="file to write")
     parser.add_argument("--sha256", metavar="SUM", help="expected sha256 of IN")
     add_force_argument(parser)
@@ -20,13 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert the weights, write the file, and print a report."""
-    from fashion_hydra.data.annotation_cache import cache_folder
+    from fashion_hydra.model.weights.catalogue import locate_weights
     from fashion_hydra.model.weights.layouts import import_weights, write_weights
-    from fashion_hydra.utils.download import locate
     from fashion_hydra.utils.files import file_sha256
 
     check_out(args.out, ".safetensors", force=args.force)
-    found = locate(args.source, folder=cache_folder() / "weights", sha256=args.sha256)
+    found = locate_weights(args.source, args.source, sha256=args.sha256)
     imported = import_weights(found.path)
     digest = found.sha256 or file_sha256(found.path)
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -82,7 +82,8 @@ def test_what_was_imported_imports_again_as_it_is(winner, tmp_path, capsys):
     [
         (["IN", "out.pth"], "out.pth: must be a name that ends in .safetensors"),
         (["IN", "THERE"], "there.safetensors exists already; give another name, or --force"),
-        (["nowhere.pth", "out.safetensors"], "nowhere.pth: no such file"),
+        (["nowhere.pth", "out.safetensors"], "nowhere.pth: no such file. Give a file, a URL with http:// or https://"),
+        (["mmdet:htc_r51", "out.safetensors"], "mmdet:htc_r51: not in the catalogue. Choose one of htc_r50_fpn_1x"),
         (["IN", "out.safetensors", "--sha256", "1" * 64], "expected 1111"),
     ],
 )

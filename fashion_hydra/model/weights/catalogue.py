@@ -89,7 +89,7 @@ def locate_backbone(weights: str, backbone: Mapping[str, Any]) -> Located:
         UserError: the file or name does not exist, or the download failed; the message says where to put the file.
     """
     name = imagenet(backbone) if weights == "imagenet" else weights
-    return _locate(name, f"model.backbone.weights={weights}", sha256=None)
+    return locate_weights(name, f"model.backbone.weights={weights}")
 
 
 def locate_model(weights: str, backbone: Mapping[str, Any], *, sha256: str | None = None) -> Located:
@@ -103,7 +103,42 @@ def locate_model(weights: str, backbone: Mapping[str, Any], *, sha256: str | Non
     Raises:
         UserError: the file or name does not exist, or the download failed; the message says where to put the file.
     """
-    return _locate(coco(backbone) if weights == "coco" else weights, f"weights={weights}", sha256=sha256)
+    name = coco(backbone) if weights == "coco" else weights
+    return locate_weights(name, f"weights={weights}", sha256=sha256)
+
+
+def locate_weights(name: str, option: str, *, sha256: str | None = None) -> Located:
+    """Return the file of weights; download it if necessary.
+
+    Args:
+        name: a name in the catalogue, a file or a URL.
+        option: the option that gives the name, for the message.
+        sha256: required checksum of the file.
+
+    Raises:
+        UserError: the file or name does not exist, or the download failed; the message says where to put the file.
+    """
+    folder = cache_folder() / "weights"
+    entry = published(name, option)
+    if entry is None:
+        if not is_address(name) and not Path(name).expanduser().is_file():
+            raise UserError(
+                f"{option}: no such file. Give a file, a URL with http:// or https://, or a name in the catalogue "
+                "(docs/weights.md)"
+            )
+        return locate(name, folder=folder, sha256=sha256)
+    if entry.path is not None:
+        return locate(str(entry.path), folder=folder, sha256=sha256 or entry.sha256)
+    reasons = []
+    for url in entry.urls:
+        try:
+            return locate(url, folder=folder, sha256=sha256 or entry.sha256)
+        except UserError as error:
+            reasons.append(str(error))
+    raise UserError(
+        f"{option}: {reasons[0]}. Without network, download {entry.urls[0]} on another machine and save it as "
+        f"{download_path(entry.urls[0], folder)}"
+    )
 
 
 def imagenet(backbone: Mapping[str, Any]) -> str:
@@ -201,27 +236,3 @@ def _installed(name: str) -> Path | None:
     spec = importlib.util.find_spec(package)
     path = Path(spec.submodule_search_locations[0]) / file if spec and spec.submodule_search_locations else None
     return path if path is not None and path.is_file() else None
-
-
-def _locate(name: str, option: str, *, sha256: str | None) -> Located:
-    folder = cache_folder() / "weights"
-    entry = published(name, option)
-    if entry is None:
-        if not is_address(name) and not Path(name).expanduser().is_file():
-            raise UserError(
-                f"{option}: no such file. Give a file, a URL with http:// or https://, or a name in the catalogue "
-                "(docs/weights.md)"
-            )
-        return locate(name, folder=folder, sha256=sha256)
-    if entry.path is not None:
-        return locate(str(entry.path), folder=folder, sha256=sha256 or entry.sha256)
-    reasons = []
-    for url in entry.urls:
-        try:
-            return locate(url, folder=folder, sha256=sha256 or entry.sha256)
-        except UserError as error:
-            reasons.append(str(error))
-    raise UserError(
-        f"{option}: {reasons[0]}. Without network, download {entry.urls[0]} on another machine and save it as "
-        f"{download_path(entry.urls[0], folder)}"
-    )

@@ -6,12 +6,14 @@ import pytest
 import timm
 import torch
 import torchvision
+from safetensors.torch import load_file
 from torch import nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection._utils import overwrite_eps
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from fashion_hydra.cli.main import main
 from fashion_hydra.config.compose import compose_config, compose_options
 from fashion_hydra.config.places import CONF
 from fashion_hydra.data.class_set import ClassSet
@@ -117,6 +119,18 @@ def test_another_mirror_is_tried(no_network):
     place.parent.mkdir(parents=True)
     place.write_bytes(b"from the second address")
     assert locate_model(f"mmdet:{next(iter(MMDET))}", {}).path == place
+
+
+def test_the_command_imports_weights_by_name(no_network, tmp_path, capsys):
+    enum = "ResNet18_Weights.IMAGENET1K_V1"
+    place = download_path(torchvision.models.get_weight(enum).url, no_network)
+    place.parent.mkdir(parents=True)
+    state = torchvision.models.resnet18().state_dict()
+    torch.save(state, place)
+    out = tmp_path / "resnet18.safetensors"
+    assert main(["import-checkpoint", f"torchvision:{enum}", str(out)]) == 0
+    assert f"source       torchvision:{enum}\n" in capsys.readouterr().out
+    torch.testing.assert_close(load_file(out)["backbone.conv1.weight"], state["conv1.weight"])
 
 
 @pytest.mark.parametrize("name", TRAINING)
