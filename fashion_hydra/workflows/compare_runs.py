@@ -40,7 +40,7 @@ _SELDOM = ("name", "seed", "ckpt_path", "paths", "hydra", "logger", "data.fold")
 
 @dataclass(frozen=True)
 class Predicted:
-    """Results of one way to train with one seed, on the I photos that its runs (one per fold) held out.
+    """Results of one way to train with one seed, on the I photos that its runs (one per fold) did not train on.
 
     Args:
         scores: (R, I), score of each image under each rule of the grid.
@@ -145,6 +145,8 @@ def compare_runs(
 ) -> Comparison:
     """Predict the photos that each run held out, and compare the two sides on all of them.
 
+    These are the validation images; for runs of a single fold with `data.test_fold` also those of the test fold.
+
     Args:
         sides: the runs of the two sides by fold, the same number per fold.
         folder: folder of the candidates; existing candidates are reused.
@@ -157,25 +159,34 @@ def compare_runs(
         UserError: runs of a fold held out different photos or learnt different classes.
     """
     count = check_pairs(*sides)
-    data = _data_of_folds(sides, words)
+    image_sets = _image_sets(sides)
+    data = _data_of_folds(sides, image_sets, words)
     predicted: list[list[Predicted]] = [[], []]
     for side, by_fold in enumerate(sides):
         for number in range(count):
             plans = (
-                _predict(runs[number], folder / "ab"[side] / f"fold{fold}-{number + 1}", checkpoint, words)
+                _predict(runs[number], folder / "ab"[side] / f"fold{fold}-{number + 1}", checkpoint, images, words)
                 for fold, runs in by_fold.items()
+                for images in image_sets
             )
             predicted[side].append(_measure(plans))
-    images = len(predicted[0][0].category_table)
-    fold_of = stratified_folds(predicted[0][0].category_table, folds=min(_TUNING_FOLDS, images), seed=seed)
+    number = len(predicted[0][0].category_table)
+    fold_of = stratified_folds(predicted[0][0].category_table, folds=min(_TUNING_FOLDS, number), seed=seed)
     rng = np.random.default_rng(seed)
-    weights = [np.bincount(rng.integers(0, images, images), minlength=images).astype(float) for _ in range(draws)]
+    weights = [np.bincount(rng.integers(0, number, number), minlength=number).astype(float) for _ in range(draws)]
     numbers = [_numbers(side, fold_of, weights) for side in predicted]
-    return Comparison(images, _differences(*numbers), _classes(data, predicted))
+    return Comparison(number, _differences(*numbers), _classes(data, image_sets, predicted))
+
+
+def _image_sets(sides: Sequence[Mapping[int, Sequence[RunFolder]]]) -> list[str]:
+    """Return the sets of photos that no run trained on; the test fold only once, so only for runs of one fold."""
+    runs = [run for side in sides for of_fold in side.values() for run in of_fold]
+    tested = [value_at(run.config(), "data.test_fold") for run in runs]
+    return ["val", "test_fold"] if len(sides[0]) == 1 and None not in tested else ["val"]
 
 
 def _data_of_folds(
-    sides: Sequence[Mapping[int, Sequence[RunFolder]]], words: Sequence[str]
+    sides: Sequence[Mapping[int, Sequence[RunFolder]]], image_sets: Sequence[str], words: Sequence[str]
 ) -> dict[int, FashionDataModule]:
     """Return the data of each fold; all its runs must have held out the same photos and learnt the same classes."""
     options = compose_options("predict", "out=", *words)
@@ -183,31 +194,37 @@ def _data_of_folds(
     for fold, run in ((fold, run) for side in sides for fold, runs in side.items() for run in runs):
         data = data_of(run, options.data.root, "compare-runs", options.trust)
         first = found.setdefault(fold, data)
-        if _held_out(data) != _held_out(first):
+        if _held_out(data, image_sets) != _held_out(first, image_sets):
             raise UserError(
                 f"{run.path}: held out other photos than the first run of fold {fold}. Train both sides with the same "
                 "data.split_file, or with the same data.folds and data.split_seed"
             )
         if data.classes.by_id() != first.classes.by_id():
             raise UserError(f"{run.path}: learnt other classes than the first run of fold {fold}")
-    seen = Counter(name for data in found.values() for name in _held_out(data))
+    seen = Counter(name for data in found.values() for name in _held_out(data, image_sets))
     if twice := [name for name, times in seen.items() if times > 1]:
         raise UserError(f"{len(twice)} photos were held out in two folds, first: {twice[0]}. Train with one split")
     return found
 
 
-def _held_out(data: FashionDataModule) -> list[str]:
-    return [str(name) for name in data.annotations.image_ids[data.is_validation]]
+def _held_out(data: FashionDataModule, image_sets: Sequence[str]) -> list[str]:
+    return [str(data.annotations.image_ids[image]) for image in _indices(data, image_sets)]
 
 
-def _predict(run: RunFolder, folder: Path, checkpoint: str, words: Sequence[str]) -> PredictionPlan:
+def _indices(data: FashionDataModule, image_sets: Sequence[str]) -> list[int]:
+    is_in = {"val": data.is_validation, "test_fold": data.is_test}
+    return [int(image) for name in image_sets for image in is_in[name].nonzero()[0]]
+
+
+def _predict(run: RunFolder, folder: Path, checkpoint: str, images: str, words: Sequence[str]) -> PredictionPlan:
     """Predict candidates of a run's held-out photos, down to the score threshold of average precision."""
+    folder = folder if images == "val" else folder.with_name(f"{folder.name}-{images}")
     named = [f"checkpoint={run.checkpoints / LAST}"] if checkpoint == "last" else []
     options = compose_options(
         "predict",
         *named,
         f"ensemble.run={run.path}",
-        "data.images=val",
+        f"data.images={images}",
         f"candidates.score_floor={COCO_RULE.score_thr}",
         f"out={folder}",
         *words,
@@ -219,7 +236,7 @@ def _predict(run: RunFolder, folder: Path, checkpoint: str, words: Sequence[str]
 
 
 def _measure(plans: Iterable[PredictionPlan]) -> Predicted:
-    """Measure the predictions of one seed's runs, one run per fold, on all their photos together."""
+    """Measure the predictions of one seed's runs on all their photos together."""
     scores, tables = [], []
     truth: dict[str, list[TrueMask]] = {}
     found: dict[str, Detections] = {}
@@ -296,14 +313,14 @@ def _differences(
 
 
 def _classes(
-    data: Mapping[int, FashionDataModule], predicted: Sequence[Sequence[Predicted]]
+    data: Mapping[int, FashionDataModule], image_sets: Sequence[str], predicted: Sequence[Sequence[Predicted]]
 ) -> dict[str, tuple[int, float, float]]:
     """Return the true masks and the two sides' AP, averaged over seeds, of each class that the photos have."""
     everything = np.ones(len(predicted[0][0].category_table))
     of_sides = [np.mean([one.ap[0].of_class(everything).mean(axis=1) for one in side], axis=0) for side in predicted]
     masks: Counter[int] = Counter()
     for of_fold in data.values():
-        for image in np.flatnonzero(of_fold.is_validation).tolist():
+        for image in _indices(of_fold, image_sets):
             own = of_fold.annotations.instances(image)
             masks.update(int(of_fold.annotations.categories[mask]) for mask in own)
     names = next(iter(data.values())).classes.by_id()

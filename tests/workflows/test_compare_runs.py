@@ -19,15 +19,16 @@ FOLDS = 2
 SETS = ("trainer.accelerator=cpu", "data.num_workers=0")
 
 
-def write_run(folder, data, *, fold, model_seed, lr, images=None):
+def write_run(folder, data, *, fold, model_seed, lr, images=None, folds=FOLDS, test_fold="null"):
     """Write the files of a train.py run: checkpoint, config, split."""
-    words = [f"data.root={data}", "name=x", "paths.output_dir=x", f"data.fold={fold}", f"schedule.lr={lr}"]
+    words = [f"data.root={data}", "name=x", "paths.output_dir=x", f"schedule.lr={lr}"]
+    words += [f"data.fold={fold}", f"data.test_fold={test_fold}"]
     cfg = compose_config("train", "experiment=demo", *words, f"classes.train=[{','.join(map(str, CLASS_IDS))}]")
     write_tiny_checkpoint(folder / "checkpoints" / "last.ckpt", seed=model_seed)
     (folder / ".hydra").mkdir(exist_ok=True)
     OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
     names = read_annotations(data)[0].image_ids.tolist()[:images]
-    rows = "".join(f"{name},{i % FOLDS}\n" for i, name in enumerate(names))
+    rows = "".join(f"{name},{i % folds}\n" for i, name in enumerate(names))
     (folder / "split.csv").write_text(f"ImageId,fold\n{rows}")
 
 
@@ -78,6 +79,20 @@ def test_two_ways(runs, wardrobe, tmp_path, capsys):
         )
         assert rows["boundary AP"][side] <= rows["AP"][side]
     assert {row["class"] for row in rows_of(tmp_path / "classes.csv")} <= set(annotations.names.values())
+
+
+def test_of_runs_of_one_fold_the_test_fold_is_compared_too(wardrobe, tmp_path, capsys):
+    for side, first, lr in (("a", 0, 0.1), ("b", 10, 0.2)):
+        write_run(tmp_path / side, wardrobe, fold=0, model_seed=first, lr=lr, folds=3, test_fold=1)
+    assert compare(tmp_path / "a", tmp_path / "b", tmp_path / "out") == 0
+    names = [str(name) for name in read_annotations(wardrobe)[0].image_ids]
+    assert f"{len(names[::3]) + len(names[1::3])} held-out photos" in capsys.readouterr().out
+    for fold, folder in enumerate(("fold0-1", "fold0-1-test_fold")):
+        cache = CandidateCache(tmp_path / "out" / "a" / folder / "candidates")
+        assert [name for name in names if not cache.missing([name])] == names[fold::3]
+    write_run(tmp_path / "b", wardrobe, fold=0, model_seed=10, lr=0.2, folds=3, test_fold=2)
+    assert compare(tmp_path / "a", tmp_path / "b", tmp_path / "out") == 2
+    assert "held out other photos than the first run of fold 0" in capsys.readouterr().err
 
 
 def test_a_way_against_itself(runs, tmp_path, capsys):
