@@ -55,7 +55,7 @@ from fashion_hydra.wardrobe import write_wardrobe
 from fashion_hydra.workflows.train import silence_library_noise
 
 # isort: split
-from mmdet.models import DetDataPreprocessor, SingleRoIExtractor
+from mmdet.models import DetDataPreprocessor, HybridTaskCascadeRoIHead, SingleRoIExtractor
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.hooks import Hook
@@ -267,15 +267,23 @@ def losses_along(
 def mmdets(detector: Detector) -> torch.nn.Module:
     """Return the network with our replacements swapped back to mmdet's own parts."""
     net = detector.net
-    for extractors in (net.roi_head.bbox_roi_extractor, net.roi_head.mask_roi_extractor):
+    head = net.roi_head
+    head.__class__ = HybridTaskCascadeRoIHead
+    for extractors in (head.bbox_roi_extractor, head.mask_roi_extractor):
         for i, ours in enumerate(extractors):
-            layer = ours.roi_layers[0]
-            size, ratio = layer.output_size[0], layer.sampling_ratio
-            roi_layer = {"type": "RoIAlign", "output_size": size, "sampling_ratio": ratio}
-            extractors[i] = SingleRoIExtractor(roi_layer, ours.out_channels, ours.featmap_strides)
+            extractors[i] = mmdets_extractor(ours)
+    if head.with_semantic:
+        head.semantic_roi_extractor = mmdets_extractor(head.semantic_roi_extractor)
     mean, std = (getattr(detector, name).flatten().tolist() for name in ("mean", "std"))
     net.data_preprocessor = DetDataPreprocessor(mean, std, bgr_to_rgb=detector.bgr, pad_mask=True, pad_size_divisor=32)
     return net
+
+
+def mmdets_extractor(ours: SingleRoIExtractor) -> SingleRoIExtractor:
+    """Return mmdet's extractor for one of ours."""
+    layer = ours.roi_layers[0]
+    options = {"output_size": layer.output_size[0], "sampling_ratio": layer.sampling_ratio}
+    return SingleRoIExtractor({"type": "RoIAlign", **options}, ours.out_channels, ours.featmap_strides)
 
 
 def as_mmdet(batch: Batch, net: torch.nn.Module) -> dict[str, Any]:

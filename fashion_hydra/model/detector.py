@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fashion_hydra.model.attribute_head import AttributeRoIHead
+from fashion_hydra.model.fixed_norms import apply_fixed_norms_to_weights
 from fashion_hydra.model.fuse import fuse_batch_norms
 from fashion_hydra.model.mask_stages import mask_logits, mask_probabilities
 from fashion_hydra.model.mask_targets import GroundTruthMasks
@@ -109,6 +110,11 @@ class Detector(nn.Module):
         for module in self.modules():
             if type(module) is nn.Conv2d:
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def apply_fixed_norms_to_weights(self) -> None:
+        """Let the backbone's convolutions apply its fixed batch norms, see `fashion_hydra.model.fixed_norms`."""
+        image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        apply_fixed_norms_to_weights(self.net.backbone, lambda: self.net.backbone(image))
 
     def _fuse_batch_norms(self) -> None:
         """Fold batch norms of backbone, pyramid, mask heads and semantic branch; check each part on random input."""

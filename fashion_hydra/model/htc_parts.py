@@ -12,6 +12,7 @@ from fashion_hydra.model.detector import SEMANTIC_LEVEL, STRIDES
 from fashion_hydra.model.mask_loss import MaskLoss
 from fashion_hydra.model.mask_scoring import MaskScoringRoIHead
 from fashion_hydra.model.roi_align import PreciseRoIExtractor
+from fashion_hydra.model.roi_head import CascadeRoIHead
 from fashion_hydra.model.sampling import ImageSampler
 from fashion_hydra.model.semantic_targets import IGNORED
 from fashion_hydra.utils.errors import UserError
@@ -54,7 +55,7 @@ def roi_head(
 ) -> dict[str, Any]:
     """Return the interleaved stages, where each mask stage also receives the features of the one before it."""
     return {
-        "type": "HybridTaskCascadeRoIHead",
+        "type": CascadeRoIHead,
         "interleaved": True,
         "mask_info_flow": True,
         "num_stages": len(stage_weights),

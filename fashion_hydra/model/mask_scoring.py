@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from mmdet.models import HybridTaskCascadeRoIHead
 from mmdet.models.task_modules import SamplingResult
 from mmdet.utils import InstanceList
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 
 from fashion_hydra.model.mask_stages import mask_logits, mask_probabilities
 from fashion_hydra.model.mask_targets import GroundTruthMasks
+from fashion_hydra.model.roi_head import CascadeRoIHead
 
 
 class MaskIoUHead(nn.Module):
@@ -52,7 +52,7 @@ class MaskIoUHead(nn.Module):
         return logits
 
 
-class MaskScoringRoIHead(HybridTaskCascadeRoIHead):
+class MaskScoringRoIHead(CascadeRoIHead):
     """Hybrid Task Cascade's heads with a `MaskIoUHead` on the last stage.
 
     Args:

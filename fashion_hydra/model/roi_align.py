@@ -36,6 +36,15 @@ class PreciseRoIExtractor(SingleRoIExtractor):
                 pooled += feature.sum() * 0.0
         return pooled
 
+    def averaged(self, feats: Sequence[Tensor], rois: Tensor, *, size: int) -> Tensor:
+        """Return the averages of blocks of `forward`'s cells: (K, C, size, size)."""
+        own, samples = self.roi_layers[0].output_size[0], self.roi_layers[0].sampling_ratio
+        if own % size or not self.reads_channels_last(rois.device):
+            return F.adaptive_avg_pool2d(self(feats, rois), size)
+        # The same bilinear samples, more of them in each cell.
+        levels, samples = self.map_roi_levels(rois, len(feats)), samples * own // size
+        return pyramid_roi_align(feats, rois, levels, strides=self.featmap_strides, size=size, samples=samples)
+
 
 def pyramid_roi_align(
     features: Sequence[Tensor], rois: Tensor, levels: Tensor, *, strides: Sequence[int], size: int, samples: int

@@ -71,9 +71,10 @@ class SegmentationModule(LightningModule):
         detector.train()  # Lightning does not call this, and mmdet's backbones apply `norm_eval` here
 
     def on_fit_start(self) -> None:
-        """Use the channels-last layout on a CPU, where it is faster."""
+        """Use the channels-last layout on a CPU, where it is faster, and apply fixed batch norms to weights."""
         if self.device.type == "cpu":
             self.detector.lay_channels_last()
+            self.detector.apply_fixed_norms_to_weights()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the sum of the losses.
