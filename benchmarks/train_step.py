@@ -360,7 +360,7 @@ def main() -> None:
     print(f"relative difference of each step's loss from {ours!r}:")
     for name in losses.keys() - {ours}:
         print(f"  {name}:", *(f"{x:.0e}" for x in apart(losses[name], losses[ours])))
-    print(f"mmdet at the same weights: up to {max(apart([float(x) for x in seen.losses], along)):.1e}")
+    print("mmdet at the same weights:", *(f"{x:.0e}" for x in apart([float(x) for x in seen.losses], along)))
     print(
         "mean loss of the second half:", *(f"\n  {name}: {np.mean(x[len(x) // 2 :]):.4f}" for name, x in losses.items())
     )
