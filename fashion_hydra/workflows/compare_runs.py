@@ -128,10 +128,17 @@ def check_pairs(first: Mapping[int, Sequence[RunFolder]], second: Mapping[int, S
 
 
 def differing_options(first: RunFolder, second: RunFolder) -> dict[str, tuple[Any, Any]]:
-    """Return the options in which two runs differ, except those that identify the run, such as name and seed."""
-    mine, other = flat(first.config()), flat(second.config())
+    """Return the options in which two runs differ, except those that identify the run, such as name, seed and folder."""
+    mine, other = _options(first), _options(second)
     keys = [key for key in {**mine, **other} if not any(f"{key}.".startswith(f"{s}.") for s in _SELDOM)]
     return {key: (mine.get(key), other.get(key)) for key in keys if mine.get(key) != other.get(key)}
+
+
+def _options(run: RunFolder) -> dict[str, Any]:
+    """Return a run's options by full name, without the run's folder in their values."""
+    options = flat(run.config())
+    folder = str(options.get("paths.output_dir"))
+    return {key: value.replace(folder, "") if isinstance(value, str) else value for key, value in options.items()}
 
 
 def compare_runs(

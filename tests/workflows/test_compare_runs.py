@@ -21,7 +21,7 @@ SETS = ("trainer.accelerator=cpu", "data.num_workers=0")
 
 def write_run(folder, data, *, fold, model_seed, lr, images=None, folds=FOLDS, test_fold="null"):
     """Write the files of a train.py run: checkpoint, config, split."""
-    words = [f"data.root={data}", "name=x", "paths.output_dir=x", f"schedule.lr={lr}"]
+    words = [f"data.root={data}", "name=x", f"paths.output_dir={folder}", f"schedule.lr={lr}"]
     words += [f"data.fold={fold}", f"data.test_fold={test_fold}"]
     cfg = compose_config("train", "experiment=demo", *words, f"classes.train=[{','.join(map(str, CLASS_IDS))}]")
     write_tiny_checkpoint(folder / "checkpoints" / "last.ckpt", seed=model_seed)
