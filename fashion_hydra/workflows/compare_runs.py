@@ -128,7 +128,7 @@ def check_pairs(first: Mapping[int, Sequence[RunFolder]], second: Mapping[int, S
 
 
 def differing_options(first: RunFolder, second: RunFolder) -> dict[str, tuple[Any, Any]]:
-    """Return the options in which two runs differ, except those that identify the run, such as name, seed and folder."""
+    """Return the options in which two runs differ, except those that identify a run, such as name, seed and folder."""
     mine, other = _options(first), _options(second)
     keys = [key for key in {**mine, **other} if not any(f"{key}.".startswith(f"{s}.") for s in _SELDOM)]
     return {key: (mine.get(key), other.get(key)) for key in keys if mine.get(key) != other.get(key)}
