@@ -67,7 +67,7 @@ def test_benchmark_runs(monkeypatch, capsys, name):
 
 
 def test_benchmarks_run_in_another_process(wardrobe, tmp_path):
-    sizes = "augment.short_edge=[64,96] augment.long_edge=160 augment.crop=[64,96] tta.scales=[[96,128]] data.folds=3"
+    sizes = "augment.short_edge=[64,96] augment.long_edge=160 augment.crop=[64,96] tta.scales=[[96,128]] data.folds=10"
     chosen = {name: ARGUMENTS[name] for name in OWN_PROCESS}
     for name in ("mask_rcnn", "torchvision"):
         out = shlex.quote(str(tmp_path / name))

@@ -84,7 +84,7 @@ def test_two_ways(runs, wardrobe, tmp_path, capsys):
 def test_of_runs_of_one_fold_the_test_fold_is_compared_too(wardrobe, tmp_path, capsys):
     for side, first, lr in (("a", 0, 0.1), ("b", 10, 0.2)):
         write_run(tmp_path / side, wardrobe, fold=0, model_seed=first, lr=lr, folds=3, test_fold=1)
-    assert compare(tmp_path / "a", tmp_path / "b", tmp_path / "out") == 0
+    assert compare(tmp_path / "a", tmp_path / "b", tmp_path / "out", "--draws", "5") == 0
     names = [str(name) for name in read_annotations(wardrobe)[0].image_ids]
     assert f"{len(names[::3]) + len(names[1::3])} held-out photos" in capsys.readouterr().out
     for fold, folder in enumerate(("fold0-1", "fold0-1-test_fold")):
@@ -96,7 +96,7 @@ def test_of_runs_of_one_fold_the_test_fold_is_compared_too(wardrobe, tmp_path, c
 
 
 def test_a_way_against_itself(runs, tmp_path, capsys):
-    assert compare(runs / "a", runs / "a", tmp_path) == 0
+    assert compare(runs / "a", runs / "a", tmp_path, "--draws", "20") == 0
     assert capsys.readouterr().out.count("within noise") == 5
     assert {float(row["gain"]) for row in rows_of(tmp_path / "comparison.csv")} == {0.0}
 
