@@ -31,6 +31,8 @@ def apply_fixed_norms_to_weights(part: nn.Module, run: Callable[[], Sequence[Ten
         Number of changed convolutions.
     """
     pairs = [pair for parent in part.modules() for pair in _pairs(parent)]
+    if not pairs:
+        return 0
     mode = part.training
     part.eval()  # without stochastic depth, outputs are the same each time
     with torch.no_grad():
