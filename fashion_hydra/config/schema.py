@@ -340,6 +340,8 @@ SCRIPTS: dict[str, type] = {"train": TrainConfig, "predict": PredictConfig, "tun
 def register_schemas() -> None:
     """Register the schemas with Hydra: `NAME_schema` of each script, `schema/model`, and optimizers by name."""
     store = ConfigStore.instance()
+    # Hydra copies the store for each composition and, in --help, for each group, but it only reads the copies.
+    ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
     for name, schema in SCRIPTS.items():
         store.store(name=f"{name}_schema", node=schema)
     store.store(group="schema/model", name="htc", node=HTCConfig)
