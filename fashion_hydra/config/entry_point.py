@@ -60,11 +60,11 @@ def entry_point(config_name: str) -> Callable[[Callable[[Any, Command], T]], Cal
 
             def compose_and_run() -> None:
                 sys.argv[1:] = readable_words(sys.argv[1:])
-                main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)
+                composed = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)
                 if {"--help", "-h"}.isdisjoint(sys.argv):
-                    main()
+                    composed()
                 else:
-                    print(describe_options(_printed_by(main), config_name), end="")
+                    print(describe_options(_printed_by(composed), config_name), end="")
 
             try:
                 _or_exit(compose_and_run, script)
@@ -83,10 +83,8 @@ def prepare_config() -> None:
 
 
 def _printed_by(task: Callable[[], None]) -> str:
-    with (
-        contextlib.redirect_stdout(io.StringIO()) as text,
-        contextlib.suppress(SystemExit),
-    ):  # Hydra exits after the help
+    """Return what a task prints before it ends or exits, as Hydra does after its help."""
+    with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
         task()
     return text.getvalue()
 

@@ -1,7 +1,7 @@
 """Descriptions of options for `--help`, from the comments in conf/."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fashion_hydra.config.places import CONF
@@ -24,12 +24,10 @@ def describe_options(text: str, config_name: str) -> str:
     head, title, config = text.partition(CONFIG_TITLE)
     if not title:
         return text
-    comments = _comments(config_name)
-    names = dict(_options(config.splitlines()))
-    lines = [
-        f"{line}  # {comments[names[i]]}" if names.get(i) in comments else line
-        for i, line in enumerate(config.splitlines())
-    ]
+    comments, lines = _comments(config_name), config.splitlines()
+    for i, name in _options(lines):
+        if name in comments:
+            lines[i] += f"  # {comments[name]}"
     return f"{head}{title}" + "\n".join(lines) + "\n"
 
 
@@ -58,7 +56,7 @@ def _package(file: Path) -> str | None:
     return "".join(f"{folder}." for folder in folders)
 
 
-def _options(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+def _options(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
     """Yield the number of each line of YAML that begins an option, and the option's full name."""
     open_keys: list[tuple[int, str]] = []
     for i, line in enumerate(lines):

@@ -144,26 +144,22 @@ def fill_in(
         return {**values, **{key: value for key, value in given.items() if value is not None}}
     if given.get("score_thr") is not None and given.get("iou_thr") is not None and given.get("nms") is not None:
         raise UserError(f"postprocess.file={file}: overridden by the given thresholds. Give postprocess={file} instead")
-    path = rule_file(file, members, root)
-    assert path is not None
-    values = read_tuned(path)
+    values = read_tuned(rule_file(file, members, root))
     values.pop("about", None)
     return {**values, **{key: value for key, value in given.items() if value is not None}}
 
 
-def rule_file(file: str | None, members: Sequence[tuple[str, str]], root: Path) -> Path | None:
-    """Return the path of the rule file that `postprocess.file` stands for; None for null and `own`.
+def rule_file(file: str, members: Sequence[tuple[str, str]], root: Path) -> Path:
+    """Return the path of the rule file that `postprocess.file` stands for.
 
     Args:
-        file: value of the option, see `fill_in`.
+        file: a path or `newest`, see `fill_in`.
         members: name and SHA-256 of each checkpoint.
         root: output folder of tune_thresholds.py.
 
     Raises:
         UserError: `newest`, and no rule file below `root` was tuned for these checkpoints.
     """
-    if file is None or file == "own":
-        return None
     return _newest(members, root) if file == "newest" else Path(file)
 
 

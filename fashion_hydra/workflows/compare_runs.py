@@ -135,10 +135,10 @@ def differing_options(first: RunFolder, second: RunFolder) -> dict[str, tuple[An
 
 
 def _options(run: RunFolder) -> dict[str, Any]:
-    """Return a run's options by full name, without the run's folder in their values."""
+    """Return a run's options by full name; paths in the run's folder are relative to it."""
     options = flat(run.config())
-    folder = str(options.get("paths.output_dir"))
-    return {key: value.replace(folder, "") if isinstance(value, str) else value for key, value in options.items()}
+    folder = str(options.get("paths.output_dir", ""))
+    return {key: value.removeprefix(folder) if isinstance(value, str) else value for key, value in options.items()}
 
 
 def compare_runs(

@@ -103,7 +103,6 @@ def plan_prediction(options: PredictConfig, *, is_default_out: bool = False) -> 
     scales = scales_of(options.tta, members)
     digests = tuple((member.path.name, file_sha256(member.path)) for member in members)
     rule = _rule(options, members, classes, digests)
-    file = rule_file(options.postprocess.file, digests, Path(options.paths.tuned))
     manifest = Manifest(
         members=digests,
         class_ids=classes.ids,
@@ -118,7 +117,9 @@ def plan_prediction(options: PredictConfig, *, is_default_out: bool = False) -> 
         attributes=classes.attributes,
     )
     manifest.check(rule)
-    if file is not None:
+    chosen = options.postprocess.file
+    if chosen is not None and chosen != "own":
+        file = rule_file(chosen, digests, Path(options.paths.tuned))
         log_rank_zero("thresholds     %s%s", file, _differences(file, manifest))
     for member in members:
         log_rank_zero("model          %s", member.path)
@@ -159,10 +160,10 @@ def _rule(
 def _differences(file: Path, manifest: Manifest) -> str:
     """Return what differs between this prediction and the one that thresholds were tuned on; empty for nothing."""
     about, here = read_tuned(file).get("about") or {}, manifest.plain()
-    models, views = ("other models", ("members",)), ("other views (tta)", ("scales", "flips"))
-    different = [
-        name for name, keys in (models, views) if any(sorted(about.get(k, here[k])) != sorted(here[k]) for k in keys)
-    ]
+    changed = {key for key in ("members", "scales", "flips") if sorted(about.get(key, here[key])) != sorted(here[key])}
+    different = ["other models"] if "members" in changed else []
+    if changed & {"scales", "flips"}:
+        different.append("other views (tta)")
     return f": tuned for {' and '.join(different)}, so other thresholds may be better here" if different else ""
 
 
