@@ -103,6 +103,7 @@ class HTCConfig:
     attribute_loss: str = "bce"
     attribute_weight: float = 0.5
     mask_scoring: bool = False
+    mask_refinements: int = 0
     box_loss: str = "smooth_l1"
     dice_weight: float = 0.0
 

@@ -130,7 +130,8 @@ class CascadeGraph(nn.Module):
         for logits in mask_logits(head.mask_head, pooled)[0]:
             index = labels[:, None, None, None].expand(-1, 1, logits.shape[2], logits.shape[3])
             probabilities.append(logits.gather(1, index)[:, 0].sigmoid())
-        return torch.stack(probabilities).mean(0)
+        masks = torch.stack(probabilities).mean(0)
+        return head.refine_masks(features[0], boxes, masks) if self.detector.refines_masks else masks
 
 
 class _NMS(torch.autograd.Function):

@@ -147,6 +147,11 @@ class Detector(nn.Module):
         return getattr(self.net.roi_head, "mask_iou_head", None) is not None
 
     @property
+    def refines_masks(self) -> bool:
+        """Whether the model predicts masks on a finer grid than its mask heads."""
+        return getattr(self.net.roi_head, "mask_point_head", None) is not None
+
+    @property
     def strides(self) -> tuple[int, ...]:
         """Strides of the feature maps that `features` returns."""
         return (*STRIDES, STRIDES[SEMANTIC_LEVEL]) if self.net.roi_head.with_semantic else STRIDES
@@ -317,10 +322,21 @@ class Detector(nn.Module):
         made = [self._mask_block(*part, last_stage_only=last_stage_only) for part in parts]
         counts = [len(b) for b in boxes]
         masks = torch.cat([block.masks for block in made]).split(counts)
+        if self.refines_masks:
+            masks = tuple(
+                self._refine_masks(features[0][i : i + 1], *of_image)
+                for i, of_image in enumerate(zip(boxes, masks, strict=True))
+            )
         if not self.scores_masks:
             return [Segmented(of_image) for of_image in masks]
         ious = torch.cat([block.ious for block in made if block.ious is not None]).split(counts)
         return [Segmented(*of_image) for of_image in zip(masks, ious, strict=True)]
+
+    def _refine_masks(self, level: Tensor, boxes: Tensor, masks: Tensor) -> Tensor:
+        """Return the masks of one image on the finer grid, in blocks, see `PointRoIHead.refine_masks`."""
+        blocks = block_sizes(len(boxes))
+        parts = zip(boxes.split(blocks), masks.split(blocks), strict=True)
+        return torch.cat([self.net.roi_head.refine_masks(level, *part) for part in parts])
 
     def _mask_block(self, pooled: Tensor, labels: Tensor, *, last_stage_only: bool) -> Segmented:
         """Return masks from RoI features (N, C, S, S) and the label of each RoI."""

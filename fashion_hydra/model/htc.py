@@ -57,6 +57,7 @@ def build_htc(
     attribute_weight: float = 0.5,
     attribute_set: AttributeSet | None = None,
     mask_scoring: bool = False,
+    mask_refinements: int = 0,
     box_loss: str = "smooth_l1",
     dice_weight: float = 0.0,
 ) -> Detector:
@@ -96,6 +97,8 @@ def build_htc(
             (Rezatofighi et al., CVPR 2019, arXiv:1902.09630), with weight 10.
         dice_weight: weight of the Dice loss in the mask stages, see `fashion_hydra.model.mask_loss`; 0 for none.
         mask_scoring: whether to add a head that predicts the IoU of each mask, see `fashion_hydra.model.mask_scoring`.
+        mask_refinements: how many times PointRend's head doubles the number of cells per edge of the masks, see
+            `fashion_hydra.model.mask_points`; 0: the model has no such head.
 
     Raises:
         UserError: the backbone is unknown to mmdet, an argument is invalid, the model is too large, or the weights do
@@ -114,6 +117,7 @@ def build_htc(
             "roi_sampling_ratio": roi_sampling_ratio,
             "semantic_convs": semantic_convs,
             "dice_weight": dice_weight,
+            "mask_refinements": mask_refinements,
         },
         mask_roi_size=mask_roi_size,
         anchor_scale=anchor_scale,
@@ -151,6 +155,8 @@ def build_htc(
         box_roi=parts.roi_extractor(neck_channels, 7, roi_sampling_ratio),
         mask_roi=parts.roi_extractor(neck_channels, mask_roi_size, roi_sampling_ratio),
     )
+    if mask_refinements:
+        parts.add_mask_points(roi_head, neck_channels, mask_channels, mask_refinements)
     if mask_scoring:
         parts.add_mask_scoring(roi_head, num_classes, mask_channels, mask_roi_size, fc_channels)
     if attributes:

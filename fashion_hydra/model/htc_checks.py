@@ -22,6 +22,7 @@ _AT_LEAST = {
     "roi_sampling_ratio": 0,
     "semantic_convs": 0,
     "dice_weight": 0,
+    "mask_refinements": 0,
 }
 _PROBE = 64  # edge of the test image in pixels
 

@@ -10,6 +10,7 @@ from fashion_hydra.data.attribute_set import AttributeSet
 from fashion_hydra.model.attribute_head import LOSSES, AttributeBoxHead, AttributeRoIHead
 from fashion_hydra.model.detector import SEMANTIC_LEVEL, STRIDES
 from fashion_hydra.model.mask_loss import MaskLoss
+from fashion_hydra.model.mask_points import PointRoIHead
 from fashion_hydra.model.mask_scoring import MaskScoringRoIHead
 from fashion_hydra.model.roi_align import PreciseRoIExtractor
 from fashion_hydra.model.roi_head import CascadeRoIHead
@@ -65,6 +66,12 @@ def roi_head(
         "mask_roi_extractor": mask_roi,
         "mask_head": mask_heads,
     }
+
+
+def add_mask_points(roi_head: dict[str, Any], channels: int, hidden: int, refinements: int) -> None:
+    """Add PointRend's head, which refines the masks."""
+    head = {"in_channels": channels, "fc_channels": hidden}
+    roi_head |= {"type": PointRoIHead, "mask_points": head, "mask_refinements": refinements}
 
 
 def add_mask_scoring(

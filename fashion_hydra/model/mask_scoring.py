@@ -1,8 +1,8 @@
 """Mask Scoring: a head that predicts the IoU of each predicted mask with the object's true mask.
 
 Huang et al., Mask Scoring R-CNN, CVPR 2019, arXiv:1903.00241, on the last stage of a cascade. The head reads the
-features of the last mask stage and the mask averaged over the stages, the one that inference pastes. No gradient flows
-from the head into the rest of the network, so boxes, classes and masks are those of a model without it.
+features of the last mask stage and the mask averaged over the stages, before its refinement if the model has one. No
+gradient flows from the head into the rest of the network, so boxes, classes and masks are those of a model without it.
 """
 
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from mmdet.utils import InstanceList
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fashion_hydra.model.mask_stages import mask_logits, mask_probabilities
+from fashion_hydra.model.mask_points import PointRoIHead
+from fashion_hydra.model.mask_stages import mask_probabilities
 from fashion_hydra.model.mask_targets import GroundTruthMasks
-from fashion_hydra.model.roi_head import CascadeRoIHead
 
 
 class MaskIoUHead(nn.Module):
@@ -52,36 +52,22 @@ class MaskIoUHead(nn.Module):
         return logits
 
 
-class MaskScoringRoIHead(CascadeRoIHead):
-    """Hybrid Task Cascade's heads with a `MaskIoUHead` on the last stage.
+class MaskScoringRoIHead(PointRoIHead):
+    """`PointRoIHead` with a `MaskIoUHead` on the last stage.
 
     Args:
         mask_iou: arguments of `MaskIoUHead`; None for heads without it.
-        arguments: arguments of mmdet's head.
+        arguments: arguments of `PointRoIHead`.
     """
 
     def __init__(self, *, mask_iou: Mapping[str, Any] | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.mask_iou_head = None if mask_iou is None else MaskIoUHead(**mask_iou)
 
-    def _mask_forward(
-        self,
-        stage: int,
-        x: tuple[Tensor],
-        rois: Tensor,
-        semantic_feat: Tensor | None = None,
-        training: bool = True,
-    ) -> dict[str, Any]:
-        """Run mmdet's forward pass; on the last stage of a training step, also return what the new head reads."""
-        if self.mask_iou_head is None or not training or stage < self.num_stages - 1:
-            result: dict[str, Any] = super()._mask_forward(stage, x, rois, semantic_feat, training)
-            return result
-        extract = self.mask_roi_extractor[stage]
-        pooled = extract(x[: extract.num_inputs], rois)
-        if self.with_semantic:
-            pooled = pooled + self.semantic_roi_extractor([semantic_feat], rois)
-        stages, features = mask_logits(self.mask_head, pooled)
-        return {"mask_preds": stages[-1], "stages": stages, "features": features}
+    @property
+    def reads_mask_stages(self) -> bool:
+        """Whether a training step needs the outputs of all mask stages for the last stage's boxes."""
+        return self.mask_iou_head is not None or super().reads_mask_stages
 
     def mask_loss(
         self,
@@ -91,9 +77,9 @@ class MaskScoringRoIHead(CascadeRoIHead):
         batch_gt_instances: InstanceList,
         semantic_feat: Tensor | None = None,
     ) -> dict:
-        """Return mmdet's result; on the last stage with `loss_mask_iou`, the mean over the boxes on objects."""
+        """Return the result without this head; on the last stage with `loss_mask_iou`, the mean over positive boxes."""
         result: dict = super().mask_loss(stage, x, sampling_results, batch_gt_instances, semantic_feat)
-        if self.mask_iou_head is None or "features" not in result:
+        if self.mask_iou_head is None or stage < self.num_stages - 1:
             return result
         labels = torch.cat([sampled.pos_gt_labels for sampled in sampling_results])
         with torch.no_grad():

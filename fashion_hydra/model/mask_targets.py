@@ -43,6 +43,26 @@ class GroundTruthMasks:
             self._padded = device, [F.pad(c[None, None], m) for c, m in zip(crops, self._margins, strict=True)]
         return self._padded[1]
 
+    def values_at(self, points: Tensor, inds: Tensor) -> Tensor:
+        """Interpolate masks at points.
+
+        Args:
+            points: (K, P, 2), x and y in pixels; the centre of the first pixel is at (0.5, 0.5).
+            inds: int64 (K,), index of the mask of each row of points.
+
+        Returns:
+            float32 (K, P).
+        """
+        values = points.new_zeros(points.shape[:2], dtype=torch.float32)
+        padded = self._padded_on(points.device)
+        origins = torch.from_numpy(self._origins).to(points)
+        for mask in inds.unique().tolist():
+            rows = inds == mask
+            height, width = padded[mask].shape[-2:]
+            grid = 2 * (points[rows] - origins[mask]) / points.new_tensor([width, height]) - 1
+            values[rows] = F.grid_sample(padded[mask].float(), grid[None].float(), align_corners=False)[0, 0]
+        return values
+
     def crop_and_resize(
         self,
         bboxes: np.ndarray,

@@ -50,7 +50,7 @@ class ImageSampler(RandomSampler):
 
 
 def begin_sampling(net: Any, seeds: Sequence[int]) -> dict[str, ImageSampler]:
-    """Start a batch in all samplers of a cascade.
+    """Start a batch in all samplers of a cascade, of boxes and of points.
 
     Args:
         net: mmdet's cascade.
@@ -63,6 +63,7 @@ def begin_sampling(net: Any, seeds: Sequence[int]) -> dict[str, ImageSampler]:
     stages |= {f"s{stage}.loss": sampler for stage, sampler in enumerate(net.roi_head.bbox_sampler)}
     for salt, sampler in enumerate(stages.values()):
         sampler.begin([seed + _APART * salt for seed in seeds])
+    net.roi_head.point_seeds = [seed + _APART * len(stages) for seed in seeds]
     return stages
 
 

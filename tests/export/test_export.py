@@ -71,7 +71,10 @@ def assert_same(detector, model, scaled, description):
     assert found.labels.tolist() == native.labels.tolist()
     torch.testing.assert_close(found.scores, native.scores, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(found.boxes, native.boxes, atol=2e-3, rtol=1e-4)
-    torch.testing.assert_close(found.masks, native.masks, atol=1e-4, rtol=1e-3)
+    if detector.refines_masks:  # rounding may choose another one of the least certain cells
+        assert found.masks.isclose(native.masks, atol=1e-4, rtol=1e-3).float().mean() > 0.9999
+    else:
+        torch.testing.assert_close(found.masks, native.masks, atol=1e-4, rtol=1e-3)
     if native.attributes is None:
         assert found.attributes is None
     else:
@@ -138,6 +141,7 @@ def test_nothing_found(tiny):
     [
         (("model.semantic_convs=2",), CLASSES, "float"),  # 8x8 RoI features averaged to 7x7
         (("model.mask_roi_size=14", "model.semantic_convs=1", "model.roi_sampling_ratio=0"), CLASSES, "uint8"),
+        (("model.mask_refinements=2",), CLASSES, "uint8"),
         (
             ("model.attributes=true", "model.norm=GN", "model.roi_sampling_ratio=2", "model.stage_ious=[0.5,0.6]",
              "model.stage_weights=[1,1]", "model.backbone.channel_order=bgr", "model.anchor_ratios=[1.0]"),

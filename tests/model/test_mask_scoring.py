@@ -95,9 +95,9 @@ def test_the_loss_is_the_mean_cross_entropy_and_trains_only_the_head(batch, monk
             seen["labels"] = torch.cat([sampled.pos_gt_labels for sampled in sampling_results])
         return original(self, stage, x, sampling_results, *rest)
 
-    original = mask_scoring.CascadeRoIHead.mask_loss
+    original = mask_scoring.PointRoIHead.mask_loss
     monkeypatch.setattr(mask_scoring, "mask_ious", spy_ious)
-    monkeypatch.setattr(mask_scoring.CascadeRoIHead, "mask_loss", spy_labels)
+    monkeypatch.setattr(mask_scoring.PointRoIHead, "mask_loss", spy_labels)
     head.register_forward_hook(spy_head)
     loss = detector.loss(batch)["s2.loss_mask_iou"]
     chosen = seen["logits"][torch.arange(len(seen["labels"])), seen["labels"]].double().sigmoid().numpy()

@@ -19,6 +19,7 @@ _ROW_A_CLASS = re.compile(r"roi_head\..*\.(fc_cls|conv_logits|fc_mask_iou)\.(wei
 _OPTIONAL = {
     "roi_head.semantic_": "semantic branch, which this model does not have",
     "roi_head.mask_iou_head.": "mask scoring head, which this model does not have",
+    "roi_head.mask_point_head.": "mask refinement head, which this model does not have",
 }
 """Parts that a file or a model may lack, by the start of their tensors' names."""
 _ATTRIBUTES = re.compile(r"roi_head\..*\.fc_attribute\.(weight|bias)$")
