@@ -33,7 +33,8 @@ def trained(folder, data, monkeypatch, interruptions, *options):
         with monkeypatch.context() as patched, contextlib.suppress(Harm):
             if owner is not None:
                 patched.setattr(owner, name, interrupted(getattr(owner, name), calls))
-            run(folder, data, *OPTIONS, *options, *([f"ckpt_path={last}"] if last.is_file() else []))
+            more = [f"ckpt_path={last}"] if last.is_file() else []
+            run(folder, data, *OPTIONS, *options, *more, pictures=True)
             assert owner is None, "through before the harm"
     return state(last)
 
@@ -65,7 +66,7 @@ def uninterrupted(wardrobe, tmp_path_factory):
     def of(*options):
         if options not in known:
             folder = tmp_path_factory.mktemp("uninterrupted")
-            run(folder, wardrobe, *OPTIONS, *options)
+            run(folder, wardrobe, *OPTIONS, *options, pictures=True)
             known[options] = state(folder / "checkpoints" / "last.ckpt")
         return known[options]
 
@@ -201,7 +202,7 @@ def test_signals_to_a_real_process(wardrobe, tmp_path, uninterrupted):
     assert done.returncode == -signal.SIGKILL
     assert (place.done(), place.saved()) == (4, 3)
     last = place.last()
-    run(last.parents[1], wardrobe, *OPTIONS, *EMA, f"ckpt_path={last}")
+    run(last.parents[1], wardrobe, *OPTIONS, *EMA, f"ckpt_path={last}", pictures=True)
     assert differences(uninterrupted(*EMA), state(last)) == []
     assert not list(tmp_path.glob("runs/*/*/checkpoints/.*"))
 

@@ -46,13 +46,24 @@ def run(tmp_path_factory):
 @pytest.fixture
 def pictures(wardrobe, tmp_path):
     """A folder with ten photos, one of them truncated, and a file that is not a photo."""
-    folder = tmp_path / "pictures"
+    return write_pictures(wardrobe, tmp_path / "pictures")
+
+
+def write_pictures(wardrobe, folder):
     folder.mkdir()
     for i, path in enumerate(sorted((wardrobe / "train").iterdir())[:10]):
         content = path.read_bytes()
         (folder / f"{i}.jpg").write_bytes(content[: len(content) // 2] if i == 3 else content)
     (folder / "notes.txt").write_text("no photo")
     return folder
+
+
+@pytest.fixture(scope="module")
+def of_six_views(run, wardrobe, tmp_path_factory):
+    """The submission for those photos from six views, by one uninterrupted process."""
+    folder = tmp_path_factory.mktemp("six")
+    options = [f"ensemble.run={run}", f"data.root={write_pictures(wardrobe, folder / 'pictures')}", "tta=multi"]
+    return (predict(folder, *options) / "submission.csv").read_bytes()
 
 
 def predict(tmp_path, *overrides, out="out", is_default_out=False):
@@ -334,18 +345,16 @@ def killed_after(images, words, tmp_path, out):
     process.wait()
 
 
-def test_killed_twice_and_restarted_gives_the_same_file(run, pictures, tmp_path, capsys, caplog):
-    options = [f"ensemble.run={run}", f"data.root={pictures}", "tta=multi"]
-    expected = predict(tmp_path, *options, out="uninterrupted") / "submission.csv"
+def test_killed_twice_and_restarted_gives_the_same_file(run, pictures, of_six_views, tmp_path, capsys, caplog):
     out = tmp_path / "killed"
     for images in (1, 6):
         killed_after(images, command(run, pictures, out), tmp_path, out)
     assert not (out / "submission.csv").exists()
     capsys.readouterr()
     caplog.set_level("INFO")
-    predict(tmp_path, *options, out="killed")
+    predict(tmp_path, f"ensemble.run={run}", f"data.root={pictures}", "tta=multi", out="killed")
     assert "of them already predicted" in capsys.readouterr().out + caplog.text
-    assert (out / "submission.csv").read_bytes() == expected.read_bytes()
+    assert (out / "submission.csv").read_bytes() == of_six_views
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -372,12 +381,11 @@ def test_asked_to_stop_it_ends_after_the_image_and_resumes(run, pictures, tmp_pa
     assert len(rows_of(predict(tmp_path, *options) / "submission.csv")) >= 10
 
 
-def test_two_processes_share_the_images(run, pictures, tmp_path):
-    predict(tmp_path, f"ensemble.run={run}", f"data.root={pictures}", "tta=multi", out="one")
+def test_two_processes_share_the_images(run, pictures, of_six_views, tmp_path):
     finish(command(run, pictures, tmp_path / "two", "trainer.devices=2", "trainer.strategy=ddp"), tmp_path)
-    one, two = (tmp_path / name / "submission.csv" for name in ("one", "two"))
-    assert one.read_bytes() == two.read_bytes()
-    assert len(rows_of(one)) > 10
+    found = tmp_path / "two" / "submission.csv"
+    assert found.read_bytes() == of_six_views
+    assert len(rows_of(found)) > 10
 
 
 def test_the_rule_in_force_is_kept(run, pictures, tmp_path):
