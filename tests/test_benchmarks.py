@@ -22,7 +22,7 @@ from tests.helpers import model_options
 
 ARGUMENTS = {
     "accelerator": "--model htc_tiny --scale 96 160 --images 1 --steps 1 --skip 0 --device cpu --results /dev/null "
-    "--only 'ours, bf16' 'mmdet, fp32' 'the backbone'",
+    "--only 'ours, fp32' 'mmdet, fp32' 'the backbone'",
     "annotations": "--times 1 --rounds 1",
     "app": "--objects 5 --moves 2",
     "attributes": "--rounds 1 --images 1 --size 96",
