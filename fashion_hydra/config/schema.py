@@ -105,6 +105,7 @@ class HTCConfig:
     mask_scoring: bool = False
     mask_refinements: int = 0
     box_loss: str = "smooth_l1"
+    class_loss: str = "cross_entropy"
     dice_weight: float = 0.0
 
 

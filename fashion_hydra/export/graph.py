@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import nms, roi_align
 
+from fashion_hydra.model.class_loss import class_probabilities
 from fashion_hydra.model.detector import STRIDES, Detector
 from fashion_hydra.model.mask_stages import mask_logits
 from fashion_hydra.postprocess.rule import NO_LIMIT
@@ -108,7 +109,7 @@ class CascadeGraph(nn.Module):
                 attributes.append(box_head.take_attribute_logits())
             boxes = _decode(boxes, delta, box_head.bbox_coder, frame)
         shares = torch.stack(attributes).mean(0).sigmoid() if attributes else None
-        return boxes, torch.stack(logits).mean(0).softmax(-1), shares
+        return boxes, class_probabilities(head.bbox_head[-1], torch.stack(logits).mean(0)), shares
 
     def _survivors(self, boxes: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return box index, label and score of each (box, class) pair that at least one NMS threshold keeps."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fashion_hydra.model.attribute_head import AttributeRoIHead
+from fashion_hydra.model.class_loss import class_probabilities
 from fashion_hydra.model.fixed_norms import apply_fixed_norms_to_weights
 from fashion_hydra.model.fuse import fuse_batch_norms
 from fashion_hydra.model.mask_stages import mask_logits, mask_probabilities
@@ -273,7 +274,7 @@ class Detector(nn.Module):
     def refine(self, features: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size]) -> list[Refined]:
         """Return boxes, class probabilities and, if the model has attributes, their probabilities after all stages.
 
-        Logits are averaged over the stages before softmax and sigmoid, as in mmdet.
+        Logits are averaged over the stages before they become probabilities, as in mmdet.
         """
         head = self.net.roi_head
         boxes, counts = list(proposals), [len(p) for p in proposals]
@@ -288,7 +289,7 @@ class Detector(nn.Module):
             coder = head.bbox_head[stage].bbox_coder
             deltas = result["bbox_pred"].split(counts)
             boxes = [coder.decode(b, d, max_shape=size) for b, d, size in zip(boxes, deltas, sizes, strict=True)]
-        averaged = torch.stack(logits).float().mean(0).softmax(-1).split(counts)
+        averaged = class_probabilities(head.bbox_head[-1], torch.stack(logits).float().mean(0)).split(counts)
         if not attributes:
             return [Refined(*one) for one in zip(boxes, averaged, strict=True)]
         shares = torch.stack(attributes).float().mean(0).sigmoid().split(counts)

@@ -59,6 +59,7 @@ def build_htc(
     mask_scoring: bool = False,
     mask_refinements: int = 0,
     box_loss: str = "smooth_l1",
+    class_loss: str = "cross_entropy",
     dice_weight: float = 0.0,
 ) -> Detector:
     """Build a Hybrid Task Cascade with interleaved stages, mask information flow and optional branches.
@@ -95,6 +96,8 @@ def build_htc(
         attribute_set: the attributes to learn, from the data or the checkpoint.
         box_loss: loss of the boxes in the stages: `smooth_l1`, or `giou`, the generalised IoU of decoded boxes
             (Rezatofighi et al., CVPR 2019, arXiv:1902.09630), with weight 10.
+        class_loss: loss of the classes in the stages: `cross_entropy`, or `seesaw` for rare classes, see
+            `fashion_hydra.model.class_loss`.
         dice_weight: weight of the Dice loss in the mask stages, see `fashion_hydra.model.mask_loss`; 0 for none.
         mask_scoring: whether to add a head that predicts the IoU of each mask, see `fashion_hydra.model.mask_scoring`.
         mask_refinements: how many times PointRend's head doubles the number of cells per edge of the masks, see
@@ -143,7 +146,7 @@ def build_htc(
     roi_head = parts.roi_head(
         stage_weights,
         box_heads=[
-            parts.box_head(num_classes, neck_channels, fc_channels, stds, box_loss)
+            parts.box_head(num_classes, neck_channels, fc_channels, stds, box_loss=box_loss, loss_of_classes=class_loss)
             for stds in _BOX_STDS[: len(stage_ious)]
         ],
         mask_heads=[

@@ -8,6 +8,7 @@ from typing import Any
 
 from fashion_hydra.data.attribute_set import AttributeSet
 from fashion_hydra.model.attribute_head import LOSSES, AttributeBoxHead, AttributeRoIHead
+from fashion_hydra.model.class_loss import class_loss
 from fashion_hydra.model.detector import SEMANTIC_LEVEL, STRIDES
 from fashion_hydra.model.mask_loss import MaskLoss
 from fashion_hydra.model.mask_points import PointRoIHead
@@ -137,10 +138,12 @@ def rpn_head(channels: int, anchor_scale: float, ratios: Sequence[float]) -> dic
     }
 
 
-def box_head(num_classes: int, channels: int, fc_channels: int, stds: Sequence[float], loss: str) -> dict[str, Any]:
+def box_head(
+    num_classes: int, channels: int, fc_channels: int, stds: Sequence[float], *, box_loss: str, loss_of_classes: str
+) -> dict[str, Any]:
     """Return the box head of a stage; `stds` scales its box deltas."""
-    if loss not in _BOX_LOSSES:
-        raise UserError(f"model.box_loss={loss}: choose one of {', '.join(_BOX_LOSSES)}")
+    if box_loss not in _BOX_LOSSES:
+        raise UserError(f"model.box_loss={box_loss}: choose one of {', '.join(_BOX_LOSSES)}")
     return {
         "type": "Shared2FCBBoxHead",
         "in_channels": channels,
@@ -149,9 +152,9 @@ def box_head(num_classes: int, channels: int, fc_channels: int, stds: Sequence[f
         "num_classes": num_classes,
         "bbox_coder": _box_coder(stds),
         "reg_class_agnostic": True,
-        "reg_decoded_bbox": loss == "giou",
-        "loss_cls": {"type": "CrossEntropyLoss", "use_sigmoid": False},
-        "loss_bbox": _BOX_LOSSES[loss],
+        "reg_decoded_bbox": box_loss == "giou",
+        "loss_cls": class_loss(loss_of_classes, num_classes),
+        "loss_bbox": _BOX_LOSSES[box_loss],
     }
 
 

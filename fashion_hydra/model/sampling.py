@@ -67,6 +67,15 @@ def begin_sampling(net: Any, seeds: Sequence[int]) -> dict[str, ImageSampler]:
     return stages
 
 
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Return the sum of a tensor over all ranks; without distributed training, the tensor itself."""
+    if _world_size() == 1:
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total
+
+
 def _world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
@@ -95,9 +104,7 @@ def _shares(
         if again:
             counts[f"{stage}_mask"] = sum(d.positive for d in again)
     mine = torch.tensor(list(counts.values()), dtype=torch.float64, device=device)
-    everyones = mine.clone()
-    dist.all_reduce(everyones)
-    share = dict(zip(counts, (mine * _world_size() / everyones.clamp(min=1)).float(), strict=True))
+    share = dict(zip(counts, (mine * _world_size() / sum_over_ranks(mine).clamp(min=1)).float(), strict=True))
     return {
         name: value * share[max((key for key in share if name.startswith(key)), key=len)]
         for name, value in losses.items()

@@ -141,7 +141,7 @@ def test_nothing_found(tiny):
     [
         (("model.semantic_convs=2",), CLASSES, "float"),  # 8x8 RoI features averaged to 7x7
         (("model.mask_roi_size=14", "model.semantic_convs=1", "model.roi_sampling_ratio=0"), CLASSES, "uint8"),
-        (("model.mask_refinements=2",), CLASSES, "uint8"),
+        (("model.mask_refinements=2", "model.class_loss=seesaw"), CLASSES, "uint8"),
         (
             ("model.attributes=true", "model.norm=GN", "model.roi_sampling_ratio=2", "model.stage_ious=[0.5,0.6]",
              "model.stage_weights=[1,1]", "model.backbone.channel_order=bgr", "model.anchor_ratios=[1.0]"),

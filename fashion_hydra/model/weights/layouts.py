@@ -230,8 +230,9 @@ def _from_mask_rcnn(state: Mapping[str, Tensor], converted: Counter[str]) -> dic
 
 def _classes(tensors: Mapping[str, Tensor], rest: Mapping[str, Any], layout: str) -> FileClasses:
     """Return the classes of the outputs, from the file or, for the competition's old checkpoints, by their number."""
-    scores = tensors.get("roi_head.bbox_head.0.fc_cls.weight")
-    count = len(scores) - 1 if scores is not None else 0
+    heads = ("bbox_head.0.fc_cls", "mask_head.0.conv_logits")
+    scores, masks = (len(tensors.get(f"roi_head.{head}.weight", ())) for head in heads)
+    count = masks if scores - masks == 2 else max(scores - 1, 0)  # a box head with Seesaw loss has two more outputs
     ids, names = _ids_and_names(rest)
     if layout == _OLD_MMDET and count == _COMPETITION_CLASSES and names is None:
         ids = list(range(count))

@@ -16,6 +16,10 @@ from fashion_hydra.model.weights.normalization import check_inputs
 from fashion_hydra.utils.errors import UserError
 
 _ROW_A_CLASS = re.compile(r"roi_head\..*\.(fc_cls|conv_logits|fc_mask_iou)\.(weight|bias)$")
+_ROWS_AFTER = {False: (0,), True: (1, 2)}
+"""Numbers of rows after those of the classes: none in mask heads; else the background's, with Seesaw loss two."""
+_COUNTS = ".loss_cls.cum_samples"
+"""End of the names of Seesaw loss's counts of objects, which belong to a training."""
 _OPTIONAL = {
     "roi_head.semantic_": "semantic branch, which this model does not have",
     "roi_head.mask_iou_head.": "mask scoring head, which this model does not have",
@@ -116,6 +120,8 @@ def _fit(imported: Imported, own: Mapping[str, Tensor], classes: ClassSet | None
         mine = own.get(name)
         if (part := _part_missing(name, own)) is not None:
             fit.dropped[name] = _OPTIONAL[part]
+        elif name.endswith(_COUNTS):
+            fit.dropped[name] = "counts of another training"
         elif _ATTRIBUTES.search(name):
             _take_attributes(fit, name, value, mine, imported.classes, classes)
         elif mine is None:
@@ -135,7 +141,7 @@ def _fit(imported: Imported, own: Mapping[str, Tensor], classes: ClassSet | None
         is_output = _ROW_A_CLASS.search(name) or _ATTRIBUTES.search(name)
         if at_rest or is_output or _part_missing(name, imported.tensors) is not None:
             fit.fresh.append(name)
-        elif not name.endswith("num_batches_tracked"):
+        elif not name.endswith(("num_batches_tracked", _COUNTS)):
             wrong.append(f"{name} {tuple(own[name].shape)}, which the file does not have")
     if wrong:
         raise UserError(_misfit(source, imported, wrong))
@@ -174,20 +180,21 @@ def _take_rows(
     """Copy the rows of shared categories and of the background into the model's; return False if rows do not fit."""
     if value.shape[1:] != mine.shape[1:]:
         return False
-    background = ".mask" not in name  # the last output of box heads and the semantic branch
+    theirs, ours = file.count, len(rows)
     shared = [(label, row) for label, row in enumerate(rows) if row is not None]
-    if not shared or len(value) != file.count + background:
-        theirs, ours = len(value) - background, len(mine) - background
+    if not shared or len(value) - theirs not in _ROWS_AFTER[".mask" not in name]:
         fit.dropped[name] = f"{ours} classes instead of {theirs}" if ours != theirs else "other classes"
         return True
     made = mine.clone()
     labels, sources = zip(*shared, strict=True)
     made[list(labels)] = value[list(sources)]
-    if background:
-        made[-1] = value[-1]
     fit.taken[name] = made
     if len(shared) < len(rows):
         fit.partly[name] = f"{len(shared)} of {len(rows)} classes"
+    if len(value) - theirs == len(mine) - ours:
+        made[ours:] = value[theirs:]
+    else:
+        fit.partly[name] = "without the background, of another class loss"
     return True
 
 

@@ -188,6 +188,7 @@ def test_rows_are_found_by_name_however_categories_are_numbered(tmp_path):
     [
         ("model.semantic_convs=2", "roi_head.semantic_", "conv_logits", [46]),
         ("model.mask_scoring=true", "roi_head.mask_iou_head", "fc_mask_iou", []),
+        ("model.mask_refinements=1", "roi_head.mask_point_head", None, []),
     ],
 )
 def test_optional_parts_are_taken_where_the_model_has_them(tmp_path, option, prefix, output, background):
@@ -197,9 +198,10 @@ def test_optional_parts_are_taken_where_the_model_has_them(tmp_path, option, pre
     load_weights(other, tmp_path / "with", SOME)
     state, found = state_of(source), state_of(other)
     branch = [name for name in found if name.startswith(prefix)]
-    assert any(output in name for name in branch)
+    of_classes = {name for name in branch if output and output in name}
+    assert bool(of_classes) == bool(output)
     for name in branch:
-        wanted = state[name][[*SOME.ids, *background]] if output in name else state[name]
+        wanted = state[name][[*SOME.ids, *background]] if name in of_classes else state[name]
         assert torch.equal(found[name], wanted), name
 
     kept = load_weights(detector_of(46, 4), tmp_path / "with", EVERYTHING)
@@ -207,6 +209,25 @@ def test_optional_parts_are_taken_where_the_model_has_them(tmp_path, option, pre
     assert "which this model does not have" in kept
     write_ours(tmp_path / "without", state_of(plain))
     assert f"{len(branch)} not in the file" in load_weights(source, tmp_path / "without", EVERYTHING)
+
+
+@pytest.mark.parametrize("losses", [("seesaw", "seesaw"), ("seesaw", "cross_entropy"), ("cross_entropy", "seesaw")])
+def test_of_another_class_loss_the_rows_of_the_classes_are_taken(tmp_path, losses):
+    source, other = (detector_of(46, i, f"model.class_loss={loss}") for i, loss in enumerate(losses))
+    write_ours(tmp_path / "weights", state_of(source))
+    fresh = state_of(other)
+    told = load_weights(other, tmp_path / "weights", EVERYTHING)
+    state, found = state_of(source), state_of(other)
+    for name, value in found.items():
+        if "cum_samples" in name:
+            assert torch.equal(value, fresh[name]), name
+        elif "fc_cls" in name:
+            background = state[name][46:] if losses[0] == losses[1] else fresh[name][46:]
+            assert torch.equal(value, torch.cat([state[name][:46], background])), name
+        elif value.ndim:
+            assert torch.equal(value, state[name]), name
+    assert ("6 partly loaded (without the background, of another class loss" in told) == (losses[0] != losses[1])
+    assert ("3 dropped (counts of another training" in told) == (losses[0] == "seesaw")
 
 
 def attributes_of(ids):
