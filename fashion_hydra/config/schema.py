@@ -207,6 +207,7 @@ class EnsembleConfig:
     run: str | None = None
     count: int = MISSING
     soup_batches: int | None = None
+    weights: list[float] | None = None
 
 
 @dataclass

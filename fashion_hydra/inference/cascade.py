@@ -98,8 +98,9 @@ def merge_sources(
             scaled.size,
             flips,
             merging.feature_cache,
+            weight,
         )
-        for detector in detectors
+        for detector, weight in zip(detectors, merging.weights or [1.0] * len(detectors), strict=True)
         for image in scaled.images
         for flips in merging.batches()
     ]
@@ -107,7 +108,7 @@ def merge_sources(
 
 
 class _Pass:
-    """One detector on one scale of an image, with one or two flips as one batch."""
+    """One detector on one scale of an image, with one or two flips as one batch; `weight` is the detector's."""
 
     def __init__(
         self,
@@ -117,9 +118,10 @@ class _Pass:
         original: Size,
         flips: tuple[bool, ...],
         feature_cache: str,
+        weight: float = 1.0,
     ) -> None:
         self.detector, self.images, self.size, self.original, self.flips = detector, images, size, original, flips
-        self.sizes = [size] * len(flips)
+        self.sizes, self.weight = [size] * len(flips), weight
         self._feature_cache = feature_cache
         self._features: tuple[Tensor, ...] | None = None
         self._scale = images.new_tensor([original[1] / size[1], original[0] / size[0]] * 2, dtype=torch.float32)
@@ -154,6 +156,7 @@ def _merge(passes: Sequence[_Pass], image_id: str, rules: Sequence[Postprocess],
     place, proposed = _proposals(passes, merging)
     views: list[Tensor] = []
     boxes_of, probabilities_of, attributes_of = [], [], []
+    weights = [one.weight for one in passes for _ in one.flips]
     for one in passes:
         refined = one.detector.refine(one.features(), [place(one, proposed, flip) for flip in one.flips], one.sizes)
         for of_view, flip in zip(refined, one.flips, strict=True):
@@ -162,7 +165,7 @@ def _merge(passes: Sequence[_Pass], image_id: str, rules: Sequence[Postprocess],
             probabilities_of.append(of_view.probabilities.float())
             if of_view.attributes is not None:
                 attributes_of.append(of_view.attributes.float())
-    averaged = [torch.stack(values).mean(0) for values in (boxes_of, probabilities_of)]
+    averaged = [_mean(values, weights) for values in (boxes_of, probabilities_of)]
     has_mask_ious = _score_masks(passes)
     # If scores depend on masks, the best candidates are known only once the masks are.
     rules = [replace(r, max_per_image=NO_LIMIT) if r.rescores(has_mask_ious=has_mask_ious) else r for r in rules]
@@ -170,7 +173,7 @@ def _merge(passes: Sequence[_Pass], image_id: str, rules: Sequence[Postprocess],
     exact = views[0][index] if len(views) == 1 else None
     masks, mask_ious = _masks(passes, boxes, labels, exact)
     # Half precision, as in the cache, so that detections do not depend on whether candidates were cached.
-    attributes = torch.stack(attributes_of).mean(0)[index].half().cpu() if attributes_of else None
+    attributes = _mean(attributes_of, weights)[index].half().cpu() if attributes_of else None
     return Candidates(
         image_id,
         passes[0].original,
@@ -239,18 +242,30 @@ def _masks(passes: Sequence[_Pass], boxes: Tensor, labels: Tensor, exact: Tensor
     """
     if not len(labels):
         return Segmented(boxes.new_zeros((0, 1, 1)), boxes.new_zeros(0) if _score_masks(passes) else None)
-    total, sources = boxes.new_zeros((1, 1, 1)), 0
+    total, weights = boxes.new_zeros((1, 1, 1)), 0.0
     ious: list[Tensor] = []
+    weights_of_ious: list[float] = []
     for one in passes:
         views = [exact if exact is not None else one.to_view(boxes, flip) for flip in one.flips]
         found = one.detector.segment(one.features(), views, [labels] * len(views))
-        ious += [of_view.ious.float() for of_view in found if of_view.ious is not None]
+        scored = [of_view.ious.float() for of_view in found if of_view.ious is not None]
+        ious += scored
+        weights_of_ious += [one.weight] * len(scored)
         for (masks, _), flip in zip(found, one.flips, strict=True):
             upright = (masks.flip(-1) if flip else masks).float()
             grid = max(total.shape[-1], upright.shape[-1])
-            total = _on_grid(total, grid) + _on_grid(upright, grid)
-            sources += 1
-    return Segmented(total / sources, torch.stack(ious).mean(0) if ious else None)
+            total = _on_grid(total, grid) + one.weight * _on_grid(upright, grid)
+            weights += one.weight
+    return Segmented(total / weights, _mean(ious, weights_of_ious) if ious else None)
+
+
+def _mean(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Return the weighted mean of tensors of one shape."""
+    stacked = torch.stack(list(values))
+    if len(set(weights)) == 1:
+        return stacked.mean(0)
+    shares = stacked.new_tensor(weights) / sum(weights)
+    return (stacked * shares.view(-1, *[1] * (stacked.ndim - 1))).sum(0)
 
 
 def _on_grid(masks: Tensor, grid: int) -> Tensor:

@@ -19,6 +19,7 @@ VERSION = 2  # in version 1, the manifest has a SHA-256 over the images' ids and
 _FILE = "manifest.json"
 _OTHERS = {
     "members": "other checkpoints (members)",
+    "weights": "other weights of the checkpoints (weights)",
     "class_ids": "other classes (class_ids)",
     "class_names": "classes of other names (class_names)",
     "scales": "other views (scales)",
@@ -48,6 +49,7 @@ class Manifest:
         score_floor: boxes with a score at or below this are dropped.
         iou_grid: a box is kept if it survives NMS at one of these thresholds.
         attributes: attributes whose probabilities the candidates have.
+        weights: weight of each member in the averages; empty: all equal.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
@@ -63,12 +65,15 @@ class Manifest:
     score_floor: float
     iou_grid: tuple[float, ...]
     attributes: AttributeSet = field(default_factory=AttributeSet)
+    weights: tuple[float, ...] = ()
 
     def plain(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values; without attributes, in the format from before attributes existed."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "attributes"}
+        """Return the fields as plain JSON values; without attributes and weights, in the format from before these."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("attributes", "weights")}
         if self.attributes:
             values["attributes"] = self.attributes.plain()
+        if self.weights:
+            values["weights"] = self.weights
         return dict(json.loads(json.dumps(values)))
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ class Merging:
         max_proposals: maximum number of proposals to keep after that NMS.
         feature_cache: keep features on the `device`, on the `host`, or compute them again for each step (`recompute`).
         in_flight: number of views per batch, 1 or 2; with 2, an image and its mirror image form one batch.
+        weights: weight of each model in the averages; empty: all equal.
     """
 
     flips: Sequence[bool] = (False,)
@@ -27,6 +28,7 @@ class Merging:
     max_proposals: int = 1000
     feature_cache: str = "device"
     in_flight: int = 2
+    weights: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         if not self.flips or len(set(self.flips)) != len(self.flips):
@@ -39,6 +41,13 @@ class Merging:
             raise UserError(
                 f"inference.proposal_iou_thr={self.proposal_iou_thr} inference.max_proposals={self.max_proposals}: "
                 "the first must be between 0 and 1, the second at least 1"
+            )
+
+    def check_weights(self, models: int) -> None:
+        """Raise `UserError` unless there is one weight for each model, or none at all."""
+        if self.weights and not (len(self.weights) == models and all(0 < weight < math.inf for weight in self.weights)):
+            raise UserError(
+                f"ensemble.weights={list(self.weights)}: give a number above 0 for each of the {models} models, or null"
             )
 
     def batches(self) -> list[tuple[bool, ...]]:

@@ -99,7 +99,14 @@ def plan_prediction(options: PredictConfig, *, is_default_out: bool = False) -> 
         if limit < 1:
             raise UserError(f"data.limit={limit}: must be at least 1, or null for all images")
         image_list = image_list[range(min(limit, len(image_list)))]
-    merging = make(Merging, options.inference, "inference", flips=tuple(options.tta.flips))
+    merging = make(
+        Merging,
+        options.inference,
+        "inference",
+        flips=tuple(options.tta.flips),
+        weights=tuple(options.ensemble.weights or ()),
+    )
+    merging.check_weights(len(members))
     scales = scales_of(options.tta, members)
     digests = tuple((member.path.name, file_sha256(member.path)) for member in members)
     rule = _rule(options, members, classes, digests)
@@ -115,6 +122,7 @@ def plan_prediction(options: PredictConfig, *, is_default_out: bool = False) -> 
         score_floor=options.candidates.score_floor,
         iou_grid=tuple(options.candidates.iou_grid),
         attributes=classes.attributes,
+        weights=tuple(merging.weights),
     )
     manifest.check(rule)
     chosen = options.postprocess.file

@@ -78,6 +78,24 @@ def test_three_copies_of_a_model_are_one(two):
     torch.testing.assert_close(three.masks, one.masks, atol=1e-5, rtol=0)
 
 
+def test_a_model_of_weight_two_counts_twice(two):
+    thrice = merged([two[0], two[0], two[1]], image(), flips=BOTH)
+    weighted = merged(two, image(), flips=BOTH, weights=[3.0, 1.5])
+    equal = merged(two, image(), flips=BOTH)
+    assert len(weighted) > 5
+    assert weighted.labels.tolist() == thrice.labels.tolist()
+    torch.testing.assert_close(weighted.boxes, thrice.boxes, atol=1e-3, rtol=0)
+    torch.testing.assert_close(weighted.scores, thrice.scores, atol=1e-5, rtol=0)
+    torch.testing.assert_close(weighted.masks, thrice.masks, atol=1e-5, rtol=0)
+    assert len(equal) != len(weighted) or (equal.scores - weighted.scores).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, -1.0], [1.0, float("nan")], [1.0, float("inf")]])
+def test_weights_that_cannot_be(weights):
+    with pytest.raises(UserError, match=r"ensemble\.weights=.*give a number above 0 for each of the 2 models"):
+        Merging(weights=weights).check_weights(2)
+
+
 def test_a_mirrored_image_has_the_mirrored_answer(two):
     found, mirror = (merged(two, image(mirrored=m), flips=BOTH) for m in BOTH)
     assert mirror.labels.tolist() == found.labels.tolist()

@@ -204,6 +204,10 @@ def test_a_default_folder_is_cleared_for_other_models_and_images(run, pictures, 
             ["ensemble=soup", "ensemble.members=[RUN/checkpoints/epoch0.ckpt,RUN/checkpoints/epoch1.ckpt]"],
             "ensemble=soup needs the data that a run was trained on; give ensemble.run=FOLDER",
         ),
+        (
+            ["ensemble.run=RUN", "ensemble=top3", "ensemble.weights=[2,1]"],
+            r"weights=\[2.0, 1.0\]: .* each of the 3 mod",
+        ),
     ],
 )
 def test_a_mistake_is_refused(run, pictures, tmp_path, tiny_checkpoint, options, message):
@@ -214,6 +218,16 @@ def test_a_mistake_is_refused(run, pictures, tmp_path, tiny_checkpoint, options,
         words = [word.replace(name, str(path)) for word in words]
     with pytest.raises(UserError, match=message):
         predict(tmp_path, *words)
+
+
+def test_other_weights_are_other_candidates(run, pictures, tmp_path):
+    options = [f"ensemble.run={run}", "ensemble.count=2", f"data.root={pictures}", "data.limit=2"]
+    out = predict(tmp_path, *options, "ensemble.weights=[2,1]")
+    assert CandidateCache(out / "candidates").manifest.weights == (2.0, 1.0)
+    with pytest.raises(
+        UserError, match=r"other weights of the checkpoints \(weights\): \[2.0, 1.0\], this run has null"
+    ):
+        predict(tmp_path, *options)
 
 
 def trained_on(run, wardrobe):
