@@ -22,14 +22,14 @@ from tests.helpers import model_options
 
 ARGUMENTS = {
     "accelerator": "--model htc_tiny --scale 96 160 --images 1 --steps 1 --skip 0 --device cpu --results /dev/null "
-    "--only 'ours, fp32' 'mmdet, fp32' 'the backbone'",
+    "--only 'ours, bf16' 'mmdet, fp32' 'the backbone'",
     "annotations": "--times 1 --rounds 1",
     "app": "--objects 5 --moves 2",
     "attributes": "--rounds 1 --images 1 --size 96",
     "ensemble": "--rounds 1 --models 2 --depth 18 --base-channels 16 --short-edges 96",
     "evaluation": "--images 3 --detections 10 --rounds 1",
     "growth": "--images 20 --answered 20 --tuned 20 --leaps 0 --picture /dev/null --steps split answer",
-    "predict_memory": "--images 2 --first 1",
+    "predict_memory": "--images 4 --first 1",
     "samples": "--rounds 1 --photos 2",
     "submission_path": "--images 1 --candidates 20 --rounds 1",
     "threshold_search": "--images 4 --grid 2 2 2 --sample 2 2 --rounds 1",
