@@ -76,6 +76,17 @@ def training_batch(
     return classes, collate([dataset[0, i] for i in range(images)])
 
 
+def losses_without(without: Any, with_head: Any, batch: Any, part: str) -> set[str]:
+    """Give a detector the weights of one that has a further part, check that the losses they share are equal, and
+    return the names of the other losses."""
+    missing, unexpected = without.load_state_dict(with_head.state_dict(), strict=False)
+    assert not missing
+    assert all(part in name for name in unexpected)
+    losses, plain = with_head.loss(batch, [1, 2, 3, 4]), without.loss(batch, [1, 2, 3, 4])
+    assert all(losses[name].item() == pytest.approx(plain[name].item(), rel=1e-6) for name in plain)
+    return set(losses.keys() - plain.keys())
+
+
 def record_results(objects: Iterable[Any], method: str) -> list[Any]:
     """Return a list that collects the entries of all lists that a method of some objects returns from now on."""
     seen: list[Any] = []

@@ -11,12 +11,10 @@ from typing import Any
 import torch
 from mmdet.models.roi_heads.mask_heads import MaskPointHead
 from mmdet.models.task_modules import SamplingResult
-from mmdet.utils import InstanceList
 from torch import Tensor
 from torch.nn import functional as F
 
-from fashion_hydra.model.mask_stages import mask_probabilities
-from fashion_hydra.model.roi_head import CascadeRoIHead
+from fashion_hydra.model.roi_head import CascadeRoIHead, LastMasks
 
 _POINTS = 14**2  # points of a box in a training step; this and the next two numbers are those of the paper
 _DRAWN = 3 * _POINTS
@@ -77,29 +75,19 @@ class PointRoIHead(CascadeRoIHead):
         correction: Tensor = self.mask_point_head(features, coarse.to(features))
         return (coarse + correction)[:, 0].float()
 
-    def mask_loss(
-        self,
-        stage: int,
-        x: tuple[Tensor],
-        sampling_results: list[SamplingResult],
-        batch_gt_instances: InstanceList,
-        semantic_feat: Tensor | None = None,
-    ) -> dict:
-        """Return mmdet's result; on the last stage with `loss_mask_points`, the mean over all points."""
-        result: dict = super().mask_loss(stage, x, sampling_results, batch_gt_instances, semantic_feat)
-        if self.mask_point_head is None or stage < self.num_stages - 1:
-            return result
-        labels = torch.cat([sampled.pos_gt_labels for sampled in sampling_results])
-        masks = mask_probabilities(result["stages"], labels).mean(0)
-        each = masks.split([len(sampled.pos_priors) for sampled in sampling_results])
+    def losses_of_last_masks(self, seen: LastMasks) -> dict[str, Tensor]:
+        """Return `loss_mask_points`, the mean over all points."""
+        losses = super().losses_of_last_masks(seen)
+        if self.mask_point_head is None:
+            return losses
+        level, masks = seen.pyramid[0], seen.masks.split([len(sampled.pos_priors) for sampled in seen.sampled])
         total = torch.stack(
             [
-                self._point_loss(x[0][i : i + 1], sampled, truth.masks, each[i], self.point_seeds[i : i + 1])
-                for i, (sampled, truth) in enumerate(zip(sampling_results, batch_gt_instances, strict=True))
+                self._point_loss(level[i : i + 1], sampled, truth.masks, masks[i], self.point_seeds[i : i + 1])
+                for i, (sampled, truth) in enumerate(zip(seen.sampled, seen.truth, strict=True))
             ]
         ).sum()
-        result["loss_mask"]["loss_mask_points"] = total / max(1, len(labels) * _POINTS)
-        return result
+        return {**losses, "loss_mask_points": total / max(1, len(seen.labels) * _POINTS)}
 
     def _point_loss(
         self, level: Tensor, sampled: SamplingResult, truth: Any, masks: Tensor, seed: Sequence[int]
@@ -110,8 +98,7 @@ class PointRoIHead(CascadeRoIHead):
             nothing = sum(parameter.sum() for parameter in self.mask_point_head.parameters())
             return 0 * (nothing + level.sum() + masks.sum())
         points = draw_points(masks.detach(), seed)
-        places = boxes[:, None, :2] + points * (boxes[:, 2:] - boxes[:, :2])[:, None]
-        wanted = truth.values_at(places, sampled.pos_assigned_gt_inds)
+        wanted = truth.values_at(_in_image(points, boxes), sampled.pos_assigned_gt_inds)
         logits = self._logits(level, boxes, masks, points)
         return F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
 
@@ -134,6 +121,11 @@ def draw_points(masks: Tensor, seed: Sequence[int]) -> Tensor:
     return torch.cat([drawn.gather(1, least), evenly], 1)
 
 
+def _in_image(points: Tensor, boxes: Tensor) -> Tensor:
+    """Return points (N, P, 2), given as shares of the boxes (N, 4), in pixels of the image."""
+    return boxes[:, None, :2] + points * (boxes[:, 2:] - boxes[:, :2])[:, None]
+
+
 def _sample(grids: Tensor, points: Tensor) -> Tensor:
     """Interpolate grids (N, C, H, W) at points (N, P, 2), x and y as shares of the grid: (N, C, P)."""
     return F.grid_sample(grids, (2 * points - 1)[:, None], padding_mode="border", align_corners=False)[:, :, 0]
@@ -143,5 +135,5 @@ def _sample_level(level: Tensor, stride: int, boxes: Tensor, points: Tensor) -> 
     """Interpolate a pyramid level (1, C, H, W) at points (N, P, 2), as shares of the boxes (N, 4): (N, C, P)."""
     height, width = level.shape[-2:]
     extent = torch.stack([torch.as_tensor(edge) for edge in (width, height)]).to(boxes) * stride
-    places = boxes[:, None, :2] + points * (boxes[:, 2:] - boxes[:, :2])[:, None]
-    return _sample(level, (places / extent).flatten(0, 1)[None])[0].unflatten(1, points.shape[:2]).transpose(0, 1)
+    places = (_in_image(points, boxes) / extent).flatten(0, 1)[None]
+    return _sample(level, places)[0].unflatten(1, points.shape[:2]).transpose(0, 1)

@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 from mmdet.models.task_modules import SamplingResult
-from mmdet.utils import InstanceList
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fashion_hydra.model.mask_points import PointRoIHead
-from fashion_hydra.model.mask_stages import mask_probabilities
 from fashion_hydra.model.mask_targets import GroundTruthMasks
+from fashion_hydra.model.roi_head import LastMasks
 
 
 class MaskIoUHead(nn.Module):
@@ -69,28 +68,18 @@ class MaskScoringRoIHead(PointRoIHead):
         """Whether a training step needs the outputs of all mask stages for the last stage's boxes."""
         return self.mask_iou_head is not None or super().reads_mask_stages
 
-    def mask_loss(
-        self,
-        stage: int,
-        x: tuple[Tensor],
-        sampling_results: list[SamplingResult],
-        batch_gt_instances: InstanceList,
-        semantic_feat: Tensor | None = None,
-    ) -> dict:
-        """Return the result without this head; on the last stage with `loss_mask_iou`, the mean over positive boxes."""
-        result: dict = super().mask_loss(stage, x, sampling_results, batch_gt_instances, semantic_feat)
-        if self.mask_iou_head is None or stage < self.num_stages - 1:
-            return result
-        labels = torch.cat([sampled.pos_gt_labels for sampled in sampling_results])
-        with torch.no_grad():
-            masks = mask_probabilities(result["stages"], labels).mean(0)
-            truth = torch.cat([mask_areas(*pair) for pair in zip(sampling_results, batch_gt_instances, strict=True)])
-            boxes = torch.cat([sampled.pos_priors for sampled in sampling_results])
-            wanted = mask_ious(masks > 0.5, result["mask_targets"] > 0.5, boxes, truth)
-        logits = self.mask_iou_head(result["features"].detach(), masks).gather(1, labels[:, None])[:, 0].float()
+    def losses_of_last_masks(self, seen: LastMasks) -> dict[str, Tensor]:
+        """Return the losses without this head, and `loss_mask_iou`, the mean over positive boxes."""
+        losses = super().losses_of_last_masks(seen)
+        if self.mask_iou_head is None:
+            return losses
+        masks, labels = seen.masks.detach(), seen.labels
+        areas = torch.cat([mask_areas(*pair) for pair in zip(seen.sampled, seen.truth, strict=True)])
+        boxes = torch.cat([sampled.pos_priors for sampled in seen.sampled])
+        wanted = mask_ious(masks > 0.5, seen.targets > 0.5, boxes, areas)
+        logits = self.mask_iou_head(seen.features.detach(), masks).gather(1, labels[:, None])[:, 0].float()
         each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
-        result["loss_mask"]["loss_mask_iou"] = each / max(1, len(labels))
-        return result
+        return {**losses, "loss_mask_iou": each / max(1, len(labels))}
 
 
 def mask_areas(sampled: SamplingResult, truth: Any) -> Tensor:

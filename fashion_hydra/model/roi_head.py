@@ -1,11 +1,36 @@
 """mmdet's heads of Hybrid Task Cascade, with faster pooling and with what heads on the last mask stage read."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from mmdet.models import HybridTaskCascadeRoIHead
+from mmdet.models.task_modules import SamplingResult
+from mmdet.utils import InstanceList
 from torch import Tensor
 
-from fashion_hydra.model.mask_stages import mask_logits
+from fashion_hydra.model.mask_stages import mask_logits, mask_probabilities
+
+
+class LastMasks(NamedTuple):
+    """What heads after the last mask stage read in a training step, for the P positive boxes of all images.
+
+    Args:
+        pyramid: the feature pyramid.
+        sampled: the sampled boxes of each image.
+        truth: the true objects of each image.
+        labels: int64 (P,), the classes of the boxes' objects.
+        masks: (P, M, M), mask probabilities averaged over the stages.
+        targets: (P, M, M), the true masks on the same grids.
+        features: (P, C, S, S), features of the last mask stage.
+    """
+
+    pyramid: tuple[Tensor, ...]
+    sampled: list[SamplingResult]
+    truth: InstanceList
+    labels: Tensor
+    masks: Tensor
+    targets: Tensor
+    features: Tensor
 
 
 class CascadeRoIHead(HybridTaskCascadeRoIHead):
@@ -15,6 +40,10 @@ class CascadeRoIHead(HybridTaskCascadeRoIHead):
     def reads_mask_stages(self) -> bool:
         """Whether a training step needs the outputs of all mask stages for the last stage's boxes."""
         return False
+
+    def losses_of_last_masks(self, seen: LastMasks) -> dict[str, Tensor]:
+        """Return the losses of the heads after the last mask stage, by name."""
+        return {}
 
     def _bbox_forward(
         self, stage: int, x: tuple[Tensor], rois: Tensor, semantic_feat: Tensor | None = None
@@ -47,3 +76,23 @@ class CascadeRoIHead(HybridTaskCascadeRoIHead):
             pooled = pooled + self.semantic_roi_extractor([semantic_feat], rois)
         stages, features = mask_logits(self.mask_head, pooled)
         return {"mask_preds": stages[-1], "stages": stages, "features": features}
+
+    def mask_loss(
+        self,
+        stage: int,
+        x: tuple[Tensor],
+        sampling_results: list[SamplingResult],
+        batch_gt_instances: InstanceList,
+        semantic_feat: Tensor | None = None,
+    ) -> dict:
+        """Return mmdet's result; on the last stage with the losses of the heads after it."""
+        result: dict = super().mask_loss(stage, x, sampling_results, batch_gt_instances, semantic_feat)
+        if "stages" in result:
+            labels = torch.cat([sampled.pos_gt_labels for sampled in sampling_results])
+            masks = mask_probabilities(result["stages"], labels).mean(0)
+            result["loss_mask"] |= self.losses_of_last_masks(
+                LastMasks(
+                    x, sampling_results, batch_gt_instances, labels, masks, result["mask_targets"], result["features"]
+                )
+            )
+        return result

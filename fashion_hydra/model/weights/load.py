@@ -16,8 +16,6 @@ from fashion_hydra.model.weights.normalization import check_inputs
 from fashion_hydra.utils.errors import UserError
 
 _ROW_A_CLASS = re.compile(r"roi_head\..*\.(fc_cls|conv_logits|fc_mask_iou)\.(weight|bias)$")
-_ROWS_AFTER = {False: (0,), True: (1, 2)}
-"""Numbers of rows after those of the classes: none in mask heads; else the background's, with Seesaw loss two."""
 _COUNTS = ".loss_cls.cum_samples"
 """End of the names of Seesaw loss's counts of objects, which belong to a training."""
 _OPTIONAL = {
@@ -182,7 +180,8 @@ def _take_rows(
         return False
     theirs, ours = file.count, len(rows)
     shared = [(label, row) for label, row in enumerate(rows) if row is not None]
-    if not shared or len(value) - theirs not in _ROWS_AFTER[".mask" not in name]:
+    after = (0,) if ".mask" in name else (1, 2)  # rows of the background: none in mask heads, two with Seesaw loss
+    if not shared or len(value) - theirs not in after:
         fit.dropped[name] = f"{ours} classes instead of {theirs}" if ours != theirs else "other classes"
         return True
     made = mine.clone()
