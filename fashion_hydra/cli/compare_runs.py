@@ -39,6 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="an option for predict.py, such as tta=flip or data.root=DIR; may be repeated",
     )
+    parser.add_argument(
+        "--set-with",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="an option for predict.py in configuration B only, also to compare with the same runs; may be repeated",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,7 +63,10 @@ def run(args: argparse.Namespace) -> int:
     print(f"runs           {len(sides[0])} folds, {count} of each; A {firsts[0].path}, B {firsts[1].path}")
     for key, (mine, other) in differing_options(*firsts).items():
         print(f"differs        {key}: A {mine}, B {other}")
-    found = compare_runs(sides, args.out, checkpoint=args.checkpoint, words=args.set, draws=args.draws, seed=args.seed)
+    for word in args.set_with:
+        print(f"differs        B predicts with {word}")
+    words = args.set, [*args.set, *args.set_with]
+    found = compare_runs(sides, args.out, checkpoint=args.checkpoint, words=words, draws=args.draws, seed=args.seed)
     print(f"{found.images} held-out photos; 95% intervals over photos")
     print(f"{'':12} {'A':24} {'B':24} B - A")
     for row in found.differences:

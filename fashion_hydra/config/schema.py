@@ -227,6 +227,7 @@ class InferenceConfig:
 
     proposal_iou_thr: float = MISSING
     max_proposals: int = MISSING
+    mask_grid: int | None = MISSING
     feature_cache: str = MISSING
     in_flight: int = MISSING
 

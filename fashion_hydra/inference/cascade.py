@@ -3,8 +3,9 @@
 A source is one detector on one view (a scale, mirrored or not). The scheme is that of the first-place solution of
 iMaterialist (Fashion) 2019: NMS merges the proposals of all sources. Every source refines the merged proposals with its
 box stages; boxes, class probabilities and attribute probabilities are averaged. Every source segments the boxes that
-survive NMS with its mask stages; mask probabilities are averaged. With one detector on one view, there is nothing to
-merge. Each source's features are computed once and used in all three steps.
+survive NMS with its mask stages; mask probabilities are averaged. Beyond that scheme, the averaged masks may be aligned
+with edges in the image. With one detector on one view, there is nothing to merge. Each source's features are computed
+once and used in all three steps.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fashion_hydra.inference.guided_filter import filter_masks
 from fashion_hydra.inference.merging import Merging
 from fashion_hydra.postprocess.apply import survivors
 from fashion_hydra.postprocess.nms import top_survivors
@@ -49,13 +51,16 @@ class CascadeDetector(Protocol):
 
 
 @torch.no_grad()
-def find_candidates(detector: CascadeDetector, batch: Batch, rules: Sequence[Postprocess]) -> list[Candidates]:
+def find_candidates(
+    detector: CascadeDetector, batch: Batch, rules: Sequence[Postprocess], *, mask_grid: int | None = None
+) -> list[Candidates]:
     """Return the candidates of each image of a batch on the CPU, from one detector on one view.
 
     Args:
         detector: the detector, in evaluation mode.
         batch: the images.
         rules: see `merge_sources`.
+        mask_grid: see `Merging`.
     """
     frames = zip(batch.sizes, batch.original_sizes, batch.image_ids, strict=True)
     return [
@@ -63,7 +68,7 @@ def find_candidates(detector: CascadeDetector, batch: Batch, rules: Sequence[Pos
             [_Pass(detector, batch.images[i : i + 1], size, original, (False,), "device")],
             image_id,
             rules,
-            Merging(),
+            Merging(mask_grid=mask_grid),
         )
         for i, (size, original, image_id) in enumerate(frames)
     ]
@@ -137,6 +142,12 @@ class _Pass:
             self._features = made
         return made
 
+    def image(self) -> Tensor:
+        """Return the image without padding, uint8 (3, h, w)."""
+        height, width = self.size
+        view = self.images[0, :, :height, :width]
+        return view.flip(-1) if self.flips[0] else view
+
     def to_original(self, boxes: Tensor, flip: bool) -> Tensor:
         """Map boxes (N, 4) from a view to the frame of the original image."""
         return self._mirrored(boxes.float(), flip) * self._scale
@@ -172,6 +183,9 @@ def _merge(passes: Sequence[_Pass], image_id: str, rules: Sequence[Postprocess],
     boxes, scores, labels, index = _survivors(averaged[0], averaged[1], rules)
     exact = views[0][index] if len(views) == 1 else None
     masks, mask_ious = _masks(passes, boxes, labels, exact)
+    if merging.mask_grid is not None:
+        clearest = max(passes, key=lambda one: one.size[0] * one.size[1])
+        masks = filter_masks(masks, boxes, clearest.image(), clearest.original, grid=merging.mask_grid)
     # Half precision, as in the cache, so that detections do not depend on whether candidates were cached.
     attributes = _mean(attributes_of, weights)[index].half().cpu() if attributes_of else None
     return Candidates(

@@ -25,8 +25,11 @@ _OTHERS = {
     "scales": "other views (scales)",
     "flips": "other views (flips)",
     "attributes": "other attributes",
+    "mask_grid": "other mask grids (inference.mask_grid)",
 }
 """Manifest field -> words for the message about a difference."""
+_LATER = ("attributes", "weights", "mask_grid")
+"""Fields that earlier files do not have; left out where they are empty."""
 
 
 class OtherCandidates(UserError):
@@ -50,6 +53,7 @@ class Manifest:
         iou_grid: a box is kept if it survives NMS at one of these thresholds.
         attributes: attributes whose probabilities the candidates have.
         weights: weight of each member in the averages; empty: all equal.
+        mask_grid: grid on which masks are aligned with the image, see `Merging`; None: they are not.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
@@ -66,14 +70,17 @@ class Manifest:
     iou_grid: tuple[float, ...]
     attributes: AttributeSet = field(default_factory=AttributeSet)
     weights: tuple[float, ...] = ()
+    mask_grid: int | None = None
 
     def plain(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values; without attributes and weights, in the format from before these."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("attributes", "weights")}
+        """Return the fields as plain JSON values, without the later fields where these are empty."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _LATER}
         if self.attributes:
             values["attributes"] = self.attributes.plain()
         if self.weights:
             values["weights"] = self.weights
+        if self.mask_grid is not None:
+            values["mask_grid"] = self.mask_grid
         return dict(json.loads(json.dumps(values)))
 
     def __post_init__(self) -> None:

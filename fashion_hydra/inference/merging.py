@@ -8,6 +8,10 @@ from fashion_hydra.structures.batch import PAD_DIVISOR
 from fashion_hydra.utils.errors import UserError
 
 FEATURE_CACHES = ("device", "host", "recompute")
+MASK_GRID = 56
+"""The default of `inference.mask_grid`; validation during training uses it as well."""
+
+_FINEST_GRID = 512
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,8 @@ class Merging:
         feature_cache: keep features on the `device`, on the `host`, or compute them again for each step (`recompute`).
         in_flight: number of views per batch, 1 or 2; with 2, an image and its mirror image form one batch.
         weights: weight of each model in the averages; empty: all equal.
+        mask_grid: align the averaged masks with edges in the image, on a grid of this many cells along an edge (see
+            `filter_masks`); None to leave them as they are.
     """
 
     flips: Sequence[bool] = (False,)
@@ -29,6 +35,7 @@ class Merging:
     feature_cache: str = "device"
     in_flight: int = 2
     weights: Sequence[float] = ()
+    mask_grid: int | None = None
 
     def __post_init__(self) -> None:
         if not self.flips or len(set(self.flips)) != len(self.flips):
@@ -41,6 +48,11 @@ class Merging:
             raise UserError(
                 f"inference.proposal_iou_thr={self.proposal_iou_thr} inference.max_proposals={self.max_proposals}: "
                 "the first must be between 0 and 1, the second at least 1"
+            )
+        if self.mask_grid is not None and not 1 <= self.mask_grid <= _FINEST_GRID:
+            raise UserError(
+                f"inference.mask_grid={self.mask_grid}: must be between 1 and {_FINEST_GRID}, or null for masks as the "
+                "model predicts them"
             )
 
     def check_weights(self, models: int) -> None:

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from fashion_hydra.data.class_set import ClassSet
 from fashion_hydra.inference.cascade import find_candidates
+from fashion_hydra.inference.merging import MASK_GRID
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.model.parameter_groups import parameter_groups
 from fashion_hydra.postprocess.rule import COCO_RULE, Postprocess
@@ -144,7 +145,7 @@ class SegmentationModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Candidates]]:
         """Return candidates for `postprocess` and for COCO's rule."""
-        return {"candidates": find_candidates(self.detector, batch, [self.postprocess, COCO_RULE])}
+        return {"candidates": find_candidates(self.detector, batch, [self.postprocess, COCO_RULE], mask_grid=MASK_GRID)}
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         schedule = self.schedule

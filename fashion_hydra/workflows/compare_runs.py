@@ -146,7 +146,7 @@ def compare_runs(
     folder: Path,
     *,
     checkpoint: str,
-    words: Sequence[str],
+    words: Sequence[Sequence[str]],
     draws: int,
     seed: int,
 ) -> Comparison:
@@ -158,7 +158,7 @@ def compare_runs(
         sides: the runs of the two sides by fold, the same number per fold.
         folder: folder of the candidates; existing candidates are reused.
         checkpoint: `last` or `best`.
-        words: options for predict.py.
+        words: options for predict.py of each side.
         draws: number of bootstrap samples.
         seed: seed of the bootstrap and of the folds for tuning thresholds.
 
@@ -167,12 +167,14 @@ def compare_runs(
     """
     count = check_pairs(*sides)
     image_sets = _image_sets(sides)
-    data = _data_of_folds(sides, image_sets, words)
+    data = _data_of_folds(sides, image_sets, words[0])
     predicted: list[list[Predicted]] = [[], []]
     for side, by_fold in enumerate(sides):
         for number in range(count):
             plans = (
-                _predict(runs[number], folder / "ab"[side] / f"fold{fold}-{number + 1}", checkpoint, images, words)
+                _predict(
+                    runs[number], folder / "ab"[side] / f"fold{fold}-{number + 1}", checkpoint, images, words[side]
+                )
                 for fold, runs in by_fold.items()
                 for images in image_sets
             )

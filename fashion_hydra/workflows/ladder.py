@@ -33,14 +33,15 @@ class Recipe:
         name: file name without suffix.
         title: what the recipe changes compared with the previous one.
         leaderboard: the winner's score with the recipe on the competition's private test images; None if unknown.
-        sources: the choices of `ensemble` and `tta`; recipes with the same choices share candidates.
+        sources: the choices of `ensemble` and `tta`, and `inference.mask_grid` unless it is null; recipes with the same
+            values share candidates.
         tuned: whether the recipe needs tuned thresholds.
     """
 
     name: str
     title: str
     leaderboard: float | None
-    sources: tuple[str, str]
+    sources: dict[str, str]
     tuned: bool
 
 
@@ -73,7 +74,9 @@ def read_recipes(folder: Path = RECIPES) -> list[Recipe]:
     for path in sorted(folder.glob("*.yaml")):
         content = read_mapping(path)
         chosen = {k.removeprefix("override /"): v for entry in content["defaults"] for k, v in entry.items()}
-        sources = (chosen["ensemble"], chosen["tta"])
+        sources = {name: chosen[name] for name in ("ensemble", "tta")}
+        if (grid := content["inference"]["mask_grid"]) is not None:
+            sources["inference.mask_grid"] = str(grid)
         rung, tuned = content["rung"], chosen["postprocess"] == "tuned"
         recipes.append(Recipe(path.stem, rung["title"], rung["leaderboard"], sources, tuned))
     if not recipes:
@@ -129,19 +132,24 @@ def _existing(truth: Path) -> Path:
 
 def _predict(plan: Walk, recipe: Recipe, folder: Path) -> float | None:
     """Predict with a recipe, after tuning if needed; return the seconds per image, if known."""
-    name = "-".join(recipe.sources)
-    if recipe.tuned and not (plan.folder / "tuned" / name / TUNED).is_file():
-        sources = [f"ensemble={recipe.sources[0]}", f"tta={recipe.sources[1]}"]
-        _call(plan, "tune", *sources, f"out={plan.folder / 'tuned' / name}")
+    name = "-".join(recipe.sources.values())
+    words = [f"experiment=ladder/{recipe.name}", f"data.images={plan.images}", f"out={folder}"]
+    if recipe.tuned:
+        tuned = plan.folder / "tuned" / name / TUNED
+        if not tuned.is_file():
+            sources = [
+                f"{option}={value}" for option, value in {"inference.mask_grid": "null", **recipe.sources}.items()
+            ]
+            _call(plan, "tune", *sources, f"out={tuned.parent}")
+        words.append(f"postprocess.file={tuned}")
     candidates = plan.folder / "candidates" / name
     fresh = not candidates.exists()
     candidates.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "candidates").exists():
         (folder / "candidates").symlink_to(Path("..") / "candidates" / name)
-    words = [f"experiment=ladder/{recipe.name}", f"data.images={plan.images}", f"out={folder}"]
     begin = time.monotonic()
-    _call(plan, "predict", *words, f"paths.tuned={plan.folder / 'tuned'}")
+    _call(plan, "predict", *words)
     noted = candidates / "seconds_an_image.txt"
     if fresh:
         predicted = len(list((candidates / "images").glob("*.npz")))

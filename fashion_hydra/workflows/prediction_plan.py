@@ -123,6 +123,7 @@ def plan_prediction(options: PredictConfig, *, is_default_out: bool = False) -> 
         iou_grid=tuple(options.candidates.iou_grid),
         attributes=classes.attributes,
         weights=tuple(merging.weights),
+        mask_grid=merging.mask_grid,
     )
     manifest.check(rule)
     chosen = options.postprocess.file

@@ -145,6 +145,7 @@ def test_nothing_found_is_no_error(two):
         ({"feature_cache": "disk"}, "give device, host, recompute"),
         ({"in_flight": 3}, "give 1 or 2"),
         ({"max_proposals": 0}, "inference.max_proposals=0"),
+        ({"mask_grid": 0}, "inference.mask_grid=0: must be between 1 and 512, or null"),
     ],
 )
 def test_wrong_options_are_refused(options, message):

@@ -77,7 +77,7 @@ def trained(wardrobe, tmp_path, monkeypatch):
     monkeypatch.setattr(
         lightning_module,
         "find_candidates",
-        lambda detector, batch, rules: [candidates[names[i]] for i in batch.image_ids],
+        lambda detector, batch, rules, **how: [candidates[names[i]] for i in batch.image_ids],
     )
     monkeypatch.setattr(module, "merge_sources", lambda detectors, batch, *more, **how: candidates[batch.image_id])
     folder = tmp_path / "run"

@@ -101,6 +101,13 @@ def test_a_way_against_itself(runs, tmp_path, capsys):
     assert {float(row["gain"]) for row in rows_of(tmp_path / "comparison.csv")} == {0.0}
 
 
+def test_two_ways_to_predict_with_the_same_runs(runs, tmp_path, capsys):
+    assert compare(runs / "a", runs / "a", tmp_path, "--draws", "5", "--set-with", "inference.mask_grid=null") == 0
+    assert "differs        B predicts with inference.mask_grid=null" in capsys.readouterr().out
+    first, second = (CandidateCache(tmp_path / side / "fold0-1" / "candidates") for side in "ab")
+    assert (first.manifest.mask_grid, second.manifest.mask_grid) == (56, None)
+
+
 def test_what_cannot_be_compared(runs, wardrobe, tmp_path, capsys):
     assert compare(runs / "a", runs / "b" / "job0", tmp_path) == 2
     assert "fold 0 1, fold 1 1 on one side, fold 0 1 on the other" in capsys.readouterr().err

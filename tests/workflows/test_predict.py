@@ -326,8 +326,8 @@ def test_the_ladder_is_walked_rung_by_rung(run, wardrobe, tmp_path, capsys):
     assert float(rows[1]["gain"]) == pytest.approx(float(rows[1]["score"]) - float(rows[0]["score"]), abs=2e-6)
     with Image.open(out / "ladder.png") as picture:
         assert picture.width > 500
-    assert main([*words[:-1], "9"]) == 2
-    assert "--rungs 9: no such recipe. Available: 1_default" in capsys.readouterr().err
+    assert main([*words[:-1], "10"]) == 2
+    assert "--rungs 10: no such recipe. Available: 1_default" in capsys.readouterr().err
     assert main(["ladder", str(tmp_path)]) == 2
     assert "--truth: give the true masks of the test images" in capsys.readouterr().err
 

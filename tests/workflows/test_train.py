@@ -144,7 +144,7 @@ from fashion_hydra.workflows.train import build_training
 from fashion_hydra.config.compose import compose_options
 from fashion_hydra.config.command import Command
 
-def boxes_of_the_truth(detector, batch, rules):
+def boxes_of_the_truth(detector, batch, rules, mask_grid):
     [targets], [(height, width)], [size] = batch.targets, batch.sizes, batch.original_sizes
     boxes = targets.boxes * torch.tensor([size[1] / width, size[0] / height] * 2)
     scores = torch.linspace(0.9, 0.6, len(boxes))
@@ -361,7 +361,7 @@ def test_a_score_is_of_the_images_that_were_looked_at(wardrobe, tmp_path, monkey
     from fashion_hydra.training.callbacks import ValidationScore
     from fashion_hydra.workflows.train import build_training
 
-    def boxes_of_the_truth(detector, batch, rules):
+    def boxes_of_the_truth(detector, batch, rules, mask_grid):
         [targets], [(height, width)], [size] = batch.targets, batch.sizes, batch.original_sizes
         boxes = targets.boxes * torch.tensor([size[1] / width, size[0] / height] * 2)
         scores = torch.linspace(0.9, 0.6, len(boxes))
