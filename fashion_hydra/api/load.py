@@ -14,7 +14,9 @@ from fashion_hydra.utils.errors import UserError
 from fashion_hydra.workflows.prediction_plan import find_checkpoint, own_thresholds
 
 
-def load(*sources: str | Path, device: str | None = None, trust: Sequence[str] = ()) -> Predictor:
+def load(
+    *sources: str | Path, device: str | None = None, trust: Sequence[str] = (), weights: Sequence[float] = ()
+) -> Predictor:
     """Load a model, or an ensemble of several models.
 
     >>> model = load("street")
@@ -26,18 +28,18 @@ def load(*sources: str | Path, device: str | None = None, trust: Sequence[str] =
             checkpoint is loaded.
         device: PyTorch device, such as `cuda:1`; None: a GPU if there is one, else the CPU.
         trust: packages whose classes a checkpoint may use, for your own models.
+        weights: weight of each model in an ensemble's averages; empty: all equal.
 
     Raises:
-        UserError: a model is missing, or the device is not available.
+        UserError: a model is missing, the weights do not fit the models, or the device is not available.
     """
     if not sources:
         raise UserError('load: no model given. Give a name such as "street", a checkpoint, or the folder of a run')
     members = [load_member(_path(source), trust) for source in sources]
     options = predict_options()
     own = own_thresholds(members)
-    return Predictor(
-        members, fill_in(rule_options(options.postprocess), (), Path(options.paths.tuned), own), _device(device)
-    )
+    thresholds = fill_in(rule_options(options.postprocess), (), Path(options.paths.tuned), own)
+    return Predictor(members, thresholds, _device(device), weights)
 
 
 def _path(source: str | Path) -> Path:

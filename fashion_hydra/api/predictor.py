@@ -45,13 +45,22 @@ class Predictor:
         members: the models, with the same classes.
         thresholds: default options of the group `postprocess`; calls can override them.
         device: device that the models run on.
+        weights: weight of each model in the averages; empty: all equal.
 
     Raises:
-        UserError: the models have different classes.
+        UserError: the models have different classes, or the weights do not fit the models.
     """
 
-    def __init__(self, members: Sequence[Member], thresholds: Mapping[str, Any], device: torch.device) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        thresholds: Mapping[str, Any],
+        device: torch.device,
+        weights: Sequence[float] = (),
+    ) -> None:
+        Merging(weights=weights).check_weights(len(members))
         self.members, self.thresholds, self.device = list(members), dict(thresholds), device
+        self.weights = tuple(weights)
         self.classes = check_same_classes(self.members)
         self._detectors = [member.detector.for_inference(device) for member in self.members]
 
@@ -91,7 +100,7 @@ class Predictor:
         image_id, pixels = _read(image)
         options = predict_options(tta)
         kept = options.candidates
-        merging = make(Merging, options.inference, "inference", flips=tuple(options.tta.flips))
+        merging = make(Merging, options.inference, "inference", flips=tuple(options.tta.flips), weights=self.weights)
         scaled = scaled_image(image_id, pixels, scales_of(options.tta, self.members))
         iou_grid = tuple(sorted({*kept.iou_grid, self.rule().iou_thr}))
         rules = loosest_rules(kept.score_floor, iou_grid)
