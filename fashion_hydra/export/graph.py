@@ -1,7 +1,8 @@
 """The cascade on one view as one traceable forward pass from pixels to candidates.
 
-It takes the same steps as `fashion_hydra.inference.cascade` with one source, but without Python branches that depend on
-the image, so that one graph serves every image. Only the two non-maximum suppressions have outputs of dynamic size.
+It takes the same steps as `fashion_hydra.inference.cascade` with one source and the default `mask_grid`, but without
+Python branches that depend on the image, so that one graph serves every image. Only the two non-maximum suppressions
+have outputs of dynamic size.
 """
 
 import math
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import nms, roi_align
 
+from fashion_hydra.inference.guided_filter import filter_on_grid
+from fashion_hydra.inference.merging import MASK_GRID
 from fashion_hydra.model.class_loss import class_probabilities
 from fashion_hydra.model.detector import STRIDES, Detector
 from fashion_hydra.model.mask_stages import mask_logits
@@ -45,7 +48,7 @@ class CascadeGraph(nn.Module):
 
         Returns:
             By descending score: boxes float32 (N, 4) in pixels of the image, scores float32 (N,), labels int64 (N,),
-            mask probabilities float32 (N, M, M) on a grid over each box, and, if the model has attributes, their
+            mask probabilities float32 (N, G, G) on a grid over each box, and, if the model has attributes, their
             probabilities float32 (N, A).
         """
         net = self.detector.net
@@ -58,7 +61,9 @@ class CascadeGraph(nn.Module):
         boxes = boxes[owners]
         # Append the whole image as a box, because some runtimes do not support convolutions over zero boxes.
         whole = F.pad(frame[None, :2], (2, 0))
-        masks = self._segment(features, semantic, torch.cat([boxes, whole]), F.pad(labels, (0, 1)))[:-1]
+        frames = torch.cat([boxes, whole])
+        masks = self._segment(features, semantic, frames, F.pad(labels, (0, 1)))
+        masks = filter_on_grid(masks, frames, image.float() / 255, max(MASK_GRID, int(masks.shape[-1])))[:-1]
         found = (boxes, scores, labels, masks)
         return found if attributes is None else (*found, attributes[owners])
 

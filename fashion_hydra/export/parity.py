@@ -18,7 +18,7 @@ from fashion_hydra.data.dataset import scaled_image
 from fashion_hydra.export.onnx_file import Description
 from fashion_hydra.inference.cascade import merge_sources
 from fashion_hydra.inference.manifest import loosest_rules
-from fashion_hydra.inference.merging import Merging
+from fashion_hydra.inference.merging import MASK_GRID, Merging
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.structures.batch import ScaledImage
 from fashion_hydra.structures.detections import Candidates
@@ -142,13 +142,14 @@ def compare_models(
     """
     rules = loosest_rules(description.score_floor, description.iou_grid)
     mask_thr, device = float(description.thresholds["mask_thr"]), torch.device("cpu")
+    merging = Merging(mask_grid=MASK_GRID)
     rows = []
     for i, scaled in enumerate(images):
         if i == 0:  # warm up, so that set-up time is not measured
-            merge_sources([detector], scaled, rules, Merging(), device=device)
+            merge_sources([detector], scaled, rules, merging, device=device)
             exported.candidates(scaled)
         begin = time.perf_counter()
-        native = merge_sources([detector], scaled, rules, Merging(), device=device)
+        native = merge_sources([detector], scaled, rules, merging, device=device)
         middle = time.perf_counter()
         other = exported.candidates(scaled)
         end = time.perf_counter()

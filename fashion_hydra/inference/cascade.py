@@ -183,7 +183,7 @@ def _merge(passes: Sequence[_Pass], image_id: str, rules: Sequence[Postprocess],
     boxes, scores, labels, index = _survivors(averaged[0], averaged[1], rules)
     exact = views[0][index] if len(views) == 1 else None
     masks, mask_ious = _masks(passes, boxes, labels, exact)
-    if merging.mask_grid is not None:
+    if merging.mask_grid is not None and len(labels):
         clearest = max(passes, key=lambda one: one.size[0] * one.size[1])
         masks = filter_masks(masks, boxes, clearest.image(), clearest.original, grid=merging.mask_grid)
     # Half precision, as in the cache, so that detections do not depend on whether candidates were cached.

@@ -19,7 +19,7 @@ def filter_masks(masks: Tensor, boxes: Tensor, image: Tensor, size: Size, *, gri
     between two colours if there is one in the window, and stays about where it is if there is none.
 
     Args:
-        masks: float32 (N, M, M), mask probabilities on a grid over the box.
+        masks: float32 (N, M, M), mask probabilities on a grid over the box; at least one mask.
         boxes: float32 (N, 4) in the frame of `size`.
         image: uint8 (3, h, w), at any scale.
         size: height and width of the frame of the boxes.
@@ -31,28 +31,27 @@ def filter_masks(masks: Tensor, boxes: Tensor, image: Tensor, size: Size, *, gri
     grid = max(grid, masks.shape[-1])
     at_a_time = 8 if masks.device.type == "cpu" else 256  # few masks fit the CPU's cache, which is much faster
     pixels = image[None].float() / 255
-    parts = zip(masks.split(at_a_time), boxes.split(at_a_time), strict=True)
-    filtered = [_filtered(*part, pixels, size, grid) for part in parts if len(part[0])]
-    return torch.cat(filtered) if filtered else masks.new_zeros((0, grid, grid))
+    boxes = boxes * boxes.new_tensor([image.shape[2] / size[1], image.shape[1] / size[0]] * 2)
+    parts = zip(masks.float().split(at_a_time), boxes.split(at_a_time), strict=True)
+    return torch.cat([filter_on_grid(*part, pixels, grid) for part in parts])
 
 
-def _filtered(masks: Tensor, boxes: Tensor, pixels: Tensor, size: Size, grid: int) -> Tensor:
-    """Filter masks, see `filter_masks`; `pixels` is float32 (1, 3, h, w) in [0, 1], and `grid` at least M."""
+def filter_on_grid(masks: Tensor, boxes: Tensor, pixels: Tensor, grid: int) -> Tensor:
+    """Filter masks as `filter_masks` does, all at once and without branches, so that it can be traced.
+
+    Args:
+        masks: float32 (N, M, M).
+        boxes: float32 (N, 4) in the frame of the pixels.
+        pixels: float32 (1, 3, h, w), from 0 to 1.
+        grid: cells along an edge of the returned masks, at least M.
+    """
     margin = round(_MARGIN * grid)
-    edge = grid + 2 * margin
-    zoom = torch.eye(2, 3, device=masks.device).mul(edge / grid).expand(len(masks), 2, 3)
-    sampling = F.affine_grid(zoom, [len(masks), 1, edge, edge], align_corners=False)
-    probabilities = F.grid_sample(masks[:, None].float(), sampling, padding_mode="zeros", align_corners=False)
-    filtered = guided_filter(probabilities, _crops(pixels, boxes, size, grid, margin), round(_RADIUS * grid), _EPSILON)
-    return filtered[:, 0, margin : margin + grid, margin : margin + grid].clamp(0, 1)
-
-
-def _crops(pixels: Tensor, boxes: Tensor, size: Size, grid: int, margin: int) -> Tensor:
-    """Return the image at the grid over each box and a margin, float32 (N, 3, S, S) in [0, 1]; zero outside."""
     around = (boxes[:, 2:] - boxes[:, :2]) * (margin / grid)
-    frames = torch.cat([boxes[:, :2] - around, boxes[:, 2:] + around], dim=1)
-    scale = boxes.new_tensor([pixels.shape[3] / size[1], pixels.shape[2] / size[0]] * 2)
-    return roi_align(pixels, [frames * scale], grid + 2 * margin, sampling_ratio=2, aligned=True)
+    frames = F.pad(torch.cat([boxes[:, :2] - around, boxes[:, 2:] + around], dim=1), (1, 0))
+    colours = roi_align(pixels, frames, grid + 2 * margin, sampling_ratio=2, aligned=True)  # zero outside the image
+    finer = F.interpolate(masks[:, None], size=(grid, grid), mode="bilinear", align_corners=False)
+    filtered = guided_filter(F.pad(finer, [margin] * 4), colours, round(_RADIUS * grid), _EPSILON)
+    return filtered[:, 0, margin : margin + grid, margin : margin + grid].clamp(0, 1)
 
 
 def guided_filter(values: Tensor, guide: Tensor, radius: int, epsilon: float) -> Tensor:
@@ -78,9 +77,16 @@ def guided_filter(values: Tensor, guide: Tensor, radius: int, epsilon: float) ->
 def _solve(matrix: Tensor, right: Tensor, epsilon: float) -> Tensor:
     """Solve (matrix + epsilon) x = right per cell by Cramer's rule; matrix (N, 3, 3, H, W), right (N, 3, H, W)."""
     first, second, third = (matrix + epsilon * torch.eye(3, device=matrix.device)[None, :, :, None, None]).unbind(1)
-    rows = [torch.linalg.cross(*pair, dim=1) for pair in ((second, third), (third, first), (first, second))]
-    determinant = (first * rows[0]).sum(1, keepdim=True)
-    return sum(row * right[:, i : i + 1] for i, row in enumerate(rows)) / determinant
+    rows = _cross(second, third), _cross(third, first), _cross(first, second)
+    solved = sum(row * right[:, i : i + 1] for i, row in enumerate(rows))
+    return solved / (first * rows[0]).sum(1, keepdim=True)
+
+
+def _cross(one: Tensor, other: Tensor) -> Tensor:
+    """Return the cross product of vectors (N, 3, H, W); `torch.linalg.cross` is slower on a CPU."""
+    a, b, c = one.unbind(1)
+    x, y, z = other.unbind(1)
+    return torch.stack([b * z - c * y, c * x - a * z, a * y - b * x], dim=1)
 
 
 def _box_mean(values: Tensor, radius: int) -> Tensor:

@@ -18,7 +18,7 @@ from fashion_hydra.export.onnx_file import Description, check_exportable, export
 from fashion_hydra.export.parity import OnnxModel, compare_models, prepare
 from fashion_hydra.inference.cascade import merge_sources
 from fashion_hydra.inference.manifest import loosest_rules
-from fashion_hydra.inference.merging import Merging
+from fashion_hydra.inference.merging import MASK_GRID, Merging
 from fashion_hydra.model.detector import Detector
 from fashion_hydra.model.htc import build_htc
 from tests import PROJECT
@@ -65,7 +65,7 @@ def exported(detector, description, *, input_type="uint8", half=False):
 def assert_same(detector, model, scaled, description):
     """Compare candidates, and return their number."""
     rules = loosest_rules(description.score_floor, description.iou_grid)
-    native = merge_sources([detector], scaled, rules, Merging(), device=CPU)
+    native = merge_sources([detector], scaled, rules, Merging(mask_grid=MASK_GRID), device=CPU)
     found = model.candidates(scaled)
     assert found.size == native.size
     assert found.labels.tolist() == native.labels.tolist()

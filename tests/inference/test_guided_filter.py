@@ -110,8 +110,3 @@ def test_validation_filters_like_prediction():
     (found,) = find_candidates(detector, batch, [RULE], mask_grid=24)
     there = merge_sources([detector], scaled, [RULE], Merging(mask_grid=24), device=CPU)
     torch.testing.assert_close(found.masks, there.masks, atol=1e-4, rtol=0)
-
-
-def test_nothing_found_has_no_masks():
-    none = torch.zeros((0, 1, 1)), torch.zeros((0, 4))
-    assert filter_masks(*none, halves(50), SIZE, grid=56).shape == (0, 56, 56)
