@@ -173,6 +173,8 @@ def _differences(file: Path, manifest: Manifest) -> str:
     different = ["other models"] if "members" in changed else []
     if changed & {"scales", "flips"}:
         different.append("other views (tta)")
+    if "scales" in about and about.get("mask_grid") != manifest.mask_grid:  # earlier files have no mask_grid
+        different.append("another mask grid (inference.mask_grid)")
     return f": tuned for {' and '.join(different)}, so other thresholds may be better here" if different else ""
 
 

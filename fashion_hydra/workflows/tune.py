@@ -182,5 +182,6 @@ def _about(tuning_data: TuningData, result: MethodResult) -> dict[str, Any]:
         "members": [list(member) for member in manifest.members],
         "scales": [list(scale) for scale in manifest.scales],
         "flips": list(manifest.flips),
+        "mask_grid": manifest.mask_grid,
         "date": datetime.date.today().isoformat(),
     }

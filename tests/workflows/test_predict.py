@@ -420,7 +420,7 @@ def test_thresholds_tuned_elsewhere_are_noted(run, pictures, tmp_path, caplog):
     out = predict(tmp_path, best, *options)
     rule = read_tuned(out / IN_FORCE)
     manifest = CandidateCache(out / "candidates").manifest
-    views = {"scales": [list(scale) for scale in manifest.scales], "flips": list(manifest.flips)}
+    views = {"scales": [list(scale) for scale in manifest.scales], "flips": list(manifest.flips), "mask_grid": 56}
     tuned = tmp_path / "tuned.yaml"
     OmegaConf.save({**rule, "about": {**rule["about"], **views}}, tuned)
     file = ["postprocess=tuned", f"postprocess.file={tuned}"]
@@ -428,6 +428,7 @@ def test_thresholds_tuned_elsewhere_are_noted(run, pictures, tmp_path, caplog):
         [
             ([best], ""),
             ([best, "tta=flip"], ": tuned for other views (tta)"),
+            ([best, "inference.mask_grid=null"], ": tuned for another mask grid (inference.mask_grid)"),
             ([other], ": tuned for other models"),
             ([other, "tta=flip"], ": tuned for other models and other views (tta)"),
         ]
