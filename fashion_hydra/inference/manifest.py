@@ -74,14 +74,10 @@ class Manifest:
 
     def plain(self) -> dict[str, Any]:
         """Return the fields as plain JSON values, without the later fields where these are empty."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _LATER}
-        if self.attributes:
-            values["attributes"] = self.attributes.plain()
-        if self.weights:
-            values["weights"] = self.weights
-        if self.mask_grid is not None:
-            values["mask_grid"] = self.mask_grid
-        return dict(json.loads(json.dumps(values)))
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["attributes"] = self.attributes.plain() if self.attributes else None
+        kept = {name: value for name, value in values.items() if value or name not in _LATER}
+        return dict(json.loads(json.dumps(kept)))
 
     def __post_init__(self) -> None:
         if not self.iou_grid or not all(0 <= thr <= 1 for thr in (self.score_floor, *self.iou_grid)):

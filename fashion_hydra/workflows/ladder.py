@@ -33,8 +33,7 @@ class Recipe:
         name: file name without suffix.
         title: what the recipe changes compared with the previous one.
         leaderboard: the winner's score with the recipe on the competition's private test images; None if unknown.
-        sources: the choices of `ensemble` and `tta`, and `inference.mask_grid` unless it is null; recipes with the same
-            values share candidates.
+        sources: the values of `ensemble`, `tta` and `inference.mask_grid`; recipes with equal values share candidates.
         tuned: whether the recipe needs tuned thresholds.
     """
 
@@ -74,9 +73,12 @@ def read_recipes(folder: Path = RECIPES) -> list[Recipe]:
     for path in sorted(folder.glob("*.yaml")):
         content = read_mapping(path)
         chosen = {k.removeprefix("override /"): v for entry in content["defaults"] for k, v in entry.items()}
-        sources = {name: chosen[name] for name in ("ensemble", "tta")}
-        if (grid := content["inference"]["mask_grid"]) is not None:
-            sources["inference.mask_grid"] = str(grid)
+        grid = content["inference"]["mask_grid"]
+        sources = {
+            "ensemble": chosen["ensemble"],
+            "tta": chosen["tta"],
+            "inference.mask_grid": "null" if grid is None else str(grid),
+        }
         rung, tuned = content["rung"], chosen["postprocess"] == "tuned"
         recipes.append(Recipe(path.stem, rung["title"], rung["leaderboard"], sources, tuned))
     if not recipes:
@@ -132,14 +134,12 @@ def _existing(truth: Path) -> Path:
 
 def _predict(plan: Walk, recipe: Recipe, folder: Path) -> float | None:
     """Predict with a recipe, after tuning if needed; return the seconds per image, if known."""
-    name = "-".join(recipe.sources.values())
+    name = "-".join(value for value in recipe.sources.values() if value != "null")
     words = [f"experiment=ladder/{recipe.name}", f"data.images={plan.images}", f"out={folder}"]
     if recipe.tuned:
         tuned = plan.folder / "tuned" / name / TUNED
         if not tuned.is_file():
-            sources = [
-                f"{option}={value}" for option, value in {"inference.mask_grid": "null", **recipe.sources}.items()
-            ]
+            sources = [f"{option}={value}" for option, value in recipe.sources.items()]
             _call(plan, "tune", *sources, f"out={tuned.parent}")
         words.append(f"postprocess.file={tuned}")
     candidates = plan.folder / "candidates" / name

@@ -6,7 +6,7 @@ import torch
 
 from fashion_hydra.inference.cascade import find_candidates, merge_sources
 from fashion_hydra.inference.guided_filter import filter_masks, guided_filter
-from fashion_hydra.inference.merging import Merging
+from fashion_hydra.inference.merging import MASK_GRID, Merging
 from fashion_hydra.structures.batch import Batch
 from fashion_hydra.structures.paste import paste
 from tests.inference.test_cascade import BOTH, CPU, RULE, image, model
@@ -110,3 +110,7 @@ def test_validation_filters_like_prediction():
     (found,) = find_candidates(detector, batch, [RULE], mask_grid=24)
     there = merge_sources([detector], scaled, [RULE], Merging(mask_grid=24), device=CPU)
     torch.testing.assert_close(found.masks, there.masks, atol=1e-4, rtol=0)
+
+
+def test_validation_and_prediction_have_one_default(config):
+    assert config("predict", "out=x").inference.mask_grid == MASK_GRID
